@@ -1,0 +1,70 @@
+"""What the loop needs of a backend. Imports nothing of llama.cpp.
+
+A context owns one sequence: ``tokens`` is exactly what its cache holds, position *i* holds ``tokens[i]``.
+Rows that :meth:`Context.decode` returns are views that the next decode overwrites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float32]
+Outputs = Literal["all", "last", "none"]
+TokenArray = NDArray[np.int32]
+
+
+class Vocabulary(Protocol):
+    """Text to ids and back."""
+
+    n_tokens: int
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        """Ids of ``text``; ``add_special`` puts the model's BOS in front where the model wants it."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that ``token`` adds to the text; ``b""`` for control tokens."""
+
+    def is_end(self, token: int) -> bool:
+        """Whether ``token`` ends an answer (EOS, end of turn, …)."""
+
+
+class Context(Protocol):
+    """One model's cache of one sequence."""
+
+    tokens: list[int]
+    n_ctx: int
+    decode_s: float
+
+    def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        """Append ``tokens`` (at most the batch size) in one pass.
+
+        Returns the logits, shape (n, n_vocab): all n rows, only the last (1, n_vocab), or none (0, n_vocab).
+        """
+
+    def hidden(self) -> Rows:
+        """Hidden rows of the outputs of the last decode, shape (n, n_embd)."""
+
+    def rewind(self, length: int) -> None:
+        """Forget everything from position ``length`` on."""
+
+    def close(self) -> None:
+        """Free the context. May be called twice."""
+
+
+class MtpContext(Protocol):
+    """A drafter context that reads another context's cache and has none of its own."""
+
+    decode_s: float
+
+    def step(self, token: int, position: int, hidden: NDArray[Any]) -> Rows:
+        """Logits (1, n_vocab) for what follows ``token``, given the (n_embd,) hidden row before it."""
+
+    def hidden(self) -> Rows:
+        """The hidden row (1, n_embd) of the last step, input of the next."""
+
+    def close(self) -> None:
+        """Free the context. May be called twice."""

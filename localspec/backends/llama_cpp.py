@@ -1,0 +1,484 @@
+"""The seam to llama.cpp: the only module that imports ``llama_cpp``.
+
+Everything that llama.cpp would answer with an abort of the process is checked here first. A :class:`LlamaContext`
+is driven by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import llama_cpp
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from localspec.backends.base import Outputs, Rows
+from localspec.backends.devices import Device, Placement, default_threads, list_devices, place
+from localspec.config import ContextParams
+from localspec.errors import BackendError, InputError, MissingFeatureError, ModelFileError, UsageError
+from localspec.gguf_header import GgufHeader, read_header
+
+F16, Q8_0 = 1, 8
+_FLASH_AUTO, _FLASH_ON = -1, 1
+_CONTEXT_MTP = 1
+_LOG_ERROR = 4
+
+_errors: deque[str] = deque(maxlen=8)
+_verbose = False
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, _: Any) -> None:
+    if level == _LOG_ERROR:
+        _errors.append(text.decode("utf-8", errors="replace").strip())
+    if _verbose:
+        sys.stderr.write(text.decode("utf-8", errors="replace"))
+
+
+_started = False
+
+
+def _start(verbose: bool) -> None:
+    """Initialise llama.cpp once; send its log to stderr or nowhere."""
+    global _started, _verbose  # noqa: PLW0603 - llama.cpp has one log per process
+    _verbose = verbose
+    if not _started:
+        lib.llama_log_set(_log, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+        _started = True
+
+
+def _why() -> str:
+    """The reason that llama.cpp logged, most telling line first."""
+    lines = [line.split(": ", 1)[-1] for line in _errors if line]
+    return lines[0] if lines else "llama.cpp gave no reason"
+
+
+def _fill(struct: Any, **values: Any) -> Any:
+    """Set fields that exist: ctypes takes any attribute name silently."""
+    names = {name for name, *_ in struct._fields_}
+    for name, value in values.items():
+        if name not in names:
+            raise MissingFeatureError(
+                f"llama-cpp-python {llama_cpp.__version__} has no {type(struct).__name__}.{name}; "
+                "install llama-cpp-python 0.3.36 or newer."
+            )
+        setattr(struct, name, value)
+    return struct
+
+
+def _staging(name: str) -> Any:
+    """A function of llama.cpp's staging API, which comes and goes between releases."""
+    try:
+        import llama_cpp.llama_cpp_ext as ext
+
+        return getattr(ext, name)
+    except (ImportError, AttributeError) as error:
+        raise MissingFeatureError(
+            f"llama-cpp-python {llama_cpp.__version__} lacks {name}, which the Gemma 4 assistant needs; "
+            "install llama-cpp-python 0.3.36 or newer, or use `-d ngram`."
+        ) from error
+
+
+def _private(name: str, restype: Any, *argtypes: Any) -> Any:
+    """A function object of our own, so that its types do not change llama_cpp's."""
+    function = lib._lib[name]
+    function.restype, function.argtypes = restype, list(argtypes)
+    return function
+
+
+_get_logits = _private("llama_get_logits", ctypes.c_void_p, ctypes.c_void_p)
+
+
+def devices() -> list[Device]:
+    """What llama.cpp can compute on."""
+    _start(_verbose)
+    from llama_cpp._ggml import libggml
+
+    return list_devices([libggml, lib._lib])
+
+
+def system_info() -> str:
+    """llama.cpp's own line about its build and this CPU."""
+    _start(_verbose)
+    return bytes(lib.llama_print_system_info()).decode(errors="replace").strip()
+
+
+class LlamaModel:
+    """A GGUF model in memory. Free it after every context made from it."""
+
+    def __init__(
+        self,
+        path: Path,
+        params: ContextParams,
+        *,
+        verbose: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.header: GgufHeader = read_header(path)
+        self.path = path
+        _start(verbose)
+        self.placement: Placement = place(devices(), params)
+        self._raised: BaseException | None = None
+        options = _fill(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
+        if self.placement.handles is not None:
+            _fill(options, devices=ctypes.cast(self.placement.handles, ctypes.c_void_p))
+        if progress is not None:
+            _fill(options, progress_callback=self._progress(progress))
+        _errors.clear()
+        self._handle = lib.llama_model_load_from_file(str(path).encode(), options)
+        if self._raised is not None:
+            self.close()
+            raise self._raised
+        if not self._handle:
+            raise ModelFileError(f"llama.cpp cannot load {path}: {_why()}. Check the file, or run with --verbose.")
+        self._free = weakref.finalize(self, lib.llama_model_free, self._handle)
+        self.vocabulary = LlamaVocabulary(self)
+        self.n_vocab = self.vocabulary.n_tokens
+
+    def _progress(self, report: Callable[[float], None]) -> Any:
+        def callback(fraction: float, _: Any) -> bool:
+            try:
+                report(fraction)
+            except BaseException as error:
+                self._raised = error
+            return self._raised is None
+
+        self._callback = lib.llama_progress_callback(callback)
+        return self._callback
+
+    @property
+    def handle(self) -> Any:
+        if not self._handle:
+            raise BackendError(f"{self.path} was closed; load it again.")
+        return self._handle
+
+    @property
+    def description(self) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", errors="replace")
+
+    @property
+    def n_params(self) -> int:
+        return int(lib.llama_model_n_params(self.handle))
+
+    @property
+    def n_bytes(self) -> int:
+        return int(lib.llama_model_size(self.handle))
+
+    @property
+    def n_ctx_train(self) -> int:
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def n_embd(self) -> int:
+        return int(lib.llama_model_n_embd(self.handle))
+
+    @property
+    def key_lengths(self) -> list[int]:
+        """Key sizes of a head, one for each kind of layer."""
+        header = self.header
+        derived = (header.number("embedding_length") or 0) // max(1, header.number("attention.head_count") or 1)
+        sizes = [header.number("attention.key_length", derived), header.number("attention.key_length_swa")]
+        return [size for size in sizes if size]
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether tokens can be taken back from the cache (not with recurrent layers)."""
+        return not (lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle))
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a decoder: embedding and encoder models are not."""
+        return bool(
+            lib.llama_model_has_decoder(self.handle)
+            and not lib.llama_model_has_encoder(self.handle)
+            and not self.header.metadata.get(f"{self.header.architecture}.pooling_type")
+        )
+
+    @property
+    def chat_template(self) -> str | None:
+        text = lib.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", errors="replace") if text else None
+
+    def close(self) -> None:
+        if self._handle:
+            self._handle = None
+            if hasattr(self, "_free"):
+                self._free()
+
+
+class LlamaVocabulary:
+    """Text to ids and back, for one model."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._vocab = lib.llama_model_get_vocab(model.handle)
+        self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.bos = int(lib.llama_vocab_bos(self._vocab))
+        self.eos = int(lib.llama_vocab_eos(self._vocab))
+        self.type = int(lib.llama_vocab_type(self._vocab))
+        self.add_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
+        self.add_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
+        self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+        self._buffer = ctypes.create_string_buffer(256)
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        """Ids of ``text``. Raises :class:`InputError` where it is not valid Unicode."""
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text has a lone surrogate at character {error.start}; it must be valid Unicode. "
+                "Decode the bytes as UTF-8 first."
+            ) from error
+        size = len(data) + 8
+        for _ in range(2):
+            ids = (lib.llama_token * size)()
+            n = lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
+            if n >= 0:
+                found = list(ids[:n])
+                doubled = add_special and self.add_bos and found[:2] == [self.bos, self.bos]
+                return found[1:] if doubled else found
+            size = -n
+        raise InputError(f"llama.cpp cannot tokenize a text of {len(data)} bytes; shorten it.")
+
+    def piece(self, token: int) -> bytes:
+        found = self._pieces.get(token)
+        if found is None:
+            found = self._pieces[token] = self._piece(token, special=False)
+        return found
+
+    def text(self, token: int) -> bytes:
+        """The token's text as the vocabulary writes it, control tokens included."""
+        return self._piece(token, special=True)
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        if not 0 <= token < self.n_tokens:
+            raise UsageError(f"token {token} is not in the vocabulary; ids go from 0 to {self.n_tokens - 1}.")
+        n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        if n < 0:
+            self._buffer = ctypes.create_string_buffer(-n)
+            n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        return self._buffer.raw[:n]
+
+    def is_end(self, token: int) -> bool:
+        found = self._ends.get(token)
+        if found is None:
+            found = self._ends[token] = bool(lib.llama_vocab_is_eog(self._vocab, token))
+        return found
+
+    def raw_text(self, token: int) -> bytes:
+        """The entry in the file, for comparing vocabularies."""
+        return bytes(lib.llama_vocab_get_text(self._vocab, token) or b"")
+
+
+class LlamaContext:
+    """One sequence in one model's cache; see :class:`localspec.backends.base.Context`.
+
+    With ``hidden=True`` every output row also gives its hidden row (what an MTP assistant reads).
+    """
+
+    def __init__(self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False) -> None:
+        self.model, self.n_ctx, self.decode_s = model, n_ctx, 0.0
+        self.tokens: list[int] = []
+        self.batch = params.batch
+        self.options = context_options(model, params, n_ctx)
+        self._core = _Core(model, self.options, params.batch, n_ctx)
+        self._width = params.verify_width
+        self._n_out = 0
+        self._hidden = _HiddenRows(self._core, model.n_embd) if hidden else None
+        if self._hidden is not None:
+            _staging("llama_set_embeddings_nextn")(self._core.handle, True, True)
+
+    @property
+    def handle(self) -> Any:
+        return self._core.handle
+
+    def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        n, start = len(tokens), len(self.tokens)
+        if not 0 < n <= self.batch or start + n > self._core.cells:
+            raise BackendError(f"cannot decode {n} tokens at {start}: batch {self.batch}, cells {self._core.cells}.")
+        self._n_out = n if outputs == "all" else int(outputs == "last")
+        if self._n_out > self._width:
+            raise BackendError(f"cannot give {n} rows at once; the verify width is {self._width}.")
+        began = perf_counter()
+        self._core.fill(tokens, start, self._n_out)
+        self._core.run(n)
+        rows = self._core.rows(self._n_out)
+        self.decode_s += perf_counter() - began
+        self.tokens.extend(tokens)
+        return rows
+
+    def hidden(self) -> Rows:
+        if self._hidden is None:
+            raise BackendError("this context was made without hidden rows; make it with hidden=True.")
+        return self._hidden.rows(self._n_out)
+
+    def rewind(self, length: int) -> None:
+        """Forget from ``length`` on, and anything that an interrupted decode left behind."""
+        if not lib.llama_memory_seq_rm(self._core.memory, 0, length, -1):
+            lib.llama_memory_clear(self._core.memory, True)
+            self.tokens.clear()
+        del self.tokens[length:]
+
+    def close(self) -> None:
+        self._core.close()
+
+
+class LlamaMtpContext:
+    """An assistant's context on another context's cache; see :class:`localspec.backends.base.MtpContext`.
+
+    Make it before the target is prefilled: making it resets the target's cells. It never clears or rewinds
+    anything, because the memory is the target's.
+    """
+
+    def __init__(self, model: LlamaModel, params: ContextParams, target: LlamaContext) -> None:
+        self.decode_s = 0.0
+        options = context_options(model, params, target.n_ctx)
+        _fill(options, ctx_type=_CONTEXT_MTP, ctx_other=target.handle, n_outputs_max=1, n_batch=32, n_ubatch=32)
+        for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
+            setattr(options, name, getattr(target.options, name))
+        self._target = target
+        self._core = _Core(model, options, 32, target.n_ctx)
+        self._hidden = _HiddenRows(self._core, target.model.n_embd)
+        _staging("llama_set_embeddings_nextn")(self._core.handle, True, True)
+        self._input = np.zeros(target.model.n_embd, np.float32)
+        self._pointer = self._input.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+    def step(self, token: int, position: int, hidden: NDArray[Any]) -> Rows:
+        began = perf_counter()
+        self._input[:] = hidden
+        self._core.fill((token,), position, 1)
+        self._core.run(1, embd=self._pointer)
+        rows = self._core.rows(1)
+        self.decode_s += perf_counter() - began
+        return rows
+
+    def hidden(self) -> Rows:
+        return self._hidden.rows(1)
+
+    def close(self) -> None:
+        self._core.close()
+
+
+class _Core:
+    """A llama_context with one reused batch, written through numpy views."""
+
+    def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int) -> None:
+        _errors.clear()
+        handle = lib.llama_init_from_model(model.handle, options)
+        if not handle:
+            raise BackendError(
+                f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path.name}: {_why()}. "
+                "Try a smaller --ctx-size."
+            )
+        self.handle = handle
+        self._model = model  # a context must not outlive its model
+        self.memory = lib.llama_get_memory(handle)
+        self.cells = int(lib.llama_n_ctx(handle))
+        self._n_vocab = model.n_vocab
+        self._batch = lib.llama_batch_init(n_batch, 0, 1)
+        self._free = weakref.finalize(self, _free_core, handle, self._batch)
+        view = np.ctypeslib.as_array
+        self._token, self._pos = (view(a, (n_batch,)) for a in (self._batch.token, self._batch.pos))
+        self._flag = view(self._batch.logits, (n_batch,))
+        view(self._batch.n_seq_id, (n_batch,))[:] = 1
+        for i in range(n_batch):
+            self._batch.seq_id[i][0] = 0
+        self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
+        self._view: tuple[int, int, Rows] = (0, 0, np.empty((0, self._n_vocab), np.float32))
+
+    def fill(self, tokens: Sequence[int], start: int, n_out: int) -> None:
+        n = len(tokens)
+        self._batch.n_tokens = n
+        self._token[:n] = tokens
+        self._pos[:n] = self._positions[start : start + n]
+        self._flag[: n - n_out] = 0
+        self._flag[n - n_out : n] = 1
+
+    def run(self, n: int, embd: Any = None) -> None:
+        if self.handle is None:
+            raise BackendError("the context was closed; load the model again.")
+        _errors.clear()
+        self._batch.embd = embd
+        code = lib.llama_decode(self.handle, self._batch)
+        self._batch.embd = None  # the array is not llama.cpp's to free
+        if code != 0:
+            raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {_why()}.")
+
+    def rows(self, n: int) -> Rows:
+        """A view of the first n logits rows; made anew only when the buffer moved."""
+        if n == 0:
+            return self._view[2][:0]
+        address = _get_logits(self.handle)
+        if not address:
+            raise BackendError("llama.cpp gave no logits; this model cannot generate.")
+        at, size, rows = self._view
+        if at != address or size < n:
+            rows = _float_view(address, n, self._n_vocab)
+            self._view = (address, n, rows)
+        return rows[:n]
+
+    def close(self) -> None:
+        self.handle = None
+        self._free()
+
+
+class _HiddenRows:
+    """Views of the hidden rows of a context's outputs."""
+
+    def __init__(self, core: _Core, n_embd: int) -> None:
+        self._core, self._n_embd = core, n_embd
+        self._get = _staging("llama_get_embeddings_nextn")
+
+    def rows(self, n: int) -> Rows:
+        pointer = self._get(self._core.handle)
+        if not pointer:
+            raise BackendError("llama.cpp gave no hidden rows; this target cannot feed an assistant.")
+        return np.ctypeslib.as_array(pointer, (n, self._n_embd))
+
+
+def _float_view(address: int, rows: int, columns: int) -> Rows:
+    buffer = (ctypes.c_float * (rows * columns)).from_address(address)
+    return np.frombuffer(buffer, np.float32).reshape(rows, columns)
+
+
+def _free_core(handle: Any, batch: Any) -> None:
+    lib.llama_free(handle)
+    lib.llama_batch_free(batch)
+
+
+def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any:
+    """llama_context_params for ``n_ctx`` tokens.
+
+    On the CPU K = Q8_0, V = F16 with flash attention: the setting in which rows of a batch equal single rows bit for bit,
+    and the fastest of those. On a GPU F16 and whatever the device supports. A few more cells than ``n_ctx`` let a last
+    draft be verified in a full context.
+    """
+    gpu = model.placement.gpu
+    exact = not gpu and all(size % 32 == 0 for size in model.key_lengths)
+    return _fill(
+        lib.llama_context_default_params(),
+        n_ctx=n_ctx + params.verify_width,
+        n_batch=params.batch,
+        n_ubatch=params.batch,
+        n_seq_max=1,
+        n_outputs_max=params.verify_width,
+        n_threads=params.threads or default_threads(),
+        n_threads_batch=params.threads or default_threads(),
+        type_k=Q8_0 if exact else F16,
+        type_v=F16,
+        flash_attn_type=_FLASH_AUTO if gpu else _FLASH_ON,
+        swa_full=True,
+        no_perf=True,
+    )

@@ -1,0 +1,73 @@
+"""Every error that localspec raises on purpose. Imports nothing.
+
+::
+
+    LocalspecError
+    ├── UsageError                a value that no file or machine could make right (also a ValueError)
+    ├── InputError                data handed in that cannot be used: encoding, message lists, conversations
+    ├── ModelError
+    │   ├── ModelNotFoundError    no such file or name
+    │   ├── ModelFileError        not a GGUF file, damaged, or of an unsupported kind
+    │   └── DraftMismatchError    a drafter that does not go with the target
+    ├── BackendError              llama.cpp refused or failed
+    │   └── MissingFeatureError   this build of llama-cpp-python lacks a function
+    ├── PromptTooLongError        the prompt does not fit the context
+    ├── TemplateError             the chat template is missing, raised, or tried to leave the sandbox
+    └── ConvertError              a checkpoint that cannot be converted
+
+A message is one sentence (or two) that says what was wrong, with the value, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class LocalspecError(Exception):
+    """Base of all errors; ``exit_code`` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class UsageError(LocalspecError, ValueError):
+    """A value outside its allowed range or set; the message names both."""
+
+    exit_code = 2
+
+
+class InputError(LocalspecError):
+    """Data from the user (a file, standard input, a message list) that cannot be used."""
+
+
+class ModelError(LocalspecError):
+    """A model file that cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No file or known name."""
+
+
+class ModelFileError(ModelError):
+    """The file is not GGUF, is damaged, or holds a kind of model that cannot be used this way."""
+
+
+class DraftMismatchError(ModelError):
+    """The drafter does not go with the target; the message gives the reason."""
+
+
+class BackendError(LocalspecError):
+    """llama.cpp refused or failed."""
+
+
+class MissingFeatureError(BackendError):
+    """The installed llama-cpp-python lacks a function that was asked for."""
+
+
+class PromptTooLongError(LocalspecError):
+    """The prompt has more tokens than the context has cells."""
+
+
+class TemplateError(LocalspecError):
+    """The chat template is missing, raised an error, or tried to leave its sandbox."""
+
+
+class ConvertError(LocalspecError):
+    """A checkpoint that cannot be converted; nothing was written."""

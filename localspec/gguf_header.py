@@ -1,0 +1,191 @@
+"""Read the header of a GGUF file: architecture, scalar metadata, and whether the file is whole.
+
+Memory-mapped, bounded by the file's size whatever the header claims, and independent of llama.cpp, which may abort
+the process on a damaged file. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3).
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from localspec.errors import ModelFileError, ModelNotFoundError
+
+Scalar = int | float | bool | str
+
+_FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_MAX_DEPTH = 3
+
+#: (elements per block, bytes per block) by ggml type number; numbers that are not here cannot be sized.
+BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's name, shape (innermost first, as in the file), ggml type number and offset into the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    offset: int
+
+    @property
+    def bytes(self) -> int | None:
+        """Size in bytes, or None for a type this module cannot size."""
+        if self.type not in BLOCKS:
+            return None
+        per_block, size = BLOCKS[self.type]
+        elements = 1
+        for n in self.shape:
+            elements *= n
+        return elements // per_block * size
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """``metadata`` holds scalars, and arrays of numbers of at most 1024 elements (as tuples)."""
+
+    path: Path
+    metadata: dict[str, Scalar | tuple[Scalar, ...]]
+    tensors: tuple[TensorInfo, ...] = field(repr=False)
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", ""))
+
+    def number(self, key: str, default: int | None = None) -> int | None:
+        """The whole number at ``{architecture}.{key}``."""
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        return value if isinstance(value, int) else default
+
+
+class _Reader:
+    """A cursor over the mapped file that refuses to read past its end."""
+
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
+        self.data, self.path, self.at, self.end = data, path, 0, len(data)
+
+    def fail(self, why: str) -> ModelFileError:
+        return ModelFileError(f"{self.path} is damaged or incomplete: {why}. Download or convert it again.")
+
+    def skip(self, n: int) -> None:
+        if n > self.end - self.at:
+            raise self.fail(f"its header claims {n} bytes at {self.at}, but the file has {self.end}")
+        self.at += n
+
+    def number(self, fmt: str) -> int:
+        size = struct.calcsize(fmt)
+        self.skip(size)
+        return int(struct.unpack_from(fmt, self.data, self.at - size)[0])
+
+    def string(self) -> str:
+        length = self.number("<Q")
+        self.skip(length)
+        return self.data[self.at - length : self.at].decode("utf-8", errors="replace")
+
+    def scalar(self, kind: int) -> Scalar:
+        if kind == _STRING:
+            return self.string()
+        if kind not in _FORMATS:
+            raise self.fail(f"it names a metadata type {kind} that GGUF does not have")
+        size = struct.calcsize(_FORMATS[kind])
+        self.skip(size)
+        value: Scalar = struct.unpack_from(_FORMATS[kind], self.data, self.at - size)[0]
+        return value
+
+    def array(self, depth: int = 0) -> tuple[Scalar, ...] | None:
+        """The elements when they are at most 1024 numbers; longer arrays and strings are skipped."""
+        kind, count = self.number("<I"), self.number("<Q")
+        if kind in _FORMATS:
+            size = struct.calcsize(_FORMATS[kind])
+            if count <= 1024:
+                return tuple(self.scalar(kind) for _ in range(count))
+            self.skip(size * count)
+        elif kind == _STRING:
+            self._skip_strings(count)
+        elif kind == _ARRAY and depth < _MAX_DEPTH:
+            for _ in range(count):
+                self.array(depth + 1)
+        else:
+            raise self.fail(f"it names an array type {kind} that GGUF does not have")
+        return None
+
+    def _skip_strings(self, count: int) -> None:
+        data, at, end, unpack = self.data, self.at, self.end, struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            if at + 8 > end:
+                raise self.fail("a list of strings runs past the end of the file")
+            at += 8 + unpack(data, at)[0]
+        self.at = at
+        self.skip(0)
+
+
+def read_header(path: str | Path) -> GgufHeader:
+    """Parse and check the header of ``path``.
+
+    Raises :class:`ModelNotFoundError` when there is no such file and :class:`ModelFileError` when it is not GGUF, its
+    header is damaged, or it is shorter than the tensors that it lists.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "not there"
+        raise ModelNotFoundError(f"{path} is {kind}; give the path of a .gguf file, or `tiny` for the built-in pair.")
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+            if magic != b"GGUF":
+                raise ModelFileError(
+                    f"{path} is not a GGUF file (it starts with {magic!r}); give a .gguf model, or convert a "
+                    "Hugging Face checkpoint with `localspec convert`."
+                )
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _parse(_Reader(data, path))
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
+
+
+def _parse(reader: _Reader) -> GgufHeader:
+    reader.skip(4)
+    version = reader.number("<I")
+    if version not in (2, 3):
+        raise ModelFileError(f"{reader.path} is GGUF version {version}; versions 2 and 3 are read. Convert it again.")
+    n_tensors, n_pairs = reader.number("<Q"), reader.number("<Q")
+    metadata: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    for _ in range(n_pairs):
+        key, kind = reader.string(), reader.number("<I")
+        value = reader.array() if kind == _ARRAY else reader.scalar(kind)
+        if value is not None:
+            metadata[key] = value
+    header = GgufHeader(reader.path, metadata, tuple(_tensor(reader) for _ in range(n_tensors)))
+    if not header.architecture:
+        raise reader.fail("it does not say its architecture")
+    _check_length(header, reader)
+    return header
+
+
+def _tensor(reader: _Reader) -> TensorInfo:
+    name, n_dims = reader.string(), reader.number("<I")
+    if n_dims > 8:
+        raise reader.fail(f"tensor {name!r} has {n_dims} dimensions")
+    shape = tuple(reader.number("<Q") for _ in range(n_dims))
+    return TensorInfo(name, shape, reader.number("<I"), reader.number("<Q"))
+
+
+def _check_length(header: GgufHeader, reader: _Reader) -> None:
+    alignment = header.metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1 or alignment > 2**20:
+        raise reader.fail(f"its alignment is {alignment!r}")
+    start = (reader.at + alignment - 1) // alignment * alignment
+    for tensor in header.tensors:
+        end = start + tensor.offset + (tensor.bytes or 0)
+        if end > reader.end:
+            raise reader.fail(f"tensor {tensor.name!r} ends at byte {end}, but the file has {reader.end}")
