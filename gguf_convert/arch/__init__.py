@@ -1,0 +1,58 @@
+"""The architectures that can be converted: Hugging Face class name → the module that maps it.
+
+A family is one file with a function ``map_model(checkpoint) -> ModelMap`` and one line in ``_MODULES``. Modules
+are imported when first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from gguf_convert.checkpoint import Checkpoint
+from gguf_convert.fields import shorten
+from gguf_convert.tensors import ModelTensor
+from localspec.errors import ConvertError
+
+Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+
+_MODULES = {
+    "Gemma4ForCausalLM": "gguf_convert.arch.gemma4",
+    "Gemma4ForConditionalGeneration": "gguf_convert.arch.gemma4",
+    "Gemma4AssistantForCausalLM": "gguf_convert.arch.gemma4_assistant",
+    "Gemma4UnifiedAssistantForCausalLM": "gguf_convert.arch.gemma4_assistant",
+}
+
+
+@dataclass(frozen=True)
+class ModelMap:
+    """A checkpoint seen as GGUF: architecture name, metadata (keys without the ``architecture.`` prefix), tensors.
+
+    ``vocab_rows`` is the number of rows of the embedding: the vocabulary must have exactly as many tokens.
+    """
+
+    architecture: str
+    metadata: Mapping[str, Value]
+    tensors: tuple[ModelTensor, ...]
+    vocab_rows: int
+
+
+def supported() -> list[str]:
+    """The Hugging Face architecture names that ``map_checkpoint`` accepts."""
+    return sorted(_MODULES)
+
+
+def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
+    """Map a checkpoint with the module of its architecture; ConvertError names an unknown architecture."""
+    names = checkpoint.config.values.get("architectures")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise checkpoint.config.fail("architectures", "a list with the name of the model class")
+    module = next((_MODULES[name] for name in names if name in _MODULES), None)
+    if module is None:
+        raise ConvertError(
+            f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())}."
+        )
+    map_model = cast("Callable[[Checkpoint], ModelMap]", importlib.import_module(module).map_model)
+    return map_model(checkpoint)

@@ -1,0 +1,178 @@
+"""A Hugging Face checkpoint on disk: ``config.json`` and memory-mapped safetensors, single or sharded.
+
+Every length in a safetensors header is checked against the file before it is used, and no code from a
+checkpoint is ever run: pickle files are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gguf_convert.fields import Fields, parse_json_object, read_json_object, shorten
+from gguf_convert.tensors import Floats
+from localspec.errors import ConvertError
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+_MAX_DIMENSIONS = 8
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+}  # fmt: skip
+_READABLE = ("F32", "F16", "BF16", "F64")
+
+
+@dataclass(frozen=True)
+class CheckpointTensor:
+    """A tensor inside a memory-mapped safetensors file; a ``Source`` when its type is a float type."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: npt.NDArray[np.uint8] = field(repr=False)
+
+    def rows(self, start: int, stop: int) -> Floats:
+        row_bytes = math.prod(self.shape[1:]) * _BITS[self.dtype] // 8
+        raw = self.data[start * row_bytes : stop * row_bytes]
+        if self.dtype == "BF16":
+            values = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        elif self.dtype in _READABLE:
+            values = raw.view({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[self.dtype]).astype(np.float32)
+        else:
+            raise ConvertError(
+                f"Tensor {self.name} has type {self.dtype}; only {', '.join(_READABLE)} can be converted: "
+                "use the unquantised checkpoint."
+            )
+        return values.reshape(-1, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The parts of a checkpoint folder that an architecture maps: its configuration and its tensors by name."""
+
+    path: Path
+    config: Fields
+    tensors: Mapping[str, CheckpointTensor]
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Read ``config.json`` and map the tensors of a checkpoint folder.
+
+    Raises ConvertError when something is missing, damaged, or only there as a pickle file.
+    """
+    if not path.is_dir():
+        hint = "it is a file" if path.exists() else "no such folder"
+        raise ConvertError(f"{path} is not a checkpoint folder ({hint}): give the folder that holds config.json.")
+    if not (path / "config.json").is_file():
+        raise ConvertError(f"{path} has no config.json: give the folder of a Hugging Face checkpoint.")
+    return Checkpoint(path, read_json_object(path / "config.json"), _open_tensors(path))
+
+
+def _open_tensors(path: Path) -> dict[str, CheckpointTensor]:
+    if (path / _SINGLE).is_file():
+        return read_safetensors(path / _SINGLE)
+    if (path / _INDEX).is_file():
+        return _open_shards(path)
+    if found := sorted(file.name for pattern in _PICKLES for file in path.glob(pattern)):
+        raise ConvertError(
+            f"{path} holds its weights only as pickle ({found[0]}), which can run code when loaded: "
+            f"get the checkpoint as {_SINGLE}."
+        )
+    raise ConvertError(f"{path} has neither {_SINGLE} nor {_INDEX}: download the weights of the checkpoint.")
+
+
+def _open_shards(path: Path) -> dict[str, CheckpointTensor]:
+    index = read_json_object(path / _INDEX)
+    weight_map = index.object("weight_map").values
+    shards: dict[str, dict[str, CheckpointTensor]] = {}
+    tensors: dict[str, CheckpointTensor] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ConvertError(f"{_INDEX} names {shorten(shard)} as the file of {name}: expected a .safetensors file name.")
+        if shard not in shards:
+            if not (path / shard).is_file():
+                raise ConvertError(f"{path} lacks {shard}, which {_INDEX} lists: download the missing shard.")
+            shards[shard] = read_safetensors(path / shard)
+        if name not in shards[shard]:
+            raise ConvertError(f"{shard} does not hold {name} as {_INDEX} says: download the checkpoint again.")
+        tensors[name] = shards[shard][name]
+    return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, CheckpointTensor]:
+    """Map one safetensors file: 8 bytes of header length, a JSON header, then the data.
+
+    Format: https://huggingface.co/docs/safetensors/index#format. Raises ConvertError unless each tensor lies
+    inside the file, fits its shape and type, and overlaps no other.
+    """
+    try:
+        size = path.stat().st_size
+        if size < 8:
+            raise ConvertError(f"{path} is only {size} bytes long: download it again.")
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+    except OSError as error:
+        raise ConvertError(f"Cannot read {path}: {error.strerror}.") from error
+    length = int(content[:8].view("<u8")[0])
+    if length > min(size - 8, _MAX_HEADER_BYTES):
+        raise ConvertError(
+            f"{path} announces a header of {length} bytes but is {size} bytes long: "
+            "it is damaged or no safetensors file; download it again."
+        )
+    try:
+        text = bytes(content[8 : 8 + length]).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConvertError(f"{path} has a header that is not UTF-8: download it again.") from error
+    header = parse_json_object(text, f"The header of {path}")
+    header.pop("__metadata__", None)
+    data = np.asarray(content[8 + length :])
+    spans: list[tuple[int, int, str]] = []
+    tensors: dict[str, CheckpointTensor] = {}
+    for name, entry in header.items():
+        tensor, begin, end = _read_entry(path, name, entry, data)
+        tensors[name] = tensor
+        spans.append((begin, end, name))
+    _refuse_overlap(path, spans)
+    return tensors
+
+
+def _read_entry(
+    path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]
+) -> tuple[CheckpointTensor, int, int]:
+    def damaged(reason: str) -> ConvertError:
+        return ConvertError(f"{path}: tensor {shorten(name)} {reason}; download the file again.")
+
+    if not isinstance(entry, dict):
+        raise damaged("has no description")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise damaged(f"has the unknown type {shorten(dtype)}")
+    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS:
+        raise damaged(f"has the shape {shorten(shape)}")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise damaged(f"has the offsets {shorten(offsets)}")
+    begin, end = offsets
+    if begin > end or end > data.size:
+        raise damaged(f"lies at bytes {begin} to {end} of {data.size} (the file is cut off or damaged)")
+    expected = math.prod(shape) * _BITS[dtype] // 8
+    if end - begin != expected:
+        raise damaged(f"has {end - begin} bytes where {dtype} {shape} needs {expected}")
+    return CheckpointTensor(name, dtype, tuple(shape), data[begin:end]), begin, end
+
+
+def _are_sizes(values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
+
+
+def _refuse_overlap(path: Path, spans: list[tuple[int, int, str]]) -> None:
+    spans.sort()
+    for (_, end, name), (begin, _, following) in zip(spans, spans[1:], strict=False):
+        if begin < end:
+            raise ConvertError(f"{path}: tensors {name} and {following} overlap; download the file again.")
