@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from localspec.cli.convert import convert
+import click
+
+from gguf_convert.cli import convert
 from localspec.errors import LocalspecError
 
 
 def main() -> None:
-    """Run the command; an error is one sentence on stderr and its exit code."""
+    """Run the command; an error is one sentence on stderr, exit code 1, 2 (usage) or 130 (interrupted)."""
     try:
-        convert.main(prog_name="python -m gguf_convert")
+        convert.main(prog_name="python -m gguf_convert", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
     except LocalspecError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,9 @@ _INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 _MAX_DIMENSIONS = 8
-_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
-    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2,
+    "BF16": 2, "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 _READABLE = ("F32", "F16", "BF16", "F64")
 
@@ -40,7 +42,7 @@ class CheckpointTensor:
     data: npt.NDArray[np.uint8] = field(repr=False)
 
     def rows(self, start: int, stop: int) -> Floats:
-        row_bytes = math.prod(self.shape[1:]) * _BITS[self.dtype] // 8
+        row_bytes = math.prod(self.shape[1:]) * _BYTES[self.dtype]
         raw = self.data[start * row_bytes : stop * row_bytes]
         if self.dtype == "BF16":
             values = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
@@ -56,7 +58,7 @@ class CheckpointTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The parts of a checkpoint folder that an architecture maps: its configuration and its tensors by name."""
+    """What an architecture maps: the configuration of a checkpoint and its tensors by name."""
 
     path: Path
     config: Fields
@@ -70,7 +72,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_dir():
         hint = "it is a file" if path.exists() else "no such folder"
-        raise ConvertError(f"{path} is not a checkpoint folder ({hint}): give the folder that holds config.json.")
+        raise ConvertError(
+            f"{path} is not a checkpoint folder ({hint}): give the folder that holds config.json."
+        )
     if not (path / "config.json").is_file():
         raise ConvertError(f"{path} has no config.json: give the folder of a Hugging Face checkpoint.")
     return Checkpoint(path, read_json_object(path / "config.json"), _open_tensors(path))
@@ -96,13 +100,17 @@ def _open_shards(path: Path) -> dict[str, CheckpointTensor]:
     tensors: dict[str, CheckpointTensor] = {}
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ConvertError(f"{_INDEX} names {shorten(shard)} as the file of {name}: expected a .safetensors file name.")
+            raise ConvertError(
+                f"{_INDEX} names {shorten(shard)} as the file of {name}: expected a .safetensors file name."
+            )
         if shard not in shards:
             if not (path / shard).is_file():
                 raise ConvertError(f"{path} lacks {shard}, which {_INDEX} lists: download the missing shard.")
             shards[shard] = read_safetensors(path / shard)
         if name not in shards[shard]:
-            raise ConvertError(f"{shard} does not hold {name} as {_INDEX} says: download the checkpoint again.")
+            raise ConvertError(
+                f"{shard} does not hold {name} as {_INDEX} says: download the checkpoint again."
+            )
         tensors[name] = shards[shard][name]
     return tensors
 
@@ -151,28 +159,29 @@ def _read_entry(
 
     if not isinstance(entry, dict):
         raise damaged("has no description")
-    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if not isinstance(dtype, str) or dtype not in _BITS:
+    dtype, shape, offsets = entry.get("dtype"), _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))
+    if not isinstance(dtype, str) or dtype not in _BYTES:
         raise damaged(f"has the unknown type {shorten(dtype)}")
-    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS:
-        raise damaged(f"has the shape {shorten(shape)}")
-    if not _are_sizes(offsets) or len(offsets) != 2:
-        raise damaged(f"has the offsets {shorten(offsets)}")
+    if shape is None or len(shape) > _MAX_DIMENSIONS:
+        raise damaged(f"has the shape {shorten(entry.get('shape'))}")
+    if offsets is None or len(offsets) != 2:
+        raise damaged(f"has the offsets {shorten(entry.get('data_offsets'))}")
     begin, end = offsets
     if begin > end or end > data.size:
         raise damaged(f"lies at bytes {begin} to {end} of {data.size} (the file is cut off or damaged)")
-    expected = math.prod(shape) * _BITS[dtype] // 8
+    expected = math.prod(shape) * _BYTES[dtype]
     if end - begin != expected:
         raise damaged(f"has {end - begin} bytes where {dtype} {shape} needs {expected}")
     return CheckpointTensor(name, dtype, tuple(shape), data[begin:end]), begin, end
 
 
-def _are_sizes(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
+def _sizes(values: object) -> list[int] | None:
+    valid = isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
+    return cast("list[int]", values) if valid else None
 
 
 def _refuse_overlap(path: Path, spans: list[tuple[int, int, str]]) -> None:
     spans.sort()
-    for (_, end, name), (begin, _, following) in zip(spans, spans[1:], strict=False):
+    for (_, end, name), (begin, _, following) in pairwise(spans):
         if begin < end:
             raise ConvertError(f"{path}: tensors {name} and {following} overlap; download the file again.")

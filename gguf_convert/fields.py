@@ -1,4 +1,7 @@
-"""Typed reading of JSON objects that come from a checkpoint; a wrong value is a ConvertError that names file, key and value."""
+"""Typed reading of the JSON objects of a checkpoint.
+
+A wrong value is a ConvertError that names file, key and value.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,7 @@ class Fields:
             return ConvertError(f'{self.where} has no "{key}" ({expected}): is the checkpoint complete?')
         return ConvertError(f'{self.where}: "{key}" must be {expected}, not {shorten(self.values[key])}.')
 
-    def integer(
-        self, key: str, default: int | None = None, *, low: int = 1, high: int = 2**31 - 1
-    ) -> int:
+    def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = 2**31 - 1) -> int:
         value = self.values.get(key)
         if value is None and default is not None:
             return default
@@ -85,7 +86,9 @@ def read_json_object(path: Path) -> Fields:
     """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ConvertError(f"{path} is larger than {_MAX_JSON_BYTES >> 20} MB: this is no {path.name} of a checkpoint.")
+            raise ConvertError(
+                f"{path} is larger than {_MAX_JSON_BYTES >> 20} MB: this is no {path.name} of a checkpoint."
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConvertError(f"Cannot read {path}: {error.strerror}.") from error
@@ -95,7 +98,7 @@ def read_json_object(path: Path) -> Fields:
 
 
 def parse_json_object(text: str, where: str) -> dict[str, Any]:
-    """Like ``json.loads``, for an object; duplicate keys and absurd nesting are refused with a ConvertError."""
+    """Like ``json.loads``, for an object; duplicate keys and absurd nesting are a ConvertError too."""
     try:
         value = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:

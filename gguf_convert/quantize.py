@@ -1,7 +1,7 @@
 """Which GGUF type a tensor gets, and its values in that type, a block of rows at a time.
 
-Matrices get the requested type, everything else stays F32. A matrix whose rows do not divide into blocks of 32
-falls back to F16, with the reason reported.
+Matrices get the requested type, everything else stays F32. A matrix whose rows do not divide into blocks of
+32 falls back to F16, with the reason reported.
 """
 
 from __future__ import annotations
@@ -14,20 +14,15 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType, LlamaFileType, quant_shape_to_byte_shape
 from gguf.quants import quantize as gguf_quantize
 
+from gguf_convert import TYPES
 from gguf_convert.fields import shorten
 from gguf_convert.tensors import Floats, ModelTensor, blocks
 from localspec.errors import ConvertError, UsageError
 
 BLOCK = 32
 
-_TYPES = {
-    "F32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
-    "F16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
-    "BF16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
-    "Q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-    "Q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
-}
-TYPES = tuple(_TYPES)
+# What of a value ends up as an F16 number: all of it, or the step of its block.
+_F16_PART = {GGMLQuantizationType.F16: 1.0, GGMLQuantizationType.Q8_0: 127.0, GGMLQuantizationType.Q4_0: 8.0}
 
 
 @dataclass(frozen=True)
@@ -42,14 +37,14 @@ class Fallback:
 def type_name(requested: str) -> str:
     """``requested`` in upper case; UsageError unless it is one of ``TYPES``."""
     name = requested.upper()
-    if name not in _TYPES:
+    if name not in TYPES:
         raise UsageError(f"Type {shorten(requested)} is not known; choose one of {', '.join(TYPES)}.")
     return name
 
 
 def file_type(name: str) -> int:
     """The number for ``general.file_type``."""
-    return int(_TYPES[name][1])
+    return int(LlamaFileType["ALL_F32" if name == "F32" else f"MOSTLY_{name}"])
 
 
 def choose_type(tensor: ModelTensor, requested: str) -> tuple[GGMLQuantizationType, Fallback | None]:
@@ -60,7 +55,7 @@ def choose_type(tensor: ModelTensor, requested: str) -> tuple[GGMLQuantizationTy
     if requested in ("Q8_0", "Q4_0") and row % BLOCK:
         reason = f"rows of {row} values do not divide into blocks of {BLOCK}"
         return GGMLQuantizationType.F16, Fallback(tensor.name, "F16", reason)
-    return _TYPES[requested][0], None
+    return GGMLQuantizationType[requested], None
 
 
 def byte_shape(tensor: ModelTensor, kind: GGMLQuantizationType) -> tuple[int, ...]:
@@ -79,12 +74,12 @@ def encoded(tensor: ModelTensor, kind: GGMLQuantizationType) -> Iterator[npt.NDA
 
 def _encode(name: str, values: Floats, kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
     if not np.isfinite(values).all():
-        raise ConvertError(f"Tensor {name} holds NaN or infinity: the checkpoint is damaged, download it again.")
+        raise ConvertError(
+            f"Tensor {name} holds NaN or infinity: the checkpoint is damaged; download it again."
+        )
     limit = float(np.finfo(np.float16).max)
     largest = float(np.abs(values).max(initial=0.0))
-    # a quantised block stores its scale as F16: largest value over 127 (Q8_0) or over 8 (Q4_0)
-    scale = {GGMLQuantizationType.F16: 1.0, GGMLQuantizationType.Q8_0: 127.0, GGMLQuantizationType.Q4_0: 8.0}.get(kind)
-    if scale is not None and largest / scale > limit:
+    if kind in _F16_PART and largest / _F16_PART[kind] > limit:
         raise ConvertError(f"Tensor {name} holds {largest:.3g}, too large for {kind.name}: use --type BF16.")
-    packed: npt.NDArray[np.uint8] = np.ascontiguousarray(gguf_quantize(values, kind)).reshape(-1).view(np.uint8)
-    return packed
+    packed = np.ascontiguousarray(gguf_quantize(values, kind))
+    return packed.reshape(-1).view(np.uint8)

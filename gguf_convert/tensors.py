@@ -24,7 +24,7 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def rows(self, start: int, stop: int) -> Floats:
-        """Rows ``start`` to ``stop`` along the first dimension, as float32 of shape ``(stop - start, *shape[1:])``."""
+        """Part of the first dimension, as float32 of shape ``(stop - start, *shape[1:])``."""
         ...
 
 

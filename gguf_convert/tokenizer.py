@@ -16,12 +16,27 @@ from localspec.errors import ConvertError
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6  # llama_token_type
 
-# Always rendered, so that a chat parser can read them (llama.cpp, conversion/gemma.py, Gemma4Model.set_vocab).
+# Always rendered, so that a chat parser can read them (llama.cpp, conversion/gemma.py, Gemma4Model).
 VISIBLE = frozenset(
-    ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>')
+    (
+        "<|channel>",
+        "<channel|>",
+        "<|tool_call>",
+        "<tool_call|>",
+        "<|tool_response>",
+        "<tool_response|>",
+        '<|"|>',
+    )
 )
 _SCORE = -1000.0  # llama.cpp's converter writes this for every token; BPE does not read it
-_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
+_SPECIAL = {
+    "bos": "bos",
+    "eos": "eos",
+    "unk": "unknown",
+    "sep": "seperator",
+    "pad": "padding",
+    "mask": "mask",
+}
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -29,7 +44,8 @@ _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 class Vocabulary:
     """Tokens by id with their scores and types, merges as ``"left right"``, and what surrounds them.
 
-    ``special`` maps a GGUF key part (``bos``, ``unknown``, …) to a token id; ``suppress`` lists ids never to sample.
+    ``special`` maps a part of a GGUF key (``bos``, ``unknown``, …) to a token id; ``suppress`` lists ids that are
+    never to be sampled.
     """
 
     tokens: tuple[str, ...]
@@ -66,8 +82,8 @@ class Vocabulary:
 def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     """Read the tokenizer of a checkpoint whose embedding has ``rows`` rows.
 
-    Rows without a token get the placeholder ``[PADi]`` of type UNUSED. Raises ConvertError when the tokenizer is
-    not of Gemma 4's kind, names an id without a row, or would make llama.cpp abort (duplicate or empty tokens).
+    Rows without a token get the placeholder ``[PADi]`` of type UNUSED. Raises ConvertError when the tokenizer
+    is not of Gemma 4's kind, names an id without a row, or would make llama.cpp abort (duplicate tokens).
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -114,10 +130,12 @@ def _added_tokens(tokenizer: Fields) -> dict[str, tuple[int, bool]]:
 
 
 def _tokens_by_id(model: Fields, added: dict[str, tuple[int, bool]], rows: int) -> list[str | None]:
-    vocabulary = {text: index for text, index in model.object("vocab").values.items()}
+    vocabulary = dict(model.object("vocab").values)
     for text, (index, _) in added.items():
         if vocabulary.setdefault(text, index) != index:
-            raise ConvertError(f"tokenizer.json gives token {shorten(text)} the ids {vocabulary[text]} and {index}.")
+            raise ConvertError(
+                f"tokenizer.json gives token {shorten(text)} the ids {vocabulary[text]} and {index}."
+            )
     tokens: list[str | None] = [None] * rows
     for text, index in vocabulary.items():
         if type(index) is not int or not 0 <= index < rows:
@@ -125,16 +143,16 @@ def _tokens_by_id(model: Fields, added: dict[str, tuple[int, bool]], rows: int) 
                 f"tokenizer.json gives token {shorten(text)} the id {shorten(index)}, "
                 f"but the embedding has {rows} rows: tokenizer and weights do not belong together."
             )
-        if tokens[index] is not None or not text:
-            raise ConvertError(
-                f"tokenizer.json gives id {index} to {shorten(tokens[index] or text)} and {shorten(text)}: ids must differ."
-                if text
-                else f"tokenizer.json has an empty token, id {index}."
-            )
+        if not text:
+            raise ConvertError(f"tokenizer.json has an empty token, id {index}: every token needs a text.")
+        if (other := tokens[index]) is not None:
+            raise ConvertError(f"tokenizer.json gives id {index} to {shorten(other)} and {shorten(text)}.")
         tokens[index] = text
     clash = next((i for i, text in enumerate(tokens) if text is None and f"[PAD{i}]" in vocabulary), None)
     if clash is not None:
-        raise ConvertError(f"tokenizer.json has a token [PAD{clash}] but none with id {clash}: ids must be complete.")
+        raise ConvertError(
+            f"tokenizer.json has a token [PAD{clash}] but none with id {clash}: ids must be complete."
+        )
     return tokens
 
 
@@ -147,8 +165,8 @@ def _token_type(text: str | None, added: dict[str, tuple[int, bool]], names: set
         return BYTE
     if text in names or (text in added and added[text][1]):
         return CONTROL
-    # An added token that is not special is matched before the merges apply. llama.cpp does so for USER_DEFINED
-    # tokens, but on the text before spaces become "▁", so tokens with "▁" must be left to the merges.
+    # An added token that is not special is matched before the merges apply. llama.cpp does so for
+    # USER_DEFINED tokens, but before spaces become "▁", so tokens with "▁" must be left to the merges.
     return USER_DEFINED if text in added and "▁" not in text else NORMAL
 
 
@@ -159,8 +177,14 @@ def _merges(model: Fields) -> tuple[str, ...]:
     result = []
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and p and " " not in p for p in pair):
-            raise ConvertError(f"tokenizer.json has the merge {shorten(merge)}: expected two tokens without spaces.")
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(p, str) and p and " " not in p for p in pair)
+        ):
+            raise ConvertError(
+                f"tokenizer.json has the merge {shorten(merge)}: expected two tokens without spaces."
+            )
         result.append(" ".join(pair))
     return tuple(result)
 
@@ -196,13 +220,14 @@ def _special_ids(folder: Path, settings: Fields, ids: dict[str, int]) -> dict[st
             special[part] = found
     if missing := [name for name in ("bos", "eos") if name not in special]:
         raise ConvertError(
-            f"Neither tokenizer_config.json nor config.json names the {' and '.join(missing)} token: add it to one of them."
+            f"Neither tokenizer_config.json nor config.json names the {' and '.join(missing)} token: "
+            "add it to one of them."
         )
     return special
 
 
 def _chat_template(folder: Path, settings: Fields) -> str | None:
-    """The default template: of ``tokenizer_config.json`` if it has one, else ``chat_template.jinja`` or ``.json``."""
+    """The default template: of ``tokenizer_config.json``, ``chat_template.jinja`` or ``chat_template.json``."""
     template = settings.values.get("chat_template")
     if isinstance(template, list):
         named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}

@@ -1,7 +1,7 @@
 """The architectures that can be converted: Hugging Face class name → the module that maps it.
 
-A family is one file with a function ``map_model(checkpoint) -> ModelMap`` and one line in ``_MODULES``. Modules
-are imported when first asked for.
+A family is one file with a function ``map_model(checkpoint) -> ModelMap`` and one line in ``_MODULES``.
+Modules are imported when first asked for.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class ModelMap:
-    """A checkpoint seen as GGUF: architecture name, metadata (keys without the ``architecture.`` prefix), tensors.
+    """A checkpoint seen as GGUF: architecture name, metadata, tensors.
 
+    Keys of ``metadata`` come without the ``architecture.`` prefix.
     ``vocab_rows`` is the number of rows of the embedding: the vocabulary must have exactly as many tokens.
     """
 

@@ -42,7 +42,11 @@ _LAYER_NAMES = {
     "per_layer_projection.weight": "proj.weight",
     "post_per_layer_input_norm.weight": "post_norm.weight",
 }
-_PER_LAYER_INPUT = ("per_layer_input_gate.weight", "per_layer_projection.weight", "post_per_layer_input_norm.weight")
+_PER_LAYER_INPUT = (
+    "per_layer_input_gate.weight",
+    "per_layer_projection.weight",
+    "post_per_layer_input_norm.weight",
+)
 _KV = ("self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.k_norm.weight")
 
 
@@ -111,7 +115,8 @@ class TextTensors:
             raise ConvertError(f"The checkpoint has no tensor {name}: download it again.")
         if tensor.shape != shape:
             raise ConvertError(
-                f"Tensor {tensor.name} has shape {list(tensor.shape)} where config.json implies {list(shape)}."
+                f"Tensor {tensor.name} has shape {list(tensor.shape)} but config.json implies {list(shape)}: "
+                "they do not belong together."
             )
         return tensor
 
@@ -130,7 +135,8 @@ class TextTensors:
         rows = config.fields.integer("vocab_size_per_layer_input", config.vocab_size)
         if rows < config.vocab_size:
             raise ConvertError(
-                f"The per-layer embedding has {rows} rows for {config.vocab_size} tokens; llama.cpp needs one for each."
+                f"The per-layer embedding has {rows} rows for {config.vocab_size} tokens; "
+                "llama.cpp needs one for each."
             )
         table = self.take("embed_tokens_per_layer.weight", rows, width)
         yield ModelTensor("per_layer_token_embd.weight", _first_rows(table, config.vocab_size))
@@ -139,13 +145,16 @@ class TextTensors:
             self.take("per_layer_model_projection.weight", width, config.hidden_size),
         )
         yield ModelTensor(
-            "per_layer_proj_norm.weight", self.take("per_layer_projection_norm.weight", config.per_layer_input)
+            "per_layer_proj_norm.weight",
+            self.take("per_layer_projection_norm.weight", config.per_layer_input),
         )
 
     def layers(self) -> Iterator[ModelTensor]:
         for index, layer in enumerate(self.config.layers):
             for suffix, shape in self._layer_shapes(layer).items():
-                yield ModelTensor(f"blk.{index}.{_LAYER_NAMES[suffix]}", self.take(f"layers.{index}.{suffix}", *shape))
+                yield ModelTensor(
+                    f"blk.{index}.{_LAYER_NAMES[suffix]}", self.take(f"layers.{index}.{suffix}", *shape)
+                )
             if not layer.has_kv:
                 for suffix in _KV:  # older exports keep them, nothing reads them
                     self.left.pop(f"layers.{index}.{suffix}", None)
@@ -183,7 +192,9 @@ class TextTensors:
         if config.tied:
             self.left.pop("lm_head.weight", None)
         else:
-            yield ModelTensor("output.weight", self.take("lm_head.weight", config.vocab_size, config.hidden_size))
+            yield ModelTensor(
+                "output.weight", self.take("lm_head.weight", config.vocab_size, config.hidden_size)
+            )
 
     def refuse_leftovers(self) -> None:
         """ConvertError when a tensor of the text model has no place in the GGUF file."""
@@ -214,7 +225,9 @@ def _text_tensors(checkpoint: Checkpoint) -> dict[str, CheckpointTensor]:
         if re.match("|".join(_OTHER_MODALITIES), short):
             continue
         if short in text:
-            raise ConvertError(f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous.")
+            raise ConvertError(
+                f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous."
+            )
         text[short] = tensor
     return text
 

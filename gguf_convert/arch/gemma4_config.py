@@ -88,14 +88,17 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
 
 def _refuse_unsupported(text: Fields) -> None:
     if text.boolean("enable_moe_block", False):
-        raise ConvertError("This Gemma 4 has mixture-of-experts layers, which are not supported; dense models are.")
+        raise ConvertError(
+            "This Gemma 4 has mixture-of-experts layers, which are not supported; dense models are."
+        )
     if text.boolean("attention_bias", False):
         raise ConvertError('"attention_bias" is true, but llama.cpp\'s Gemma 4 has no attention biases.')
     if text.text("use_bidirectional_attention", "") == "all":
         raise ConvertError("This Gemma 4 attends in both directions (an encoder): it cannot generate text.")
     if (activation := text.text("hidden_activation", "gelu_pytorch_tanh")) != "gelu_pytorch_tanh":
         raise ConvertError(
-            f'"hidden_activation" is {shorten(activation)}, but llama.cpp\'s Gemma 4 computes gelu_pytorch_tanh.'
+            f'"hidden_activation" is {shorten(activation)}, '
+            "but llama.cpp's Gemma 4 computes gelu_pytorch_tanh."
         )
 
 
@@ -114,12 +117,16 @@ def _read_layers(text: Fields, all_shared: bool) -> tuple[Layer, ...]:
     own = count - shared
     changes = text.object("per_layer_config", required=False)
     return tuple(
-        _read_layer(text, changes, index, sliding=kind == _SLIDING, has_kv=index < own, wide=wide and index >= own)
+        _read_layer(
+            text, changes, index, sliding=kind == _SLIDING, has_kv=index < own, wide=wide and index >= own
+        )
         for index, kind in enumerate(kinds)
     )
 
 
-def _read_layer(text: Fields, changes: Fields, index: int, *, sliding: bool, has_kv: bool, wide: bool) -> Layer:
+def _read_layer(
+    text: Fields, changes: Fields, index: int, *, sliding: bool, has_kv: bool, wide: bool
+) -> Layer:
     own = changes.object(str(index), required=False)
     head_dim, kv_heads = text.integer("head_dim"), text.integer("num_key_value_heads")
     k_is_v = text.boolean("attention_k_eq_v", False) and not sliding
@@ -138,8 +145,8 @@ def _read_layer(text: Fields, changes: Fields, index: int, *, sliding: bool, has
     )
     if layer.head_dim % 2 or text.integer("num_attention_heads") % layer.kv_heads:
         raise ConvertError(
-            f"Layer {index} has heads of {layer.head_dim} values and {layer.kv_heads} K/V heads for "
-            f"{text.integer('num_attention_heads')} heads: head sizes must be even and heads a multiple of K/V heads."
+            f"Layer {index} has {text.integer('num_attention_heads')} heads of {layer.head_dim} values and "
+            f"{layer.kv_heads} K/V heads: head sizes must be even, and heads a multiple of K/V heads."
         )
     return layer
 
@@ -148,13 +155,17 @@ def _one_head_dim(layers: tuple[Layer, ...], *, sliding: bool) -> int:
     sizes = {layer.head_dim for layer in layers if layer.sliding == sliding}
     if len(sizes) != 1:
         kind = _SLIDING if sliding else _FULL
-        raise ConvertError(f"Layers of {kind} differ in head size ({sorted(sizes)}); GGUF has one size for all of them.")
+        raise ConvertError(
+            f"Layers of {kind} differ in head size ({sorted(sizes)}); GGUF has one size for all of them."
+        )
     return sizes.pop()
 
 
 def _proportion(rope: Fields, kinds: tuple[str, ...]) -> float:
     if (kind := rope.text("rope_type")) not in kinds:
-        raise ConvertError(f'{rope.where}: "rope_type" {shorten(kind)} is not supported, only {" or ".join(kinds)}.')
+        raise ConvertError(
+            f'{rope.where}: "rope_type" {shorten(kind)} is not supported, only {" or ".join(kinds)}.'
+        )
     proportion = rope.number("partial_rotary_factor", 1.0)
     if not 0.0 < proportion <= 1.0:
         raise rope.fail("partial_rotary_factor", "a number above 0 and at most 1")

@@ -28,7 +28,7 @@ _BF16_STEP = 2.0**-8
 
 @dataclass(frozen=True)
 class Check:
-    """``worst`` is the largest difference by type, as a fraction of what the type allows (1.0 is the bound)."""
+    """``worst``: by type, the largest difference as a fraction of what the type allows (at most 1)."""
 
     tensors: int
     worst: dict[str, float]
@@ -70,7 +70,9 @@ def _read(path: Path) -> list[Any]:
 def _compare(tensor: ModelTensor, stored: Any) -> float:
     shape = tuple(int(size) for size in reversed(stored.shape))
     if shape != tensor.shape:
-        raise ConvertError(f"{tensor.name} has shape {list(shape)} in the file and {list(tensor.shape)} in the checkpoint.")
+        raise ConvertError(
+            f"{tensor.name} has shape {list(shape)} in the file and {list(tensor.shape)} in the checkpoint."
+        )
     worst, row = 0.0, 0
     for values in blocks(tensor.source):
         raw = stored.data[row : row + len(values)]
@@ -78,14 +80,16 @@ def _compare(tensor: ModelTensor, stored: Any) -> float:
         found = dequantize(np.ascontiguousarray(raw), stored.tensor_type).reshape(values.shape)
         error, allowed = np.abs(found - values), bound(values, stored.tensor_type)
         if not (error <= allowed).all():
-            raise ConvertError(f"{tensor.name} differs from the checkpoint by more than {stored.tensor_type.name} rounds.")
+            raise ConvertError(
+                f"{tensor.name} differs from the checkpoint by more than {stored.tensor_type.name} rounds."
+            )
         with np.errstate(divide="ignore", invalid="ignore"):
             worst = max(worst, float(np.nan_to_num(error / allowed, posinf=0.0).max(initial=0.0)))
     return worst
 
 
 def bound(values: Floats, kind: gguf.GGMLQuantizationType) -> Floats:
-    """The largest error that storing ``values`` (shape ``(..., row)``) as ``kind`` may cause, element by element.
+    """The largest error that storing ``values`` of shape ``(..., row)`` as ``kind`` may cause, by element.
 
     Q8_0 rounds to the nearest of 127 steps, Q4_0 to the nearest of -8…7 eighths of the largest value, whose
     mirror image is a whole step away; both store the step as F16.

@@ -1,7 +1,7 @@
 """Checkpoint folder → GGUF file: read, map, write.
 
-The file appears under its name only when it is complete: it is written as ``<name>.partial`` beside it, synced, then
-renamed; whatever goes wrong, nothing is left behind.
+The file appears under its name only when it is complete: it is written as ``<name>.partial`` beside it, synced,
+then renamed; whatever goes wrong, nothing is left behind.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ def convert(
 ) -> Report:
     """Convert a Hugging Face checkpoint folder to one GGUF file.
 
-    ``type`` is one of ``gguf_convert.TYPES`` in any case. An existing file is replaced only with ``force``. Raises
-    ConvertError (or UsageError for an unknown type) and then leaves no file behind.
+    ``type`` is one of ``gguf_convert.TYPES`` in any case. An existing file is replaced only with ``force``.
+    Raises ConvertError (or UsageError for an unknown type) and then leaves no file behind.
     """
     name = type_name(type)
     out = Path(out_path)
@@ -73,10 +73,11 @@ def convert(
     checkpoint = open_checkpoint(Path(checkpoint_dir))
     model = map_checkpoint(checkpoint)
     vocabulary = read_vocabulary(checkpoint.path, model.vocab_rows)
+    metadata = _metadata(checkpoint, model, vocabulary, name)
     plan, fallbacks = _plan(model, name)
     _check_room(out, plan)
     with _replaced_when_done(out) as partial:
-        _write_header(partial, checkpoint, model, vocabulary, plan, name)
+        _write_header(partial, model.architecture, metadata, plan)
         _write_tensors(partial, plan, progress or _silent)
     return Report(out, model.architecture, name, len(plan), out.stat().st_size, tuple(fallbacks))
 
@@ -123,22 +124,26 @@ def _replaced_when_done(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConvertError(f"Cannot write {out}: {error.strerror or error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
-def _write_header(
-    path: Path, checkpoint: Checkpoint, model: ModelMap, vocabulary: Vocabulary, plan: list[_Planned], name: str
-) -> None:
-    writer = gguf.GGUFWriter(path, model.architecture)
+def _metadata(checkpoint: Checkpoint, model: ModelMap, vocabulary: Vocabulary, name: str) -> dict[str, Any]:
+    return {
+        "general.type": "model",
+        "general.name": checkpoint.path.resolve().name,
+        **{f"{model.architecture}.{key}": value for key, value in model.metadata.items()},
+        **vocabulary.metadata(),
+        "general.quantization_version": gguf.GGML_QUANT_VERSION,
+        "general.file_type": file_type(name),
+    }
+
+
+def _write_header(path: Path, architecture: str, metadata: dict[str, Any], plan: list[_Planned]) -> None:
+    writer = gguf.GGUFWriter(path, architecture)
     try:
-        writer.add_type("model")
-        writer.add_name(checkpoint.path.resolve().name)
-        for key, value in model.metadata.items():
-            _add(writer, f"{model.architecture}.{key}", value)
-        for key, value in vocabulary.metadata().items():
+        for key, value in metadata.items():
             _add(writer, key, value)
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        writer.add_file_type(file_type(name))
         for item in plan:
             # the writer turns a shape in bytes back into one in values
             writer.add_tensor_info(item.tensor.name, item.shape, np.dtype(np.uint8), item.bytes, item.kind)
