@@ -449,8 +449,8 @@ class _HiddenRows:
 
 
 def _float_view(address: int, rows: int, columns: int) -> Rows:
-    buffer = (ctypes.c_float * (rows * columns)).from_address(address)
-    return np.frombuffer(buffer, np.float32).reshape(rows, columns)
+    view: Rows = np.ctypeslib.as_array((ctypes.c_float * (rows * columns)).from_address(address))
+    return view.reshape(rows, columns)
 
 
 def _free_core(handle: Any, batch: Any) -> None:

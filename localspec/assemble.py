@@ -1,0 +1,164 @@
+"""Builds an :class:`Engine` from names: files, checks, models, contexts, drafters. Checks come before llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.config import ContextParams, DraftParams
+from localspec.draft.base import Drafter
+from localspec.draft.model import ModelDrafter
+from localspec.draft.mtp import MtpDrafter
+from localspec.draft.ngram import NgramDrafter
+from localspec.engine import Engine, ModelInfo
+from localspec.errors import DraftMismatchError, ModelFileError
+from localspec.gguf_header import GgufHeader, read_header
+from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
+from localspec.hub.resolve import resolve_model
+from localspec.template import ChatTemplate
+
+_DEFAULT_CTX = 8192
+#: llama.cpp's rule for a separate drafter: sizes may differ by padding, the first few tokens by special ones.
+_MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
+
+
+def load(
+    target: str | Path = "tiny",
+    draft: str | Path | None = "auto",
+    *,
+    ctx_size: int | None = None,
+    threads: int | None = None,
+    gpu_layers: int | None = None,
+    device: str | None = None,
+    draft_max: int | None = None,
+    draft_p_min: float | None = None,
+    verbose: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Engine:
+    """Load ``target`` and its drafter.
+
+    ``target``: ``tiny`` (built in) or a path. ``draft``: ``auto`` (the assistant found beside the target, else n-gram
+    lookup), ``none``, ``ngram``, or a path to an assistant or a smaller model of the same vocabulary. ``ctx_size`` in
+    tokens; ``progress`` is called with 0.0 … 1.0. Raises :class:`ModelError`, :class:`UsageError`, :class:`BackendError`.
+    """
+    params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
+    drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)
+    header = _target_header(resolve_model(target))
+    kind, draft_header = _choose_drafter(str(draft or "none"), header)
+    with ExitStack() as stack:
+        model = LlamaModel(header.path, params, verbose=verbose, progress=progress)
+        stack.callback(model.close)
+        if not model.generates:
+            raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
+        n_ctx = params.ctx_size or min(model.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
+        notices = []
+        if not model.rewinds and kind != "none":
+            if draft != "auto":
+                raise DraftMismatchError(
+                    f"{header.path.name} ({header.architecture}) keeps a recurrent state that cannot be rewound, so it "
+                    "cannot be drafted for; use `-d none`."
+                )
+            kind = "none"
+            notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
+        context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
+        stack.callback(context.close)
+        drafters = _drafters(kind, draft_header, model, context, params, drafting, stack, verbose)
+        stack.pop_all()
+        return Engine(
+            context, model.vocabulary, drafters,
+            model=_info(str(target), model), template=_template(model), draft=drafting, notices=notices,
+            batch=params.batch, reads_hidden=kind == "mtp", exactness="off" if drafters else "exact",
+            close=model.close,
+        )  # fmt: skip
+
+
+def _target_header(path: Path) -> GgufHeader:
+    header = read_header(path)
+    if is_assistant(header):
+        raise ModelFileError(
+            f"{path} is an MTP assistant, which only drafts; give it with -d and its Gemma 4 target with -m."
+        )
+    if header.architecture in ("clip", "mmproj") or header.metadata.get("general.type") == "mmproj":
+        raise ModelFileError(f"{path} is a multimodal projector, not a language model; give the model it belongs to.")
+    return header
+
+
+def _choose_drafter(draft: str, target: GgufHeader) -> tuple[str, GgufHeader | None]:
+    """``none``, ``ngram``, ``mtp`` or ``model``, and the header of its file."""
+    if draft in ("none", "ngram"):
+        return draft, None
+    path = find_assistant(target) if draft == "auto" else resolve_model(draft)
+    if path is None:
+        return "ngram", None
+    header = read_header(path)
+    if is_assistant(header):
+        check_assistant(target, header)
+        return "mtp", header
+    return "model", header
+
+
+def _drafters(
+    kind: str,
+    header: GgufHeader | None,
+    target: LlamaModel,
+    context: LlamaContext,
+    params: ContextParams,
+    drafting: DraftParams,
+    stack: ExitStack,
+    verbose: bool,
+) -> tuple[Drafter, ...]:
+    if kind == "none":
+        return ()
+    if header is None:
+        return (NgramDrafter(drafting),)
+    model = LlamaModel(header.path, params, verbose=verbose)
+    stack.callback(model.close)
+    if kind == "mtp":
+        return (MtpDrafter(LlamaMtpContext(model, params, context), drafting),)
+    check_vocabularies(target, model)
+    if not model.generates or not model.rewinds:
+        raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
+    own = LlamaContext(model, params, context.n_ctx)
+    return (ModelDrafter(own, drafting, params.batch),)
+
+
+def check_vocabularies(target: LlamaModel, drafter: LlamaModel) -> None:
+    """Raise :class:`DraftMismatchError` unless an id means the same text in both models (llama.cpp's rule)."""
+    a, b = target.vocabulary, drafter.vocabulary
+    reason = None
+    if a.type != b.type:
+        reason = f"their tokenizers are of different types ({a.type} and {b.type})"
+    elif (a.add_bos, a.add_eos) != (b.add_bos, b.add_eos) or (a.add_bos and a.bos != b.bos):
+        reason = "they begin or end texts with different tokens"
+    elif abs(a.n_tokens - b.n_tokens) > _MAX_VOCAB_DIFFERENCE:
+        reason = f"their vocabularies have {a.n_tokens} and {b.n_tokens} tokens"
+    else:
+        for token in range(_FIRST_COMPARED, min(a.n_tokens, b.n_tokens)):
+            if a.raw_text(token) != b.raw_text(token):
+                reason = f"token {token} is {a.raw_text(token)!r} in one and {b.raw_text(token)!r} in the other"
+                break
+    if reason:
+        raise DraftMismatchError(
+            f"{drafter.path.name} cannot draft for {target.path.name}: {reason}. "
+            "Give a smaller model of the same family, or use `-d ngram`."
+        )
+
+
+def _template(model: LlamaModel) -> ChatTemplate | None:
+    source, vocabulary = model.chat_template, model.vocabulary
+    if source is None:
+        return None
+    texts = {
+        name: vocabulary.text(token).decode("utf-8", errors="replace") if token >= 0 else ""
+        for name, token in (("bos", vocabulary.bos), ("eos", vocabulary.eos))
+    }
+    return ChatTemplate(source, **texts)
+
+
+def _info(name: str, model: LlamaModel) -> ModelInfo:
+    return ModelInfo(
+        name, model.path, model.header.architecture, model.description, model.n_params, model.n_bytes,
+        model.n_ctx_train, model.n_vocab,
+    )  # fmt: skip

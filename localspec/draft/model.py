@@ -1,0 +1,56 @@
+"""A separate small model as drafter, with a cache of its own that is never decoded twice."""
+
+from __future__ import annotations
+
+from localspec.backends.base import Context, Rows
+from localspec.config import DraftParams
+from localspec.draft.base import Draft, KnownPrefix, Prefix
+
+#: From this many missing tokens on, catching up is prompt work, done when the prompt is observed.
+_CATCH_UP = 32
+
+
+class ModelDrafter:
+    """Drafts with ``context`` until a token's probability falls below ``params.p_min``."""
+
+    name = "model"
+    default_max = 8
+
+    def __init__(self, context: Context, params: DraftParams, batch: int) -> None:
+        self._context, self._params, self._batch = context, params, batch
+        self._known = KnownPrefix()
+
+    @property
+    def decode_s(self) -> float:
+        return self._context.decode_s
+
+    def propose(self, prefix: Prefix, limit: int) -> Draft:
+        self._rewind(prefix, len(prefix.tokens) - 1)
+        row = self._feed(prefix.tokens[len(self._context.tokens) :])[0]
+        draft: list[int] = []
+        while True:
+            token = prefix.sampler.pick(row, len(prefix.tokens) + len(draft))
+            if prefix.sampler.confidence(row, token) < self._params.p_min:
+                break
+            draft.append(token)
+            if len(draft) == limit:
+                break
+            row = self._context.decode((token,), "last")[0]
+        return Draft(tuple(draft), self.name)
+
+    def observe(self, prefix: Prefix) -> None:
+        if len(prefix.tokens) - len(self._context.tokens) > _CATCH_UP:
+            self._rewind(prefix, len(prefix.tokens) - 1)
+            self._feed(prefix.tokens[len(self._context.tokens) : -1], last=False)
+
+    def _rewind(self, prefix: Prefix, most: int) -> None:
+        self._context.rewind(min(most, self._known.shared(self._context.tokens, prefix)))
+
+    def _feed(self, tokens: list[int], last: bool = True) -> Rows:
+        while len(tokens) > self._batch:
+            self._context.decode(tokens[: self._batch], "none")
+            tokens = tokens[self._batch :]
+        return self._context.decode(tokens, "last" if last else "none")
+
+    def close(self) -> None:
+        self._context.close()

@@ -1,0 +1,235 @@
+"""Engine = target + drafters + tokenizer + template: the composition root of a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from localspec.backends.base import Context
+from localspec.channels import Channels
+from localspec.config import DraftParams, SamplingParams, StopParams
+from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
+from localspec.decode import Progress, decode, prefill
+from localspec.detokenize import detokenize
+from localspec.draft.base import Drafter, Prefix
+from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError
+from localspec.output import Chunk, Completion, Exactness
+from localspec.sampling import Sampler
+from localspec.stats import Stats
+from localspec.stream import Assembler
+from localspec.template import ChatTemplate, Message
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the target is; ``bytes`` is the size of its tensors."""
+
+    name: str
+    path: Path
+    architecture: str
+    description: str
+    parameters: int
+    bytes: int
+    n_ctx_train: int
+    n_vocab: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation: how to sample, when to stop, how far to draft."""
+
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop: StopParams = field(default_factory=StopParams)
+    draft_max: int | None = None
+    progress: Progress | None = None
+
+    @classmethod
+    def from_options(
+        cls,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        draft_max: int | None = None,
+        progress: Progress | None = None,
+    ) -> Request:
+        """The keyword options of :meth:`Engine.generate`, checked."""
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        DraftParams(max=draft_max)
+        sampling = SamplingParams(temperature, top_k, top_p, min_p, seed).seeded()
+        return cls(sampling, StopParams(max_tokens, stops), draft_max, progress)
+
+
+class Engine:
+    """A loaded target with its drafters. Use it as a context manager, or :meth:`close` it.
+
+    One thread at a time. Generation options are those of :meth:`Request.from_options`: ``max_tokens``, ``temperature``,
+    ``top_k``, ``top_p``, ``min_p``, ``seed``, ``stop``, ``draft_max``, ``progress``.
+    """
+
+    def __init__(
+        self,
+        target: Context,
+        vocabulary: PromptVocabulary,
+        drafters: Sequence[Drafter] = (),
+        *,
+        model: ModelInfo,
+        template: ChatTemplate | None = None,
+        draft: DraftParams | None = None,
+        exactness: Exactness = "off",
+        notices: Sequence[str] = (),
+        batch: int = 512,
+        reads_hidden: bool = False,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.model, self.exactness, self.notices = model, exactness, tuple(notices)
+        self.drafting = bool(drafters)
+        self.vocabulary = vocabulary
+        self._target, self._drafters, self._batch = target, tuple(drafters), batch
+        self._draft = draft or DraftParams()
+        self._reads_hidden, self._close = reads_hidden, close
+        self._conversation = Conversation(template, vocabulary) if template else None
+        self._closed = False
+
+    @property
+    def drafters(self) -> tuple[str, ...]:
+        """Names of the drafters that are loaded."""
+        return tuple(drafter.name for drafter in self._drafters)
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self._target.n_ctx
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of ``text``, special tokens recognised, no BOS added."""
+        return self.vocabulary.tokenize(text, add_special=False)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Text of ``tokens``; control tokens have none."""
+        return detokenize(self.vocabulary, tokens)
+
+    def generate(self, prompt: str, **options: Any) -> Completion:
+        """Continue the text ``prompt`` (no chat template); see :meth:`stream`."""
+        return _last(self.stream(prompt, **options))
+
+    def stream(self, prompt: str, **options: Any) -> Iterator[Chunk]:
+        """Yield what each step adds to ``prompt``; the last chunk has the completion.
+
+        Raises :class:`PromptTooLongError`, and :class:`UsageError` for an option out of its range, before the first chunk.
+        """
+        request = Request.from_options(**options)
+        if not isinstance(prompt, str):
+            raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
+        tokens = self.vocabulary.tokenize(prompt, add_special=True)
+        if not tokens:
+            raise InputError("the prompt is empty; give at least one token of text.")
+        return self._chunks(tokens, request, None)
+
+    def chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Any) -> Completion:
+        """Reply to ``messages``; see :meth:`stream_chat`."""
+        return _last(self.stream_chat(messages, thinking=thinking, **options))
+
+    def stream_chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Any) -> Iterator[Chunk]:
+        """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
+
+        A conversation that continues the last one (its messages, the reply, then more) reuses the cache: only what is new
+        is prefilled. Raises as :meth:`stream` does, and :class:`TemplateError`.
+        """
+        request = Request.from_options(**options)
+        if self._conversation is None:
+            raise TemplateError(f"{self.model.name} has no chat template; use --raw, or generate() in Python.")
+        prompt = self._conversation.prompt(messages, thinking=thinking)
+        return self._chunks(list(prompt.tokens), request, prompt)
+
+    def _chunks(self, tokens: list[int], request: Request, prompt: ChatPrompt | None) -> Iterator[Chunk]:
+        if self._closed:
+            raise BackendError("the engine was closed; load it again.")
+        room = self.n_ctx - len(tokens)
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt has {len(tokens)} tokens, and the context holds {self.n_ctx} with at least one of the answer; "
+                "shorten it, or set a larger --ctx-size."
+            )
+        return self._run(tokens, request, prompt, room)
+
+    def _run(self, tokens: list[int], request: Request, prompt: ChatPrompt | None, room: int) -> Iterator[Chunk]:
+        prefix = Prefix(list(tokens), Sampler(request.sampling))
+        drafters = self._drafters if self.drafting else ()
+        budget = min(room, request.stop.max_tokens or room)
+        stats = Stats(prompt_tokens=len(tokens))
+        channels = Channels(self.vocabulary, prompt.text) if prompt else None
+        answer = Assembler(self.vocabulary, request.stop.stop, budget, channels)
+
+        began = perf_counter()
+        rows, stats.cached_tokens = prefill(self._target, prefix, self._batch, request.progress)
+        for drafter in drafters:
+            drafter.observe(prefix)
+        if request.progress is not None:
+            request.progress(stats.prefilled_tokens, stats.prefilled_tokens)
+        stats.prompt_s = perf_counter() - began
+
+        def limit(drafter: Drafter) -> int:
+            most = [n for n in (request.draft_max, self._draft.max) if n is not None]
+            return min(min(most, default=drafter.default_max), answer.left - 1)
+
+        target_0, draft_0 = self._target.decode_s, sum(d.decode_s for d in drafters)
+        steps = decode(self._target, prefix, rows, drafters, self.vocabulary.is_end, limit, self._reads_hidden)
+        try:
+            while answer.finish_reason is None:
+                began = perf_counter()
+                step = next(steps)
+                stats.record(step.drafter, step.proposed, step.accepted)
+                chunks = answer.add(step)
+                stats.generated_tokens = len(answer.tokens)
+                stats.generate_s += perf_counter() - began
+                yield from chunks
+        finally:
+            steps.close()
+            if prompt and self._conversation:
+                self._conversation.replied(prompt, answer.text, answer.tokens, answer.thought)
+        stats.target_s = self._target.decode_s - target_0
+        stats.draft_s = sum(d.decode_s for d in drafters) - draft_0
+        rest = answer.flush()
+        done = Completion(
+            answer.text, tuple(answer.tokens), answer.finish_reason, request.sampling.seed or 0, self.exactness, stats,
+            answer.thought, self._notice(answer, room),
+        )  # fmt: skip
+        yield replace(rest, completion=done)
+
+    def _notice(self, answer: Assembler, room: int) -> str | None:
+        if answer.finish_reason == "length" and len(answer.tokens) == room:
+            return f"The context of {self.n_ctx} tokens is full; set a larger --ctx-size, or start anew."
+        return None
+
+    def close(self) -> None:
+        """Free the models and their caches. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for drafter in self._drafters:
+            drafter.close()
+        self._target.close()
+        if self._close is not None:
+            self._close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _last(chunks: Iterator[Chunk]) -> Completion:
+    for chunk in chunks:
+        if chunk.completion is not None:
+            return chunk.completion
+    raise BackendError("the generation ended without a completion; report this.")

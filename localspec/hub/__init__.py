@@ -1,0 +1,1 @@
+"""Names → files, and what goes with what. Does not import the engine."""
