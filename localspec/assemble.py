@@ -41,7 +41,8 @@ def load(
 
     ``target``: ``tiny`` (built in) or a path. ``draft``: ``auto`` (the assistant found beside the target, else n-gram
     lookup), ``none``, ``ngram``, or a path to an assistant or a smaller model of the same vocabulary. ``ctx_size`` in
-    tokens; ``progress`` is called with 0.0 … 1.0. Raises :class:`ModelError`, :class:`UsageError`, :class:`BackendError`.
+    tokens; ``progress`` is called with 0.0 … 1.0. Raises :class:`ModelError`, :class:`UsageError` or
+    :class:`BackendError`.
     """
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
     drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)

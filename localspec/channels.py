@@ -1,6 +1,6 @@
 """Tells a chat model's thinking from its answer while it streams.
 
-Gemma 4 writes ``<|channel>thought\\n…<channel|>``, Qwen 3 and others ``<think>…</think>``; the markers are single tokens.
+Gemma 4 writes ``<|channel>thought\\n…<channel|>``, Qwen 3 and others ``<think>…</think>``; each marker is one token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Messages → prompt tokens, such that a conversation's next turn begins with the tokens of the turn before.
 
-A reply goes into the next prompt as the tokens that were generated, not as its text tokenized again, so that only what is
-new needs a prefill. Where the template rewrites earlier turns (thinking is left out of them), the prompt is made from the
-text afresh, and the cache is reused up to the first difference.
+A reply goes into the next prompt as the tokens that were generated, not as its text tokenized again, so that only
+what is new needs a prefill. Where the template rewrites earlier turns (thinking is left out of them), the prompt is
+made from the text afresh, and the cache is reused up to the first difference.
 """
 
 from __future__ import annotations

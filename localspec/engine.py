@@ -124,7 +124,7 @@ class Engine:
     def stream(self, prompt: str, **options: Any) -> Iterator[Chunk]:
         """Yield what each step adds to ``prompt``; the last chunk has the completion.
 
-        Raises :class:`PromptTooLongError`, and :class:`UsageError` for an option out of its range, before the first chunk.
+        Raises :class:`PromptTooLongError`, and :class:`UsageError` for an option out of its range, when called.
         """
         request = Request.from_options(**options)
         if not isinstance(prompt, str):
@@ -141,8 +141,8 @@ class Engine:
     def stream_chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Any) -> Iterator[Chunk]:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
-        A conversation that continues the last one (its messages, the reply, then more) reuses the cache: only what is new
-        is prefilled. Raises as :meth:`stream` does, and :class:`TemplateError`.
+        A conversation that continues the last one (its messages, the reply, then more) reuses the cache: only what is
+        new is prefilled. Raises as :meth:`stream` does, and :class:`TemplateError`.
         """
         request = Request.from_options(**options)
         if self._conversation is None:
@@ -156,7 +156,7 @@ class Engine:
         room = self.n_ctx - len(tokens)
         if room < 1:
             raise PromptTooLongError(
-                f"the prompt has {len(tokens)} tokens, and the context holds {self.n_ctx} with at least one of the answer; "
+                f"the prompt has {len(tokens)} tokens, and the context holds {self.n_ctx}, the answer included; "
                 "shorten it, or set a larger --ctx-size."
             )
         return self._run(tokens, request, prompt, room)

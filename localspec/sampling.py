@@ -3,7 +3,7 @@
 Sampling is Gumbel-max with noise from a counter-based hash of (seed, position, token id): the token at a position is a
 function of its logits row alone. A drafter that samples with the same noise therefore agrees with the target as
 often as their distributions allow, and whatever it proposes cannot change the text (Daliri, Musco, Suresh,
-arXiv 2408.07978). Truncation follows llama.cpp's default chain: top-k, top-p, min-p on the raw logits, then temperature.
+arXiv 2408.07978). Truncation follows llama.cpp's default chain: top-k, top-p, min-p on raw logits, then temperature.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _largest(row: Row, k: int) -> Ids:
     """
     blocks = len(row) // _BLOCK
     if blocks <= k:
-        return np.arange(len(row), dtype=np.int64)
+        return np.flatnonzero(row >= np.partition(row, len(row) - k)[len(row) - k])
     maxima = row[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
     floor = np.partition(maxima, blocks - k)[blocks - k]
     return np.flatnonzero(row >= floor)

@@ -19,7 +19,7 @@ class Count:
 class Stats:
     """Counters of one generation (or several, see :meth:`add`). Times in seconds.
 
-    ``target_s`` and ``draft_s`` are spent inside llama.cpp while generating; ``python_s`` is the rest of ``generate_s``.
+    ``target_s`` and ``draft_s`` are inside llama.cpp while generating, ``python_s`` is the rest of ``generate_s``.
     ``prefilled_tokens`` is what the prompt cost after cache reuse (``cached_tokens``).
     """
 

@@ -461,9 +461,9 @@ def _free_core(handle: Any, batch: Any) -> None:
 def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any:
     """llama_context_params for ``n_ctx`` tokens.
 
-    On the CPU K = Q8_0, V = F16 with flash attention: the setting in which rows of a batch equal single rows bit for bit,
-    and the fastest of those. On a GPU F16 and whatever the device supports. A few more cells than ``n_ctx`` let a last
-    draft be verified in a full context.
+    On the CPU K = Q8_0, V = F16 with flash attention: the setting in which rows of a batch equal single rows bit for
+    bit, and the fastest of those. On a GPU F16 and whatever the device supports. A few more cells than ``n_ctx`` let a
+    last draft be verified in a full context.
     """
     gpu = model.placement.gpu
     exact = not gpu and all(size % 32 == 0 for size in model.key_lengths)

@@ -1,4 +1,4 @@
-"""The drafter protocol: two verbs. A drafter is free to be wrong; it can never change the text, only the time it takes."""
+"""The drafter protocol: two verbs. A drafter is free to be wrong; it cannot change the text, only the time it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from localspec.sampling import Sampler
+from localspec.config import DraftParams
+from localspec.sampling import Row, Sampler
 
 
 @dataclass
@@ -71,6 +72,11 @@ class KnownPrefix:
         at = common_length(own, prefix.tokens, min(start, len(own)))
         self._revision, self._sure = prefix.revision, at
         return at
+
+
+def confident(params: DraftParams, sampler: Sampler, row: Row, token: int) -> bool:
+    """Whether a drafter with logits ``row`` is sure enough of ``token`` to propose it: the confidence cut."""
+    return params.p_min == 0.0 or sampler.confidence(row, token) >= params.p_min
 
 
 def common_length(a: list[int], b: list[int], start: int = 0) -> int:

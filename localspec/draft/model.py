@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from localspec.backends.base import Context, Rows
 from localspec.config import DraftParams
-from localspec.draft.base import Draft, KnownPrefix, Prefix
+from localspec.draft.base import Draft, KnownPrefix, Prefix, confident
 
 #: From this many missing tokens on, catching up is prompt work, done when the prompt is observed.
 _CATCH_UP = 32
@@ -30,7 +30,7 @@ class ModelDrafter:
         draft: list[int] = []
         while True:
             token = prefix.sampler.pick(row, len(prefix.tokens) + len(draft))
-            if prefix.sampler.confidence(row, token) < self._params.p_min:
+            if not confident(self._params, prefix.sampler, row, token):
                 break
             draft.append(token)
             if len(draft) == limit:

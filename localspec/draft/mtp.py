@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from localspec.backends.base import MtpContext
 from localspec.config import DraftParams
-from localspec.draft.base import Draft, Prefix
+from localspec.draft.base import Draft, Prefix, confident
 
 
 class MtpDrafter:
@@ -29,7 +29,7 @@ class MtpDrafter:
         while hidden is not None and len(draft) < limit:
             row = self._context.step(token, position, hidden)[0]
             token = prefix.sampler.pick(row, len(prefix.tokens) + len(draft))
-            if prefix.sampler.confidence(row, token) < self._params.p_min:
+            if not confident(self._params, prefix.sampler, row, token):
                 break
             draft.append(token)
             hidden = self._context.hidden()[0]

@@ -1,7 +1,7 @@
 """N-gram lookup as drafter: what followed the last time the text ended like this.
 
-The longest suffix of the text that occurred before is found with an online suffix automaton (Blumer et al. 1985), amortised
-constant time a token; the draft is what followed its latest earlier occurrence.
+The longest suffix of the text that occurred before is found with an online suffix automaton (Blumer et al. 1985),
+amortised constant time a token; the draft is what followed its latest earlier occurrence.
 """
 
 from __future__ import annotations
