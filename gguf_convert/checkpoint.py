@@ -72,9 +72,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_dir():
         hint = "it is a file" if path.exists() else "no such folder"
-        raise ConvertError(
-            f"{path} is not a checkpoint folder ({hint}): give the folder that holds config.json."
-        )
+        raise ConvertError(f"{path} is not a checkpoint folder ({hint}): give the folder that holds config.json.")
     if not (path / "config.json").is_file():
         raise ConvertError(f"{path} has no config.json: give the folder of a Hugging Face checkpoint.")
     return Checkpoint(path, read_json_object(path / "config.json"), _open_tensors(path))
@@ -108,9 +106,7 @@ def _open_shards(path: Path) -> dict[str, CheckpointTensor]:
                 raise ConvertError(f"{path} lacks {shard}, which {_INDEX} lists: download the missing shard.")
             shards[shard] = read_safetensors(path / shard)
         if name not in shards[shard]:
-            raise ConvertError(
-                f"{shard} does not hold {name} as {_INDEX} says: download the checkpoint again."
-            )
+            raise ConvertError(f"{shard} does not hold {name} as {_INDEX} says: download the checkpoint again.")
         tensors[name] = shards[shard][name]
     return tensors
 
@@ -151,9 +147,7 @@ def read_safetensors(path: Path) -> dict[str, CheckpointTensor]:
     return tensors
 
 
-def _read_entry(
-    path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]
-) -> tuple[CheckpointTensor, int, int]:
+def _read_entry(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]) -> tuple[CheckpointTensor, int, int]:
     def damaged(reason: str) -> ConvertError:
         return ConvertError(f"{path}: tensor {shorten(name)} {reason}; download the file again.")
 

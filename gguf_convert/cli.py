@@ -43,13 +43,13 @@ def convert(folder: Path, out: Path, kind: str, force: bool, verify: bool) -> No
     """
     with _progress_bar(f"Converting to {kind}") as progress:
         report = gguf_convert.convert(folder, out, kind, force=force, progress=progress)
+    for note in report.notes:
+        click.echo(f"Note: {note}", err=True)
     click.echo(summary(report), err=True)
     if verify:
         with _progress_bar("Checking") as progress:
             checked = gguf_convert.check(folder, out, progress=progress)
-        click.echo(
-            f"Checked {checked.tensors} tensors: every value is as close as its type allows.", err=True
-        )
+        click.echo(f"Checked {checked.tensors} tensors: every value is as close as its type allows.", err=True)
 
 
 def summary(report: gguf_convert.Report) -> str:

@@ -33,7 +33,10 @@ _SLACK = 1 << 20  # header alignment and the like, when asking whether the disk 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. ``tensors`` counts them; ``bytes`` is the size of the file."""
+    """What was written. ``tensors`` counts them; ``bytes`` is the size of the file.
+
+    ``notes`` are sentences about where the file will behave differently from the checkpoint.
+    """
 
     path: Path
     architecture: str
@@ -41,6 +44,7 @@ class Report:
     tensors: int
     bytes: int
     fallbacks: tuple[Fallback, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def convert(
     with _replaced_when_done(out) as partial:
         _write_header(partial, model.architecture, metadata, plan)
         _write_tensors(partial, plan, progress or _silent)
-    return Report(out, model.architecture, name, len(plan), out.stat().st_size, tuple(fallbacks))
+    size = out.stat().st_size
+    return Report(out, model.architecture, name, len(plan), size, tuple(fallbacks), vocabulary.notes)
 
 
 def _silent(done: int, total: int) -> None:
@@ -129,14 +134,20 @@ def _replaced_when_done(out: Path) -> Iterator[Path]:
 
 
 def _metadata(checkpoint: Checkpoint, model: ModelMap, vocabulary: Vocabulary, name: str) -> dict[str, Any]:
+    parameters = sum(tensor.elements for tensor in model.tensors)
     return {
         "general.type": "model",
-        "general.name": checkpoint.path.resolve().name,
+        "general.name": _printable(checkpoint.path.resolve().name),
+        "general.size_label": gguf.size_label(parameters, parameters, 0, 0),
         **{f"{model.architecture}.{key}": value for key, value in model.metadata.items()},
         **vocabulary.metadata(),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         "general.file_type": file_type(name),
     }
+
+
+def _printable(name: str) -> str:
+    return name.encode(errors="replace").decode()
 
 
 def _write_header(path: Path, architecture: str, metadata: dict[str, Any], plan: list[_Planned]) -> None:

@@ -74,9 +74,7 @@ def encoded(tensor: ModelTensor, kind: GGMLQuantizationType) -> Iterator[npt.NDA
 
 def _encode(name: str, values: Floats, kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
     if not np.isfinite(values).all():
-        raise ConvertError(
-            f"Tensor {name} holds NaN or infinity: the checkpoint is damaged; download it again."
-        )
+        raise ConvertError(f"Tensor {name} holds NaN or infinity: the checkpoint is damaged; download it again.")
     limit = float(np.finfo(np.float16).max)
     largest = float(np.abs(values).max(initial=0.0))
     if kind in _F16_PART and largest / _F16_PART[kind] > limit:

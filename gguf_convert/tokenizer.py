@@ -45,7 +45,7 @@ class Vocabulary:
     """Tokens by id with their scores and types, merges as ``"left right"``, and what surrounds them.
 
     ``special`` maps a part of a GGUF key (``bos``, ``unknown``, …) to a token id; ``suppress`` lists ids that are
-    never to be sampled.
+    never to be sampled; ``notes`` says where llama.cpp will tokenise differently from transformers.
     """
 
     tokens: tuple[str, ...]
@@ -54,6 +54,7 @@ class Vocabulary:
     special: dict[str, int]
     chat_template: str | None
     suppress: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def scores(self) -> list[float]:
@@ -95,15 +96,19 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     added = _added_tokens(tokenizer)
     names = _special_names(settings)
     tokens = _tokens_by_id(model, added, rows)
-    types = tuple(_token_type(text, added, names) for text in tokens)
-    return Vocabulary(
+    ids = {text: index for index, text in enumerate(tokens) if text is not None}
+    merges = _merges(model, ids)
+    vocabulary = Vocabulary(
         tokens=tuple(text if text is not None else f"[PAD{index}]" for index, text in enumerate(tokens)),
-        types=types,
-        merges=_merges(model),
-        special=_special_ids(folder, settings, {text: index for index, text in enumerate(tokens) if text}),
+        types=tuple(_token_type(text, added, names) for text in tokens),
+        merges=tuple(f"{left} {right}" for left, right in merges),
+        special=_special_ids(folder, settings, ids),
         chat_template=_chat_template(folder, settings),
         suppress=_suppressed(folder, rows),
+        notes=_notes(merges),
     )
+    _check_unicode(vocabulary)
+    return vocabulary
 
 
 def _optional_json(path: Path) -> Fields:
@@ -115,6 +120,13 @@ def _check_kind(tokenizer: Fields, model: Fields) -> None:
         raise ConvertError(
             f"{tokenizer.where} holds a {model.text('type', 'nameless')} tokenizer without byte fallback; "
             "only the BPE with byte fallback of Gemma 4 is supported."
+        )
+    normalizer = tokenizer.object("normalizer")
+    steps = normalizer.values.get("normalizers") if normalizer.text("type", "") == "Sequence" else [normalizer.values]
+    if steps != [{"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]:
+        raise ConvertError(
+            f"{tokenizer.where} has the normalizer {shorten(steps)}; "
+            'llama.cpp\'s Gemma 4 tokeniser only replaces spaces by "▁".'
         )
 
 
@@ -133,9 +145,7 @@ def _tokens_by_id(model: Fields, added: dict[str, tuple[int, bool]], rows: int) 
     vocabulary = dict(model.object("vocab").values)
     for text, (index, _) in added.items():
         if vocabulary.setdefault(text, index) != index:
-            raise ConvertError(
-                f"tokenizer.json gives token {shorten(text)} the ids {vocabulary[text]} and {index}."
-            )
+            raise ConvertError(f"tokenizer.json gives token {shorten(text)} the ids {vocabulary[text]} and {index}.")
     tokens: list[str | None] = [None] * rows
     for text, index in vocabulary.items():
         if type(index) is not int or not 0 <= index < rows:
@@ -150,9 +160,7 @@ def _tokens_by_id(model: Fields, added: dict[str, tuple[int, bool]], rows: int) 
         tokens[index] = text
     clash = next((i for i, text in enumerate(tokens) if text is None and f"[PAD{i}]" in vocabulary), None)
     if clash is not None:
-        raise ConvertError(
-            f"tokenizer.json has a token [PAD{clash}] but none with id {clash}: ids must be complete."
-        )
+        raise ConvertError(f"tokenizer.json has a token [PAD{clash}] but none with id {clash}: ids must be complete.")
     return tokens
 
 
@@ -170,11 +178,11 @@ def _token_type(text: str | None, added: dict[str, tuple[int, bool]], names: set
     return USER_DEFINED if text in added and "▁" not in text else NORMAL
 
 
-def _merges(model: Fields) -> tuple[str, ...]:
+def _merges(model: Fields, ids: dict[str, int]) -> list[tuple[str, str]]:
     merges = model.values.get("merges")
     if not isinstance(merges, list) or not merges:
         raise model.fail("merges", "a list that is not empty")
-    result = []
+    result: list[tuple[str, str]] = []
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if (
@@ -182,11 +190,33 @@ def _merges(model: Fields) -> tuple[str, ...]:
             or len(pair) != 2
             or not all(isinstance(p, str) and p and " " not in p for p in pair)
         ):
+            raise ConvertError(f"tokenizer.json has the merge {shorten(merge)}: expected two tokens without spaces.")
+        left, right = pair
+        if unknown := next((text for text in (left, right, left + right) if text not in ids), None):
             raise ConvertError(
-                f"tokenizer.json has the merge {shorten(merge)}: expected two tokens without spaces."
+                f"tokenizer.json has the merge {shorten(merge)} but no token {shorten(unknown)}: it is damaged."
             )
-        result.append(" ".join(pair))
-    return tuple(result)
+        result.append((left, right))
+    return result
+
+
+def _notes(merges: list[tuple[str, str]]) -> tuple[str, ...]:
+    mixed = [left + right for left, right in merges if "\n" in left + right and (left + right).strip("\n")]
+    if not mixed:
+        return ()
+    return (
+        f"{len(mixed)} merges join line breaks with other text (such as {shorten(mixed[0])}), which llama.cpp "
+        "never does: it will tokenise such text differently from transformers.",
+    )
+
+
+def _check_unicode(vocabulary: Vocabulary) -> None:
+    """JSON can hold half a surrogate pair, which no UTF-8 file can."""
+    for text in (*vocabulary.tokens, *vocabulary.merges, vocabulary.chat_template or ""):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ConvertError(f"The tokenizer holds {shorten(text)}, which is not valid Unicode.") from error
 
 
 def _content(value: Any) -> str | None:

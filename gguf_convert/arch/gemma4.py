@@ -122,9 +122,7 @@ class TextTensors:
 
     def embedding(self) -> Iterator[ModelTensor]:
         config = self.config
-        yield ModelTensor(
-            "token_embd.weight", self.take("embed_tokens.weight", config.vocab_size, config.hidden_size)
-        )
+        yield ModelTensor("token_embd.weight", self.take("embed_tokens.weight", config.vocab_size, config.hidden_size))
         yield ModelTensor("rope_freqs.weight", rope_factors(config))
 
     def per_layer_input(self) -> Iterator[ModelTensor]:
@@ -135,8 +133,7 @@ class TextTensors:
         rows = config.fields.integer("vocab_size_per_layer_input", config.vocab_size)
         if rows < config.vocab_size:
             raise ConvertError(
-                f"The per-layer embedding has {rows} rows for {config.vocab_size} tokens; "
-                "llama.cpp needs one for each."
+                f"The per-layer embedding has {rows} rows for {config.vocab_size} tokens; llama.cpp needs one for each."
             )
         table = self.take("embed_tokens_per_layer.weight", rows, width)
         yield ModelTensor("per_layer_token_embd.weight", _first_rows(table, config.vocab_size))
@@ -152,9 +149,7 @@ class TextTensors:
     def layers(self) -> Iterator[ModelTensor]:
         for index, layer in enumerate(self.config.layers):
             for suffix, shape in self._layer_shapes(layer).items():
-                yield ModelTensor(
-                    f"blk.{index}.{_LAYER_NAMES[suffix]}", self.take(f"layers.{index}.{suffix}", *shape)
-                )
+                yield ModelTensor(f"blk.{index}.{_LAYER_NAMES[suffix]}", self.take(f"layers.{index}.{suffix}", *shape))
             if not layer.has_kv:
                 for suffix in _KV:  # older exports keep them, nothing reads them
                     self.left.pop(f"layers.{index}.{suffix}", None)
@@ -192,9 +187,7 @@ class TextTensors:
         if config.tied:
             self.left.pop("lm_head.weight", None)
         else:
-            yield ModelTensor(
-                "output.weight", self.take("lm_head.weight", config.vocab_size, config.hidden_size)
-            )
+            yield ModelTensor("output.weight", self.take("lm_head.weight", config.vocab_size, config.hidden_size))
 
     def refuse_leftovers(self) -> None:
         """ConvertError when a tensor of the text model has no place in the GGUF file."""
@@ -225,9 +218,7 @@ def _text_tensors(checkpoint: Checkpoint) -> dict[str, CheckpointTensor]:
         if re.match("|".join(_OTHER_MODALITIES), short):
             continue
         if short in text:
-            raise ConvertError(
-                f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous."
-            )
+            raise ConvertError(f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous.")
         text[short] = tensor
     return text
 

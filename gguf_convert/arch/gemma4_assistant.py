@@ -45,15 +45,11 @@ def _check(config: Gemma4Config, backbone: int) -> None:
             "llama.cpp needs them to differ."
         )
     if any(layer.has_kv for layer in config.layers):
-        raise ConvertError(
-            'An assistant shares all K/V: "num_kv_shared_layers" must equal "num_hidden_layers".'
-        )
+        raise ConvertError('An assistant shares all K/V: "num_kv_shared_layers" must equal "num_hidden_layers".')
     if config.per_layer_input:
         raise ConvertError('"hidden_size_per_layer_input" must be 0 in an assistant.')
     if config.softcap:
-        raise ConvertError(
-            '"final_logit_softcapping" is set, but llama.cpp\'s assistant does not compute it.'
-        )
+        raise ConvertError('"final_logit_softcapping" is set, but llama.cpp\'s assistant does not compute it.')
     if not config.tied:
         raise ConvertError(
             '"tie_word_embeddings" is false, but llama.cpp\'s assistant has no output matrix of its own.'

@@ -13,6 +13,7 @@ from localspec.errors import ConvertError
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+_MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,14 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
 
 def _refuse_unsupported(text: Fields) -> None:
     if text.boolean("enable_moe_block", False):
-        raise ConvertError(
-            "This Gemma 4 has mixture-of-experts layers, which are not supported; dense models are."
-        )
+        raise ConvertError("This Gemma 4 has mixture-of-experts layers, which are not supported; dense models are.")
     if text.boolean("attention_bias", False):
         raise ConvertError('"attention_bias" is true, but llama.cpp\'s Gemma 4 has no attention biases.')
     if text.text("use_bidirectional_attention", "") == "all":
         raise ConvertError("This Gemma 4 attends in both directions (an encoder): it cannot generate text.")
     if (activation := text.text("hidden_activation", "gelu_pytorch_tanh")) != "gelu_pytorch_tanh":
         raise ConvertError(
-            f'"hidden_activation" is {shorten(activation)}, '
-            "but llama.cpp's Gemma 4 computes gelu_pytorch_tanh."
+            f'"hidden_activation" is {shorten(activation)}, but llama.cpp\'s Gemma 4 computes gelu_pytorch_tanh.'
         )
 
 
@@ -117,21 +115,17 @@ def _read_layers(text: Fields, all_shared: bool) -> tuple[Layer, ...]:
     own = count - shared
     changes = text.object("per_layer_config", required=False)
     return tuple(
-        _read_layer(
-            text, changes, index, sliding=kind == _SLIDING, has_kv=index < own, wide=wide and index >= own
-        )
+        _read_layer(text, changes, index, sliding=kind == _SLIDING, has_kv=index < own, wide=wide and index >= own)
         for index, kind in enumerate(kinds)
     )
 
 
-def _read_layer(
-    text: Fields, changes: Fields, index: int, *, sliding: bool, has_kv: bool, wide: bool
-) -> Layer:
+def _read_layer(text: Fields, changes: Fields, index: int, *, sliding: bool, has_kv: bool, wide: bool) -> Layer:
     own = changes.object(str(index), required=False)
-    head_dim, kv_heads = text.integer("head_dim"), text.integer("num_key_value_heads")
+    head_dim, kv_heads = text.integer("head_dim", high=_MAX_HEAD), text.integer("num_key_value_heads")
     k_is_v = text.boolean("attention_k_eq_v", False) and not sliding
     if not sliding:
-        head_dim = text.integer("global_head_dim", head_dim)
+        head_dim = text.integer("global_head_dim", head_dim, high=_MAX_HEAD)
         if k_is_v:  # transformers reads the global count of K/V heads only then
             kv_heads = text.integer("num_global_key_value_heads", kv_heads)
     feed_forward = text.integer("intermediate_size") * (2 if wide else 1)
@@ -139,7 +133,7 @@ def _read_layer(
         sliding=sliding,
         has_kv=has_kv,
         k_is_v=k_is_v,
-        head_dim=own.integer("head_dim", head_dim),
+        head_dim=own.integer("head_dim", head_dim, high=_MAX_HEAD),
         kv_heads=own.integer("num_key_value_heads", kv_heads),
         feed_forward=own.integer("intermediate_size", feed_forward),
     )
@@ -163,9 +157,7 @@ def _one_head_dim(layers: tuple[Layer, ...], *, sliding: bool) -> int:
 
 def _proportion(rope: Fields, kinds: tuple[str, ...]) -> float:
     if (kind := rope.text("rope_type")) not in kinds:
-        raise ConvertError(
-            f'{rope.where}: "rope_type" {shorten(kind)} is not supported, only {" or ".join(kinds)}.'
-        )
+        raise ConvertError(f'{rope.where}: "rope_type" {shorten(kind)} is not supported, only {" or ".join(kinds)}.')
     proportion = rope.number("partial_rotary_factor", 1.0)
     if not 0.0 < proportion <= 1.0:
         raise rope.fail("partial_rotary_factor", "a number above 0 and at most 1")

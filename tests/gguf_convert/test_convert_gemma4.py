@@ -1,0 +1,256 @@
+"""Gemma 4's configuration → GGUF metadata, in both spellings; what llama.cpp would compute otherwise is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import tiny_checkpoint as tiny
+
+import gguf_convert
+from localspec.errors import ConvertError
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    fields = gguf.GGUFReader(path).fields
+    return {key: field.contents() for key, field in fields.items() if not key.startswith("GGUF.")}
+
+
+def converted(folder: Path, config: dict[str, Any], kind: str = "F32") -> dict[str, Any]:
+    tiny.write(folder / "in", config)
+    gguf_convert.convert(folder / "in", folder / "out.gguf", kind, force=True)
+    return metadata(folder / "out.gguf")
+
+
+def refused(folder: Path, config: dict[str, Any], match: str, **weights: Any) -> None:
+    tiny.write(folder / "in", config, **weights)
+    with pytest.raises(ConvertError, match=match) as caught:
+        gguf_convert.convert(folder / "in", folder / "out.gguf")
+    assert "\n" not in str(caught.value)
+    assert not (folder / "out.gguf").exists()
+
+
+def test_target_metadata(tmp_path: Path) -> None:
+    found = converted(tmp_path, tiny.text_config(), "Q8_0")
+    prefix = "gemma4."
+    assert {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)} == {
+        "block_count": 4,
+        "context_length": 256,
+        "embedding_length": 64,
+        "feed_forward_length": [64, 64, 128, 128],
+        "attention.head_count": 2,
+        "attention.head_count_kv": 1,
+        "attention.layer_norm_rms_epsilon": pytest.approx(1e-6),
+        "attention.key_length": 64,
+        "attention.value_length": 64,
+        "attention.key_length_swa": 32,
+        "attention.value_length_swa": 32,
+        "attention.sliding_window": 16,
+        "attention.sliding_window_pattern": [True, False, True, False],
+        "attention.shared_kv_layers": 2,
+        "embedding_length_per_layer_input": 32,
+        "rope.freq_base": 1e6,
+        "rope.freq_base_swa": 1e4,
+        "rope.dimension_count": 64,
+        "rope.dimension_count_swa": 32,
+        "final_logit_softcapping": 30.0,
+    }
+    assert found["general.architecture"] == "gemma4"
+    assert found["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q8_0
+
+
+def test_assistant_metadata(tmp_path: Path) -> None:
+    found = converted(tmp_path, tiny.assistant_config())
+    assert found["general.architecture"] == "gemma4-assistant"
+    assert found["gemma4-assistant.embedding_length_out"] == 64
+    assert found["gemma4-assistant.nextn_predict_layers"] == found["gemma4-assistant.block_count"] == 2
+    assert found["gemma4-assistant.attention.shared_kv_layers"] == 2
+    assert found["general.file_type"] == gguf.LlamaFileType.ALL_F32
+
+
+def v_is_k_config(**changes: Any) -> dict[str, Any]:
+    return tiny.text_config(
+        attention_k_eq_v=True,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_global_key_value_heads=1,
+        num_kv_shared_layers=0,
+        hidden_size_per_layer_input=0,
+        use_double_wide_mlp=False,
+        **changes,
+    )
+
+
+def test_k_v_heads_and_a_missing_v(tmp_path: Path) -> None:
+    found = converted(tmp_path, v_is_k_config())
+    assert found["gemma4.attention.head_count_kv"] == [2, 1, 2, 1]
+    names = {tensor.name for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    assert {f"blk.{i}.attn_v.weight" for i in range(4)} & names == {"blk.0.attn_v.weight", "blk.2.attn_v.weight"}
+
+
+def test_per_layer_config_says_the_same(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "in", v_is_k_config())
+    gguf_convert.convert(tmp_path / "in", tmp_path / "one.gguf")
+    config = v_is_k_config()
+    del config["global_head_dim"], config["num_global_key_value_heads"]
+    config["per_layer_config"] = {str(i): {"head_dim": 64, "num_key_value_heads": 1} for i in (1, 3)}
+    tiny.write_json(tmp_path / "in" / "config.json", config)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "two.gguf")
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
+
+
+def test_text_part_of_a_multimodal_checkpoint(tmp_path: Path) -> None:
+    text = tiny.text_config()
+    source = tiny.tensors(text)
+    tiny.write(tmp_path / "plain", text, weights=source)
+    gguf_convert.convert(tmp_path / "plain", tmp_path / "plain.gguf")
+    renamed = {name.replace("model.", "model.language_model.", 1): tensor for name, tensor in source.items()}
+    renamed["model.vision_tower.encoder.layers.0.mlp.up_proj.weight"] = source["model.norm.weight"]
+    renamed["model.embed_audio.embedding_projection.weight"] = source["model.norm.weight"]
+    wrapped = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": text, "vision_config": {}}
+    (tmp_path / "multi").mkdir()
+    tiny.write(tmp_path / "multi" / "plain", wrapped, weights=renamed)
+    gguf_convert.convert(tmp_path / "multi" / "plain", tmp_path / "multi.gguf")
+    assert (tmp_path / "plain.gguf").read_bytes() == (tmp_path / "multi.gguf").read_bytes()
+
+
+def test_unused_k_v_of_shared_layers_are_left_out(tmp_path: Path) -> None:
+    source = tiny.write(tmp_path / "in")
+    gguf_convert.convert(tmp_path / "in", tmp_path / "without.gguf")
+    source["model.layers.3.self_attn.k_proj.weight"] = source["model.layers.1.self_attn.k_proj.weight"]
+    tiny.write(tmp_path / "in", weights=source)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "with.gguf")
+    assert (tmp_path / "without.gguf").read_bytes() == (tmp_path / "with.gguf").read_bytes()
+
+
+def test_an_output_matrix_of_its_own_is_kept(tmp_path: Path) -> None:
+    config = tiny.text_config(tie_word_embeddings=False)
+    weights = tiny.tensors(config)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * 2
+    tiny.write(tmp_path / "in", config, weights=weights)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
+    assert "output.weight" in {tensor.name for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    del weights["lm_head.weight"]
+    (tmp_path / "out.gguf").unlink()
+    refused(tmp_path, config, r"no tensor lm_head\.weight", weights=weights)
+
+
+def test_centroids_of_an_assistant_are_left_out(tmp_path: Path) -> None:
+    weights = tiny.tensors(tiny.assistant_config())
+    weights["masked_embedding.centroids.weight"] = weights["model.norm.weight"]
+    tiny.write(tmp_path / "in", tiny.assistant_config(use_ordered_embeddings=True), weights=weights)
+    assert gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf").tensors == len(weights)
+
+
+@pytest.mark.parametrize("names", [["LlamaForCausalLM"], ["Gemma4ForCausalLM2"], [], None, "Gemma4ForCausalLM", [1]])
+def test_refuses_an_unknown_architecture(tmp_path: Path, names: Any) -> None:
+    refused(
+        tmp_path, tiny.text_config(architectures=names), "LlamaFor.*supported are Gemma4Ass|Gemma4For|architectures"
+    )
+
+
+def test_names_the_unknown_and_the_supported_architectures(tmp_path: Path) -> None:
+    refused(tmp_path, tiny.text_config(architectures=["MambaForCausalLM"]), "MambaForCausalLM.*Gemma4ForCausalLM")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"enable_moe_block": True}, "mixture-of-experts"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"use_bidirectional_attention": "all"}, "both directions"),
+        ({"hidden_activation": "silu"}, "'silu'"),
+        ({"layer_types": [SLIDING] * 4}, "layer_types"),
+        ({"layer_types": [SLIDING, FULL]}, "layer_types"),
+        ({"layer_types": [FULL, SLIDING, SLIDING, FULL]}, "sliding_attention, then full_attention"),
+        ({"num_kv_shared_layers": 3}, "Only 1 layers"),
+        ({"num_kv_shared_layers": 5}, '"num_kv_shared_layers" must be an integer from 0 to 4, not 5'),
+        ({"num_hidden_layers": -1}, '"num_hidden_layers" must be an integer'),
+        ({"num_hidden_layers": True}, '"num_hidden_layers" must be an integer'),
+        ({"hidden_size": "64"}, '"hidden_size" must be an integer'),
+        ({"hidden_size": 96}, "config.json implies"),
+        ({"head_dim": 33}, "head sizes must be even"),
+        ({"num_key_value_heads": 3}, "heads a multiple of K/V heads"),
+        ({"global_head_dim": 2**30}, "global_head_dim"),
+        ({"rms_norm_eps": None}, 'no "rms_norm_eps"'),
+        ({"rope_parameters": None}, 'no "rope_parameters"'),
+        ({"vocab_size_per_layer_input": 100}, "100 rows for 320 tokens"),
+        ({"per_layer_config": {"1": {"head_dim": 32}}}, "differ in head size"),
+        ({"per_layer_config": [1]}, '"per_layer_config" must be an object'),
+    ],
+)
+def test_refuses_what_llama_cpp_does_not_compute(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    weights = tiny.tensors(tiny.text_config())
+    refused(tmp_path, tiny.text_config(**change), match, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"rope_type": "yarn"}, "'yarn' is not supported"),
+        ({"partial_rotary_factor": 1.5}, "partial_rotary_factor"),
+        ({"rope_theta": float("nan")}, "rope_theta"),
+    ],
+)
+def test_refuses_unknown_rope(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    config = tiny.text_config()
+    config["rope_parameters"]["full_attention"].update(change)
+    refused(tmp_path, config, match)
+
+
+@pytest.mark.parametrize(
+    ("change", "text_change", "match"),
+    [
+        ({"backbone_hidden_size": 32}, {}, "needs them to differ"),
+        ({"backbone_hidden_size": None}, {}, 'no "backbone_hidden_size"'),
+        ({"backbone_hidden_size": 128}, {}, "config.json implies"),
+        ({"tie_word_embeddings": False}, {}, "tie_word_embeddings"),
+        ({}, {"num_kv_shared_layers": 1}, "shares all K/V"),
+        ({}, {"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        ({}, {"hidden_size_per_layer_input": 32}, "hidden_size_per_layer_input"),
+    ],
+)
+def test_refuses_an_assistant_that_llama_cpp_cannot_run(
+    tmp_path: Path, change: dict[str, Any], text_change: dict[str, Any], match: str
+) -> None:
+    config = tiny.assistant_config(**change)
+    weights = tiny.tensors(tiny.assistant_config())
+    config["text_config"].update(text_change)
+    refused(tmp_path, config, match, weights=weights)
+
+
+def test_an_assistant_shares_all_k_v_when_it_says_nothing(tmp_path: Path) -> None:
+    config = tiny.assistant_config()
+    tiny.write(tmp_path / "in", config)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "one.gguf")
+    config["text_config"]["num_kv_shared_layers"] = 0
+    tiny.write_json(tmp_path / "in" / "config.json", config)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "two.gguf")
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.2.mlp.up_proj.weight", "model.norm.weight", "model.layers.0.layer_scalar"]
+)
+def test_names_a_missing_tensor(tmp_path: Path, name: str) -> None:
+    weights = tiny.tensors(tiny.text_config())
+    del weights[name]
+    refused(tmp_path, tiny.text_config(), f"no tensor {name.removeprefix('model.')}", weights=weights)
+
+
+def test_names_a_tensor_without_a_place(tmp_path: Path) -> None:
+    weights = tiny.tensors(tiny.text_config())
+    weights["model.layers.0.self_attn.q_proj.bias"] = weights["model.norm.weight"]
+    refused(tmp_path, tiny.text_config(), r"layers\.0\.self_attn\.q_proj\.bias", weights=weights)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\ufeff{}", '{"a": NaN'])
+def test_refuses_a_config_that_is_no_object(tmp_path: Path, text: str) -> None:
+    tiny.write(tmp_path / "in")
+    (tmp_path / "in" / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConvertError, match=r"config\.json"):
+        gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
