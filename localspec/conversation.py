@@ -45,6 +45,10 @@ class Conversation:
         plain = tuple(dict(message) for message in messages)
         return self._continued(plain, thinking) or self._fresh(plain, thinking)
 
+    def clear(self) -> None:
+        """Forget the last turn."""
+        self._last = None
+
     def replied(self, prompt: ChatPrompt, text: str, tokens: Sequence[int], thought: str) -> None:
         """Take note of the reply to ``prompt``, generated as ``tokens`` (no end token)."""
         reply = {"role": "assistant", "content": text}

@@ -117,6 +117,18 @@ class Engine:
         """Text of ``tokens``; control tokens have none."""
         return detokenize(self.vocabulary, tokens)
 
+    def prompt_tokens(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
+        """The ids that :meth:`chat` would decode for ``messages``."""
+        return list(self._chat_prompt(messages, thinking).tokens)
+
+    def forget(self) -> None:
+        """Drop the conversation and everything cached: the next generation prefills its whole prompt."""
+        self._target.rewind(0)
+        if self._conversation is not None:
+            self._conversation.clear()
+        for drafter in self._drafters:
+            drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
+
     def generate(self, prompt: str, **options: Any) -> Completion:
         """Continue the text ``prompt`` (no chat template); see :meth:`stream`."""
         return _last(self.stream(prompt, **options))
@@ -145,10 +157,13 @@ class Engine:
         new is prefilled. Raises as :meth:`stream` does, and :class:`TemplateError`.
         """
         request = Request.from_options(**options)
+        prompt = self._chat_prompt(messages, thinking)
+        return self._chunks(list(prompt.tokens), request, prompt)
+
+    def _chat_prompt(self, messages: Sequence[Message], thinking: bool) -> ChatPrompt:
         if self._conversation is None:
             raise TemplateError(f"{self.model.name} has no chat template; use --raw, or generate() in Python.")
-        prompt = self._conversation.prompt(messages, thinking=thinking)
-        return self._chunks(list(prompt.tokens), request, prompt)
+        return self._conversation.prompt(messages, thinking=thinking)
 
     def _chunks(self, tokens: list[int], request: Request, prompt: ChatPrompt | None) -> Iterator[Chunk]:
         if self._closed:

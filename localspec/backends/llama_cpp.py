@@ -296,6 +296,7 @@ class LlamaContext:
         self._core = _Core(model, self.options, params.batch, n_ctx)
         self._width = params.verify_width
         self._n_out = 0
+        self._unfinished = False
         self._hidden = _HiddenRows(self._core, model.n_embd) if hidden else None
         if self._hidden is not None:
             _staging("llama_set_embeddings_nextn")(self._core.handle, True, True)
@@ -305,6 +306,8 @@ class LlamaContext:
         return self._core.handle
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        if self._unfinished:
+            self.rewind(len(self.tokens))  # an interrupt or an error left cells that are not in tokens
         n, start = len(tokens), len(self.tokens)
         if not 0 < n <= self.batch or start + n > self._core.cells:
             raise BackendError(f"cannot decode {n} tokens at {start}: batch {self.batch}, cells {self._core.cells}.")
@@ -312,11 +315,13 @@ class LlamaContext:
         if self._n_out > self._width:
             raise BackendError(f"cannot give {n} rows at once; the verify width is {self._width}.")
         began = perf_counter()
+        self._unfinished = True
         self._core.fill(tokens, start, self._n_out)
         self._core.run(n)
         rows = self._core.rows(self._n_out)
         self.decode_s += perf_counter() - began
         self.tokens.extend(tokens)
+        self._unfinished = False
         return rows
 
     def hidden(self) -> Rows:
@@ -455,6 +460,7 @@ def _float_view(address: int, rows: int, columns: int) -> Rows:
 
 def _free_core(handle: Any, batch: Any) -> None:
     lib.llama_free(handle)
+    batch.embd = None  # an interrupt may have left a pointer to a numpy array
     lib.llama_batch_free(batch)
 
 

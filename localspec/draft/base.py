@@ -53,7 +53,7 @@ class Drafter(Protocol):
         """At most ``limit`` (≥ 1) tokens to follow ``prefix``; fewer, or none, where it is not confident."""
 
     def observe(self, prefix: Prefix) -> None:
-        """Take note of the text so far: after the prefill, and after every step."""
+        """Take note of the text so far: after the prefill, after every step, and when it is emptied."""
 
     def close(self) -> None:
         """Free what the drafter holds. May be called twice."""

@@ -25,7 +25,7 @@ class ModelDrafter:
         return self._context.decode_s
 
     def propose(self, prefix: Prefix, limit: int) -> Draft:
-        self._rewind(prefix, len(prefix.tokens) - 1)
+        self._drop_what_differs(prefix)
         row = self._feed(prefix.tokens[len(self._context.tokens) :])[0]
         draft: list[int] = []
         while True:
@@ -39,12 +39,16 @@ class ModelDrafter:
         return Draft(tuple(draft), self.name)
 
     def observe(self, prefix: Prefix) -> None:
+        self._drop_what_differs(prefix)
         if len(prefix.tokens) - len(self._context.tokens) > _CATCH_UP:
-            self._rewind(prefix, len(prefix.tokens) - 1)
             self._feed(prefix.tokens[len(self._context.tokens) : -1], last=False)
 
-    def _rewind(self, prefix: Prefix, most: int) -> None:
-        self._context.rewind(min(most, self._known.shared(self._context.tokens, prefix)))
+    def _drop_what_differs(self, prefix: Prefix) -> None:
+        """Rewind to what is in the prefix; its last token is always decoded anew, for its row."""
+        shared = self._known.shared(self._context.tokens, prefix)
+        keep = min(shared, max(0, len(prefix.tokens) - 1))
+        if keep < len(self._context.tokens):
+            self._context.rewind(keep)
 
     def _feed(self, tokens: list[int], last: bool = True) -> Rows:
         while len(tokens) > self._batch:
