@@ -49,7 +49,7 @@ def load(
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
     with ExitStack() as stack:
-        model = LlamaModel(header.path, params, verbose=verbose, progress=progress)
+        model = LlamaModel(header, params, verbose=verbose, progress=progress)
         stack.callback(model.close)
         if not model.generates:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
@@ -114,7 +114,7 @@ def _drafters(
         return ()
     if header is None:
         return (NgramDrafter(drafting),)
-    model = LlamaModel(header.path, params, verbose=verbose)
+    model = LlamaModel(header, params, verbose=verbose)
     stack.callback(model.close)
     if kind == "mtp":
         return (MtpDrafter(LlamaMtpContext(model, params, context), drafting),)
@@ -122,7 +122,7 @@ def _drafters(
     if not model.generates or not model.rewinds:
         raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
     own = LlamaContext(model, params, context.n_ctx)
-    return (ModelDrafter(own, drafting, params.batch),)
+    return (ModelDrafter(own, drafting, params.batch, min(target.n_vocab, model.n_vocab)),)
 
 
 def check_vocabularies(target: LlamaModel, drafter: LlamaModel) -> None:

@@ -7,11 +7,11 @@ is driven by one thread at a time.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -24,12 +24,13 @@ from localspec.backends.base import Outputs, Rows
 from localspec.backends.devices import Device, Placement, default_threads, list_devices, place
 from localspec.config import ContextParams
 from localspec.errors import BackendError, InputError, MissingFeatureError, ModelFileError, UsageError
-from localspec.gguf_header import GgufHeader, read_header
+from localspec.gguf_header import GgufHeader
 
 F16, Q8_0 = 1, 8
 _FLASH_AUTO, _FLASH_ON = -1, 1
 _CONTEXT_MTP = 1
 _LOG_ERROR = 4
+_VOCAB_NONE = 0
 
 _errors: deque[str] = deque(maxlen=8)
 _verbose = False
@@ -117,14 +118,13 @@ class LlamaModel:
 
     def __init__(
         self,
-        path: Path,
+        header: GgufHeader,
         params: ContextParams,
         *,
         verbose: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        self.header: GgufHeader = read_header(path)
-        self.path = path
+        self.header, self.path = header, header.path
         _start(verbose)
         self.placement: Placement = place(devices(), params)
         self._raised: BaseException | None = None
@@ -134,13 +134,15 @@ class LlamaModel:
         if progress is not None:
             _fill(options, progress_callback=self._progress(progress))
         _errors.clear()
-        self._handle = lib.llama_model_load_from_file(str(path).encode(), options)
+        self._handle = lib.llama_model_load_from_file(os.fsencode(self.path), options)
         if self._raised is not None:
             self.close()
             raise self._raised
         if not self._handle:
-            raise ModelFileError(f"llama.cpp cannot load {path}: {_why()}. Check the file, or run with --verbose.")
+            raise ModelFileError(f"llama.cpp cannot load {self.path}: {_why()}. Check the file, or run with --verbose.")
         self._free = weakref.finalize(self, lib.llama_model_free, self._handle)
+        if lib.llama_vocab_type(lib.llama_model_get_vocab(self._handle)) == _VOCAB_NONE:
+            raise ModelFileError(f"{self.path} has no vocabulary; give a language model, or convert it again.")
         self.vocabulary = LlamaVocabulary(self)
         self.n_vocab = self.vocabulary.n_tokens
 
@@ -231,6 +233,9 @@ class LlamaVocabulary:
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
         self._buffer = ctypes.create_string_buffer(256)
+        count = ctypes.c_int32(0)
+        found = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
+        self.suppressed = np.array(found[: count.value] if count.value else [], np.int64)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Ids of ``text``. Raises :class:`InputError` where it is not valid Unicode."""
@@ -319,6 +324,8 @@ class LlamaContext:
         self._core.fill(tokens, start, self._n_out)
         self._core.run(n)
         rows = self._core.rows(self._n_out)
+        if self.model.vocabulary.suppressed.size:  # tokens that the model's file says are never to be generated
+            rows[:, self.model.vocabulary.suppressed] = -np.inf
         self.decode_s += perf_counter() - began
         self.tokens.extend(tokens)
         self._unfinished = False

@@ -11,13 +11,16 @@ _CATCH_UP = 32
 
 
 class ModelDrafter:
-    """Drafts with ``context`` until a token's probability falls below ``params.p_min``."""
+    """Drafts with ``context`` until a token's probability falls below ``params.p_min``.
+
+    ``n_vocab`` is the part of the vocabulary that both models have: padded ones differ in size.
+    """
 
     name = "model"
     default_max = 8
 
-    def __init__(self, context: Context, params: DraftParams, batch: int) -> None:
-        self._context, self._params, self._batch = context, params, batch
+    def __init__(self, context: Context, params: DraftParams, batch: int, n_vocab: int) -> None:
+        self._context, self._params, self._batch, self._n_vocab = context, params, batch, n_vocab
         self._known = KnownPrefix()
 
     @property
@@ -26,9 +29,13 @@ class ModelDrafter:
 
     def propose(self, prefix: Prefix, limit: int) -> Draft:
         self._drop_what_differs(prefix)
-        row = self._feed(prefix.tokens[len(self._context.tokens) :])[0]
+        missing = prefix.tokens[len(self._context.tokens) :]
+        if max(missing) >= self._n_vocab:
+            return Draft()  # a token that only the target has
+        row = self._feed(missing)[0]
         draft: list[int] = []
         while True:
+            row = row[: self._n_vocab]
             token = prefix.sampler.pick(row, len(prefix.tokens) + len(draft))
             if not confident(self._params, prefix.sampler, row, token):
                 break
@@ -40,8 +47,9 @@ class ModelDrafter:
 
     def observe(self, prefix: Prefix) -> None:
         self._drop_what_differs(prefix)
-        if len(prefix.tokens) - len(self._context.tokens) > _CATCH_UP:
-            self._feed(prefix.tokens[len(self._context.tokens) : -1], last=False)
+        missing = prefix.tokens[len(self._context.tokens) : -1]
+        if len(missing) >= _CATCH_UP and max(missing) < self._n_vocab:
+            self._feed(missing, last=False)
 
     def _drop_what_differs(self, prefix: Prefix) -> None:
         """Rewind to what is in the prefix; its last token is always decoded anew, for its row."""
