@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-from localspec.backends.base import Context
+from localspec.backends.base import Context, Rows
 from localspec.channels import Channels
 from localspec.config import DraftParams, SamplingParams, StopParams
 from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
@@ -179,24 +179,18 @@ class Engine:
     def _run(self, tokens: list[int], request: Request, prompt: ChatPrompt | None, room: int) -> Iterator[Chunk]:
         prefix = Prefix(list(tokens), Sampler(request.sampling))
         drafters = self._drafters if self.drafting else ()
-        budget = min(room, request.stop.max_tokens or room)
-        stats = Stats(prompt_tokens=len(tokens))
         channels = Channels(self.vocabulary, prompt.text) if prompt else None
+        budget = min(room, request.stop.max_tokens or room)
         answer = Assembler(self.vocabulary, request.stop.stop, budget, channels)
-
-        began = perf_counter()
-        rows, stats.cached_tokens = prefill(self._target, prefix, self._batch, request.progress)
-        for drafter in drafters:
-            drafter.observe(prefix)
-        if request.progress is not None:
-            request.progress(stats.prefilled_tokens, stats.prefilled_tokens)
-        stats.prompt_s = perf_counter() - began
+        stats = Stats(prompt_tokens=len(tokens))
+        rows = self._prefill(prefix, drafters, request, stats)
 
         def limit(drafter: Drafter) -> int:
             most = [n for n in (request.draft_max, self._draft.max) if n is not None]
             return min(min(most, default=drafter.default_max), answer.left - 1)
 
-        target_0, draft_0 = self._target.decode_s, sum(d.decode_s for d in drafters)
+        clocks: list[Context | Drafter] = [self._target, *drafters]
+        before = [clock.decode_s for clock in clocks]
         steps = decode(self._target, prefix, rows, drafters, self.vocabulary.is_end, limit, self._reads_hidden)
         try:
             while answer.finish_reason is None:
@@ -205,20 +199,36 @@ class Engine:
                 stats.record(step.drafter, step.proposed, step.accepted)
                 chunks = answer.add(step)
                 stats.generated_tokens = len(answer.tokens)
-                stats.generate_s += perf_counter() - began
+                stats.generate_s += perf_counter() - began  # not the time that the caller takes with a chunk
                 yield from chunks
+            rest = answer.flush()
         finally:
-            steps.close()
             if prompt and self._conversation:
                 self._conversation.replied(prompt, answer.text, answer.tokens, answer.thought)
-        stats.target_s = self._target.decode_s - target_0
-        stats.draft_s = sum(d.decode_s for d in drafters) - draft_0
-        rest = answer.flush()
+        stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
+        stats.draft_s = sum(drafted)
         done = Completion(
-            answer.text, tuple(answer.tokens), answer.finish_reason, request.sampling.seed or 0, self.exactness, stats,
-            answer.thought, self._notice(answer, room),
-        )  # fmt: skip
+            text=answer.text,
+            tokens=tuple(answer.tokens),
+            finish_reason=answer.finish_reason,
+            seed=request.sampling.seed or 0,
+            exactness=self.exactness if drafters else "exact",
+            stats=stats,
+            thought=answer.thought,
+            notice=self._notice(answer, room),
+        )
         yield replace(rest, completion=done)
+
+    def _prefill(self, prefix: Prefix, drafters: Sequence[Drafter], request: Request, stats: Stats) -> Rows:
+        """Bring target and drafters up to the prompt; the last token's logits (1, n_vocab)."""
+        began = perf_counter()
+        rows, stats.cached_tokens = prefill(self._target, prefix, self._batch, request.progress)
+        for drafter in drafters:
+            drafter.observe(prefix)
+        if request.progress is not None:
+            request.progress(stats.prefilled_tokens, stats.prefilled_tokens)
+        stats.prompt_s = perf_counter() - began
+        return rows
 
     def _notice(self, answer: Assembler, room: int) -> str | None:
         if answer.finish_reason == "length" and len(answer.tokens) == room:
