@@ -21,6 +21,7 @@ Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[s
 _MODULES = {
     "Gemma4ForCausalLM": "gguf_convert.arch.gemma4",
     "Gemma4ForConditionalGeneration": "gguf_convert.arch.gemma4",
+    "Gemma4UnifiedForConditionalGeneration": "gguf_convert.arch.gemma4",
     "Gemma4AssistantForCausalLM": "gguf_convert.arch.gemma4_assistant",
     "Gemma4UnifiedAssistantForCausalLM": "gguf_convert.arch.gemma4_assistant",
 }

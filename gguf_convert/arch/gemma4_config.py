@@ -1,17 +1,24 @@
 """The configuration of a Gemma 4 text model, resolved per layer and checked against what llama.cpp computes.
 
 Both spellings are read: ``global_head_dim`` with ``num_global_key_value_heads`` (transformers 5.12), and
-``per_layer_config``, which maps a layer number to the values that differ there (later releases).
+``per_layer_config``, which maps a layer number such as ``"05"`` to the values that differ there (from 5.15).
+Values that may be absent have the defaults of transformers' ``Gemma4TextConfig``.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gguf_convert.fields import Fields, shorten
 from localspec.errors import ConvertError
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
+_PATTERN = 6  # without "layer_types": five sliding layers, then a full one; the last is full
+_ROPE = {
+    _FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+    _SLIDING: {"rope_type": "default", "rope_theta": 1e4},
+}
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
 
@@ -65,9 +72,9 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
     layers = _read_layers(text, all_shared)
     full = _one_head_dim(layers, sliding=False)
     sliding = _one_head_dim(layers, sliding=True)
-    rope = text.object("rope_parameters")
+    rope = text.object("rope_parameters") if "rope_parameters" in text else Fields(_ROPE, text.where)
     rope_full, rope_sliding = rope.object(_FULL), rope.object(_SLIDING)
-    proportion = _proportion(rope_full, ("proportional",))
+    proportion = _proportion(rope_full, "proportional")
     return Gemma4Config(
         fields=text,
         layers=layers,
@@ -78,7 +85,7 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
         head_dim_sliding=sliding,
         per_layer_input=text.integer("hidden_size_per_layer_input", 0, low=0),
         rotated_full=2 * int(proportion * full // 2),
-        rotated_sliding=int(_proportion(rope_sliding, ("default",)) * sliding),
+        rotated_sliding=int(_proportion(rope_sliding, "default") * sliding),
         rope_base_full=rope_full.number("rope_theta"),
         rope_base_sliding=rope_sliding.number("rope_theta"),
         rope_factor_full=rope_full.number("factor", 1.0),
@@ -102,7 +109,7 @@ def _refuse_unsupported(text: Fields) -> None:
 
 def _read_layers(text: Fields, all_shared: bool) -> tuple[Layer, ...]:
     count = text.integer("num_hidden_layers", high=_MAX_LAYERS)
-    kinds = text.texts("layer_types")
+    kinds = text.texts("layer_types") if "layer_types" in text else _default_kinds(count)
     if len(kinds) != count or set(kinds) != {_SLIDING, _FULL}:
         raise ConvertError(
             f'"layer_types" has {len(kinds)} entries of {sorted(set(kinds))}; '
@@ -113,15 +120,28 @@ def _read_layers(text: Fields, all_shared: bool) -> tuple[Layer, ...]:
         shared = count
     wide = text.boolean("use_double_wide_mlp", False)
     own = count - shared
-    changes = text.object("per_layer_config", required=False)
+    changes = _changes(text)
     return tuple(
-        _read_layer(text, changes, index, sliding=kind == _SLIDING, has_kv=index < own, wide=wide and index >= own)
+        _read_layer(
+            text, changes.get(index), index, sliding=kind == _SLIDING, has_kv=index < own, wide=wide and index >= own
+        )
         for index, kind in enumerate(kinds)
     )
 
 
-def _read_layer(text: Fields, changes: Fields, index: int, *, sliding: bool, has_kv: bool, wide: bool) -> Layer:
-    own = changes.object(str(index), required=False)
+def _default_kinds(count: int) -> list[str]:
+    return [_SLIDING if index % _PATTERN and index < count else _FULL for index in range(1, count + 1)]
+
+
+def _changes(text: Fields) -> dict[int, Fields]:
+    changes = text.object("per_layer_config", required=False)
+    if odd := next((key for key in changes.values if not re.fullmatch(r"[0-9]{1,4}", key)), None):
+        raise ConvertError(f"{changes.where}: {shorten(odd)} is not the number of a layer.")
+    return {int(key): changes.object(key) for key in changes.values}
+
+
+def _read_layer(text: Fields, own: Fields | None, index: int, *, sliding: bool, has_kv: bool, wide: bool) -> Layer:
+    own = own or Fields({}, text.where)
     head_dim, kv_heads = text.integer("head_dim", high=_MAX_HEAD), text.integer("num_key_value_heads")
     k_is_v = text.boolean("attention_k_eq_v", False) and not sliding
     if not sliding:
@@ -155,9 +175,9 @@ def _one_head_dim(layers: tuple[Layer, ...], *, sliding: bool) -> int:
     return sizes.pop()
 
 
-def _proportion(rope: Fields, kinds: tuple[str, ...]) -> float:
-    if (kind := rope.text("rope_type")) not in kinds:
-        raise ConvertError(f'{rope.where}: "rope_type" {shorten(kind)} is not supported, only {" or ".join(kinds)}.')
+def _proportion(rope: Fields, expected: str) -> float:
+    if (kind := rope.text("rope_type", expected)) != expected:
+        raise ConvertError(f'{rope.where}: "rope_type" {shorten(kind)} is not supported, only {expected}.')
     proportion = rope.number("partial_rotary_factor", 1.0)
     if not 0.0 < proportion <= 1.0:
         raise rope.fail("partial_rotary_factor", "a number above 0 and at most 1")

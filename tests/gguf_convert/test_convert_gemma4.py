@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +93,31 @@ def test_k_v_heads_and_a_missing_v(tmp_path: Path) -> None:
     assert {f"blk.{i}.attn_v.weight" for i in range(4)} & names == {"blk.0.attn_v.weight", "blk.2.attn_v.weight"}
 
 
-def test_per_layer_config_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [str, "{:02d}".format])
+def test_per_layer_config_says_the_same(tmp_path: Path, form: Callable[[int], str]) -> None:
     tiny.write(tmp_path / "in", v_is_k_config())
     gguf_convert.convert(tmp_path / "in", tmp_path / "one.gguf")
     config = v_is_k_config()
     del config["global_head_dim"], config["num_global_key_value_heads"]
-    config["per_layer_config"] = {str(i): {"head_dim": 64, "num_key_value_heads": 1} for i in (1, 3)}
+    config["per_layer_config"] = {form(i): {"head_dim": 64, "num_key_value_heads": 1} for i in (1, 3)}
     tiny.write_json(tmp_path / "in" / "config.json", config)
     gguf_convert.convert(tmp_path / "in", tmp_path / "two.gguf")
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
 
 
-def test_text_part_of_a_multimodal_checkpoint(tmp_path: Path) -> None:
+def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
+    layers = [SLIDING] * 5 + [FULL] + [SLIDING] + [FULL]
+    config = tiny.text_config(num_hidden_layers=8, layer_types=layers, num_kv_shared_layers=0)
+    tiny.write(tmp_path / "in", config)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "one.gguf")
+    del config["rope_parameters"], config["layer_types"]
+    tiny.write_json(tmp_path / "in" / "config.json", config)
+    gguf_convert.convert(tmp_path / "in", tmp_path / "two.gguf")
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["Gemma4ForConditionalGeneration", "Gemma4UnifiedForConditionalGeneration"])
+def test_text_part_of_a_multimodal_checkpoint(tmp_path: Path, name: str) -> None:
     text = tiny.text_config()
     source = tiny.tensors(text)
     tiny.write(tmp_path / "plain", text, weights=source)
@@ -111,7 +125,7 @@ def test_text_part_of_a_multimodal_checkpoint(tmp_path: Path) -> None:
     renamed = {name.replace("model.", "model.language_model.", 1): tensor for name, tensor in source.items()}
     renamed["model.vision_tower.encoder.layers.0.mlp.up_proj.weight"] = source["model.norm.weight"]
     renamed["model.embed_audio.embedding_projection.weight"] = source["model.norm.weight"]
-    wrapped = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": text, "vision_config": {}}
+    wrapped = {"architectures": [name], "text_config": text, "vision_config": {}}
     (tmp_path / "multi").mkdir()
     tiny.write(tmp_path / "multi" / "plain", wrapped, weights=renamed)
     gguf_convert.convert(tmp_path / "multi" / "plain", tmp_path / "multi.gguf")
@@ -177,7 +191,9 @@ def test_names_the_unknown_and_the_supported_architectures(tmp_path: Path) -> No
         ({"num_key_value_heads": 3}, "heads a multiple of K/V heads"),
         ({"global_head_dim": 2**30}, "global_head_dim"),
         ({"rms_norm_eps": None}, 'no "rms_norm_eps"'),
-        ({"rope_parameters": None}, 'no "rope_parameters"'),
+        ({"per_layer_config": {"x": {}}}, "'x' is not the number of a layer"),
+        ({"per_layer_config": {"²": {}}}, "'²' is not the number of a layer"),
+        ({"rope_parameters": {}}, 'no "full_attention"'),
         ({"vocab_size_per_layer_input": 100}, "100 rows for 320 tokens"),
         ({"per_layer_config": {"1": {"head_dim": 32}}}, "differ in head size"),
         ({"per_layer_config": [1]}, '"per_layer_config" must be an object'),
