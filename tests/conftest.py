@@ -1,4 +1,4 @@
-"""Settings of every test: hypothesis draws the same examples each time, and no test depends on how fast a machine is."""
+"""Settings of every test: hypothesis draws the same examples each time, and no test has a deadline."""
 
 from __future__ import annotations
 

@@ -1,0 +1,206 @@
+"""Laws of the loop: the same tokens whatever is drafted, and a cache that holds exactly the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, plain_tokens, prefix_of
+
+from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
+from localspec.config import DraftParams, SamplingParams
+from localspec.decode import Step, decode, prefill, propose
+from localspec.draft.base import Drafter, Prefix
+from localspec.draft.model import ModelDrafter
+from localspec.draft.mtp import MtpDrafter
+from localspec.draft.ngram import NgramDrafter
+
+PROMPT = [1, 2, 3, 1, 2]
+DRAFTERS = ["right", "wrong", "half", "random", "ngram", "model", "other model", "mtp", "none"]
+
+
+def make_drafter(kind: str, logits: Logits, params: SamplingParams) -> list[Drafter]:
+    """A drafter that is right, wrong, or anything between."""
+    sure, n = DraftParams(p_min=0.0), N_VOCAB
+
+    def right(tokens: list[int]) -> Sequence[int]:
+        return plain_tokens(logits, tokens, params, 8)
+
+    scripts: dict[str, Callable[[list[int]], Sequence[int]]] = {
+        "right": right,
+        "wrong": lambda tokens: [(token + 1) % n for token in right(tokens)],
+        "half": lambda tokens: [(t + (i >= len(tokens) % 5)) % n for i, t in enumerate(right(tokens))],
+        "random": lambda tokens: [int(t) for t in np.random.default_rng(tokens).integers(0, n, len(tokens) % 9)],
+    }
+    if kind in scripts:
+        return [ScriptedDrafter(scripts[kind])]
+    if kind in ("model", "other model"):
+        own = logits if kind == "model" else chain_logits(n, 99)
+        return [ModelDrafter(ScriptedContext(own, n), sure, 512, n)]
+    if kind == "mtp":
+        return [MtpDrafter(FakeMtp(lambda token, *_: chain_logits(n, 7, order=1)((token,))), sure)]
+    return [NgramDrafter(sure, min_match=1)] if kind == "ngram" else []
+
+
+def run(
+    logits: Logits,
+    drafters: Sequence[Drafter],
+    params: SamplingParams,
+    width: int = 4,
+    count: int = 30,
+    is_end: Callable[[int], bool] = lambda _: False,
+) -> tuple[list[Step], ScriptedContext, Prefix]:
+    """Enough steps for ``count`` tokens, with the invariant of the cache checked at each."""
+    target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT, params)
+    rows, _ = prefill(target, prefix, 512)
+    steps = decode(target, prefix, rows, drafters, is_end, lambda _: width, reads_hidden=True)
+    seen: list[Step] = []
+    while len(prefix.tokens) < len(PROMPT) + count:
+        seen.append(next(steps))
+        assert target.tokens == prefix.tokens[:-1]
+    steps.close()
+    return seen, target, prefix
+
+
+@pytest.mark.parametrize("kind", DRAFTERS)
+@given(st.sampled_from(SAMPLINGS), st.integers(1, 8), st.integers(0, 30), st.floats(0.5, 8))
+@settings(max_examples=15)
+def test_any_drafter_any_width_same_tokens(
+    kind: str, params: SamplingParams, width: int, seed: int, scale: float
+) -> None:
+    """Greedy or with any seed, the text is the one that decoding a token at a time gives."""
+    logits = chain_logits(N_VOCAB, seed, scale=scale)
+    steps, _, prefix = run(logits, make_drafter(kind, logits, params), params, width)
+    found = [token for step in steps for token in step.tokens]
+    assert found == plain_tokens(logits, PROMPT, params, len(found))
+    assert prefix.tokens == [*PROMPT, *found]
+
+
+@pytest.mark.parametrize("kind", DRAFTERS)
+def test_steps_add_up(kind: str) -> None:
+    """A step has its accepted tokens and one more, and never accepts more than was proposed, or that than allowed."""
+    logits = chain_logits(N_VOCAB, 1)
+    steps, target, _ = run(logits, make_drafter(kind, logits, GREEDY), GREEDY, width=5)
+    for step in steps:
+        assert len(step.tokens) == step.accepted + 1
+        assert 0 <= step.accepted <= step.proposed <= 5
+        assert (step.proposed == 0) == (step.drafter == "none")
+    assert target.decoded == [len(PROMPT), *(1 + step.proposed for step in steps[1:])]
+
+
+def test_drafter_that_is_right_is_accepted_whole() -> None:
+    """Then every pass after the first gives the whole draft and a bonus token."""
+    logits = chain_logits(N_VOCAB, 2)
+    for params in SAMPLINGS:
+        steps, _, _ = run(logits, make_drafter("right", logits, params), params, width=6)
+        assert [(step.accepted, step.proposed) for step in steps[1:]] == [(6, 6)] * (len(steps) - 1)
+
+
+def test_drafter_that_is_wrong_costs_tokens_but_no_text() -> None:
+    """Every pass gives one recovered token, as decoding without it would."""
+    logits = chain_logits(N_VOCAB, 2)
+    steps, _, _ = run(logits, make_drafter("wrong", logits, GREEDY), GREEDY, width=6)
+    assert {step.accepted for step in steps} == {0}
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_end_token_inside_a_draft_is_the_last_of_its_step(at: int) -> None:
+    """What was drafted past it is forgotten, in the text and in the cache."""
+    script = [5] * at + [9, 6, 7, 8]
+    logits = script_logits(script, N_VOCAB, len(PROMPT))
+    drafter = ScriptedDrafter(lambda tokens: (script + [8] * 9)[len(tokens) - len(PROMPT) :])
+    target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT)
+    rows, _ = prefill(target, prefix, 512)
+    steps = decode(target, prefix, rows, [drafter], lambda token: token == 9, lambda _: 8, reads_hidden=False)
+    tokens: list[int] = []
+    while 9 not in tokens:
+        tokens.extend(next(steps).tokens)
+    assert tokens == script[: at + 1]
+    assert target.tokens == prefix.tokens[:-1] == [*PROMPT, *tokens[:-1]]
+
+
+@pytest.mark.parametrize("kind", DRAFTERS)
+def test_hidden_row_is_of_the_second_last_token(kind: str) -> None:
+    """The assistant's input is the target's row at the last position of the cache, and a copy of it."""
+
+    def logits(tokens: tuple[int, ...]) -> Any:
+        row = chain_logits(N_VOCAB, 4)(tokens)
+        row[:4] = [-100 - len(tokens), -100 - tokens[-1], -100, -100]
+        return row
+
+    seen: list[list[float]] = []
+    target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT)
+    rows, _ = prefill(target, prefix, 512)
+    drafters = make_drafter(kind, logits, GREEDY)
+    steps = decode(target, prefix, rows, drafters, lambda _: False, lambda _: 4, reads_hidden=True)
+    for _ in islice(steps, 12):
+        assert prefix.hidden is not None
+        seen.append(prefix.hidden[:2].tolist())
+        assert seen[-1] == [-100 - (len(prefix.tokens) - 1), -100 - prefix.tokens[-2]]
+
+
+# Which drafter, and how far.
+
+
+def test_first_drafter_with_a_proposal_drafts() -> None:
+    """Later ones are not asked."""
+    asked: list[str] = []
+
+    def script(name: str, tokens: list[int]) -> ScriptedDrafter:
+        drafter = ScriptedDrafter(lambda _: asked.append(name) or tokens)  # type: ignore[func-returns-value]
+        drafter.name = name
+        return drafter
+
+    drafters = [script("a", []), script("b", [1, 2, 3]), script("c", [4])]
+    draft = propose(prefix_of(PROMPT), drafters, lambda _: 2)
+    assert (draft.tokens, draft.drafter, asked) == ((1, 2), "b", ["a", "b"])
+
+
+def test_drafter_without_room_is_not_asked() -> None:
+    """A limit of 0 or less means no draft."""
+
+    def never(tokens: list[int]) -> Sequence[int]:
+        raise AssertionError("asked")
+
+    for room in (0, -1):
+        assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], lambda _, n=room: n).tokens == ()  # type: ignore[misc]
+
+
+def test_every_drafter_observes_every_step() -> None:
+    """Whoever drafts, all know the text."""
+    logits = chain_logits(N_VOCAB, 1)
+    drafters = [ScriptedDrafter(lambda _: [1]), ScriptedDrafter(lambda _: [2])]
+    steps, _, _ = run(logits, drafters, GREEDY)
+    lengths = [len(PROMPT) + sum(len(s.tokens) for s in steps[: i + 1]) for i in range(len(steps) - 1)]
+    assert drafters[0].observed == drafters[1].observed == lengths
+
+
+# Prefill.
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 9)
+)
+def test_prefill_decodes_what_the_cache_lacks(cached: list[int], tokens: list[int], batch: int) -> None:
+    """From the first difference, at least the last token, in passes of at most the batch; its row is the plain one."""
+    logits = chain_logits(N_VOCAB, 0, order=40)
+    target = ScriptedContext(logits, N_VOCAB)
+    if cached:
+        target.decode(cached, "none")
+    target.decoded.clear()
+    reports: list[tuple[int, int]] = []
+    rows, reused = prefill(target, prefix_of(tokens), batch, lambda done, total: reports.append((done, total)))
+    same = next(
+        (i for i, (a, b) in enumerate(zip(cached, tokens, strict=False)) if a != b), min(len(cached), len(tokens))
+    )
+    assert reused == min(same, len(tokens) - 1)
+    assert sum(target.decoded) == len(tokens) - reused
+    assert max(target.decoded) <= batch
+    assert target.tokens == tokens
+    assert rows.tolist() == [logits(tuple(tokens)).tolist()]
+    assert reports == [(at, len(tokens) - reused) for at in range(0, len(tokens) - reused, batch)]
