@@ -1,0 +1,77 @@
+"""The command line. Help and version import click and nothing heavier; a command's module is imported to run it.
+
+Every command gets ``-h``, ``--debug`` and the error handling of :mod:`localspec.cli._errors` from here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from localspec._version import __version__
+from localspec.cli._errors import RunState, debug_option, run
+
+#: Command -> its line in ``localspec --help``. The module ``localspec.cli.NAME`` holds the command ``NAME``.
+COMMANDS = {
+    "chat": "Talk with a model in the terminal.",
+    "generate": "Answer one prompt, or a file of them.",
+    "convert": "Convert a Hugging Face checkpoint to GGUF.",
+    "devices": "List what llama.cpp can compute on here.",
+}
+
+
+class Program(click.Group):
+    """The command group: commands by name, loaded when asked for; errors printed in one place."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"localspec.cli.{cmd_name}"), cmd_name)
+        if not any("--debug" in parameter.opts for parameter in command.params):
+            debug_option(command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"There is no command {name!r}; there are {', '.join(COMMANDS)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        state = RunState()
+        extra = {"prog_name": "localspec", "obj": state, **extra, "standalone_mode": False}
+
+        def call() -> Any:
+            return super(Program, self).main(*args, **extra)
+
+        return run(call, state) if standalone_mode else call()
+
+
+@click.group(
+    name="localspec",
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Try it: localspec chat. Answers go to standard output, everything else to standard error.",
+)
+@click.version_option(__version__, prog_name="localspec", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Local speculative decoding: the same output as plain decoding, sooner."""
+
+
+debug_option(cli)
+
+
+def main() -> None:
+    """Entry point of the ``localspec`` program; never returns."""
+    cli()

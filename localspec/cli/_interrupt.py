@@ -1,0 +1,66 @@
+"""Ctrl-C as a request that is looked at between steps, so that it never lands inside the engine."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, TextIO
+
+
+class Stop:
+    """Set by the first Ctrl-C; a second one raises KeyboardInterrupt at once, in case nothing looks."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def listening() -> Iterator[Stop]:
+    """Take Ctrl-C for the length of the block."""
+    stop = Stop()
+    try:
+        before = signal.signal(signal.SIGINT, stop._signal)
+    except ValueError:  # not the main thread, where Ctrl-C does not arrive anyway
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def silent_keys(stdin: TextIO | None = None) -> Iterator[None]:
+    """Keep what is typed during an answer off the screen; it stays in the terminal's queue for the next prompt."""
+    try:
+        import termios
+    except ImportError:  # Windows echoes only while a line is read
+        yield
+        return
+    before: list[Any] | None = None
+    handle = 0
+    with suppress(termios.error, OSError, ValueError):
+        handle = (stdin or sys.stdin).fileno()
+        before = termios.tcgetattr(handle)
+        quiet = list(before)
+        quiet[3] &= ~termios.ECHO
+        termios.tcsetattr(handle, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        if before is not None:
+            with suppress(termios.error, OSError):
+                termios.tcsetattr(handle, termios.TCSANOW, before)

@@ -1,0 +1,175 @@
+"""Prompts and message lists from outside: read, decoded, checked. Knows nothing about models.
+
+Each thing that can be wrong has its own sentence, which names the file and the place in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from localspec.errors import InputError
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+Message = dict[str, str]
+
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A line of ``--jsonl``."""
+
+    id: str | int
+    messages: list[Message]
+
+
+def decode(data: bytes, where: str, offset: int = 0) -> str:
+    """UTF-8 ``data`` as text, a byte-order mark left out. ``offset`` is where ``data`` starts in ``where``."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = offset + error.start
+        raise InputError(
+            f"{where} is not valid UTF-8 at byte {place} (0x{data[error.start]:02x}); convert it to UTF-8."
+        ) from None
+    return text.removeprefix("\ufeff") if offset == 0 else text
+
+
+def argument(text: str, name: str) -> str:
+    """A command-line value, checked: the shell may have passed bytes that are no UTF-8."""
+    if not text.isascii():
+        decode(os.fsencode(text), name)
+    return text
+
+
+def standard_input() -> BinaryIO:
+    return sys.stdin.buffer
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of a file; ``-`` is standard input."""
+    if path == "-":
+        return standard_input().read()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}; check the name.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; give a file.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read ({reason}).") from None
+
+
+def label(path: str) -> str:
+    return "standard input" if path == "-" else path
+
+
+def read_text(path: str) -> str:
+    """A prompt from a file; the line end that editors and ``echo`` put at its end is left out."""
+    text = decode(read_bytes(path), label(path))
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        place = f"{line}column {error.colno}"
+        raise InputError(f"{where} is not JSON: {error.msg} ({place}).") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"{where} is not JSON that can be read: it is nested too deeply or holds a huge number."
+        ) from None
+
+
+def _text_of(item: dict[str, Any], key: str, place: str) -> str:
+    if key not in item:
+        raise InputError(f'{place} has no "{key}"; each message is {{"role": ..., "content": ...}}.')
+    value = item[key]
+    if not isinstance(value, str):
+        raise InputError(f'{place} has {_KINDS[type(value)]} as "{key}"; it must be a string.')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f'{place} has half of a surrogate pair in its "{key}"; write whole characters.') from None
+    return value
+
+
+def check_messages(data: Any, where: str) -> list[Message]:
+    """A message list from parsed JSON. Keys other than ``role`` and ``content`` are left out."""
+    if not isinstance(data, list):
+        raise InputError(f'{where} holds {_KINDS[type(data)]}; it must be a JSON list of {{"role", "content"}}.')
+    if not data:
+        raise InputError(f"{where} holds an empty list; it needs at least one message.")
+    messages = []
+    for number, item in enumerate(data, start=1):
+        place = f"Message {number} of {where}"
+        if not isinstance(item, dict):
+            raise InputError(f'{place} is {_KINDS[type(item)]}; it must be {{"role": ..., "content": ...}}.')
+        role = _text_of(item, "role", place)
+        if role not in ROLES:
+            raise InputError(f'{place} has the role "{role}"; it must be one of {", ".join(ROLES)}.')
+        messages.append({"role": role, "content": _text_of(item, "content", place)})
+    return messages
+
+
+def read_messages(path: str) -> list[Message]:
+    """``--messages``: a JSON list, or a conversation that the chat's ``/save`` wrote."""
+    where = label(path)
+    data = _parse(decode(read_bytes(path), where), where)
+    return check_messages(data["messages"] if isinstance(data, dict) and "messages" in data else data, where)
+
+
+def require_question(messages: list[Message], where: str) -> list[Message]:
+    """The same messages, if there is something in them to answer."""
+    last = messages[-1]["role"]
+    if last not in ("user", "tool"):
+        raise InputError(f"The last message of {where} has the role {last}; end with a user message to answer.")
+    return messages
+
+
+def _job(line: str, where: str) -> Job:
+    data = _parse(line, where)
+    if not isinstance(data, dict):
+        raise InputError(f'{where} holds {_KINDS[type(data)]}; it must be {{"id": ..., "messages": [...]}}.')
+    for key in ("id", "messages"):
+        if key not in data:
+            raise InputError(f'{where} has no "{key}"; a line is {{"id": ..., "messages": [...]}}.')
+    if isinstance(data["id"], bool) or not isinstance(data["id"], (str, int)):
+        raise InputError(f'{where} has {_KINDS[type(data["id"])]} as "id"; it must be a string or a whole number.')
+    return Job(data["id"], require_question(check_messages(data["messages"], where), where))
+
+
+def lines(stream: Iterator[bytes], where: str) -> Iterator[str]:
+    """The lines of a byte stream as they come, without line ends; bad UTF-8 is told with its offset in the stream."""
+    offset = 0
+    for raw in stream:
+        yield decode(raw, where, offset).rstrip("\r\n")
+        offset += len(raw)
+
+
+def read_jobs(path: str) -> list[Job]:
+    """``--jsonl``: all lines, checked before the first is answered. Blank lines are skipped."""
+    where = label(path)
+    texts = lines(iter(read_bytes(path).splitlines(keepends=True)), where)
+    jobs = [_job(text, f"Line {number} of {where}") for number, text in enumerate(texts, start=1) if text.strip()]
+    if not jobs:
+        raise InputError(f'{where} holds no prompt; it needs a line {{"id": ..., "messages": [...]}} for each.')
+    return jobs

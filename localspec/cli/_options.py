@@ -1,0 +1,195 @@
+"""Options that commands share, and the settings they become.
+
+Each decorator takes its options off the command's arguments and passes one frozen object in their place, so that a
+command does not repeat them. Making that object checks the values, before any model is opened.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+_Decorator = Callable[[_Command], _Command]
+
+_DEFAULT = SamplingParams()
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which models to open and where."""
+
+    model: str
+    draft: str
+    ctx_size: int | None
+    threads: int | None
+    gpu_layers: int | None
+    device: str | None
+    draft_max: int | None
+    verbose: bool
+
+    def __post_init__(self) -> None:
+        ContextParams(ctx_size=self.ctx_size, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device)
+        DraftParams(max=self.draft_max)
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How tokens are chosen and when an answer ends."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+    max_tokens: int | None
+
+    def __post_init__(self) -> None:
+        SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, self.seed)
+        StopParams(self.max_tokens, self.stop)
+
+    def engine(self) -> dict[str, Any]:
+        """The keyword arguments of the engine's verbs."""
+        return {**vars(self), "stop": list(self.stop)}
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Where the prompt comes from; at most one of ``prompt``, ``file`` and ``messages``."""
+
+    prompt: str | None
+    file: str | None
+    messages: str | None
+    system: str | None
+
+
+def _bundle(name: str, kind: Callable[..., Any], options: dict[str, Callable[..., Any]]) -> _Decorator[_Command]:
+    """A decorator that adds ``options`` and passes them to the command as ``name=kind(**values)``."""
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def bundled(**values: Any) -> None:
+            own = {key: values.pop(key) for key in options}
+            command(**{name: kind(**own)}, **values)
+
+        for option in reversed(options.values()):
+            bundled = option(bundled)
+        return bundled  # type: ignore[return-value]
+
+    return decorate
+
+
+model_options: _Decorator[Any] = _bundle(
+    "models",
+    ModelOptions,
+    {
+        "model": click.option(
+            "-m",
+            "--model",
+            metavar="MODEL",
+            default="tiny",
+            show_default=True,
+            help="Target: tiny (built in), a GGUF file, or a Hub name user/repo[:QUANT].",
+        ),
+        "draft": click.option(
+            "-d",
+            "-md",
+            "--draft",
+            "--model-draft",
+            "draft",
+            metavar="DRAFT",
+            default="auto",
+            show_default=True,
+            help="Drafter: auto (the best there is), none, ngram, a GGUF file, or a Hub name.",
+        ),
+        "ctx_size": click.option(
+            "-c",
+            "--ctx-size",
+            type=int,
+            metavar="N",
+            help="Context size in tokens.  [default: the model's own, at most 8192]",
+        ),
+        "threads": click.option(
+            "-t", "--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores]"
+        ),
+        "gpu_layers": click.option(
+            "-ngl",
+            "--gpu-layers",
+            type=int,
+            metavar="N",
+            help="Layers to put on the GPU.  [default: all where there is one]",
+        ),
+        "device": click.option("--device", metavar="NAME", help="Compute on this one of 'localspec devices'."),
+        "draft_max": click.option(
+            "--draft-max", type=int, metavar="N", help="At most N draft tokens a step.  [default: as far as it pays]"
+        ),
+        "verbose": click.option("--verbose", is_flag=True, help="Let llama.cpp's own log through."),
+    },
+)
+
+answer_options: _Decorator[Any] = _bundle(
+    "answer",
+    AnswerOptions,
+    {
+        "max_tokens": click.option(
+            "-n", "--max-tokens", type=int, metavar="N", help="At most N tokens.  [default: until the answer ends]"
+        ),
+        "temperature": click.option(
+            "--temp",
+            "temperature",
+            type=float,
+            metavar="T",
+            default=_DEFAULT.temperature,
+            show_default=True,
+            help="Temperature; 0 is greedy.",
+        ),
+        "top_k": click.option(
+            "--top-k",
+            type=int,
+            metavar="K",
+            default=_DEFAULT.top_k,
+            show_default=True,
+            help="Choose among the K likeliest; 0 switches it off.",
+        ),
+        "top_p": click.option(
+            "--top-p",
+            type=float,
+            metavar="P",
+            default=_DEFAULT.top_p,
+            show_default=True,
+            help="Choose among the likeliest that together hold P; 1 switches it off.",
+        ),
+        "min_p": click.option(
+            "--min-p",
+            type=float,
+            metavar="P",
+            default=_DEFAULT.min_p,
+            show_default=True,
+            help="Leave out what is less than P times as likely as the likeliest; 0 switches it off.",
+        ),
+        "seed": click.option(
+            "--seed", type=int, metavar="N", help="The same seed gives the same answer.  [default: a fresh one]"
+        ),
+        "stop": click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated."),
+    },
+)
+
+prompt_options: _Decorator[Any] = _bundle(
+    "source",
+    PromptOptions,
+    {
+        "prompt": click.option("-p", "--prompt", metavar="TEXT", help="The prompt."),
+        "file": click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE; - is standard input."),
+        "messages": click.option(
+            "--messages", metavar="FILE", help='Read a JSON list of {"role", "content"} in place of a prompt.'
+        ),
+        "system": click.option("--system", metavar="TEXT", help="A system message to put first."),
+    },
+)

@@ -1,0 +1,116 @@
+"""A chat session: engine, conversation and switches, and what happens to a line that the user gives.
+
+Knows nothing about where lines come from; :mod:`localspec.cli.chat` reads them from a terminal or a pipe.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from localspec.cli._answer import AnswerPrinter, WrappedWriter
+from localspec.cli._conversation import Conversation
+from localspec.cli._errors import debugging, describe
+from localspec.cli._notes import Notes
+from localspec.cli._options import AnswerOptions
+from localspec.cli._report import answer_line
+from localspec.cli._style import Style
+from localspec.cli._turn import Turn, take_turn
+from localspec.errors import LocalspecError, PromptTooLongError
+from localspec.stats import Stats
+
+if TYPE_CHECKING:
+    from localspec.engine import Engine
+
+
+@dataclass
+class Switches:
+    """What can be switched while chatting."""
+
+    think: bool = False
+    hide_thinking: bool = False
+    tint: bool = False
+
+
+@dataclass
+class Session:
+    """One chat. ``interactive``: a person sits at a terminal; otherwise only answers are printed."""
+
+    engine: Engine
+    conversation: Conversation
+    answer: AnswerOptions
+    switches: Switches
+    notes: Notes
+    interactive: bool
+    stats: bool = False
+    turns: list[Stats] = field(default_factory=list)
+    total: Stats = field(default_factory=Stats)
+    failed: bool = False
+    ended: bool = False
+
+    @property
+    def colour(self) -> bool:
+        return Style.of(sys.stdout).on
+
+    def line(self, text: str) -> None:
+        """Handle one line (or pasted lines): a command or a message."""
+        from localspec.cli._commands import is_command, run_command
+
+        text = text.strip()
+        if not text:
+            return
+        if is_command(text):
+            self._guard(lambda: run_command(self, text))
+        else:
+            self._guard(lambda: self.ask(text))
+
+    def ask(self, question: str) -> None:
+        """A turn, and what there is to tell about it."""
+        turn = take_turn(self.engine, self.conversation, question, self._printer(), self._options())
+        done = turn.completion
+        if done is None:
+            self._stopped(turn)
+            return
+        self.turns.append(done.stats)
+        self.total.add(done.stats)
+        if done.notice:
+            self.notes.error(done.notice)
+        if self.interactive or self.stats:
+            self.notes.say(answer_line(done))
+
+    def _stopped(self, turn: Turn) -> None:
+        if not self.interactive:
+            raise KeyboardInterrupt
+        if turn.kept:
+            self.notes.say(f"Stopped after {turn.tokens} tokens; what there is stays in the conversation.")
+        else:
+            self.notes.say("Stopped before the answer began; the message was taken back (Up brings it again).")
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except PromptTooLongError as error:
+            self.failed = True
+            self.notes.error(f"{error} The message was taken back; /clear starts afresh.")
+        except LocalspecError as error:
+            self.failed = True
+            self.notes.error(describe(error, debugging()))
+        except Exception as error:
+            if not self.interactive:
+                raise
+            self.notes.error(describe(error, debugging()))
+
+    def _options(self) -> dict[str, Any]:
+        return {**self.answer.engine(), "thinking": self.switches.think}
+
+    def _printer(self) -> AnswerPrinter:
+        out = sys.stdout
+        live = self.interactive and out.isatty()
+        style = Style.of(out)
+        return AnswerPrinter(
+            WrappedWriter(out, style, wrap=live),
+            tint=self.switches.tint and style.on,
+            show_thought=live and not self.switches.hide_thinking,
+        )

@@ -1,0 +1,131 @@
+"""``localspec chat``: a conversation in the terminal, or a line a message from a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from localspec.cli._options import (
+    AnswerOptions,
+    ModelOptions,
+    PromptOptions,
+    answer_options,
+    model_options,
+    prompt_options,
+)
+
+if TYPE_CHECKING:
+    from localspec.cli._conversation import Conversation
+    from localspec.cli._session import Session
+    from localspec.engine import Engine
+
+
+@click.command(short_help="Talk with a model in the terminal.")
+@prompt_options
+@model_options
+@answer_options
+@click.option("--think", is_flag=True, help="Let the model think first, if it can.")
+@click.option("--hide-thinking", is_flag=True, help="Do not show what it thinks.")
+@click.option("--tint", is_flag=True, help="Colour the tokens that were drafted.")
+@click.option("--stats", is_flag=True, help="A line about each answer, also when piped.")
+def chat(
+    models: ModelOptions,
+    source: PromptOptions,
+    answer: AnswerOptions,
+    think: bool,
+    hide_thinking: bool,
+    tint: bool,
+    stats: bool,
+) -> None:
+    """Talk with a model. -p, -f or --messages start the conversation; /help in the chat lists what else there is.
+
+    Without a terminal each line of standard input is a message, and only the answers are printed.
+    """
+    from localspec.cli._engine import open_engine
+    from localspec.cli._notes import Notes
+    from localspec.cli._session import Session, Switches
+
+    conversation, question = _start(source)
+    interactive = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
+    with open_engine(models) as engine:
+        session = Session(
+            engine,
+            conversation,
+            answer,
+            Switches(think, hide_thinking, tint),
+            Notes(sys.stderr),
+            interactive,
+            stats,
+        )
+        if interactive:
+            _talk(session, question)
+        else:
+            _pipe(session, question)
+
+
+def _start(source: PromptOptions) -> tuple[Conversation, str | None]:
+    """The conversation to begin with, and a question to answer first."""
+    from localspec.cli._conversation import Conversation
+    from localspec.cli._messages import argument, read_messages, read_text
+
+    given = {"-p": source.prompt, "-f": source.file, "--messages": source.messages}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} both start the conversation; keep one.")
+    if source.messages is not None:
+        if source.system is not None:
+            raise click.UsageError("--messages is the whole conversation; leave out --system.")
+        conversation = Conversation(read_messages(source.messages))
+        return conversation, conversation.pending()
+    conversation = Conversation.start(source.system and argument(source.system, "--system"))
+    if source.prompt is not None:
+        return conversation, argument(source.prompt, "The prompt of -p")
+    return conversation, None if source.file is None else read_text(source.file)
+
+
+def _pipe(session: Session, question: str | None) -> None:
+    """Answer line by line, to the end of input."""
+    from localspec.cli._messages import lines, standard_input
+
+    if question is not None:
+        session.line(question)
+    for text in lines(iter(standard_input()), "standard input"):
+        if session.ended:
+            break
+        session.line(text)
+    if session.failed:
+        raise click.exceptions.Exit(1)
+
+
+def _talk(session: Session, question: str | None) -> None:
+    """Answer a person, who alone ends the chat."""
+    from localspec.cli._prompt import PROMPT, Prompt
+
+    _greet(session.engine, session)
+    prompt = Prompt()
+    pending = question
+    while not session.ended:
+        try:
+            if pending is not None:
+                session.notes.say(f"{PROMPT}{pending}")
+                text, pending = pending, None
+            else:
+                text = prompt.read()
+            session.line(text)
+            session.notes.blank()
+        except KeyboardInterrupt:
+            session.notes.say("Ctrl-D or /exit ends the chat.")
+        except EOFError:
+            return
+
+
+def _greet(engine: Engine, session: Session) -> None:
+    drafters = "+".join(engine.drafters)
+    drafter = f"drafter {drafters}" if drafters else "no drafter"
+    session.notes.say(
+        f"{engine.model.name}, {drafter}, output {engine.exactness}, context {engine.n_ctx} tokens.",
+        "Ctrl-C stops an answer, Ctrl-D ends the chat, /help lists the rest.",
+    )
+    session.notes.blank()

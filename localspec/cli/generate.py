@@ -1,0 +1,200 @@
+"""``localspec generate``: one prompt or a file of prompts, to text or JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localspec.cli._engine import open_engine
+from localspec.cli._errors import INTERRUPTED, tell
+from localspec.cli._messages import (
+    Job,
+    Message,
+    argument,
+    label,
+    read_jobs,
+    read_messages,
+    read_text,
+    require_question,
+)
+from localspec.cli._options import (
+    AnswerOptions,
+    ModelOptions,
+    PromptOptions,
+    answer_options,
+    model_options,
+    prompt_options,
+)
+from localspec.errors import InputError, PromptTooLongError, TemplateError
+
+if TYPE_CHECKING:
+    from localspec.engine import Engine
+    from localspec.output import Completion
+
+
+@click.command(short_help="Answer one prompt, or a file of them.")
+@prompt_options
+@click.option("--raw", is_flag=True, help="Send the prompt without the chat template.")
+@click.option(
+    "--jsonl",
+    metavar="FILE",
+    help='Answer a file with a line {"id", "messages"} for each prompt; a JSON line for each answer.',
+)
+@model_options
+@answer_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of text.")
+@click.option("--stats", is_flag=True, help="A short summary on standard error.")
+def generate(
+    models: ModelOptions,
+    source: PromptOptions,
+    answer: AnswerOptions,
+    raw: bool,
+    jsonl: str | None,
+    as_json: bool,
+    stats: bool,
+) -> None:
+    """Answer a prompt: -p TEXT, -f FILE, --messages FILE, or standard input.
+
+    The prompt is a user message to the model's chat template, unless --raw is given. One line end at the end of a
+    file or of standard input is left out.
+    """
+    if jsonl is not None:
+        _refuse(source, {"--raw": raw, "--system": source.system is not None})
+        jobs = read_jobs(jsonl)
+        with open_engine(models) as engine:
+            _answer_all(engine, jobs, answer, stats)
+        return
+    prompt = _prompt(source, raw)
+    with open_engine(models) as engine:
+        if as_json:
+            done = _complete(engine, prompt, answer)
+            _print_json(done)
+        else:
+            done = _stream(engine, prompt, answer)
+    _tell_about(done, stats)
+
+
+def _given(source: PromptOptions) -> list[str]:
+    flags = {"-p": source.prompt, "-f": source.file, "--messages": source.messages}
+    return [flag for flag, value in flags.items() if value is not None]
+
+
+def _refuse(source: PromptOptions, with_jsonl: dict[str, bool]) -> None:
+    others = _given(source) + [flag for flag, given in with_jsonl.items() if given]
+    if others:
+        raise click.UsageError(f"--jsonl brings its own prompts; leave out {' and '.join(others)}.")
+
+
+def _prompt(source: PromptOptions, raw: bool) -> str | list[Message]:
+    """The text (``--raw``) or the messages to answer; exactly one source, and something in it."""
+    given = _given(source)
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} both give a prompt; keep one.")
+    if raw and source.system is not None:
+        raise click.UsageError("--system needs the chat template; leave out --raw.")
+    if source.messages is not None:
+        if raw or source.system is not None:
+            extra = "--raw" if raw else "--system"
+            raise click.UsageError(f"--messages is the whole conversation; leave out {extra}.")
+        return require_question(read_messages(source.messages), label(source.messages))
+    text = _text(source)
+    if not (text if raw else text.strip()):
+        raise click.UsageError("The prompt is empty; give some text with -p, -f or standard input.")
+    if raw:
+        return text
+    system = [] if source.system is None else [{"role": "system", "content": argument(source.system, "--system")}]
+    return [*system, {"role": "user", "content": text}]
+
+
+def _text(source: PromptOptions) -> str:
+    if source.prompt is not None:
+        return argument(source.prompt, "The prompt of -p")
+    if source.file is None and sys.stdin.isatty():
+        raise click.UsageError("There is no prompt; give one with -p TEXT, -f FILE, or on standard input.")
+    return read_text("-" if source.file is None else source.file)
+
+
+def _complete(engine: Engine, prompt: str | list[Message], answer: AnswerOptions) -> Completion:
+    from localspec.cli._progress import Progress
+
+    with Progress("Reading the prompt", sys.stderr) as bar:
+        if isinstance(prompt, str):
+            return engine.generate(prompt, **answer.engine(), progress=bar.count)
+        return engine.chat(prompt, **answer.engine(), progress=bar.count)
+
+
+def _stream(engine: Engine, prompt: str | list[Message], answer: AnswerOptions) -> Completion:
+    from localspec.cli._answer import AnswerPrinter, WrappedWriter
+    from localspec.cli._progress import Progress
+    from localspec.cli._style import Style
+
+    out = sys.stdout
+    wrap = out.isatty() and not isinstance(prompt, str)
+    printer = AnswerPrinter(WrappedWriter(out, Style.of(out), wrap), tint=False, show_thought=False)
+    done: Completion | None = None
+    with Progress("Reading the prompt", sys.stderr) as bar:
+        if isinstance(prompt, str):
+            chunks = engine.stream(prompt, **answer.engine(), progress=bar.count)
+        else:
+            chunks = engine.stream_chat(prompt, **answer.engine(), progress=bar.count)
+        try:
+            with closing(chunks):  # type: ignore[type-var]  # an iterator by its type, a generator in fact
+                for chunk in chunks:
+                    bar.erase()
+                    printer.add(chunk)
+                    done = chunk.completion or done
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        finally:
+            printer.end()
+    assert done is not None, "the last chunk has a completion"
+    return done
+
+
+def _fields(done: Completion) -> dict[str, Any]:
+    return {
+        "text": done.text,
+        "tokens": list(done.tokens),
+        "finish_reason": done.finish_reason,
+        "seed": done.seed,
+        "exactness": done.exactness,
+        "timings": done.stats.timings(),
+        "draft": done.stats.draft(),
+    }
+
+
+def _print_json(done: Completion, **first: Any) -> None:
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    click.echo(json.dumps({**first, **_fields(done)}, ensure_ascii=ascii_only))
+
+
+def _tell_about(done: Completion, stats: bool) -> None:
+    from localspec.cli._report import answer_report
+
+    if done.notice:
+        tell(done.notice)
+    if stats:
+        for line in answer_report(done):
+            click.echo(line, err=True)
+
+
+def _answer_all(engine: Engine, jobs: list[Job], answer: AnswerOptions, stats: bool) -> None:
+    """Answer in order; a prompt that this model cannot take is told of in its place, and the rest go on."""
+    failed = 0
+    for job in jobs:
+        try:
+            done = _complete(engine, job.messages, answer)
+        except (PromptTooLongError, TemplateError, InputError) as error:
+            failed += 1
+            tell(f"{job.id}: {error}")
+            click.echo(json.dumps({"id": job.id, "error": str(error)}))
+            continue
+        _print_json(done, id=job.id)
+        _tell_about(done, stats)
+    if failed:
+        tell(f"{failed} of {len(jobs)} prompts failed.")
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,300 @@
+"""Laws of ``localspec chat``: piped, its commands, and what an interrupt or an error leaves behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+
+import pytest
+
+from localspec.cli._conversation import Conversation
+from localspec.cli._notes import Notes
+from localspec.cli._options import AnswerOptions
+from localspec.cli._session import Session, Switches
+from localspec.errors import BackendError, InputError, PromptTooLongError
+
+ANSWER = AnswerOptions(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=None, stop=(), max_tokens=None)
+
+
+def _user(text):
+    return {"role": "user", "content": text}
+
+
+def _model(text):
+    return {"role": "assistant", "content": text}
+
+
+@pytest.fixture
+def session(program):
+    """A chat with a person, whose notes can be read."""
+    notes = io.StringIO()
+    made = Session(program.engine, Conversation(), ANSWER, Switches(), Notes(notes), interactive=True)
+    made.told = notes.getvalue
+    return made
+
+
+# piped
+
+
+def test_each_line_is_a_message_and_only_answers_are_printed(program, reply):
+    program.reply(reply("First."), reply("Second."))
+    result = program("chat", input="one\n\ntwo\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "First.\nSecond.\n", "")
+    assert program.engine.asked == [[_user("one")], [_user("one"), _model("First."), _user("two")]]
+
+
+def test_the_end_of_input_without_a_message_is_no_error(program):
+    result = program("chat", input="")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_stats_when_piped_are_on_request(program):
+    result = program("chat", "--stats", input="one\n")
+    assert (result.stdout, result.stderr) == (
+        "Hello there.\n",
+        "2 tokens, 2.0 accepted/step, 67% accepted, 4 tok/s\n",
+    )
+
+
+@pytest.mark.parametrize(("flag", "start"), [("-p", "Hi"), ("-f", "p.txt")])
+def test_a_prompt_starts_the_conversation(program, tmp_path, flag, start):
+    (tmp_path / "p.txt").write_text("Hi\n")
+    program("chat", flag, start, "--system", "Be brief.", input="more\n")
+    system = {"role": "system", "content": "Be brief."}
+    assert program.engine.asked[0] == [system, _user("Hi")]
+    assert program.engine.asked[1] == [system, _user("Hi"), _model("Hello there."), _user("more")]
+
+
+def test_messages_go_on_where_they_ended(program, tmp_path):
+    (tmp_path / "m.json").write_text(json.dumps([_user("a"), _model("b"), _user("c")]))
+    result = program("chat", "--messages", "m.json", input="")
+    assert result.stdout == "Hello there.\n"
+    assert program.engine.asked == [[_user("a"), _model("b"), _user("c")]]
+
+
+def test_a_failed_turn_does_not_end_the_pipe_but_the_exit_code_tells(program, reply):
+    program.reply(reply(""), reply())
+    program.engine.replies[0].error = PromptTooLongError("The prompt has 9 tokens, the context 8.")
+    result = program("chat", input="long\nshort\n")
+    assert (result.exit_code, result.stdout) == (1, "Hello there.\n")
+    assert result.stderr.startswith("localspec: The prompt has 9 tokens, the context 8.")
+    assert program.engine.asked[1] == [_user("short")]
+
+
+def test_an_interrupt_ends_a_pipe_with_130(program, reply):
+    program.reply(reply(before_word=lambda number: number == 1 and signal.raise_signal(signal.SIGINT)))
+    result = program("chat", input="one\ntwo\n")
+    assert (result.exit_code, result.stdout) == (130, "Hello there.\n")
+    assert len(program.engine.asked) == 1
+
+
+def test_bytes_that_are_no_utf8_are_told_with_their_offset(program):
+    result = program("chat", input=b"one\ncaf\xe9\n")
+    assert (result.exit_code, result.stdout) == (1, "Hello there.\n")
+    assert result.stderr == "localspec: standard input is not valid UTF-8 at byte 7 (0xe9); convert it to UTF-8.\n"
+
+
+def test_commands_work_in_a_pipe_too(program):
+    result = program("chat", input="/nonsense\n/exit\nnever sent\n")
+    assert (result.exit_code, result.stdout, program.engine.asked) == (0, "", [])
+    assert "There is no command /nonsense" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["-p", "a", "-f", "b"], ["--messages", "m", "--system", "x"], ["-n", "0"]])
+def test_wrong_usage_is_told_before_a_model_is_opened(program, args):
+    result = program("chat", *args, input="")
+    assert (result.exit_code, program.loads) == (2, [])
+
+
+# turns
+
+
+def test_an_interrupt_keeps_the_part_that_was_said(session, reply, capsys):
+    session.engine.replies = [reply("One two three", before_word=lambda n: n == 1 and signal.raise_signal(2)), reply()]
+    session.line("count")
+    assert session.conversation.messages == [_user("count"), _model("One two")]
+    assert "Stopped after 2 tokens" in session.told()
+    session.line("go on")
+    assert session.conversation.messages[2:] == [_user("go on"), _model("Hello there.")]
+    assert capsys.readouterr().out == "One two\nHello there.\n"
+
+
+def test_an_interrupt_before_the_answer_takes_the_question_back(session, reply):
+    session.conversation = Conversation([_user("a"), _model("b")])
+    session.engine.replies = [reply("", error=KeyboardInterrupt())]
+    session.line("c")
+    assert session.conversation.messages == [_user("a"), _model("b")]
+    assert "taken back" in session.told()
+
+
+def test_an_interrupt_while_reading_a_long_prompt_stops_it(session):
+    def stream(messages, *, progress, **_):
+        progress(1, 3)
+        signal.raise_signal(signal.SIGINT)
+        progress(2, 3)
+        raise AssertionError("the prompt was read to its end")
+        yield
+
+    session.engine.stream_chat = stream
+    session.line("long")
+    assert session.conversation.messages == []
+
+
+def test_ctrl_c_works_as_before_after_a_turn(session):
+    before = signal.getsignal(signal.SIGINT)
+    session.line("hi")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("error", [PromptTooLongError("Too long."), BackendError("It broke."), RuntimeError("a bug")])
+def test_an_error_before_the_answer_takes_the_question_back(session, reply, error):
+    session.line("a")
+    session.engine.replies = [reply("", error=error)]
+    session.line("b")
+    assert session.conversation.messages == [_user("a"), _model("Hello there.")]
+    assert str(error) in session.told()
+    session.line("c")
+    assert len(session.conversation.messages) == 4
+
+
+def test_an_error_on_the_way_keeps_the_part_that_was_said(session, reply):
+    session.engine.replies = [reply("One two", error=BackendError("It broke."))]
+    session.line("a")
+    assert session.conversation.messages == [_user("a"), _model("One two")]
+
+
+def test_a_full_context_is_told_and_the_conversation_stays(session, reply):
+    session.engine.replies = [reply("Half an", notice="The context is full.", finish_reason="length")]
+    session.line("a")
+    assert session.conversation.messages == [_user("a"), _model("Half an")]
+    assert "The context is full." in session.told()
+
+
+def test_thoughts_stay_out_of_the_conversation(session, reply):
+    session.switches.think = True
+    session.engine.replies = [reply("Yes.", thought="hmm")]
+    session.line("a")
+    assert session.engine.options[0]["thinking"] is True
+    assert session.conversation.messages == [_user("a"), _model("Yes.")]
+
+
+# commands
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"), [("/hlep", "Did you mean /help?"), ("/xyzzy 1", "no command /xyzzy"), ("/", "no command /")]
+)
+def test_an_unknown_command_is_a_hint_and_no_message(session, line, hint):
+    session.line(line)
+    assert hint in session.told()
+    assert session.told().count("\n") == 1
+    assert session.engine.asked == []
+
+
+def test_help_names_every_command_and_key(session):
+    session.line("/help")
+    for name in ("/clear", "/stats", "/draft on|off", "/save FILE", "/load FILE", "/exit", "/quit", "/tint", "/think"):
+        assert name in session.told()
+    assert "Ctrl-D" in session.told()
+
+
+def test_clear_keeps_the_system_message(session):
+    system = {"role": "system", "content": "Be brief."}
+    session.conversation = Conversation([system, _user("a"), _model("b")])
+    session.line("/clear")
+    assert session.conversation.messages == [system]
+    session.conversation = Conversation([_user("a"), _model("b")])
+    session.line("/clear")
+    assert session.conversation.messages == []
+
+
+def test_draft_switches_the_loaded_drafter(session):
+    session.line("/draft off")
+    assert session.engine.drafting is False
+    session.line("/draft on")
+    assert session.engine.drafting is True
+    session.line("/draft maybe")
+    assert session.engine.drafting is True
+    assert "/draft takes on or off, not 'maybe'" in session.told()
+    session.engine.drafters = ()
+    session.line("/draft off")
+    assert "No drafter is loaded" in session.told()
+
+
+def test_stats_sum_the_session(session):
+    session.line("/stats")
+    assert "No answer yet." in session.told()
+    session.line("a")
+    session.line("b")
+    session.line("/stats")
+    assert "all      8      12      4     4  2.0" in session.told()
+    assert "tiny, drafter mtp, output exact" in session.told()
+
+
+def test_save_then_load_is_the_same_conversation(session, tmp_path):
+    session.line("grüß dich")
+    kept = list(session.conversation.messages)
+    session.line("/save my talk.json")
+    written = json.loads((tmp_path / "my talk.json").read_text(encoding="utf-8"))
+    assert (written["messages"], written["model"]) == (kept, "tiny")
+    assert written["settings"]["temperature"] == 0.8
+    session.line("/clear")
+    session.line("/load my talk.json")
+    assert session.conversation.messages == kept
+    assert [p.name for p in tmp_path.iterdir()] == ["my talk.json"]
+
+
+def test_save_replaces_a_conversation_and_nothing_else(session, tmp_path):
+    (tmp_path / "notes.txt").write_text("precious")
+    session.line("a")
+    session.line("/save notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+    assert "is no conversation" in session.told()
+    session.line("/save c.json")
+    session.line("b")
+    session.line("/save c.json")
+    assert len(Conversation.load("c.json").messages) == 4
+
+
+def test_a_failed_save_leaves_nothing(session, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    session.line("a")
+    session.line("/save c.json")
+    assert list(tmp_path.iterdir()) == []
+    assert "No space left on device" in session.told()
+    session.line("/save no/such/folder/c.json")
+    assert "cannot be written" in session.told()
+
+
+def test_a_bad_file_does_not_replace_the_conversation(session, tmp_path):
+    session.line("a")
+    kept = list(session.conversation.messages)
+    (tmp_path / "bad.json").write_text("{}")
+    for name in ("bad.json", "none.json", "."):
+        session.line(f"/load {name}")
+    session.line("/load")
+    assert session.conversation.messages == kept
+    assert session.told().count("localspec: ") == 4
+
+
+def test_load_leaves_out_a_question_without_an_answer(session, tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps([_user("a"), _model("b"), _user("c")]))
+    session.line("/load c.json")
+    assert session.conversation.messages == [_user("a"), _model("b")]
+    assert "left out: c" in session.told()
+
+
+@pytest.mark.parametrize("word", ["/exit", "/quit", " /EXIT "])
+def test_exit_ends_the_chat(session, word):
+    session.line(word)
+    assert session.ended
+
+
+def test_loading_checks_like_everything_else(tmp_path):
+    (tmp_path / "c.json").write_text('{"messages": [{"role": "user"}]}')
+    with pytest.raises(InputError, match='no "content"'):
+        Conversation.load(str(tmp_path / "c.json"))
