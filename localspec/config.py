@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from localspec.errors import UsageError
 
 MAX_SEED = 2**64 - 1
+_HUGE = 2**31 - 1
 #: Most rows one verification may have: the last token and at most ``MAX_DRAFT`` draft tokens.
 MAX_VERIFY_WIDTH = 64
 MAX_DRAFT = MAX_VERIFY_WIDTH - 1
@@ -20,12 +21,14 @@ MAX_DRAFT = MAX_VERIFY_WIDTH - 1
 
 def _check(name: str, value: float, low: float, high: float, hint: str = "") -> None:
     whole = isinstance(low, int)
-    kind = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise UsageError(f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number.")
-    if not low <= value <= high:
-        allowed = f"at least {low}" if math.isinf(high) or high >= 2**31 - 1 else f"from {low} to {high}"
-        raise UsageError(f"{name} is {value}; it must be {allowed}{hint}.")
+    if not low <= value <= high or value == math.inf:  # NaN is in no range
+        allowed = f"at least {low}" if value < low and high >= _HUGE else f"from {low} to {high}"
+        if math.isinf(high):
+            allowed = f"a finite number of at least {low}"
+        shown = f"a number of {len(str(abs(value)))} digits" if abs(value) >= 10**20 and whole else value
+        raise UsageError(f"{name} is {shown}; it must be {allowed}{hint}.")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, math.inf, " (0 is greedy)")
-        _check("top_k", self.top_k, 0, 2**31 - 1, " (0 switches it off)")
+        _check("top_k", self.top_k, 0, _HUGE, " (0 switches it off)")
         _check("top_p", self.top_p, 0.0, 1.0, " (1 switches it off)")
         _check("min_p", self.min_p, 0.0, 1.0, " (0 switches it off)")
         if self.seed is not None:
@@ -68,7 +71,7 @@ class StopParams:
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
-            _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
+            _check("max_tokens", self.max_tokens, 1, _HUGE)
         if isinstance(self.stop, str) or not isinstance(self.stop, Sequence):
             raise UsageError(f"stop is {self.stop!r}; it must be a list of strings.")
         object.__setattr__(self, "stop", tuple(self.stop))
@@ -112,10 +115,10 @@ class ContextParams:
 
     def __post_init__(self) -> None:
         if self.ctx_size is not None:
-            _check("ctx_size", self.ctx_size, 1, 2**31 - 1)
+            _check("ctx_size", self.ctx_size, 1, _HUGE)
         if self.threads is not None:
             _check("threads", self.threads, 1, 512)
         if self.gpu_layers is not None:
-            _check("gpu_layers", self.gpu_layers, -1, 2**31 - 1, " (-1 is all)")
+            _check("gpu_layers", self.gpu_layers, -1, _HUGE, " (-1 is all)")
         _check("batch", self.batch, MAX_VERIFY_WIDTH, 65536)
         _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
