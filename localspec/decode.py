@@ -29,8 +29,8 @@ def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | No
     The last token is always decoded, for its logits.
     """
     tokens = prefix.tokens
-    cached = min(common_length(target.tokens, tokens), len(tokens) - 1)
-    target.rewind(cached)
+    target.rewind(min(common_length(target.tokens, tokens), len(tokens) - 1))
+    cached = len(target.tokens)
     for at in range(cached, len(tokens), batch):
         if progress is not None:
             progress(at - cached, len(tokens) - cached)

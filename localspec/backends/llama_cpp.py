@@ -337,11 +337,33 @@ class LlamaContext:
         return self._hidden.rows(self._n_out)
 
     def rewind(self, length: int) -> None:
-        """Forget from ``length`` on, and anything that an interrupted decode left behind."""
+        """Forget from ``length`` on; everything where the model cannot (a recurrent state), so look at ``tokens``."""
+        if length >= len(self.tokens) and not self._unfinished:
+            return
         if not lib.llama_memory_seq_rm(self._core.memory, 0, length, -1):
             lib.llama_memory_clear(self._core.memory, True)
             self.tokens.clear()
         del self.tokens[length:]
+        self._unfinished = False
+
+    def state(self) -> bytes:
+        """The cache as bytes, for :meth:`restore` in a context of the same model and settings."""
+        size = int(lib.llama_state_seq_get_size(self.handle, 0))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(lib.llama_state_seq_get_data(self.handle, buffer, size, 0))
+        if written == 0:
+            raise BackendError("llama.cpp could not save the cache; there may not be enough memory.")
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Replace the cache by a saved ``state``, which holds ``tokens``."""
+        self.tokens.clear()
+        self._unfinished = True  # until it is all there
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if len(tokens) > self.n_ctx or not lib.llama_state_seq_set_data(self.handle, buffer, len(state), 0):
+            raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
+        self.tokens.extend(tokens)
+        self._unfinished = False
 
     def close(self) -> None:
         self._core.close()
