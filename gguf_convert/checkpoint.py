@@ -7,6 +7,7 @@ checkpoint is ever run: pickle files are refused.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -97,16 +98,18 @@ def _open_shards(path: Path) -> dict[str, CheckpointTensor]:
     shards: dict[str, dict[str, CheckpointTensor]] = {}
     tensors: dict[str, CheckpointTensor] = {}
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+\.safetensors", shard, re.ASCII):
             raise ConvertError(
-                f"{_INDEX} names {shorten(shard)} as the file of {name}: expected a .safetensors file name."
+                f"{_INDEX} names {shorten(shard)} as the file of {shorten(name)}: expected a .safetensors file name."
             )
         if shard not in shards:
             if not (path / shard).is_file():
                 raise ConvertError(f"{path} lacks {shard}, which {_INDEX} lists: download the missing shard.")
             shards[shard] = read_safetensors(path / shard)
         if name not in shards[shard]:
-            raise ConvertError(f"{shard} does not hold {name} as {_INDEX} says: download the checkpoint again.")
+            raise ConvertError(
+                f"{shard} does not hold {shorten(name)} as {_INDEX} says: download the checkpoint again."
+            )
         tensors[name] = shards[shard][name]
     return tensors
 
@@ -151,6 +154,8 @@ def _read_entry(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8
     def damaged(reason: str) -> ConvertError:
         return ConvertError(f"{path}: tensor {shorten(name)} {reason}; download the file again.")
 
+    if not name.isprintable():  # names appear in messages
+        raise damaged("has a name that cannot be printed")
     if not isinstance(entry, dict):
         raise damaged("has no description")
     dtype, shape, offsets = entry.get("dtype"), _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))

@@ -118,8 +118,8 @@ def _optional_json(path: Path) -> Fields:
 def _check_kind(tokenizer: Fields, model: Fields) -> None:
     if model.text("type", "") != "BPE" or not model.boolean("byte_fallback", False):
         raise ConvertError(
-            f"{tokenizer.where} holds a {model.text('type', 'nameless')} tokenizer without byte fallback; "
-            "only the BPE with byte fallback of Gemma 4 is supported."
+            f"{tokenizer.where} is of type {shorten(model.text('type', ''))}, byte fallback "
+            f"{shorten(model.boolean('byte_fallback', False))}; only Gemma 4's BPE with byte fallback is supported."
         )
     normalizer = tokenizer.object("normalizer")
     steps = normalizer.values.get("normalizers") if normalizer.text("type", "") == "Sequence" else [normalizer.values]
@@ -145,7 +145,8 @@ def _tokens_by_id(model: Fields, added: dict[str, tuple[int, bool]], rows: int) 
     vocabulary = dict(model.object("vocab").values)
     for text, (index, _) in added.items():
         if vocabulary.setdefault(text, index) != index:
-            raise ConvertError(f"tokenizer.json gives token {shorten(text)} the ids {vocabulary[text]} and {index}.")
+            ids = f"{shorten(vocabulary[text])} and {index}"
+            raise ConvertError(f"tokenizer.json gives token {shorten(text)} the ids {ids}.")
     tokens: list[str | None] = [None] * rows
     for text, index in vocabulary.items():
         if type(index) is not int or not 0 <= index < rows:
@@ -260,8 +261,8 @@ def _chat_template(folder: Path, settings: Fields) -> str | None:
     """The default template: of ``tokenizer_config.json``, ``chat_template.jinja`` or ``chat_template.json``."""
     template = settings.values.get("chat_template")
     if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-        template = named.get("default")
+        named = [item for item in template if isinstance(item, dict) and item.get("name") == "default"]
+        template = named[0].get("template") if named else None
     if template is None and (folder / "chat_template.jinja").is_file():
         try:
             template = (folder / "chat_template.jinja").read_text(encoding="utf-8")

@@ -137,7 +137,7 @@ def test_names_the_missing_file(tmp_path: Path, missing: str) -> None:
         ({"a": "/etc/passwd"}, "expected a .safetensors file name"),
         ({"a": 1}, "expected a .safetensors file name"),
         ({"a": "gone.safetensors"}, "lacks gone.safetensors"),
-        ({"nobody": "shard.safetensors"}, "does not hold nobody"),
+        ({"nobody": "shard.safetensors"}, "does not hold 'nobody'"),
         ([], "must be an object"),
     ],
 )
