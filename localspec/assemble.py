@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from localspec.backends.devices import total_memory
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
 from localspec.config import ContextParams, DraftParams
 from localspec.draft.base import Drafter
@@ -13,7 +14,7 @@ from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
-from localspec.errors import DraftMismatchError, ModelFileError
+from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
@@ -54,7 +55,10 @@ def load(
         if not model.generates:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
         n_ctx = params.ctx_size or min(model.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
+        check_cache_fits(header, n_ctx)
         notices = []
+        if 0 < model.n_ctx_train < n_ctx:
+            notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
         if not model.rewinds and kind != "none":
             if draft != "auto":
                 raise DraftMismatchError(
@@ -144,6 +148,23 @@ def check_vocabularies(target: LlamaModel, drafter: LlamaModel) -> None:
         raise DraftMismatchError(
             f"{drafter.path.name} cannot draft for {target.path.name}: {reason}. "
             "Give a smaller model of the same family, or use `-d ngram`."
+        )
+
+
+def check_cache_fits(header: GgufHeader, n_ctx: int) -> None:
+    """Raise :class:`UsageError` when the cache of ``n_ctx`` tokens is larger than the machine's memory.
+
+    llama.cpp would allocate it, and the system would kill the process when it is written to.
+    """
+    layers = (header.number("block_count") or 0) - (header.number("attention.shared_kv_layers") or 0)
+    heads = header.metadata.get(f"{header.architecture}.attention.head_count_kv", 1)
+    most = max((n for n in heads if isinstance(n, int)), default=1) if isinstance(heads, tuple) else int(heads)
+    width = (header.number("attention.key_length") or 64) + (header.number("attention.value_length") or 64)
+    size, memory = n_ctx * layers * most * width, total_memory()
+    if memory is not None and size > memory:
+        raise UsageError(
+            f"a context of {n_ctx} tokens needs at least {size / 2**30:.0f} GiB, and this machine has "
+            f"{memory / 2**30:.0f} GiB; set a smaller --ctx-size."
         )
 
 

@@ -98,6 +98,7 @@ class Engine:
         self._reads_hidden, self._close = reads_hidden, close
         self._conversation = Conversation(template, vocabulary) if template else None
         self._closed = False
+        self._running: object = None
 
     @property
     def drafters(self) -> tuple[str, ...]:
@@ -178,6 +179,7 @@ class Engine:
 
     def _run(self, tokens: list[int], request: Request, prompt: ChatPrompt | None, room: int) -> Iterator[Chunk]:
         prefix = Prefix(list(tokens), Sampler(request.sampling))
+        self._running = prefix
         drafters = self._drafters if self.drafting else ()
         channels = Channels(self.vocabulary, prompt.text) if prompt else None
         budget = min(room, request.stop.max_tokens or room)
@@ -194,6 +196,8 @@ class Engine:
         steps = decode(self._target, prefix, rows, drafters, self.vocabulary.is_end, limit, self._reads_hidden)
         try:
             while answer.finish_reason is None:
+                if self._running is not prefix:
+                    raise BackendError("another generation was started on this engine; finish or close one first.")
                 began = perf_counter()
                 step = next(steps)
                 stats.record(step.drafter, step.proposed, step.accepted)
@@ -203,7 +207,7 @@ class Engine:
                 yield from chunks
             rest = answer.flush()
         finally:
-            if prompt and self._conversation:
+            if prompt and self._conversation and self._running is prefix:
                 self._conversation.replied(prompt, answer.text, answer.tokens, answer.thought)
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)

@@ -104,6 +104,14 @@ def place(devices: Sequence[Device], params: ContextParams) -> Placement:
     raise UsageError(f"there is no device {params.device!r}; there is: {names}. `localspec devices` tells more.")
 
 
+def total_memory() -> int | None:
+    """Bytes of physical memory, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 @cache
 def default_threads() -> int:
     """The physical cores that this process may use: a second thread on a core only waits for memory."""
