@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -140,3 +141,48 @@ class FakeMtp:
 
     def close(self) -> None:
         self.closed = True
+
+
+class MarkerVocabulary:
+    """Bytes, a few merged pairs, and markers that are one token each; BOS on demand.
+
+    A text has one tokenization, but a model may also generate a merged pair as its two bytes.
+    """
+
+    markers = (
+        "<bos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", "<think>", "</think>",
+        "<|im_start|>", "<|im_end|>",
+    )  # fmt: skip
+    #: Those have a text of their own when they are generated.
+    spoken = ("<|channel>", "<channel|>", "<think>", "</think>")
+    pairs = ("he", "lo", "in", "th")
+
+    def __init__(self, *, add_bos: bool = True, ends: Iterable[str] = ("<turn|>", "<|im_end|>")) -> None:
+        self.add_bos, self._ends = add_bos, frozenset(ends)
+        self._texts = [*self.markers, *self.pairs]
+        self.n_tokens = 256 + len(self._texts)
+        self.bos = self.id("<bos>")
+        self._pattern = re.compile("|".join(map(re.escape, self._texts)))
+
+    def id(self, text: str) -> int:
+        return 256 + self._texts.index(text)
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        found, at = [self.bos] if add_special and self.add_bos else [], 0
+        for match in self._pattern.finditer(text):
+            found += [*text[at : match.start()].encode(), self.id(match[0])]
+            at = match.end()
+        return found + list(text[at:].encode())
+
+    def text(self, token: int) -> str:
+        """Markers included, as the prompt has it."""
+        return chr(token) if token < 256 else self._texts[token - 256]
+
+    def piece(self, token: int) -> bytes:
+        if token < 256:
+            return bytes([token])
+        text = self._texts[token - 256]
+        return text.encode() if text in (*self.spoken, *self.pairs) else b""
+
+    def is_end(self, token: int) -> bool:
+        return token >= 256 and self._texts[token - 256] in self._ends
