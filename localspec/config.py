@@ -57,6 +57,11 @@ class SamplingParams:
     def greedy(self) -> bool:
         return self.temperature == 0
 
+    @property
+    def truncates(self) -> bool:
+        """Whether any token is cut off before sampling."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
     def seeded(self) -> SamplingParams:
         """The same settings with a seed: the given one, or a fresh 32-bit one."""
         return self if self.seed is not None else replace(self, seed=secrets.randbits(32))

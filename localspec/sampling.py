@@ -9,6 +9,7 @@ arXiv 2408.07978). Truncation follows llama.cpp's default chain: top-k, top-p, m
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _BLOCK = 64
+_NEAR = 8.0
 _LOWEST = float(np.finfo(np.float32).min)
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -35,13 +37,32 @@ class Sampler:
         """The token at ``position`` (counted from the first prompt token), given its logits (n_vocab,)."""
         if self.params.greedy:
             return int(row.argmax())
-        ids, logits = truncate(row, self.params)
-        if len(ids) == 1:
-            return int(ids[0])
-        noise = gumbel(self.params.seed or 0, position, ids)
+        if self.params.truncates:
+            ids = truncate(row, self.params)[0]
+            return int(ids[0]) if len(ids) == 1 else self._race(row, ids, position)[0]
+        return self._race_all(row, position)
+
+    def _race(self, row: Row, ids: Ids, position: int) -> tuple[int, float]:
+        """Gumbel-max among ``ids``: the winner and its score, logit/T + noise relative to the row's maximum."""
         with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, as it should
-            scaled = (logits - logits[0]) / self.params.temperature
-        return int(ids[(scaled + noise).argmax()])
+            scaled = (row[ids].astype(np.float64) - float(row.max())) / self.params.temperature
+        scores = scaled + gumbel(self.params.seed or 0, position, ids)
+        best = int(scores.argmax())
+        return int(ids[best]), float(scores[best])
+
+    def _race_all(self, row: Row, position: int) -> int:
+        """Gumbel-max over the whole vocabulary, with logarithms only for tokens that can win.
+
+        A token further than ``_NEAR`` (in units of the temperature) behind the maximum beats the best of the near ones
+        only with noise above that best plus ``_NEAR``, which shows in the hash before any logarithm is taken.
+        """
+        floor = max(float(row.max()) - _NEAR * self.params.temperature, _LOWEST)
+        near = np.flatnonzero(row >= floor)
+        winner, score = self._race(row, near, position)
+        lucky = np.flatnonzero(_bits(self.params.seed or 0, position, np.arange(len(row))) > _bits_of(score + _NEAR))
+        if len(lucky) == 0:
+            return winner
+        return self._race(row, np.union1d(lucky, [winner]), position)[0]
 
     @staticmethod
     def confidence(row: Row, token: int) -> float:
@@ -62,7 +83,7 @@ def truncate(row: Row, params: SamplingParams) -> tuple[Ids, Floats]:
     elif params.top_p < 1.0:
         ids = _nucleus_candidates(row, params.top_p)
     else:
-        ids = _reachable(row, params)
+        ids = np.flatnonzero(row >= max(float(row.max()) + math.log(params.min_p or 0.5), _LOWEST))
     logits = row[ids].astype(np.float64)
     order = np.argsort(-logits, kind="stable")
     ids, logits = ids[order], logits[order]
@@ -112,14 +133,6 @@ def _nucleus_candidates(row: Row, top_p: float) -> Ids:
     return np.flatnonzero(row > -np.inf)
 
 
-def _reachable(row: Row, params: SamplingParams) -> Ids:
-    """Ids that noise at float precision can lift over the maximum, or that min-p keeps."""
-    distance = params.temperature * (math.log(len(row)) + 30.0)
-    if params.min_p > 0.0:
-        distance = -math.log(params.min_p)
-    return np.flatnonzero(row >= max(float(row.max()) - distance, _LOWEST))
-
-
 def _nucleus(logits: Floats, top_p: float, total: float) -> int:
     """How many of the sorted ``logits`` it takes to hold ``top_p``; ``total`` inf: of their own mass."""
     if math.isinf(total):
@@ -138,15 +151,26 @@ def gumbel(seed: int, position: int, ids: Ids) -> Floats:
 
     The mix is SplitMix64's finaliser (Steele, Lea, Flood 2014), applied over seed, position and id in turn.
     """
+    u = (_bits(seed, position, ids).astype(np.float64) + 0.5) * 2.0**-52  # exact, and never 0 or 1
+    noise: Floats = -np.log(-np.log(u))
+    return noise
+
+
+def _bits(seed: int, position: int, ids: Ids) -> NDArray[Any]:
+    """52 random bits for each id."""
     key = _mix(_mix(seed & _MASK) ^ ((position * _GOLDEN) & _MASK))
     with np.errstate(over="ignore"):
         x = ids.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
-    u = ((x >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # exact, and never 0 or 1
-    noise: Floats = -np.log(-np.log(u))
-    return noise
+    bits: NDArray[Any] = x >> np.uint64(12)
+    return bits
+
+
+def _bits_of(noise: float) -> int:
+    """Bits at or above which the noise may exceed ``noise`` (rounded down, so that none is missed)."""
+    return max(0, int(math.exp(-math.exp(-noise)) * 2.0**52) - 2)
 
 
 def _mix(x: int) -> int:
