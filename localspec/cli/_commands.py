@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from localspec.cli._conversation import Conversation
-from localspec.cli._report import session_report
+from localspec.cli._report import session_report, set_up
 from localspec.cli._session import Session
 from localspec.errors import UsageError
 
@@ -56,11 +56,8 @@ def _clear(session: Session, _: str) -> None:
 
 
 def _stats(session: Session, _: str) -> None:
-    engine = session.engine
-    drafters = "+".join(engine.drafters) or "none"
-    off = "" if engine.drafting or not engine.drafters else " (off)"
     session.notes.say(*session_report(session.turns, session.total))
-    session.notes.say(f"{engine.model.name}, drafter {drafters}{off}, output {engine.exactness}")
+    session.notes.say(set_up(session.engine))
 
 
 def _switched(name: str, argument: str, now: bool) -> bool:

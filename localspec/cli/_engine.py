@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from localspec.cli._errors import tell
+from localspec.cli._interrupt import silent_keys
 from localspec.cli._options import ModelOptions
 from localspec.cli._progress import Progress
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 def open_engine(options: ModelOptions) -> Engine:
     """Load target and drafter."""
-    import localspec
+    with silent_keys(), Progress(f"Loading {short_name(options.model)}", sys.stderr) as bar:
+        import localspec
 
-    with Progress(f"Loading {short_name(options.model)}", sys.stderr) as bar:
         engine = localspec.load(
             options.model,
             options.draft,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TextIO
@@ -13,13 +13,15 @@ from typing import Any, TextIO
 class Stop:
     """Set by the first Ctrl-C; a second one raises KeyboardInterrupt at once, in case nothing looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_ask: Callable[[], None]) -> None:
         self.asked = False
+        self._on_ask = on_ask
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self._on_ask()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""
@@ -28,9 +30,9 @@ class Stop:
 
 
 @contextmanager
-def listening() -> Iterator[Stop]:
-    """Take Ctrl-C for the length of the block."""
-    stop = Stop()
+def listening(on_ask: Callable[[], None] = lambda: None) -> Iterator[Stop]:
+    """Take Ctrl-C for the length of the block; ``on_ask`` is called when it is pressed."""
+    stop = Stop(on_ask)
     try:
         before = signal.signal(signal.SIGINT, stop._signal)
     except ValueError:  # not the main thread, where Ctrl-C does not arrive anyway

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import Event, Thread
 from types import TracebackType
 from typing import TextIO
 
@@ -16,50 +17,73 @@ _BAR = 20
 class Progress:
     """``with Progress("Loading tiny", sys.stderr) as bar: bar.fraction(0.3)``.
 
-    Draws only on a terminal, from ``DELAY_S`` after the start on, with nothing but carriage returns and spaces, so
-    that it also works where there are no escape sequences.
+    A thread draws it, since llama.cpp may be busy for seconds without a word: from ``DELAY_S`` after the start on, only
+    on a terminal, and with nothing but carriage returns and spaces, which also work where escape sequences do not.
     """
 
     def __init__(self, label: str, out: TextIO, delay_s: float = DELAY_S) -> None:
-        self._label = label
+        self.label = label
         self._out = out
-        self._next = time.monotonic() + delay_s
+        self._delay_s = delay_s
+        self._began = time.monotonic()
+        self._share: float | None = None
         self._shown = 0
-        self._live = out.isatty()
+        self._over = Event()
+        self._thread = Thread(target=self._run, name="progress", daemon=True)
 
     def __enter__(self) -> Progress:
+        if self._out.isatty():
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.erase()
+        self.end()
 
     def fraction(self, done: float) -> None:
         """``done`` from 0.0 to 1.0."""
-        if not self._live or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _REDRAW_S
-        room = columns(self._out) - 1
-        share = min(max(done, 0.0), 1.0)
-        line = f"{self._label} {share:4.0%}"
-        bar = min(_BAR, room - len(line) - 3)
-        if bar >= 5:
-            full = round(share * bar)
-            line = f"{self._label} [{'#' * full}{'.' * (bar - full)}] {share:4.0%}"
-        line = line[-room:]
-        self._out.write(f"\r{line.ljust(self._shown)}")
-        self._out.flush()
-        self._shown = len(line)
+        self._share = min(max(done, 0.0), 1.0)
 
     def count(self, done: int, total: int) -> None:
         """``done`` of ``total`` tokens."""
         if total > 0:
             self.fraction(done / total)
 
-    def erase(self) -> None:
-        """Take the bar off the screen; the next :meth:`fraction` may draw it again."""
+    def end(self) -> None:
+        """Take the bar off the screen, for good."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
         if self._shown:
             self._out.write(f"\r{' ' * self._shown}\r")
             self._out.flush()
-            self._shown = 0
+
+    def _run(self) -> None:
+        wait = self._delay_s
+        while not self._over.wait(wait):
+            self._draw()
+            wait = _REDRAW_S
+
+    def _draw(self) -> None:
+        line = self._line(columns(self._out) - 1)
+        self._out.write(f"\r{line.ljust(self._shown)}")
+        self._out.flush()
+        self._shown = len(line)
+
+    def _line(self, room: int) -> str:
+        if self._share is None:
+            return self._fit(f", {time.monotonic() - self._began:.0f} s", room)
+        percent = f" {self._share:4.0%}"
+        bar = min(_BAR, room - len(self.label) - len(percent) - 3)
+        if bar < 5:
+            return self._fit(percent, room)
+        full = round(self._share * bar)
+        return f"{self.label} [{'#' * full}{'.' * (bar - full)}]{percent}"
+
+    def _fit(self, end: str, room: int) -> str:
+        space = max(0, room - len(end))
+        label = self.label if len(self.label) <= space else self.label[: max(0, space - 3)] + "..."
+        return f"{label}{end}"[:room]

@@ -131,6 +131,6 @@ class Prompt:
             self._fresh = False
             return text
 
-    def _placeholder(self) -> ANSI | None:
+    def _placeholder(self) -> ANSI:
         hint = "a message, or /help"
-        return ANSI(self._style.paint(hint, DIM)) if self._fresh and self._style.on else None
+        return ANSI(self._style.paint(hint, DIM)) if self._fresh and self._style.on else ANSI("")

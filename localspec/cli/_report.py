@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from localspec.engine import Engine
     from localspec.output import Completion
     from localspec.stats import Stats
 
 _TURNS_SHOWN = 20
+_EXACTNESS = {"exact": "exact output", "guarded": "output guarded at near-ties", "off": "output not checked"}
+
+
+def set_up(engine: Engine) -> str:
+    """The model, its drafter, and how sure it is that drafting changes nothing."""
+    from localspec.cli._engine import short_name
+
+    drafter = f"drafter {'+'.join(engine.drafters)}" if engine.drafters else "no drafter"
+    off = " (off)" if engine.drafters and not engine.drafting else ""
+    return f"{short_name(engine.model.name)}, {drafter}{off}, {_EXACTNESS[engine.exactness]}"
 
 
 def _accepted(stats: Stats) -> list[str]:
@@ -43,7 +54,7 @@ def answer_report(done: Completion) -> list[str]:
         shares = [("target", stats.target_s), ("draft", stats.draft_s), ("Python", stats.python_s)]
         lines.append("time    " + ", ".join(f"{name} {part / stats.generate_s:.0%}" for name, part in shares))
     lines.append(f"drafts  {_drafts(stats)}")
-    lines.append(f"seed    {done.seed}, output {done.exactness}")
+    lines.append(f"seed    {done.seed}, {_EXACTNESS[done.exactness]}")
     return lines
 
 

@@ -86,7 +86,7 @@ class Session:
         if turn.kept:
             self.notes.say(f"Stopped after {turn.tokens} tokens; what there is stays in the conversation.")
         else:
-            self.notes.say("Stopped before the answer began; the message was taken back (Up brings it again).")
+            self.notes.say("Stopped before the answer began; the message was taken back.")
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:

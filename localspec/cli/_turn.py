@@ -7,7 +7,7 @@ a partial one, or is what it was before the question.
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +46,8 @@ def take_turn(
     turn = Turn()
     conversation.ask(question)
     try:
-        with listening() as stop, silent_keys():
-            _stream(engine, conversation, turn, printer, options, stop)
+        with silent_keys(), Progress("Reading", sys.stderr) as bar, listening(lambda: _stopping(bar)) as stop:
+            _stream(engine, conversation, turn, printer, options, bar, stop)
     finally:
         printer.end()
         if turn.kept:
@@ -57,30 +57,30 @@ def take_turn(
     return turn
 
 
+def _stopping(bar: Progress) -> None:
+    bar.label = "Stopping"
+
+
 def _stream(
     engine: Engine,
     conversation: Conversation,
     turn: Turn,
     printer: AnswerPrinter,
     options: dict[str, Any],
+    bar: Progress,
     stop: Stop,
 ) -> None:
-    with Progress("Reading", sys.stderr) as bar:
+    def progress(done: int, total: int) -> None:
+        stop.check()
+        bar.count(done, total)
 
-        def progress(done: int, total: int) -> None:
+    chunks = engine.stream_chat(list(conversation.messages), **options, progress=progress)
+    with suppress(KeyboardInterrupt), closing(chunks):  # type: ignore[type-var]  # a generator, in fact
+        for chunk in chunks:
+            bar.end()
+            if chunk.channel == "answer":
+                turn.parts.append(chunk.text)
+            turn.tokens += len(chunk.tokens)
+            turn.completion = chunk.completion
+            printer.add(chunk)
             stop.check()
-            bar.count(done, total)
-
-        chunks = engine.stream_chat(list(conversation.messages), **options, progress=progress)
-        try:
-            with closing(chunks):  # type: ignore[type-var]  # an iterator by its type, a generator in fact
-                for chunk in chunks:
-                    bar.erase()
-                    if chunk.channel == "answer":
-                        turn.parts.append(chunk.text)
-                    turn.tokens += len(chunk.tokens)
-                    turn.completion = chunk.completion
-                    printer.add(chunk)
-                    stop.check()
-        except KeyboardInterrupt:
-            return

@@ -19,7 +19,9 @@ from localspec.cli._options import (
 if TYPE_CHECKING:
     from localspec.cli._conversation import Conversation
     from localspec.cli._session import Session
-    from localspec.engine import Engine
+
+
+_SHOWN = 300  # characters of a first message that are repeated on the screen
 
 
 @click.command(short_help="Talk with a model in the terminal.")
@@ -103,13 +105,13 @@ def _talk(session: Session, question: str | None) -> None:
     """Answer a person, who alone ends the chat."""
     from localspec.cli._prompt import PROMPT, Prompt
 
-    _greet(session.engine, session)
+    _greet(session)
     prompt = Prompt()
     pending = question
     while not session.ended:
         try:
             if pending is not None:
-                session.notes.say(f"{PROMPT}{pending}")
+                session.notes.say(PROMPT + (pending if len(pending) <= _SHOWN else f"{pending[:_SHOWN]}..."))
                 text, pending = pending, None
             else:
                 text = prompt.read()
@@ -121,11 +123,11 @@ def _talk(session: Session, question: str | None) -> None:
             return
 
 
-def _greet(engine: Engine, session: Session) -> None:
-    drafters = "+".join(engine.drafters)
-    drafter = f"drafter {drafters}" if drafters else "no drafter"
+def _greet(session: Session) -> None:
+    from localspec.cli._report import set_up
+
     session.notes.say(
-        f"{engine.model.name}, {drafter}, output {engine.exactness}, context {engine.n_ctx} tokens.",
+        f"{set_up(session.engine)}, context {session.engine.n_ctx} tokens.",
         "Ctrl-C stops an answer, Ctrl-D ends the chat, /help lists the rest.",
     )
     session.notes.blank()

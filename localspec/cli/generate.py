@@ -144,7 +144,7 @@ def _stream(engine: Engine, prompt: str | list[Message], answer: AnswerOptions) 
         try:
             with closing(chunks):  # type: ignore[type-var]  # an iterator by its type, a generator in fact
                 for chunk in chunks:
-                    bar.erase()
+                    bar.end()
                     printer.add(chunk)
                     done = chunk.completion or done
         except KeyboardInterrupt:

@@ -229,7 +229,7 @@ def test_stats_sum_the_session(session):
     session.line("b")
     session.line("/stats")
     assert "all      8      12      4     4  2.0" in session.told()
-    assert "tiny, drafter mtp, output exact" in session.told()
+    assert "tiny, drafter mtp, exact output" in session.told()
 
 
 def test_save_then_load_is_the_same_conversation(session, tmp_path):

@@ -87,7 +87,7 @@ def test_stats_are_a_summary_on_stderr(program):
     assert result.stdout == "Hello there.\n"
     assert "4.0 tok/s" in result.stderr
     assert "2 of 3 accepted" in result.stderr
-    assert "seed    11, output exact" in result.stderr
+    assert "seed    11, exact output" in result.stderr
 
 
 def test_jsonl_answers_in_order_with_the_same_ids(program, tmp_path):

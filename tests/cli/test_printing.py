@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -150,18 +151,43 @@ def test_the_bar_leaves_nothing_behind_and_needs_no_escape_sequences():
     screen = Screen()
     with Progress("Loading", screen, delay_s=0) as bar:
         bar.count(1, 2)
-        assert "50%" in screen.getvalue()
-    drawn, blank = screen.getvalue().split("\r")[1:3]
-    assert blank == " " * len(drawn)
-    assert screen.getvalue().endswith("\r")
+        _wait_for(lambda: "50%" in screen.getvalue())
+    *drawn, blank, last = screen.getvalue().split("\r")
+    assert blank == " " * len(drawn[-1])
+    assert last == ""
     assert "\x1b" not in screen.getvalue()
+
+
+def test_a_wait_that_nothing_is_known_of_shows_its_seconds():
+    screen = Screen()
+    with Progress("Loading", screen, delay_s=0):
+        _wait_for(lambda: "Loading, 0 s" in screen.getvalue())
+
+
+def test_an_ended_bar_is_not_drawn_again():
+    screen = Screen()
+    with Progress("Loading", screen, delay_s=0) as bar:
+        _wait_for(screen.getvalue)
+        bar.end()
+        size = len(screen.getvalue())
+        bar.fraction(0.7)
+        time.sleep(0.2)
+    assert len(screen.getvalue()) == size
 
 
 def test_no_bar_without_a_terminal():
     out = io.StringIO()
     with Progress("Loading", out, delay_s=0) as bar:
         bar.fraction(0.5)
+        time.sleep(0.05)
     assert out.getvalue() == ""
+
+
+def _wait_for(ready):
+    until = time.monotonic() + 10
+    while not ready() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert ready()
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
