@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +26,7 @@ def steps_of(tokens: Sequence[int], sizes: Sequence[int]) -> list[Step]:
     ends = [0, *accumulate(sizes)]
     ends = [0, *(end for end in ends[1:] if end < len(tokens))]
     ends += range(ends[-1] + 1, len(tokens) + 1)
-    return [Step(tuple(tokens[a:b]), b - a - 1, b - a, "x") for a, b in zip(ends, ends[1:], strict=False) if b > a]
+    return [Step(tuple(tokens[a:b]), b - a - 1, b - a, "x") for a, b in pairwise(ends) if b > a]
 
 
 def assemble(
