@@ -31,6 +31,7 @@ _FLASH_AUTO, _FLASH_ON = -1, 1
 _CONTEXT_MTP = 1
 _LOG_ERROR = 4
 _VOCAB_NONE = 0
+_CLOSED = "the context was closed; load the model again."
 
 _errors: deque[str] = deque(maxlen=8)
 _verbose = False
@@ -416,9 +417,8 @@ class _Core:
                 f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path.name}: {_why()}. "
                 "Try a smaller --ctx-size."
             )
-        self.handle = handle
+        self._handle = handle
         self._model = model  # a context must not outlive its model
-        self.memory = lib.llama_get_memory(handle)
         self.cells = int(lib.llama_n_ctx(handle))
         self._n_vocab = model.n_vocab
         self._batch = lib.llama_batch_init(n_batch, 0, 1)
@@ -432,8 +432,21 @@ class _Core:
         self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
         self._view: tuple[int, int, Rows] = (0, 0, np.empty((0, self._n_vocab), np.float32))
 
+    @property
+    def handle(self) -> Any:
+        """The llama_context. Everything goes through here: after :meth:`close` its memory is not ours."""
+        if self._handle is None:
+            raise BackendError(_CLOSED)
+        return self._handle
+
+    @property
+    def memory(self) -> Any:
+        return lib.llama_get_memory(self.handle)
+
     def fill(self, tokens: Sequence[int], start: int, n_out: int) -> None:
         n = len(tokens)
+        if self._handle is None:
+            raise BackendError(_CLOSED)  # the arrays behind the views are freed
         self._batch.n_tokens = n
         self._token[:n] = tokens
         self._pos[:n] = self._positions[start : start + n]
@@ -441,8 +454,6 @@ class _Core:
         self._flag[n - n_out : n] = 1
 
     def run(self, n: int, embd: Any = None) -> None:
-        if self.handle is None:
-            raise BackendError("the context was closed; load the model again.")
         _errors.clear()
         self._batch.embd = embd
         code = lib.llama_decode(self.handle, self._batch)
@@ -464,7 +475,7 @@ class _Core:
         return rows[:n]
 
     def close(self) -> None:
-        self.handle = None
+        self._handle = None
         self._free()
 
 
