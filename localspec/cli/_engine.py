@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
-from localspec.cli._errors import tell
-from localspec.cli._interrupt import silent_keys
+from localspec.cli._errors import INTERRUPTED, tell
+from localspec.cli._interrupt import listening, silent_keys
 from localspec.cli._options import ModelOptions
 from localspec.cli._progress import Progress
 
@@ -15,24 +16,36 @@ if TYPE_CHECKING:
 
 
 def open_engine(options: ModelOptions) -> Engine:
-    """Load target and drafter."""
-    with silent_keys(), Progress(f"Loading {short_name(options.model)}", sys.stderr) as bar:
-        import localspec
+    """Load target and drafter. Ctrl-C meanwhile ends the program."""
+    with silent_keys() as restore, Progress(f"Loading {short_name(options.model)}", sys.stderr) as bar:
 
-        engine = localspec.load(
-            options.model,
-            options.draft,
-            ctx_size=options.ctx_size,
-            threads=options.threads,
-            gpu_layers=options.gpu_layers,
-            device=options.device,
-            draft_max=options.draft_max,
-            verbose=options.verbose,
-            progress=bar.fraction,
-        )
+        def leave() -> None:
+            # llama.cpp calls back into Python while it loads, and an exception would be lost there.
+            bar.end()
+            restore()
+            os._exit(INTERRUPTED)
+
+        with listening(leave):
+            engine = _load(options, bar)
     for notice in engine.notices:
         tell(notice)
     return engine
+
+
+def _load(options: ModelOptions, bar: Progress) -> Engine:
+    import localspec
+
+    return localspec.load(
+        options.model,
+        options.draft,
+        ctx_size=options.ctx_size,
+        threads=options.threads,
+        gpu_layers=options.gpu_layers,
+        device=options.device,
+        draft_max=options.draft_max,
+        verbose=options.verbose,
+        progress=bar.fraction,
+    )
 
 
 def short_name(model: str) -> str:

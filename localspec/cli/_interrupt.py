@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 
 class Stop:
@@ -45,24 +45,31 @@ def listening(on_ask: Callable[[], None] = lambda: None) -> Iterator[Stop]:
 
 
 @contextmanager
-def silent_keys(stdin: TextIO | None = None) -> Iterator[None]:
-    """Keep what is typed during an answer off the screen; it stays in the terminal's queue for the next prompt."""
+def silent_keys() -> Iterator[Callable[[], None]]:
+    """Keep what is typed off the screen for the length of the block; the terminal queues it for the next prompt.
+
+    Gives a function that ends this early.
+    """
     try:
         import termios
     except ImportError:  # Windows echoes only while a line is read
-        yield
+        yield lambda: None
         return
     before: list[Any] | None = None
     handle = 0
     with suppress(termios.error, OSError, ValueError):
-        handle = (stdin or sys.stdin).fileno()
+        handle = sys.stdin.fileno()
         before = termios.tcgetattr(handle)
         quiet = list(before)
         quiet[3] &= ~termios.ECHO
         termios.tcsetattr(handle, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         if before is not None:
             with suppress(termios.error, OSError):
                 termios.tcsetattr(handle, termios.TCSANOW, before)
+
+    try:
+        yield restore
+    finally:
+        restore()

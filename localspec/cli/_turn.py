@@ -1,24 +1,26 @@
-"""One turn of a chat: a question goes in, the answer is streamed, and the conversation is left in order.
+"""Follows one answer: prints it as it comes, and lets Ctrl-C end it between two steps.
 
-Invariant: whatever happens (Ctrl-C, an error, a full context), the conversation afterwards ends with an answer, perhaps
-a partial one, or is what it was before the question.
+Invariant of :func:`take_turn`: whatever happens (Ctrl-C, an error, a full context), the conversation afterwards ends
+with an answer, perhaps a partial one, or is what it was before the question.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from localspec.cli._answer import AnswerPrinter
 from localspec.cli._conversation import Conversation
-from localspec.cli._interrupt import Stop, listening, silent_keys
+from localspec.cli._interrupt import listening, silent_keys
 from localspec.cli._progress import Progress
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
-    from localspec.output import Completion
+    from localspec.output import Chunk, Completion
 
 
 @dataclass
@@ -38,16 +40,44 @@ class Turn:
         """Whether there is an answer to keep; without one the question is taken back."""
         return bool(self.completion or self.text)
 
+    def add(self, chunk: Chunk) -> None:
+        if chunk.channel == "answer":
+            self.parts.append(chunk.text)
+        self.tokens += len(chunk.tokens)
+        self.completion = chunk.completion
+
+
+def follow(start: Callable[..., Iterator[Chunk]], turn: Turn, printer: AnswerPrinter | None) -> None:
+    """Run ``start(progress=...)`` to its end or to Ctrl-C, into ``turn`` and ``printer``. Errors pass through."""
+    with silent_keys(), Progress("Reading", sys.stderr) as bar:
+
+        def stopping() -> None:
+            bar.label = "Stopping"
+
+        with listening(stopping) as stop, suppress(KeyboardInterrupt):
+
+            def progress(done: int, total: int) -> None:
+                stop.check()
+                bar.count(done, total)
+
+            chunks = start(progress=progress)
+            with closing(chunks):  # type: ignore[type-var]  # an iterator by its type, a generator in fact
+                for chunk in chunks:
+                    turn.add(chunk)
+                    if printer:
+                        bar.end()
+                        printer.add(chunk)
+                    stop.check()
+
 
 def take_turn(
     engine: Engine, conversation: Conversation, question: str, printer: AnswerPrinter, options: dict[str, Any]
 ) -> Turn:
-    """Ask ``question`` and stream the answer. Ctrl-C ends it early; errors of the engine pass through."""
+    """Ask ``question`` and stream the answer into the conversation."""
     turn = Turn()
     conversation.ask(question)
     try:
-        with silent_keys(), Progress("Reading", sys.stderr) as bar, listening(lambda: _stopping(bar)) as stop:
-            _stream(engine, conversation, turn, printer, options, bar, stop)
+        follow(partial(engine.stream_chat, list(conversation.messages), **options), turn, printer)
     finally:
         printer.end()
         if turn.kept:
@@ -55,32 +85,3 @@ def take_turn(
         else:
             conversation.take_back()
     return turn
-
-
-def _stopping(bar: Progress) -> None:
-    bar.label = "Stopping"
-
-
-def _stream(
-    engine: Engine,
-    conversation: Conversation,
-    turn: Turn,
-    printer: AnswerPrinter,
-    options: dict[str, Any],
-    bar: Progress,
-    stop: Stop,
-) -> None:
-    def progress(done: int, total: int) -> None:
-        stop.check()
-        bar.count(done, total)
-
-    chunks = engine.stream_chat(list(conversation.messages), **options, progress=progress)
-    with suppress(KeyboardInterrupt), closing(chunks):  # type: ignore[type-var]  # a generator, in fact
-        for chunk in chunks:
-            bar.end()
-            if chunk.channel == "answer":
-                turn.parts.append(chunk.text)
-            turn.tokens += len(chunk.tokens)
-            turn.completion = chunk.completion
-            printer.add(chunk)
-            stop.check()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,8 +33,9 @@ from localspec.cli._options import (
 from localspec.errors import InputError, PromptTooLongError, TemplateError
 
 if TYPE_CHECKING:
+    from localspec.cli._answer import AnswerPrinter
     from localspec.engine import Engine
-    from localspec.output import Completion
+    from localspec.output import Chunk, Completion
 
 
 @click.command(short_help="Answer one prompt, or a file of them.")
@@ -70,11 +72,9 @@ def generate(
         return
     prompt = _prompt(source, raw)
     with open_engine(models) as engine:
-        if as_json:
-            done = _complete(engine, prompt, answer)
-            _print_json(done)
-        else:
-            done = _stream(engine, prompt, answer)
+        done = _answer(engine, prompt, answer, None if as_json else _printer(raw))
+    if as_json:
+        _print_json(done)
     _tell_about(done, stats)
 
 
@@ -118,41 +118,30 @@ def _text(source: PromptOptions) -> str:
     return read_text("-" if source.file is None else source.file)
 
 
-def _complete(engine: Engine, prompt: str | list[Message], answer: AnswerOptions) -> Completion:
-    from localspec.cli._progress import Progress
+def _answer(
+    engine: Engine, prompt: str | list[Message], answer: AnswerOptions, printer: AnswerPrinter | None = None
+) -> Completion:
+    """The answer, printed as it comes if there is a printer. Ctrl-C exits with what was printed."""
+    from localspec.cli._turn import Turn, follow
 
-    with Progress("Reading the prompt", sys.stderr) as bar:
-        if isinstance(prompt, str):
-            return engine.generate(prompt, **answer.engine(), progress=bar.count)
-        return engine.chat(prompt, **answer.engine(), progress=bar.count)
+    turn = Turn()
+    verb: Callable[..., Iterator[Chunk]] = engine.stream if isinstance(prompt, str) else engine.stream_chat
+    try:
+        follow(partial(verb, prompt, **answer.engine()), turn, printer)
+    finally:
+        if printer:
+            printer.end()
+    if turn.completion is None:
+        raise click.exceptions.Exit(INTERRUPTED)
+    return turn.completion
 
 
-def _stream(engine: Engine, prompt: str | list[Message], answer: AnswerOptions) -> Completion:
+def _printer(raw: bool) -> AnswerPrinter:
     from localspec.cli._answer import AnswerPrinter, WrappedWriter
-    from localspec.cli._progress import Progress
     from localspec.cli._style import Style
 
-    out = sys.stdout
-    wrap = out.isatty() and not isinstance(prompt, str)
-    printer = AnswerPrinter(WrappedWriter(out, Style.of(out), wrap), tint=False, show_thought=False)
-    done: Completion | None = None
-    with Progress("Reading the prompt", sys.stderr) as bar:
-        if isinstance(prompt, str):
-            chunks = engine.stream(prompt, **answer.engine(), progress=bar.count)
-        else:
-            chunks = engine.stream_chat(prompt, **answer.engine(), progress=bar.count)
-        try:
-            with closing(chunks):  # type: ignore[type-var]  # an iterator by its type, a generator in fact
-                for chunk in chunks:
-                    bar.end()
-                    printer.add(chunk)
-                    done = chunk.completion or done
-        except KeyboardInterrupt:
-            raise click.exceptions.Exit(INTERRUPTED) from None
-        finally:
-            printer.end()
-    assert done is not None, "the last chunk has a completion"
-    return done
+    wrap = sys.stdout.isatty() and not raw
+    return AnswerPrinter(WrappedWriter(sys.stdout, Style.of(sys.stdout), wrap), tint=False, show_thought=False)
 
 
 def _fields(done: Completion) -> dict[str, Any]:
@@ -187,7 +176,7 @@ def _answer_all(engine: Engine, jobs: list[Job], answer: AnswerOptions, stats: b
     failed = 0
     for job in jobs:
         try:
-            done = _complete(engine, job.messages, answer)
+            done = _answer(engine, job.messages, answer)
         except (PromptTooLongError, TemplateError, InputError) as error:
             failed += 1
             tell(f"{job.id}: {error}")
