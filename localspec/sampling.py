@@ -82,8 +82,10 @@ def truncate(row: Row, params: SamplingParams) -> tuple[Ids, Floats]:
         ids = _largest(row, params.top_k)
     elif params.top_p < 1.0:
         ids = _nucleus_candidates(row, params.top_p)
+    elif params.min_p > 0.0:
+        ids = np.flatnonzero(row >= max(float(row.max()) + math.log(params.min_p), _LOWEST))
     else:
-        ids = np.flatnonzero(row >= max(float(row.max()) + math.log(params.min_p or 0.5), _LOWEST))
+        ids = np.arange(len(row))
     logits = row[ids].astype(np.float64)
     order = np.argsort(-logits, kind="stable")
     ids, logits = ids[order], logits[order]
