@@ -61,12 +61,16 @@ class Program(click.Group):
 @click.group(
     name="localspec",
     cls=Program,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try it: localspec chat. Answers go to standard output, everything else to standard error.",
 )
 @click.version_option(__version__, prog_name="localspec", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Local speculative decoding: the same output as plain decoding, sooner."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 debug_option(cli)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -200,7 +201,7 @@ def test_exactly_one_prompt_with_something_in_it(program, args):
 
 
 def test_no_prompt_at_a_terminal_names_dash_p(program, monkeypatch):
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    monkeypatch.setattr("localspec.cli.generate.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     result = program("generate")
     assert result.exit_code == 2
     assert "-p TEXT" in result.stderr

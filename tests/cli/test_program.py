@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,11 @@ def test_every_command_has_help(program, command, flag):
 def test_the_table_of_commands_says_what_the_command_says(name):
     command = cli.get_command(click.Context(cli), name)
     assert command.get_short_help_str(80).rstrip(".") == COMMANDS[name].rstrip(".")
+
+
+def test_no_command_is_help(program):
+    assert program().output == program("-h").output
+    assert program().exit_code == 0
 
 
 def test_version(program):
@@ -142,3 +148,37 @@ def test_python_dash_m_is_the_same_program():
         [sys.executable, "-m", "localspec", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout == f"localspec {__version__}\n"
+
+
+SLOW = """
+import os, signal, sys, time
+sys.path.insert(0, {folder!r})
+import conftest, localspec
+
+def load(*_, progress, **__):
+    for step in range({loading}):
+        print("loading", file=sys.stderr, flush=True)
+        try:
+            progress(0.1)
+            time.sleep(0.05)
+        except KeyboardInterrupt:
+            pass  # as in a ctypes callback, where it is lost
+    return conftest.FakeEngine([conftest.Reply("word " * 400, before_word=lambda n: time.sleep(0.02))])
+
+localspec.load = load
+from localspec.cli import cli
+cli(["generate", "-p", "x"])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+@pytest.mark.parametrize("loading", [0, 400])
+def test_ctrl_c_ends_a_load_or_an_answer_with_130(loading):
+    code = SLOW.format(folder=str(Path(__file__).parent), loading=loading)
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    (run.stderr if loading else run.stdout).read(4)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert b"Traceback" not in err
+    assert out[-1:] == (b"" if loading else b"\n")
