@@ -3,9 +3,9 @@
 
     python scripts/compare_transformers.py --work DIR --torch-python PYTHON
 
-DIR holds the Hugging Face checkpoints ``target`` and ``assistant`` that train_tiny_pair.py writes; PYTHON is one that has
-torch and transformers==5.12.1. Converts the pair to F32 and prints the largest differences in target logits, hidden rows
-and the first eight drafts, for contexts below and above the sliding window, with F32 caches on both sides; then the MTP
+DIR holds the Hugging Face checkpoints ``target`` and ``assistant`` that train_tiny_pair.py writes; PYTHON has torch and
+transformers==5.12.1. Converts the pair to F32 and prints the largest differences in target logits, hidden rows and the
+first eight drafts, for contexts below and above the sliding window, with F32 caches on both sides; then the MTP
 acceptance on held-out prompts, greedy, four drafted, of transformers' assisted generation and of localspec.
 """
 
@@ -46,7 +46,8 @@ def write_reference(work: Path, out: Path, prompts: int) -> None:
     """Token ids, target logits and hidden rows, first drafts, and counts of assisted generation, as .npz."""
     import torch
     from tiny_pair.corpus import held_out_prompts
-    from tiny_pair.report import assisted
+    from tiny_pair.model import SLIDING_WINDOW
+    from tiny_pair.report import assisted, first_drafts
     from transformers import Gemma4AssistantForCausalLM, PreTrainedTokenizerFast
     from transformers.models.gemma4 import Gemma4ForCausalLM
 
@@ -58,17 +59,25 @@ def write_reference(work: Path, out: Path, prompts: int) -> None:
     for n, ids in contexts(tokenizer).items():
         with torch.no_grad():
             full = target(input_ids=torch.tensor([ids]), use_cache=False, output_hidden_states=True)
-        _, counts = assisted(target, assistant, ids, max_new_tokens=DRAFTS + 2, drafts=DRAFTS)
+        drafts, draft_logits = first_drafts(target, assistant, ids, DRAFTS, keys=SLIDING_WINDOW)
+        _, same_window = first_drafts(target, assistant, ids, DRAFTS, keys=SLIDING_WINDOW - 1)
         kept |= {
-            f"ids{n}": ids, f"logits{n}": full.logits[0, -ROWS:].numpy(), f"hidden{n}": full.hidden_states[-1][0, -ROWS:].numpy(),
-            f"drafts{n}": counts.drafts[0], f"draft_logits{n}": counts.logits[0].numpy(),
-        }  # fmt: skip
+            f"ids{n}": ids,
+            f"logits{n}": full.logits[0, -ROWS:].numpy(),
+            f"hidden{n}": full.hidden_states[-1][0, -ROWS:].numpy(),
+            f"drafts{n}": drafts,
+            f"draft_logits{n}": draft_logits.numpy(),
+            f"same_window{n}": same_window.numpy(),
+        }
     answers = []
     for messages in held_out_prompts(prompts):
         text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         ids = tokenizer.encode(text, add_special_tokens=False)
-        new, counts = assisted(target, assistant, ids, max_new_tokens=MAX_NEW)
-        answers.append({"text": text, "ids": ids, "new": new, "drafts": counts.drafts})
+        answer: dict[str, Any] = {"text": text, "ids": ids}
+        for name, mended in (("stock", False), ("mended", True)):
+            answer["new"], counts = assisted(target, assistant, ids, max_new_tokens=MAX_NEW, mended=mended)
+            answer[name] = counts.drafts
+        answers.append(answer)
     np.savez(out, answers=json.dumps(answers), **kept)
 
 
@@ -158,9 +167,8 @@ class RawPair:
 
 
 def compare_rows(pair: RawPair, reference: Any) -> None:
-    print(
-        f"{'context':>8} {'logits':>10} {'hidden':>10} {'draft logits':>13}  first drafts equal   (largest |difference|)"
-    )
+    print("largest differences between llama.cpp and transformers, F32")
+    print(f"{'context':>8} {'logits':>10} {'hidden':>10} {'drafts':>10} {'same window':>12}  first drafts equal")
     for n in CONTEXTS:
         ids = reference[f"ids{n}"].tolist()
         pair.lib.llama_memory_seq_rm(pair.lib.llama_get_memory(pair.target), 0, 0, -1)
@@ -173,15 +181,17 @@ def compare_rows(pair: RawPair, reference: Any) -> None:
             for ours, theirs in (
                 (logits[-ROWS:], reference[f"logits{n}"]),
                 (hidden[-ROWS:], reference[f"hidden{n}"]),
-                (draft_logits[: len(wanted)], reference[f"draft_logits{n}"]),
+                (draft_logits, reference[f"draft_logits{n}"]),
+                (draft_logits, reference[f"same_window{n}"]),
             )
         ]
-        print(f"{n:>8} {off[0]:>10.2g} {off[1]:>10.2g} {off[2]:>13.2g}  {same} of {len(wanted)}")
-    scale = float(np.abs(reference[f"logits{CONTEXTS[0]}"]).max())
-    print(f"scale: largest |logit| {scale:.1f}; tokens of a context end before its last turn does")
+        print(f"{n:>8} {off[0]:>10.2g} {off[1]:>10.2g} {off[2]:>10.2g} {off[3]:>12.2g}  {same} of {len(wanted)}")
+    scale = max(float(np.abs(reference[f"logits{n}"]).max()) for n in CONTEXTS)
+    print(f"largest |logit| {scale:.1f}; hidden rows have unit scale; the sliding window is 96 tokens")
+    print("drafts: logits of the drafts; same window: when transformers' assistant sees as many tokens as llama.cpp's")
 
 
-def recount(answers: list[dict[str, Any]]) -> tuple[int, int, int]:
+def recount(answers: list[dict[str, Any]], which: str) -> tuple[int, int, int]:
     """(accepted, proposed, steps) of transformers' drafts by localspec's rule.
 
     transformers stops a draft at an end token and, when the draft reaches the end of the answer, counts its last token
@@ -190,14 +200,12 @@ def recount(answers: list[dict[str, Any]]) -> tuple[int, int, int]:
     accepted = proposed = steps = 0
     for answer in answers:
         new, at = answer["new"], 1
-        for draft in answer["drafts"]:
+        for draft in answer[which]:
             room = min(4, MAX_NEW - at - 1)
             if room <= 0:
                 break
-            right = next(
-                (i for i, (a, b) in enumerate(zip(draft, new[at:], strict=False)) if a != b),
-                min(len(draft), len(new) - at),
-            )
+            pairs = list(zip(draft[:room], new[at:], strict=False))
+            right = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(pairs))
             accepted, proposed, steps, at = accepted + right, proposed + room, steps + 1, at + right + 1
     return accepted, proposed, steps
 
@@ -205,10 +213,12 @@ def recount(answers: list[dict[str, Any]]) -> tuple[int, int, int]:
 def compare_acceptance(files: dict[str, tuple[Path, Path]], answers: list[dict[str, Any]]) -> None:
     import localspec
 
-    accepted, proposed, steps = recount(answers)
-    base = accepted / proposed
     print(f"\nacceptance, {len(answers)} held-out prompts, greedy, 4 drafted, at most {MAX_NEW} tokens")
-    print(f"{'transformers F32':>18} {accepted}/{proposed} = {base:.4f}, {accepted / steps:.2f} accepted a step")
+    shares = {}
+    for which in ("stock", "mended"):
+        accepted, proposed, steps = recount(answers, which)
+        shares[which] = accepted / proposed
+        print(f"transformers, {which}: {accepted}/{proposed} = {shares[which]:.4f}, {accepted / steps:.2f} a step")
     for name, (target, assistant) in files.items():
         accepted = proposed = steps = same = tokens_equal = 0
         with localspec.load(target, draft=assistant, draft_max=4, draft_p_min=0.0, ctx_size=1024) as llm:
@@ -224,11 +234,10 @@ def compare_acceptance(files: dict[str, tuple[Path, Path]], answers: list[dict[s
                         proposed + count.proposed,
                         steps + count.steps,
                     )
-        print(
-            f"{'localspec ' + name:>18} {accepted}/{proposed} = {accepted / proposed:.4f}, {accepted / steps:.2f} accepted a "
-            f"step; {100 * (accepted / proposed - base):+.2f} points; same answers {same}/{len(answers)}, same prompt ids "
-            f"{tokens_equal}/{len(answers)}"
-        )
+        share = accepted / proposed
+        points = ", ".join(f"{100 * (share - theirs):+.2f} points to {which}" for which, theirs in shares.items())
+        print(f"localspec, {name}: {accepted}/{proposed} = {share:.4f}, {accepted / steps:.2f} a step; {points}")
+        print(f"    same answers {same}/{len(answers)}, same prompt ids {tokens_equal}/{len(answers)}")
 
 
 def main() -> None:

@@ -79,11 +79,10 @@ def make_target(args: argparse.Namespace) -> None:
 
 
 def make_assistant(args: argparse.Namespace) -> None:
-    from transformers import PreTrainedTokenizerFast
-    from transformers.models.gemma4 import Gemma4ForCausalLM
-
     from tiny_pair.assistant import train_assistant
     from tiny_pair.model import finish_configs
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.gemma4 import Gemma4ForCausalLM
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.work / "target")
     target = Gemma4ForCausalLM.from_pretrained(args.work / "target", dtype="float32")

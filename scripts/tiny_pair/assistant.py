@@ -108,7 +108,7 @@ def draft_logits(
     assistant: Gemma4AssistantForCausalLM, embedded: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor,
     masks: dict[str, torch.Tensor], shared: dict[str, tuple[torch.Tensor, torch.Tensor]],
 ) -> list[torch.Tensor]:  # fmt: skip
-    """Logits (rows, length, vocabulary) of the four draft steps from every position at once, fed with the true tokens."""
+    """Logits (rows, length, vocabulary) of the four draft steps from every position, fed with the true tokens."""
     logits = []
     for step in range(1, DRAFT_STEPS + 1):
         joined = torch.cat([ahead(embedded, step), hidden], dim=-1)
