@@ -24,7 +24,10 @@ class PromptVocabulary(Vocabulary, Protocol):
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A prompt as text (of the last full rendering and what was added to it) and as tokens."""
+    """A prompt as tokens, and as the text that the template gives for its messages.
+
+    Once a conversation goes on the tokens may differ from the text's: they hold earlier replies as they were generated.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -75,5 +78,5 @@ class Conversation:
         if tail is None:
             return None
         tokens = self._vocabulary.tokenize(tail, add_special=False)
-        text = last.text + str(last.messages[-1]["content"]) + tail
+        text = self._template.render(messages, thinking=thinking)
         return ChatPrompt(text, (*last.tokens, *tokens), messages, thinking)
