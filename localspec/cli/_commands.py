@@ -38,7 +38,7 @@ def run_command(session: Session, text: str) -> None:
     if command is None:
         near = get_close_matches(name.lower(), COMMANDS, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        session.notes.error(f"There is no command {name.splitlines()[0]}. {hint}/help lists them.")
+        session.notes.error(f"there is no command {name.splitlines()[0]}. {hint}/help lists them.")
         return
     command.run(session, argument.strip())
 
@@ -69,7 +69,7 @@ def _switched(name: str, argument: str, now: bool) -> bool:
 
 def _draft(session: Session, argument: str) -> None:
     if not session.engine.drafters:
-        raise UsageError("No drafter is loaded; start the chat with -d to have one.")
+        raise UsageError("no drafter is loaded; start the chat with -d to have one.")
     session.engine.drafting = _switched("draft", argument, session.engine.drafting)
     session.notes.say("Drafting is on." if session.engine.drafting else "Drafting is off; the drafter stays loaded.")
 

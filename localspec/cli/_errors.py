@@ -66,14 +66,15 @@ def describe(error: Exception, debug: bool) -> str:
     if isinstance(error, LocalspecError):
         return f"{trace}{error}"
     if isinstance(error, MemoryError):
-        return f"{trace}There is not enough memory; try a smaller model or a smaller --ctx-size."
+        return f"{trace}there is not enough memory; try a smaller model or a smaller --ctx-size."
     kind, text = type(error).__name__, " ".join(str(error).split())
     next_step = "Please report it" if debug else "Run the command again with --debug and report what it prints"
-    return f"{trace}This is a fault of localspec itself ({kind}: {text}). {next_step}."
+    return f"{trace}this is a fault of localspec itself ({kind}: {text}). {next_step}."
 
 
 def _usage(error: click.ClickException) -> None:
-    tell(error.format_message())
+    message = error.format_message()
+    tell(message[:1].lower() + message[1:])  # click's sentences begin with a capital, ours do not
     context = getattr(error, "ctx", None)
     if context is not None:
         click.echo(f"Try '{context.command_path} -h' for help.", err=True)

@@ -68,7 +68,7 @@ def read_bytes(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}; check the name.") from None
+        raise InputError(f"there is no file {path}; check the name.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder; give a file.") from None
     except (OSError, ValueError) as error:
@@ -120,7 +120,7 @@ def check_messages(data: Any, where: str) -> list[Message]:
         raise InputError(f"{where} holds an empty list; it needs at least one message.")
     messages = []
     for number, item in enumerate(data, start=1):
-        place = f"Message {number} of {where}"
+        place = f"message {number} of {where}"
         if not isinstance(item, dict):
             raise InputError(f'{place} is {_KINDS[type(item)]}; it must be {{"role": ..., "content": ...}}.')
         role = _text_of(item, "role", place)
@@ -141,7 +141,7 @@ def require_question(messages: list[Message], where: str) -> list[Message]:
     """The same messages, if there is something in them to answer."""
     last = messages[-1]["role"]
     if last not in ("user", "tool"):
-        raise InputError(f"The last message of {where} has the role {last}; end with a user message to answer.")
+        raise InputError(f"the last message of {where} has the role {last}; end with a user message to answer.")
     return messages
 
 
@@ -169,7 +169,7 @@ def read_jobs(path: str) -> list[Job]:
     """``--jsonl``: all lines, checked before the first is answered. Blank lines are skipped."""
     where = label(path)
     texts = lines(iter(read_bytes(path).splitlines(keepends=True)), where)
-    jobs = [_job(text, f"Line {number} of {where}") for number, text in enumerate(texts, start=1) if text.strip()]
+    jobs = [_job(text, f"line {number} of {where}") for number, text in enumerate(texts, start=1) if text.strip()]
     if not jobs:
         raise InputError(f'{where} holds no prompt; it needs a line {{"id": ..., "messages": [...]}} for each.')
     return jobs

@@ -83,7 +83,7 @@ def _start(source: PromptOptions) -> tuple[Conversation, str | None]:
         return conversation, conversation.pending()
     conversation = Conversation.start(source.system and argument(source.system, "--system"))
     if source.prompt is not None:
-        return conversation, argument(source.prompt, "The prompt of -p")
+        return conversation, argument(source.prompt, "the prompt of -p")
     return conversation, None if source.file is None else read_text(source.file)
 
 

@@ -103,7 +103,7 @@ def _prompt(source: PromptOptions, raw: bool) -> str | list[Message]:
         return require_question(read_messages(source.messages), label(source.messages))
     text = _text(source)
     if not (text if raw else text.strip()):
-        raise click.UsageError("The prompt is empty; give some text with -p, -f or standard input.")
+        raise click.UsageError("the prompt is empty; give some text with -p, -f or standard input.")
     if raw:
         return text
     system = [] if source.system is None else [{"role": "system", "content": argument(source.system, "--system")}]
@@ -112,9 +112,9 @@ def _prompt(source: PromptOptions, raw: bool) -> str | list[Message]:
 
 def _text(source: PromptOptions) -> str:
     if source.prompt is not None:
-        return argument(source.prompt, "The prompt of -p")
+        return argument(source.prompt, "the prompt of -p")
     if source.file is None and sys.stdin.isatty():
-        raise click.UsageError("There is no prompt; give one with -p TEXT, -f FILE, or on standard input.")
+        raise click.UsageError("there is no prompt; give one with -p TEXT, -f FILE, or on standard input.")
     return read_text("-" if source.file is None else source.file)
 
 

@@ -98,7 +98,7 @@ def test_bytes_that_are_no_utf8_are_told_with_their_offset(program):
 def test_commands_work_in_a_pipe_too(program):
     result = program("chat", input="/nonsense\n/exit\nnever sent\n")
     assert (result.exit_code, result.stdout, program.engine.asked) == (0, "", [])
-    assert "There is no command /nonsense" in result.stderr
+    assert "there is no command /nonsense" in result.stderr
 
 
 @pytest.mark.parametrize("args", [["-p", "a", "-f", "b"], ["--messages", "m", "--system", "x"], ["-n", "0"]])
@@ -219,7 +219,7 @@ def test_draft_switches_the_loaded_drafter(session):
     assert "/draft takes on or off, not 'maybe'" in session.told()
     session.engine.drafters = ()
     session.line("/draft off")
-    assert "No drafter is loaded" in session.told()
+    assert "no drafter is loaded" in session.told()
 
 
 def test_stats_sum_the_session(session):

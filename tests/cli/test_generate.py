@@ -117,7 +117,7 @@ def test_a_bad_line_is_named_before_anything_is_answered(program, tmp_path, line
     (tmp_path / "q.jsonl").write_text(f"{good}\n{line}\n")
     result = program("generate", "--jsonl", "q.jsonl")
     assert (result.exit_code, result.stdout, program.loads) == (1, "", [])
-    assert "Line 2 of q.jsonl" in result.stderr
+    assert "line 2 of q.jsonl" in result.stderr
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -139,7 +139,7 @@ def test_a_prompt_too_long_does_not_end_the_file(program, tmp_path, reply):
     [
         ("{}", "holds an object"),
         ("[]", "holds an empty list"),
-        ("[1]", "Message 1 of m.json is a number"),
+        ("[1]", "message 1 of m.json is a number"),
         ('[{"content": "x"}]', 'has no "role"'),
         ('[{"role": "user"}]', 'has no "content"'),
         ('[{"role": "robot", "content": "x"}]', 'has the role "robot"'),
@@ -227,7 +227,7 @@ def test_a_byte_order_mark_is_no_part_of_the_prompt(program):
     assert program.engine.asked == [USER]
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("none.txt", "There is no file none.txt"), (".", "is a folder")])
+@pytest.mark.parametrize(("name", "sentence"), [("none.txt", "there is no file none.txt"), (".", "is a folder")])
 def test_a_file_that_cannot_be_read_is_told(program, name, sentence):
     result = program("generate", "-f", name)
     assert result.exit_code == 1
