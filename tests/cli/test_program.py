@@ -101,6 +101,11 @@ def _fail(error):
         (KeyboardInterrupt(), 130, ""),
         (click.Abort(), 130, ""),
         (BrokenPipeError(32, "Broken pipe"), 1, ""),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "localspec: the system says: No space left on device; check disk space and permissions, then run it again.\n",
+        ),
         (MemoryError(), 1, "localspec: there is not enough memory; try a smaller model or a smaller --ctx-size.\n"),
     ],
 )
