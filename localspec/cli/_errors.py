@@ -69,7 +69,7 @@ def describe(error: Exception, debug: bool) -> str:
         return f"{trace}there is not enough memory; try a smaller model or a smaller --ctx-size."
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""
-        return f"{trace}the system says: {error.strerror}{place}; check disk space and permissions, then run it again."
+        return f"{trace}the system says: {error.strerror}{place}; check disk space and permissions."
     kind, text = type(error).__name__, " ".join(str(error).split())
     next_step = "Please report it" if debug else "Run the command again with --debug and report what it prints"
     return f"{trace}this is a fault of localspec itself ({kind}: {text}). {next_step}."

@@ -104,7 +104,7 @@ def _fail(error):
         (
             OSError(28, "No space left on device"),
             1,
-            "localspec: the system says: No space left on device; check disk space and permissions, then run it again.\n",
+            "localspec: the system says: No space left on device; check disk space and permissions.\n",
         ),
         (MemoryError(), 1, "localspec: there is not enough memory; try a smaller model or a smaller --ctx-size.\n"),
     ],
