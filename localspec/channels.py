@@ -27,7 +27,7 @@ class Channels:
                 self._close.add(ids[1][0])
                 if opening == "<|channel>":
                     self._named.add(ids[0][0])
-                if prompt.rfind(opening) > prompt.rfind(closing):
+                if prompt.rstrip().endswith((opening, f"{opening}thought")):
                     self.channel = "thought"
 
     def add(self, token: int, text: str) -> tuple[Channel, str]:

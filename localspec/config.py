@@ -72,7 +72,7 @@ class StopParams:
     """When an answer ends. ``max_tokens`` None: at an end token, a stop string or a full context."""
 
     max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:

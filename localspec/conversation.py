@@ -52,11 +52,14 @@ class Conversation:
         """Forget the last turn."""
         self._last = None
 
-    def replied(self, prompt: ChatPrompt, text: str, tokens: Sequence[int], thought: str) -> None:
-        """Take note of the reply to ``prompt``, generated as ``tokens`` (no end token)."""
+    def replied(self, prompt: ChatPrompt, text: str, tokens: Sequence[int], *, spliceable: bool = True) -> None:
+        """Take note of the reply to ``prompt``, generated as ``tokens`` (no end token).
+
+        Not ``spliceable``: the tokens say more than ``text`` (a thought, a stop string), so they are not to be kept.
+        """
         reply = {"role": "assistant", "content": text}
         self._last = None
-        if not thought:
+        if spliceable:
             messages = (*prompt.messages, reply)
             self._last = ChatPrompt(prompt.text, (*prompt.tokens, *tokens), messages, prompt.thinking)
 

@@ -62,10 +62,10 @@ class Request:
         progress: Progress | None = None,
     ) -> Request:
         """The keyword options of :meth:`Engine.generate`, checked."""
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        stops = StopParams(max_tokens, (stop,) if isinstance(stop, str) else stop)
         DraftParams(max=draft_max)
         sampling = SamplingParams(temperature, top_k, top_p, min_p, seed).seeded()
-        return cls(sampling, StopParams(max_tokens, stops), draft_max, progress)
+        return cls(sampling, stops, draft_max, progress)
 
 
 class Engine:
@@ -208,7 +208,9 @@ class Engine:
             rest = answer.flush()
         finally:
             if prompt and self._conversation and self._running is prefix:
-                self._conversation.replied(prompt, answer.text, answer.tokens, answer.thought)
+                self._conversation.replied(
+                    prompt, answer.text, answer.tokens, spliceable=not (answer.thought or answer.cut)
+                )
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)
         done = Completion(

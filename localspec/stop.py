@@ -17,10 +17,10 @@ class StopStrings:
         if not self._stops:
             return piece, False
         text = self._held + piece
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
-        if found:
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:  # the first to be complete, so that it does not matter how the text came in pieces
             self._held = ""
-            return text[: min(found)], True
+            return text[: min(found)[1]], True
         keep = max(_overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False

@@ -13,7 +13,10 @@ from localspec.stop import StopStrings
 
 
 class Assembler:
-    """Collects one answer. ``finish_reason`` is None until it ends; whatever a step has after the end is dropped."""
+    """Collects one answer. ``finish_reason`` is None until it ends; whatever a step has after the end is dropped.
+
+    ``cut`` says that a stop string ended it: then its last tokens say more than its text.
+    """
 
     def __init__(
         self, vocabulary: Vocabulary, stops: Sequence[str], budget: int, channels: Channels | None = None
@@ -24,6 +27,7 @@ class Assembler:
         self.finish_reason: FinishReason | None = None
         self._parts: dict[Channel, list[str]] = {"answer": [], "thought": []}
         self._channel: Channel = channels.channel if channels else "answer"
+        self.cut = False
 
     @property
     def left(self) -> int:
@@ -49,7 +53,7 @@ class Assembler:
             channel, piece, stopped = self._text(token)
             found.append((channel, token, "drafted" if i < step.accepted else "target", piece))
             if stopped:
-                self.finish_reason = "stop"
+                self.finish_reason, self.cut = "stop", True
                 break
             if not self.left:
                 self.finish_reason = "length"
@@ -63,13 +67,15 @@ class Assembler:
             channel, piece = self._channels.add(token, piece)
         if channel == "answer":
             piece, stopped = self._stops.add(piece)
+        before, self._channel = self._channel, channel
+        if channel == "thought" and before == "answer" and (held := self._stops.flush()):
+            channel, piece = "answer", held  # the marker's own piece is empty
         self._parts[channel].append(piece)
-        self._channel = channel
         return channel, piece, stopped
 
     def flush(self) -> Chunk:
         """The last chunk: text held back for a stop string or a character that did not come."""
-        piece = self._detokenizer.flush()
+        piece = "" if self.cut else self._detokenizer.flush()
         if self._channel == "answer":
             piece = self._stops.flush() + piece
         self._parts[self._channel].append(piece)

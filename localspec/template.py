@@ -36,7 +36,7 @@ class ChatTemplate:
         environment.filters["tojson"] = _tojson
         try:
             self._template = environment.from_string(source)
-        except (JinjaError, RecursionError) as error:
+        except Exception as error:  # Jinja's, or what Python's compiler says of the code that Jinja made
             raise TemplateError(f"the model's chat template cannot be parsed: {error}. Use --raw.") from error
 
     def render(self, messages: Sequence[Message], *, reply: bool = True, thinking: bool = False) -> str:

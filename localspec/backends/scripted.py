@@ -141,7 +141,7 @@ def scripted_engine(
     draft: DraftParams | None = None,
 ) -> Engine:
     """An engine on a :class:`ScriptedContext`, with a small chat template."""
-    vocabulary = vocabulary or ScriptedVocabulary()
+    vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
     target = ScriptedContext(logits, vocabulary.n_tokens, n_ctx)
     return Engine(target, vocabulary, drafters, model=info, template=ChatTemplate(CHAT_TEMPLATE), draft=draft)
