@@ -31,6 +31,8 @@ _FLASH_AUTO, _FLASH_ON = -1, 1
 _CONTEXT_MTP = 1
 _LOG_ERROR = 4
 _VOCAB_NONE = 0
+#: Models below this many bytes run on one thread by default: a pass takes less time than threads take to meet.
+_SMALL = 64 * 2**20
 _CLOSED = "the context was closed; load the model again."
 
 _errors: deque[str] = deque(maxlen=8)
@@ -512,6 +514,7 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any
     last draft be verified in a full context.
     """
     gpu = model.placement.gpu
+    threads = params.threads or (1 if model.n_bytes < _SMALL else default_threads())
     exact = not gpu and all(size % 32 == 0 for size in model.key_lengths)
     return _fill(
         lib.llama_context_default_params(),
@@ -520,8 +523,8 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any
         n_ubatch=params.batch,
         n_seq_max=1,
         n_outputs_max=params.verify_width,
-        n_threads=params.threads or default_threads(),
-        n_threads_batch=params.threads or default_threads(),
+        n_threads=threads,
+        n_threads_batch=threads,
         type_k=Q8_0 if exact else F16,
         type_v=F16,
         flash_attn_type=_FLASH_AUTO if gpu else _FLASH_ON,
