@@ -92,14 +92,12 @@ def _staging(name: str) -> Any:
         ) from error
 
 
-def _private(name: str, restype: Any, *argtypes: Any) -> Any:
-    """A function object of our own, so that its types do not change llama_cpp's."""
-    function = lib._lib[name]
-    function.restype, function.argtypes = restype, list(argtypes)
-    return function
+def _address_getter(function: Any) -> Any:
+    """``function(ctx)`` as one that returns an address: setting types on llama_cpp's own would change it for all."""
+    return ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
-_get_logits = _private("llama_get_logits", ctypes.c_void_p, ctypes.c_void_p)
+_get_logits = _address_getter(lib.llama_get_logits)
 
 
 def devices() -> list[Device]:
@@ -305,9 +303,7 @@ class LlamaContext:
         self._width = params.verify_width
         self._n_out = 0
         self._unfinished = False
-        self._hidden = _HiddenRows(self._core, model.n_embd) if hidden else None
-        if self._hidden is not None:
-            _staging("llama_set_embeddings_nextn")(self._core.handle, True, True)
+        self._hidden = _hidden_view(self._core.handle, model.n_embd) if hidden else None
 
     @property
     def handle(self) -> Any:
@@ -326,7 +322,7 @@ class LlamaContext:
         self._unfinished = True
         self._core.fill(tokens, start, self._n_out)
         self._core.run(n)
-        rows = self._core.rows(self._n_out)
+        rows = self._core.logits.rows(self._core.handle, self._n_out)
         if self.model.vocabulary.suppressed.size:  # tokens that the model's file says are never to be generated
             rows[:, self.model.vocabulary.suppressed] = -np.inf
         self.decode_s += perf_counter() - began
@@ -337,7 +333,7 @@ class LlamaContext:
     def hidden(self) -> Rows:
         if self._hidden is None:
             raise BackendError("this context was made without hidden rows; make it with hidden=True.")
-        return self._hidden.rows(self._n_out)
+        return self._hidden.rows(self._core.handle, self._n_out)
 
     def rewind(self, length: int) -> None:
         """Forget from ``length`` on; everything where the model cannot (a recurrent state), so look at ``tokens``."""
@@ -387,8 +383,7 @@ class LlamaMtpContext:
             setattr(options, name, getattr(target.options, name))
         self._target = target
         self._core = _Core(model, options, 32, target.n_ctx)
-        self._hidden = _HiddenRows(self._core, target.model.n_embd)
-        _staging("llama_set_embeddings_nextn")(self._core.handle, True, True)
+        self._hidden = _hidden_view(self._core.handle, target.model.n_embd)
         self._input = np.zeros(target.model.n_embd, np.float32)
         self._pointer = self._input.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
@@ -397,12 +392,12 @@ class LlamaMtpContext:
         self._input[:] = hidden
         self._core.fill((token,), position, 1)
         self._core.run(1, embd=self._pointer)
-        rows = self._core.rows(1)
+        rows = self._core.logits.rows(self._core.handle, 1)
         self.decode_s += perf_counter() - began
         return rows
 
     def hidden(self) -> Rows:
-        return self._hidden.rows(1)
+        return self._hidden.rows(self._core.handle, 1)
 
     def close(self) -> None:
         self._core.close()
@@ -422,7 +417,6 @@ class _Core:
         self._handle = handle
         self._model = model  # a context must not outlive its model
         self.cells = int(lib.llama_n_ctx(handle))
-        self._n_vocab = model.n_vocab
         self._batch = lib.llama_batch_init(n_batch, 0, 1)
         self._free = weakref.finalize(self, _free_core, handle, self._batch)
         view = np.ctypeslib.as_array
@@ -432,7 +426,7 @@ class _Core:
         for i in range(n_batch):
             self._batch.seq_id[i][0] = 0
         self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
-        self._view: tuple[int, int, Rows] = (0, 0, np.empty((0, self._n_vocab), np.float32))
+        self.logits = _RowView(_get_logits, model.n_vocab, "logits; this model cannot generate")
 
     @property
     def handle(self) -> Any:
@@ -463,41 +457,36 @@ class _Core:
         if code != 0:
             raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {_why()}.")
 
-    def rows(self, n: int) -> Rows:
-        """A view of the first n logits rows; made anew only when the buffer moved."""
-        if n == 0:
-            return self._view[2][:0]
-        address = _get_logits(self.handle)
-        if not address:
-            raise BackendError("llama.cpp gave no logits; this model cannot generate.")
-        at, size, rows = self._view
-        if at != address or size < n:
-            rows = _float_view(address, n, self._n_vocab)
-            self._view = (address, n, rows)
-        return rows[:n]
-
     def close(self) -> None:
         self._handle = None
         self._free()
 
 
-class _HiddenRows:
-    """Views of the hidden rows of a context's outputs."""
+class _RowView:
+    """A numpy view over rows that llama.cpp owns, made anew only when they moved. Valid until the next decode."""
 
-    def __init__(self, core: _Core, n_embd: int) -> None:
-        self._core, self._n_embd = core, n_embd
-        self._get = _staging("llama_get_embeddings_nextn")
+    def __init__(self, get: Any, columns: int, what: str) -> None:
+        self._get, self._columns, self._what = get, columns, what
+        self._address = self._size = 0
+        self._rows: Rows = np.empty((0, columns), np.float32)
 
-    def rows(self, n: int) -> Rows:
-        pointer = self._get(self._core.handle)
-        if not pointer:
-            raise BackendError("llama.cpp gave no hidden rows; this target cannot feed an assistant.")
-        return np.ctypeslib.as_array(pointer, (n, self._n_embd))
+    def rows(self, handle: Any, n: int) -> Rows:
+        """The first n rows, shape (n, columns)."""
+        address = self._get(handle) if n else self._address
+        if n and not address:
+            raise BackendError(f"llama.cpp gave no {self._what}.")
+        if address != self._address or n > self._size:
+            array = (ctypes.c_float * (n * self._columns)).from_address(address)
+            self._rows = np.ctypeslib.as_array(array).reshape(n, self._columns)
+            self._address, self._size = address, n
+        return self._rows[:n]
 
 
-def _float_view(address: int, rows: int, columns: int) -> Rows:
-    view: Rows = np.ctypeslib.as_array((ctypes.c_float * (rows * columns)).from_address(address))
-    return view.reshape(rows, columns)
+def _hidden_view(handle: Any, n_embd: int) -> _RowView:
+    """Switch hidden rows on for every output of a context."""
+    _staging("llama_set_embeddings_nextn")(handle, True, True)
+    get = _address_getter(_staging("llama_get_embeddings_nextn"))
+    return _RowView(get, n_embd, "hidden rows; this target cannot feed an assistant")
 
 
 def _free_core(handle: Any, batch: Any) -> None:
