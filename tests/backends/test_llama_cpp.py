@@ -80,11 +80,11 @@ def test_interrupted_decode_leaves_nothing(
     expected = context.decode(tokens[50:]).copy()
     context.rewind(50)
 
-    def interrupt(_: int) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(context._core, "rows", interrupt)
+        patch.setattr(context._core.logits, "rows", interrupt)
         with pytest.raises(KeyboardInterrupt):
             context.decode(tokens[20:30])
     assert context.tokens == tokens[:50]
