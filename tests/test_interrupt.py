@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -24,15 +25,15 @@ PACKAGE = str(Path(localspec.__file__).parent)
 Line = tuple[str, int]
 
 
-def traced(do: Callable[[], Any], at: tuple[Line, int] | None = None, files: Sequence[str] = ()) -> list[Line]:
-    """The lines of the package that ``do`` runs; raises KeyboardInterrupt before the given occurrence of one."""
-    lines: list[Line] = []
+def traced(do: Callable[[], Any], at: tuple[Line, int] | None = None, files: Sequence[str] = ()) -> Counter[Line]:
+    """How often ``do`` runs each line of the package; raises KeyboardInterrupt before the given occurrence of one."""
+    count: Counter[Line] = Counter()
 
     def local(frame: FrameType, event: str, _: Any) -> Any:
         if event == "line":
             line = (frame.f_code.co_filename, frame.f_lineno)
-            lines.append(line)
-            if at is not None and line == at[0] and lines.count(line) == at[1]:
+            count[line] += 1
+            if at == (line, count[line]):
                 raise KeyboardInterrupt
         return local
 
@@ -46,7 +47,7 @@ def traced(do: Callable[[], Any], at: tuple[Line, int] | None = None, files: Seq
         do()
     finally:
         sys.settrace(before)
-    return lines
+    return count
 
 
 def survives_interrupts(engine: Engine, first: str, second: str, files: Sequence[str] = ()) -> None:
@@ -57,10 +58,10 @@ def survives_interrupts(engine: Engine, first: str, second: str, files: Sequence
         return engine.generate(prompt, **options).tokens
 
     expected = {prompt: run(prompt) for prompt in (first, second)}
-    lines = traced(lambda: run(first), files=files)
-    assert len(set(lines)) > 30
-    for line in sorted(set(lines)):
-        for occurrence in {1, lines.count(line)}:
+    count = traced(lambda: run(first), files=files)
+    assert len(count) > 30
+    for line in sorted(count):
+        for occurrence in {1, count[line]}:
             run(second)
             try:
                 traced(lambda: run(first), (line, occurrence), files)
