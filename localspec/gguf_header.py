@@ -18,6 +18,8 @@ Scalar = int | float | bool | str
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MAX_DEPTH = 3
+#: llama.cpp's LLAMA_MAX_LAYERS, and what files write for a token that they do not have.
+_MAX_LAYERS, _NO_TOKEN = 512, 2**32 - 1
 
 #: (elements per block, bytes per block) by ggml type number; numbers that are not here cannot be sized.
 BLOCKS = {
@@ -52,10 +54,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """``metadata`` holds scalars, and arrays of numbers of at most 1024 elements (as tuples)."""
+    """``metadata`` holds scalars, and arrays of at most 1024 numbers as tuples; ``lengths`` those of all arrays."""
 
     path: Path
     metadata: dict[str, Scalar | tuple[Scalar, ...]]
+    lengths: dict[str, int]
     tensors: tuple[TensorInfo, ...] = field(repr=False)
 
     @property
@@ -102,13 +105,13 @@ class _Reader:
         value: Scalar = struct.unpack_from(_FORMATS[kind], self.data, self.at - size)[0]
         return value
 
-    def array(self, depth: int = 0) -> tuple[Scalar, ...] | None:
-        """The elements when they are at most 1024 numbers; longer arrays and strings are skipped."""
+    def array(self, depth: int = 0) -> tuple[int, tuple[Scalar, ...] | None]:
+        """The length, and the elements when they are at most 1024 numbers; longer arrays and strings are skipped."""
         kind, count = self.number("<I"), self.number("<Q")
         if kind in _FORMATS:
             size = struct.calcsize(_FORMATS[kind])
             if count <= 1024:
-                return tuple(self.scalar(kind) for _ in range(count))
+                return count, tuple(self.scalar(kind) for _ in range(count))
             self.skip(size * count)
         elif kind == _STRING:
             self._skip_strings(count)
@@ -117,7 +120,7 @@ class _Reader:
                 self.array(depth + 1)
         else:
             raise self.fail(f"it names an array type {kind} that GGUF does not have")
-        return None
+        return count, None
 
     def _skip_strings(self, count: int) -> None:
         data, at, end, unpack = self.data, self.at, self.end, struct.Struct("<Q").unpack_from
@@ -160,16 +163,36 @@ def _parse(reader: _Reader) -> GgufHeader:
         raise ModelFileError(f"{reader.path} is GGUF version {version}; versions 2 and 3 are read. Convert it again.")
     n_tensors, n_pairs = reader.number("<Q"), reader.number("<Q")
     metadata: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    lengths: dict[str, int] = {}
     for _ in range(n_pairs):
         key, kind = reader.string(), reader.number("<I")
-        value = reader.array() if kind == _ARRAY else reader.scalar(kind)
+        value: Scalar | tuple[Scalar, ...] | None
+        if kind == _ARRAY:
+            lengths[key], value = reader.array()
+        else:
+            value = reader.scalar(kind)
         if value is not None:
             metadata[key] = value
-    header = GgufHeader(reader.path, metadata, tuple(_tensor(reader) for _ in range(n_tensors)))
+    header = GgufHeader(reader.path, metadata, lengths, tuple(_tensor(reader) for _ in range(n_tensors)))
     if not header.architecture:
         raise reader.fail("it does not say its architecture")
     _check_length(header, reader)
+    _check_values(header, reader)
     return header
+
+
+def _check_values(header: GgufHeader, reader: _Reader) -> None:
+    """Refuse values that llama.cpp would abort the process on."""
+    layers = header.number("block_count")
+    if layers is not None and not 1 <= layers <= _MAX_LAYERS:
+        raise reader.fail(f"it has {layers} layers; llama.cpp takes 1 to {_MAX_LAYERS}")
+    size = header.lengths.get("tokenizer.ggml.tokens")
+    for key, value in header.metadata.items():
+        if size and key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
+            if not 0 <= value < size and value != _NO_TOKEN:
+                raise reader.fail(f"{key} is {value}, and the vocabulary has {size} tokens")
+        elif ".rope.dimension_count" in key and isinstance(value, int) and value % 2:
+            raise reader.fail(f"{key} is {value}, which is odd")
 
 
 def _tensor(reader: _Reader) -> TensorInfo:

@@ -189,9 +189,6 @@ def test_smallest_context_works() -> None:
 # Interruption.
 
 
-@pytest.mark.xfail(
-    strict=False, reason="see test_interrupt.py: rewind is not safe; whether a signal strikes there is chance"
-)
 def test_interrupt_at_any_moment_leaves_the_engine_usable(engine: Engine) -> None:
     """A KeyboardInterrupt from a signal, wherever it strikes: the next text is right."""
     engine.forget()
@@ -292,9 +289,6 @@ USES = [
 ]  # fmt: skip
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the vocabulary of a freed model is used: the process aborts, or reads freed memory"
-)
 @pytest.mark.parametrize("use", USES)
 def test_use_after_close_is_refused(use: str) -> None:
     """An error in Python, not the end of the process."""
@@ -432,7 +426,6 @@ U32_LIES = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="llama.cpp aborts the process; nothing checks these values before")
 @pytest.mark.parametrize("lie", [*U32_LIES, "BOS not named"])
 def test_file_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, lie: str) -> None:
     """A whole file with a value that cannot be: a ModelError, not the end of the process."""

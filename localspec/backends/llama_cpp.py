@@ -145,6 +145,8 @@ class LlamaModel:
         if lib.llama_vocab_type(lib.llama_model_get_vocab(self._handle)) == _VOCAB_NONE:
             raise ModelFileError(f"{self.path} has no vocabulary; give a language model, or convert it again.")
         self.vocabulary = LlamaVocabulary(self)
+        if self.vocabulary.add_bos and not 0 <= self.vocabulary.bos < self.vocabulary.n_tokens:
+            raise ModelFileError(f"{self.path} asks for a BOS token and does not name one; convert it again.")
         self.n_vocab = self.vocabulary.n_tokens
 
     def _progress(self, report: Callable[[float], None]) -> Any:
@@ -157,6 +159,10 @@ class LlamaModel:
 
         self._callback = lib.llama_progress_callback(callback)
         return self._callback
+
+    @property
+    def loaded(self) -> bool:
+        return bool(self._handle)
 
     @property
     def handle(self) -> Any:
@@ -224,7 +230,8 @@ class LlamaVocabulary:
     """Text to ids and back, for one model."""
 
     def __init__(self, model: LlamaModel) -> None:
-        self._vocab = lib.llama_model_get_vocab(model.handle)
+        self._model = weakref.ref(model)
+        self._pointer = lib.llama_model_get_vocab(model.handle)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
         self.bos = int(lib.llama_vocab_bos(self._vocab))
         self.eos = int(lib.llama_vocab_eos(self._vocab))
@@ -237,6 +244,14 @@ class LlamaVocabulary:
         count = ctypes.c_int32(0)
         found = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
         self.suppressed = np.array(found[: count.value] if count.value else [], np.int64)
+
+    @property
+    def _vocab(self) -> Any:
+        """llama.cpp's vocabulary, which goes with its model."""
+        model = self._model()
+        if model is None or not model.loaded:
+            raise BackendError("the model was closed; load it again.")
+        return self._pointer
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Ids of ``text``. Raises :class:`InputError` where it is not valid Unicode."""
@@ -339,10 +354,11 @@ class LlamaContext:
         """Forget from ``length`` on; everything where the model cannot (a recurrent state), so look at ``tokens``."""
         if length >= len(self.tokens) and not self._unfinished:
             return
-        if not lib.llama_memory_seq_rm(self._core.memory, 0, length, -1):
-            lib.llama_memory_clear(self._core.memory, True)
-            self.tokens.clear()
+        self._unfinished = True  # an interrupt from here on leaves more in the cache than in tokens, never less
         del self.tokens[length:]
+        if not lib.llama_memory_seq_rm(self._core.memory, 0, length, -1):
+            self.tokens.clear()
+            lib.llama_memory_clear(self._core.memory, True)
         self._unfinished = False
 
     def state(self) -> bytes:

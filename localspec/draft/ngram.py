@@ -90,6 +90,7 @@ class NgramDrafter:
         self._params, self._min_match = params, min_match
         self._automaton = SuffixAutomaton()
         self._known = KnownPrefix()
+        self._growing = False
 
     def propose(self, prefix: Prefix, limit: int) -> Draft:
         self.observe(prefix)
@@ -100,10 +101,12 @@ class NgramDrafter:
 
     def observe(self, prefix: Prefix) -> None:
         shared = self._known.shared(self._automaton.tokens, prefix)
-        if shared < len(self._automaton.tokens):
+        if shared < len(self._automaton.tokens) or self._growing:
             self._automaton, shared = SuffixAutomaton(), 0
+        self._growing = True  # an interrupt in the middle of an append leaves an automaton that is none
         for token in prefix.tokens[shared:]:
             self._automaton.append(token)
+        self._growing = False
 
     def close(self) -> None:
         """Nothing to free."""

@@ -120,5 +120,5 @@ def test_nothing_is_found_where_nothing_fits(make: Make) -> None:
 
 def test_built_in_target_has_the_built_in_assistant() -> None:
     """By whatever path it is reached."""
-    header = GgufHeader(TINY_TARGET.parent / ".." / "models" / TINY_TARGET.name, {}, ())
+    header = GgufHeader(TINY_TARGET.parent / ".." / "models" / TINY_TARGET.name, {}, {}, ())
     assert find_assistant(header) == TINY_ASSISTANT
