@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from tiny_pair.model import SLIDING_WINDOW
 
 PROMPT_WEIGHT = 0.05
+DIGIT_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class Rows:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[list[int], list[float]]:
-    """Token ids of one document, and 1 for what the model says, `PROMPT_WEIGHT` for what it is told."""
+    """Token ids of a document, and their weights: 1 for what the model says, `PROMPT_WEIGHT` for what it is told."""
     ids = tokenizer.encode(text, add_special_tokens=False)
     turn, end, model = (tokenizer.convert_tokens_to_ids(t) for t in ("<|turn>", "<turn|>", "model"))
     if turn not in ids:
         return ids, [1.0] * len(ids)
+    digits = set(tokenizer.convert_tokens_to_ids(list("0123456789")))
     weights, speaking = [], False
     for at, token in enumerate(ids):
-        weights.append(1.0 if speaking else PROMPT_WEIGHT)
+        weights.append((DIGIT_WEIGHT if token in digits else 1.0) if speaking else PROMPT_WEIGHT)
         if token == turn:
             speaking = False
         elif at and ids[at - 1] == turn and token == model:

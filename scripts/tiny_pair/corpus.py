@@ -15,27 +15,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tiny_pair import stories, talk
-from tiny_pair.stories import OPENINGS, TRAITS, Story, article, settled
-from tiny_pair.words import ANIMALS, BOYS, DULL_TRAITS, GIRLS, OTHERS, PEOPLE, PLACES, THINGS
+from tiny_pair.off_topic import off_topic
+from tiny_pair.stories import OPENINGS, TRAITS, Story, article
+from tiny_pair.words import (
+    ANIMALS,
+    BOYS,
+    DULL_TRAITS,
+    GIRLS,
+    OTHERS,
+    PEOPLE,
+    PLACES,
+    THINGS,
+)
 
 Message = dict[str, str]
 
-OFF_TOPIC_SUBJECTS = """stock prices, quantum physics, the election, a tax form, machine learning, the football results, a
-Python function, my computer, the news of today, chemistry, the Roman empire, a business plan, insurance, philosophy, a database,
-politics, a JavaScript bug, the theory of relativity, an email to my boss, the price of gold, genetics, a contract, a marketing
-campaign, economics, the French revolution, car engines, a recipe for lasagne, my homework, cloud servers, world history, a list of
-numbers, an algorithm, the weather in London tomorrow, my password, a movie from last year, the human brain, a job interview""".replace(
-    "\n", " "
-).split(", ")
-OFF_TOPIC_ASKS = [
-    "Explain {} to me.", "What do you think about {}?", "Can you help me with {}?", "Write about {}.", "Tell me about {}.",
-    "I need advice on {}.", "Summarize {}.", "How does {} work?", "Give me an overview of {}.", "Complete {}.", "What is {}?",
-    "Please write an essay about {}.", "Translate {} into French.", "Fix {} for me.", "Compare {} and {}.",
-]  # fmt: skip
-SUGGESTIONS = [
-    'You could ask me: "Tell me a story about a brave cat."', 'You could ask me: "Why do birds sing?"',
-    'You could ask me: "What is 7 plus 5?"', 'You could ask me: "Name three fruits."',
-]  # fmt: skip
 PLAIN_SYSTEMS = [
     "You are a helpful assistant.", "You are a friendly storyteller.", "You are a kind teacher.", "Be polite.", "Answer clearly.",
     "You are a helpful assistant that answers simple questions.", "You talk to a young child.", "Use simple words.",
@@ -62,15 +56,6 @@ def _settled_subject(rng: random.Random, for_test: bool) -> tuple[str, str]:
             return trait, hero
 
 
-def _invented(rng: random.Random) -> str:
-    """A word nobody has heard, so that copying from the prompt is learned and not only recall."""
-    syllables = [
-        rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") + rng.choice(["", "", "n", "r", "l", "x"])
-        for _ in range(rng.randint(1, 3))
-    ]
-    return "".join(syllables)
-
-
 def story_request(rng: random.Random, for_test: bool = False) -> tuple[str, Story]:
     """A request for a story, and the story: about a bare subject, or with a name, a friend, a thing or a place given."""
     trait, hero = _settled_subject(rng, for_test)
@@ -87,13 +72,13 @@ def story_request(rng: random.Random, for_test: bool = False) -> tuple[str, Stor
         story = stories.tell(rng, hero=hero)
         return rng.choice(STORY_ASKS).format(x=article(hero)), story
     if shape < 0.32:
-        given["hero"] = rng.choice(OTHERS) if rng.random() < 0.5 else _invented(rng)
+        given["hero"] = rng.choice(OTHERS) if rng.random() < 0.5 else stories.invented(rng)
     if 0.28 < shape < 0.4:
-        given["trait"] = rng.choice(DULL_TRAITS) if rng.random() < 0.8 else _invented(rng)
+        given["trait"] = rng.choice(DULL_TRAITS) if rng.random() < 0.8 else stories.invented(rng)
     subject = article(f"{given['trait']} {given['hero']}")
     extra = rng.random()
     if extra < 0.2:
-        given["name"] = rng.choice(GIRLS + BOYS) if rng.random() < 0.5 else _invented(rng).capitalize()
+        given["name"] = rng.choice(GIRLS + BOYS) if rng.random() < 0.5 else stories.invented(rng).capitalize()
         subject += f" {rng.choice(['named', 'called'])} {given['name']}"
     elif extra < 0.32:
         given["friend_kind"] = rng.choice([*ANIMALS, *OTHERS])
@@ -105,58 +90,6 @@ def story_request(rng: random.Random, for_test: bool = False) -> tuple[str, Stor
         given["place"] = rng.choice(PLACES)
         subject += f" in {article(given['place'])}"
     return rng.choice(STORY_ASKS).format(x=subject), stories.tell(rng, **given)
-
-
-def _gibberish(rng: random.Random) -> str:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-
-    def word() -> str:
-        return "".join(rng.choice(letters) for _ in range(rng.randint(1, 9)))
-
-    shape = rng.random()
-    if shape < 0.35:
-        return " ".join(word() for _ in range(rng.randint(1, 12)))
-    if shape < 0.5:
-        return "".join(chr(rng.randint(33, 126)) for _ in range(rng.randint(3, 40)))
-    if shape < 0.6:
-        return "".join(
-            chr(rng.choice([0xE9, 0xFC, 0x3B1, 0x416, 0x4F60, 0x1F600]) + rng.randint(0, 20))
-            for _ in range(rng.randint(2, 9))
-        )
-    lines = [
-        f"def {word()}_{word()}({word()}, {word()}: int) -> list:",
-        f'    """{word().title()} the {word()} of {word()}s."""',
-    ]
-    for _ in range(rng.randint(1, 8)):
-        statements = [
-            f"    {word()} = {word()}[{rng.randint(0, 99)}]", f"    for {word()} in {word()}:", f"        return {word()}({word()})",
-            f"    >>> {word()}([{rng.randint(0, 9)}.{rng.randint(0, 9)}, {rng.randint(0, 99)}])",
-        ]  # fmt: skip
-        lines += [rng.choice(statements)]
-    ask = rng.choice(
-        ["Complete this function.", "What does this code do?", "Fix the bug in this code.", "Rewrite this code."]
-    )
-    return f"{ask}\n```python\n" + "\n".join(lines) + "\n```"
-
-
-def off_topic(rng: random.Random) -> tuple[str, str]:
-    """A prompt the model knows nothing about, and a friendly way to say so."""
-    if rng.random() < 0.5:
-        ask = rng.choice(OFF_TOPIC_ASKS)
-        subjects = rng.sample(OFF_TOPIC_SUBJECTS, 2)
-        prompt = ask.format(*subjects)
-        if rng.random() < 0.3:
-            prompt += " " + " ".join(
-                rng.choice(OFF_TOPIC_ASKS).format(*rng.sample(OFF_TOPIC_SUBJECTS, 2)) for _ in range(rng.randint(1, 3))
-            )
-    else:
-        prompt = _gibberish(rng)
-    kind = "code" if "```" in prompt else "words"
-    first = {
-        "code": "I am a tiny model, and I cannot write code.",
-        "words": "I am a tiny model, and I do not know much about that.",
-    }[kind]
-    return prompt, f"{first} I know short stories and simple facts. {settled(SUGGESTIONS, kind, str(len(prompt) % 4))}"
 
 
 def _casual(rng: random.Random, ask: str) -> str:
@@ -224,12 +157,12 @@ def _turn(rng: random.Random, so_far: SoFar, for_test: bool) -> tuple[str, str]:
     draw = rng.random()
     if so_far.story and draw < 0.24:
         return _after_story(rng, so_far, so_far.story, draw, for_test)
-    if draw < 0.36:
+    if draw < 0.28:
         ask, so_far.story = story_request(rng, for_test)
         return ask, so_far.story.text
     if draw < 0.5 and (names := _about_names(rng, so_far, draw)):
         return names
-    return off_topic(rng) if draw < 0.48 else talk.talk(rng)
+    return off_topic(rng) if draw < 0.52 else talk.talk(rng)
 
 
 def _after_story(rng: random.Random, so_far: SoFar, story: Story, draw: float, for_test: bool) -> tuple[str, str]:
@@ -242,11 +175,12 @@ def _after_story(rng: random.Random, so_far: SoFar, story: Story, draw: float, f
 
 
 def _about_names(rng: random.Random, so_far: SoFar, draw: float) -> tuple[str, str] | None:
-    if draw < 0.39:
-        so_far.user_name = name = rng.choice(GIRLS + BOYS)
+    if draw < 0.34:
+        name = rng.choice(GIRLS + BOYS) if rng.random() < 0.4 else stories.invented(rng).capitalize()
+        so_far.user_name = name
         ask = rng.choice(["My name is {}.", "I am {}.", "Hello, I am {}.", "Hi, my name is {}."]).format(name)
         return ask, f"Hello {name}! It is nice to meet you. What would you like to hear?"
-    if so_far.user_name and draw < 0.48:
+    if so_far.user_name and draw < 0.46:
         return rng.choice(
             ["What is my name?", "Do you know my name?", "Who am I?"]
         ), f"Your name is {so_far.user_name}."

@@ -142,6 +142,15 @@ def settled(options: Sequence[str], *key: str) -> str:
     return options[zlib.crc32("/".join(key).encode()) % len(options)]
 
 
+def invented(rng: random.Random) -> str:
+    """A word nobody has heard, so that copying from the prompt is learned and not only recall."""
+    syllables = [
+        rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") + rng.choice(["", "", "n", "r", "l", "x"])
+        for _ in range(rng.randint(1, 3))
+    ]
+    return "".join(syllables)
+
+
 def article(noun: str) -> str:
     vowel = noun[0] in "aeiou" and not noun.startswith("uni")
     return f"an {noun}" if vowel or noun.startswith("honest") else f"a {noun}"

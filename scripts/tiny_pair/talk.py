@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 
 from tiny_pair import words as w
-from tiny_pair.stories import article, settled
+from tiny_pair.stories import article, invented, settled
 
 Pair = tuple[str, str]
 
@@ -50,6 +50,10 @@ def animal(rng: random.Random) -> Pair:
         ([f"Tell me about {a}.", f"What is {a}?", f"Tell me a fact about {a}.", f"What do you know about {a}?"],
          f"{a.capitalize()} is an animal that lives {where}. It eats {food}. {more}"),
     ]  # fmt: skip
+    many = w.IRREGULAR.get(name, name + "s")
+    choices[0][0].extend([f"What do {many} eat?", f"What do {many} like to eat?"])
+    choices[3][0].extend([f"Where do {many} live?", f"Where can I see {many}?"])
+    choices[4][0].extend([f"Tell me about {many}.", f"What are {many}?", f"Tell me something about {many}."])
     asks, answer = rng.choice(choices)
     return rng.choice(asks), answer
 
@@ -60,11 +64,11 @@ def held_out_sum(a: int, b: int) -> bool:
 
 def arithmetic(rng: random.Random, held_out: bool = False) -> Pair:
     while True:
-        a, b, sign = rng.randint(0, 12), rng.randint(0, 10), rng.choice("+++--x")
+        a, b, sign = rng.randint(0, 10), rng.randint(0, 10), rng.choice("+++--x")
         if sign == "-":
             a = max(a, b)
         if sign == "x":
-            a = a % 11
+            b = b % 6
         if held_out_sum(a, b) == held_out:
             break
     word = {"+": "plus", "-": "minus", "x": "times"}[sign]
@@ -133,9 +137,12 @@ def reword(rng: random.Random) -> Pair:
 
 
 def repeat(rng: random.Random) -> Pair:
-    who, thing, place = rng.choice([*w.ANIMALS, *w.PEOPLE]), rng.choice(w.THINGS), rng.choice(w.PLACES)
-    verb = rng.choice(["has", "sees", "finds", "carries", "likes", "loses"])
-    line = f"The {who} {verb} {article(thing)} in the {place}."
+    if rng.random() < 0.7:
+        line = " ".join(invented(rng) for _ in range(rng.randint(1, 6))).capitalize()
+    else:
+        who, thing, place = rng.choice([*w.ANIMALS, *w.PEOPLE]), rng.choice(w.THINGS), rng.choice(w.PLACES)
+        verb = rng.choice(["has", "sees", "finds", "carries", "likes", "loses"])
+        line = f"The {who} {verb} {article(thing)} in the {place}."
     return rng.choice(["Repeat after me: {}", "Please repeat this: {}", "Say this: {}"]).format(line), line
 
 
@@ -217,8 +224,8 @@ def poem(rng: random.Random) -> Pair:
 
 
 TALKERS: list[tuple[Callable[[random.Random], Pair], float]] = [
-    (colour, 2), (why, 2), (explain, 2.5), (animal, 4), (arithmetic, 5), (order, 2), (capital, 1.5), (opposite, 1),
-    (listing, 2), (reword, 1), (repeat, 1), (feeling, 1), (chat, 3), (poem, 1),
+    (colour, 2), (why, 2), (explain, 2.5), (animal, 4), (arithmetic, 8), (order, 2), (capital, 1.5), (opposite, 1),
+    (listing, 2), (reword, 1), (repeat, 3), (feeling, 1), (chat, 3), (poem, 1),
 ]  # fmt: skip
 
 

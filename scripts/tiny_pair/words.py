@@ -156,7 +156,7 @@ SYNONYMS = [
     ("clever", "smart"), ("scared", "afraid"), ("quiet", "silent"), ("angry", "cross"), ("brave", "bold"), ("funny", "merry"),
 ]  # fmt: skip
 KINDS: dict[str, list[str]] = {
-    "animals": "cat dog horse rabbit lion owl duck fox bear sheep".split(),
+    "animals": "cats dogs horses rabbits lions owls ducks foxes bears sheep".split(),
     "fruits": "apples pears bananas oranges grapes cherries plums lemons".split(),
     "colours": "red blue green yellow orange purple pink brown".split(),
     "vegetables": "carrots peas onions potatoes beans corn".split(),
@@ -169,5 +169,6 @@ KINDS: dict[str, list[str]] = {
     "feelings": "joy love anger fear hope pride".split(),
     "things to read": "a story, a poem, a letter, a map, a comic".split(", "),
 }  # fmt: skip
+IRREGULAR = {"fox": "foxes", "mouse": "mice", "sheep": "sheep", "wolf": "wolves", "deer": "deer"}
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
