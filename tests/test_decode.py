@@ -171,6 +171,14 @@ def test_drafter_without_room_is_not_asked() -> None:
         assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], lambda _, n=room: n).tokens == ()  # type: ignore[misc]
 
 
+def test_drafter_with_room_for_one_is_asked() -> None:
+    """The limit is what it may propose."""
+    for room in (1, 2, 3):
+        assert (
+            propose(prefix_of(PROMPT), [ScriptedDrafter(lambda _: [1] * 9)], lambda _, n=room: n).tokens == (1,) * room
+        )  # type: ignore[misc]
+
+
 def test_every_drafter_observes_every_step() -> None:
     """Whoever drafts, all know the text."""
     logits = chain_logits(N_VOCAB, 1)

@@ -89,7 +89,10 @@ def test_nothing_shown_can_still_become_a_stop(pieces: list[str], stops: list[st
 def test_literal_streams(pieces: list[str], stops: list[str], shown: list[str]) -> None:
     """Across borders, a start that comes to nothing, an overlap with itself."""
     finder = StopStrings(stops)
-    assert [finder.add(piece)[0] for piece in pieces[: len(shown)]] == shown
+    found = [finder.add(piece) for piece in pieces[: len(shown)]]
+    assert [text for text, _ in found] == shown
+    assert not any(stopped for _, stopped in found[:-1])
+    assert found[-1][1] == any(stop in "".join(pieces) for stop in stops)
 
 
 def test_flush_gives_what_was_held_once() -> None:

@@ -179,8 +179,9 @@ def test_stop_strings_are_for_the_answer() -> None:
 
 def test_text_held_when_a_thought_begins_is_not_lost() -> None:
     """The answer keeps what looked like the beginning of a stop string."""
-    _, answer = chat("go ST<think>hm", ["STOP"])
-    assert answer.text == "go ST"
+    chunks, answer = chat("go ST<think>hm", ["STOP"])
+    assert (answer.text, answer.thought) == ("go ST", "hm")
+    assert "".join(chunk.text for chunk in chunks if chunk.channel == "thought") == "hm"
 
 
 def test_whole_text_is_what_detokenize_gives() -> None:
