@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from localspec.backends.base import Context, Rows
 from localspec.channels import Channels
@@ -16,12 +16,15 @@ from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
 from localspec.decode import Progress, decode, prefill
 from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
-from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError
+from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.output import Chunk, Completion, Exactness
 from localspec.sampling import Sampler
 from localspec.stats import Stats
 from localspec.stream import Assembler
 from localspec.template import ChatTemplate, Message
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -38,41 +41,56 @@ class ModelInfo:
     n_vocab: int
 
 
+class Options(TypedDict, total=False):
+    """Keyword options of every generation. Left out ones have llama.cpp's defaults."""
+
+    max_tokens: int | None
+    """At most so many tokens; None: until the answer ends or the context is full."""
+    temperature: float
+    """0 is greedy. Default 0.8."""
+    top_k: int
+    """Only the k likeliest tokens; 0 switches it off. Default 40."""
+    top_p: float
+    """Only the likeliest that together hold this probability; 1 switches it off. Default 0.95."""
+    min_p: float
+    """Only tokens at least so many times as likely as the likeliest; 0 switches it off. Default 0.05."""
+    seed: int | None
+    """The same seed gives the same text, whatever drafts; None draws one."""
+    stop: str | Sequence[str]
+    """Strings that end the answer; they are not part of it."""
+    draft_max: int | None
+    """At most so many draft tokens a step, 0 for none; None leaves it to the drafter."""
+    progress: Progress | None
+    """Called with (done, total) prompt tokens while the prompt is read."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One generation: how to sample, when to stop, how far to draft."""
 
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    stop: StopParams = field(default_factory=StopParams)
+    sampling: SamplingParams
+    stop: StopParams
     draft_max: int | None = None
     progress: Progress | None = None
 
     @classmethod
-    def from_options(
-        cls,
-        *,
-        max_tokens: int | None = None,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        draft_max: int | None = None,
-        progress: Progress | None = None,
-    ) -> Request:
-        """The keyword options of :meth:`Engine.generate`, checked."""
-        stops = StopParams(max_tokens, (stop,) if isinstance(stop, str) else stop)
+    def of(cls, options: Options) -> Request:
+        """Check ``options``. Raises :class:`UsageError` for a value out of its range or an unknown name."""
+        given: dict[str, Any] = {key: value for key, value in options.items() if key not in ("draft_max", "progress")}
+        stop, most = given.pop("stop", ()), given.pop("max_tokens", None)
+        unknown = sorted(set(given) - {item.name for item in fields(SamplingParams)})
+        if unknown:
+            raise UsageError(f"there is no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}.")
+        draft_max = options.get("draft_max")
         DraftParams(max=draft_max)
-        sampling = SamplingParams(temperature, top_k, top_p, min_p, seed).seeded()
-        return cls(sampling, stops, draft_max, progress)
+        stops = StopParams(most, (stop,) if isinstance(stop, str) else stop)
+        return cls(SamplingParams(**given).seeded(), stops, draft_max, options.get("progress"))
 
 
 class Engine:
     """A loaded target with its drafters. Use it as a context manager, or :meth:`close` it.
 
-    One thread at a time. Generation options are those of :meth:`Request.from_options`: ``max_tokens``, ``temperature``,
-    ``top_k``, ``top_p``, ``min_p``, ``seed``, ``stop``, ``draft_max``, ``progress``.
+    One thread at a time. The keyword options of a generation are those of :class:`Options`.
     """
 
     def __init__(
@@ -130,16 +148,16 @@ class Engine:
         for drafter in self._drafters:
             drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
 
-    def generate(self, prompt: str, **options: Any) -> Completion:
+    def generate(self, prompt: str, **options: Unpack[Options]) -> Completion:
         """Continue the text ``prompt`` (no chat template); see :meth:`stream`."""
         return _last(self.stream(prompt, **options))
 
-    def stream(self, prompt: str, **options: Any) -> Iterator[Chunk]:
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[Chunk]:
         """Yield what each step adds to ``prompt``; the last chunk has the completion.
 
         Raises :class:`PromptTooLongError`, and :class:`UsageError` for an option out of its range, when called.
         """
-        request = Request.from_options(**options)
+        request = Request.of(options)
         if not isinstance(prompt, str):
             raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
         tokens = self.vocabulary.tokenize(prompt, add_special=True)
@@ -147,17 +165,19 @@ class Engine:
             raise InputError("the prompt is empty; give at least one token of text.")
         return self._chunks(tokens, request, None)
 
-    def chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Any) -> Completion:
+    def chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Unpack[Options]) -> Completion:
         """Reply to ``messages``; see :meth:`stream_chat`."""
         return _last(self.stream_chat(messages, thinking=thinking, **options))
 
-    def stream_chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Any) -> Iterator[Chunk]:
+    def stream_chat(
+        self, messages: Sequence[Message], *, thinking: bool = False, **options: Unpack[Options]
+    ) -> Iterator[Chunk]:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
         A conversation that continues the last one (its messages, the reply, then more) reuses the cache: only what is
         new is prefilled. Raises as :meth:`stream` does, and :class:`TemplateError`.
         """
-        request = Request.from_options(**options)
+        request = Request.of(options)
         prompt = self._chat_prompt(messages, thinking)
         return self._chunks(list(prompt.tokens), request, prompt)
 
