@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 from support import N_VOCAB
 
@@ -20,6 +21,7 @@ from localspec.draft.model import ModelDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine
 from localspec.hub.resolve import TINY_TARGET
+from localspec.sampling import Row
 
 PACKAGE = str(Path(localspec.__file__).parent)
 Line = tuple[str, int]
@@ -50,13 +52,12 @@ def traced(do: Callable[[], Any], at: tuple[Line, int] | None = None, files: Seq
     return count
 
 
-def survives_interrupts(engine: Engine, first: str, second: str, files: Sequence[str] = ()) -> None:
+Run = Callable[[str], tuple[int, ...]]
+OPTIONS: dict[str, Any] = {"temperature": 0.8, "seed": 3, "max_tokens": 7}
+
+
+def survives_interrupts(run: Run, first: str, second: str, files: Sequence[str] = ()) -> None:
     """At the first and the last time that each line runs: what comes after is what would have come without."""
-    options = {"temperature": 0.8, "seed": 3, "max_tokens": 7}
-
-    def run(prompt: str) -> tuple[int, ...]:
-        return engine.generate(prompt, **options).tokens
-
     expected = {prompt: run(prompt) for prompt in (first, second)}
     count = traced(lambda: run(first), files=files)
     assert len(count) > 30
@@ -74,6 +75,22 @@ def survives_interrupts(engine: Engine, first: str, second: str, files: Sequence
                 assert run(prompt) == expected[prompt], where
 
 
+def generate(engine: Engine) -> Run:
+    return lambda prompt: engine.generate(prompt, **OPTIONS).tokens
+
+
+def converse(engine: Engine) -> Run:
+    """A chat of two turns that begins with the prompt."""
+
+    def run(prompt: str) -> tuple[int, ...]:
+        messages = [{"role": "user", "content": prompt}]
+        first = engine.chat(messages, **{**OPTIONS, "max_tokens": 3})
+        messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "And?"}]
+        return (*first.tokens, *engine.chat(messages, **{**OPTIONS, "max_tokens": 3}).tokens)
+
+    return run
+
+
 def scripted_drafters(kind: str) -> list[Drafter]:
     params = DraftParams(p_min=0.0)
     if kind == "ngram":
@@ -86,7 +103,19 @@ def test_interrupt_at_any_line_of_the_loop(kind: str) -> None:
     """Engine, loop, sampling and drafters, on the scripted backend."""
     logits = chain_logits(N_VOCAB, 5, scale=3.0)
     with scripted_engine(logits, scripted_drafters(kind), vocabulary=ScriptedVocabulary(N_VOCAB)) as engine:
-        survives_interrupts(engine, "once upon a time, once upon", "once upon us and our dog")
+        survives_interrupts(generate(engine), "once upon a time, once upon", "once upon us and our dog")
+
+
+def test_interrupt_at_any_line_of_a_chat() -> None:
+    """Templates, conversation and channels as well, in the first turn or the second."""
+    chain = chain_logits(128, 6, scale=3.0)
+
+    def ascii_only(tokens: tuple[int, ...]) -> Row:
+        return np.concatenate([chain(tokens), np.full(128, -100, np.float32)])
+
+    with scripted_engine(ascii_only, [NgramDrafter(DraftParams(), min_match=1)]) as engine:
+        files = ("conversation.py", "template.py", "channels.py", "stream.py", "engine.py")
+        survives_interrupts(converse(engine), "Once upon a time", "Once upon us", files)
 
 
 @pytest.mark.parametrize("draft", ["none", "auto", "model"])
@@ -98,4 +127,4 @@ def test_interrupt_at_any_line_of_the_backend(draft: str, tmp_path: Path) -> Non
         Path(name).write_bytes(TINY_TARGET.read_bytes())
     with localspec.load("tiny", name, threads=1, ctx_size=256, draft_p_min=0.0, draft_max=3) as engine:
         files = ("llama_cpp.py", "decode.py", "model.py", "mtp.py")
-        survives_interrupts(engine, "Once upon a time", "Once upon us and our little dog", files)
+        survives_interrupts(generate(engine), "Once upon a time", "Once upon us and our little dog", files)
