@@ -440,6 +440,36 @@ def test_file_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, lie: str)
     assert "localspec.errors.ModelFileError" in done.stderr
 
 
+@pytest.mark.xfail(strict=True, reason="llama.cpp aborts the process; nothing checks these values before")
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gemma4.rope.dimension_count", struct.pack("<I", 1000)),
+        ("gemma4.rope.dimension_count_swa", struct.pack("<I", 1000)),
+        ("gemma4.attention.layer_norm_rms_epsilon", struct.pack("<f", -1.0)),
+    ],
+)
+def test_number_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, key: str, value: bytes) -> None:
+    """A rotation wider than a head, an epsilon below 0."""
+    odd = changed(TINY_TARGET, tmp_path / "odd.gguf", key, value)
+    done = child("llm.generate('Once', max_tokens=2)", odd, "none")
+    assert done.returncode == 1, done.stderr[-300:]
+    assert "localspec.errors.ModelFileError" in done.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="llama.cpp aborts the process; the pair's check compares key lengths only")
+@pytest.mark.parametrize(
+    "key", ["attention.value_length", "attention.head_count_kv", "nextn_predict_layers", "rope.dimension_count"]
+)
+def test_assistant_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, key: str) -> None:
+    """An assistant whose cache is of another shape than the target's."""
+    value = struct.pack("<I", 1000)
+    odd = changed(TINY_ASSISTANT, tmp_path / "odd.gguf", f"gemma4-assistant.{key}", value)
+    done = child("llm.generate('Once', max_tokens=8)", draft=str(odd))
+    assert done.returncode == 1, done.stderr[-300:]
+    assert "localspec.errors." in done.stderr
+
+
 @pytest.mark.parametrize(
     "options",
     [

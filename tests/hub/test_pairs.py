@@ -14,8 +14,15 @@ from localspec.hub.pairs import ASSISTANT, assistant_mismatch, check_assistant, 
 from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
 
 Make = Callable[..., GgufHeader]
-TARGET = {"embedding_length": 64, "attention.key_length": 32, "attention.key_length_swa": 16}
-DRAFTER = {"embedding_length_out": 64, "attention.key_length": 32, "attention.key_length_swa": 16}
+CACHE = {
+    "attention.key_length": 32,
+    "attention.key_length_swa": 16,
+    "attention.value_length": 32,
+    "attention.value_length_swa": 16,
+    "attention.head_count_kv": 2,
+}
+TARGET = {"embedding_length": 64, **CACHE}
+DRAFTER = {"embedding_length_out": 64, **CACHE}
 
 
 @pytest.fixture
@@ -54,6 +61,16 @@ def test_mismatch_names_both_numbers(make: Make, side: str, changed: dict[str, i
     drafter = make("d.gguf", ASSISTANT, **(changed if side == "drafter" else {}))
     with pytest.raises(DraftMismatchError, match=rf"d\.gguf cannot draft for t\.gguf: .*{reason}.*-d ngram"):
         check_assistant(target, drafter)
+
+
+@pytest.mark.xfail(strict=True, reason="only key lengths are compared; llama.cpp aborts the process on the others")
+@pytest.mark.parametrize("key", ["attention.value_length", "attention.value_length_swa", "attention.head_count_kv"])
+def test_cache_of_another_shape_is_a_mismatch(make: Make, key: str) -> None:
+    """The assistant reads the target's keys and values: their sizes and heads must be its own."""
+    drafter = make("d.gguf", ASSISTANT, **{key.replace(".", "__"): 8})
+    reason = assistant_mismatch(make("t.gguf", "gemma4"), drafter)
+    assert reason is not None
+    assert key in reason
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma3", ASSISTANT])
