@@ -191,8 +191,12 @@ def _check_values(header: GgufHeader, reader: _Reader) -> None:
         if size and key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
             if not 0 <= value < size and value != _NO_TOKEN:
                 raise reader.fail(f"{key} is {value}, and the vocabulary has {size} tokens")
-        elif ".rope.dimension_count" in key and isinstance(value, int) and value % 2:
-            raise reader.fail(f"{key} is {value}, which is odd")
+        elif ".rope.dimension_count" in key and isinstance(value, int):
+            head = header.metadata.get(key.replace("rope.dimension_count", "attention.key_length"), value)
+            if value % 2 or (isinstance(head, int) and value > head):
+                raise reader.fail(f"{key} is {value}; it must be even and at most a head's {head}")
+        elif key.endswith(("norm_epsilon", "norm_rms_epsilon")) and not (isinstance(value, float) and value >= 0):
+            raise reader.fail(f"{key} is {value}; it must be a number of at least 0")
 
 
 def _tensor(reader: _Reader) -> TensorInfo:

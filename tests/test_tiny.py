@@ -440,7 +440,6 @@ def test_file_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, lie: str)
     assert "localspec.errors.ModelFileError" in done.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="llama.cpp aborts the process; nothing checks these values before")
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -457,7 +456,6 @@ def test_number_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, key: st
     assert "localspec.errors.ModelFileError" in done.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="llama.cpp aborts the process; the pair's check compares key lengths only")
 @pytest.mark.parametrize(
     "key", ["attention.value_length", "attention.head_count_kv", "nextn_predict_layers", "rope.dimension_count"]
 )

@@ -12,6 +12,7 @@ ASSISTANT = "gemma4-assistant"
 _OLD_ASSISTANT = "gemma4_assistant"
 #: Assistants for these target architectures.
 _TARGETS = ("gemma4",)
+_CACHE_SHAPE = tuple(f"attention.{what}_length{kind}" for what in ("key", "value") for kind in ("", "_swa"))
 
 
 def is_assistant(header: GgufHeader) -> bool:
@@ -34,14 +35,35 @@ def assistant_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
     wants, has = assistant.number("embedding_length_out"), target.number("embedding_length")
     if wants != has:
         return f"the assistant reads hidden rows of width {wants}, and the target's are {has} wide"
-    for key in ("attention.key_length", "attention.key_length_swa"):
-        wants, has = assistant.number(key), target.number(key)
-        if wants != has:
-            return f"their {key} differ ({wants} and {has}), so it cannot read the target's cache"
+    reason = _cache_mismatch(target, assistant)
+    if reason:
+        return f"their {reason}, so it cannot read the target's cache"
+    layers, predicting = assistant.number("block_count"), assistant.number("nextn_predict_layers")
+    if layers != predicting:
+        return f"it has {layers} layers, of which {predicting} predict; an assistant predicts with all"
     a, b = _vocabulary_size(assistant), _vocabulary_size(target)
     if a is not None and b is not None and a != b:
         return f"their vocabularies differ in size ({a} and {b})"
     return None
+
+
+def _cache_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
+    for key in _CACHE_SHAPE:
+        shape, other = assistant.number(key), target.number(key)
+        if shape != other:
+            return f"{key} differ ({shape} and {other})"
+    heads, others = _cache_heads(assistant), _cache_heads(target)
+    return None if heads == others else f"attention.head_count_kv differ ({heads} and {others})"
+
+
+def _cache_heads(header: GgufHeader) -> tuple[object, object]:
+    """Key/value heads of the last sliding and the last full layer: the two whose cache an assistant reads."""
+    heads = header.metadata.get(f"{header.architecture}.attention.head_count_kv")
+    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
+    if not isinstance(heads, tuple) or not isinstance(pattern, tuple):
+        return heads, heads
+    last = {bool(sliding): count for sliding, count in zip(pattern, heads, strict=False)}
+    return last.get(True), last.get(False)
 
 
 def check_assistant(target: GgufHeader, assistant: GgufHeader) -> None:
