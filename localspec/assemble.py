@@ -70,12 +70,11 @@ def load(
         context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
         stack.callback(context.close)
         drafters = _drafters(kind, draft_header, model, context, params, drafting, stack, verbose)
-        stack.pop_all()
+        info, template = _info(str(target), model), _template(model)
         return Engine(
             context, model.vocabulary, drafters,
-            model=_info(str(target), model), template=_template(model), draft=drafting, notices=notices,
-            batch=params.batch, reads_hidden=kind == "mtp", exactness="off" if drafters else "exact",
-            close=model.close,
+            model=info, template=template, draft=drafting, notices=notices, batch=params.batch,
+            reads_hidden=kind == "mtp", exactness="off" if drafters else "exact", close=stack.pop_all().close,
         )  # fmt: skip
 
 
@@ -121,11 +120,14 @@ def _drafters(
     model = LlamaModel(header, params, verbose=verbose)
     stack.callback(model.close)
     if kind == "mtp":
-        return (MtpDrafter(LlamaMtpContext(model, params, context), drafting),)
+        assistant = LlamaMtpContext(model, params, context)
+        stack.callback(assistant.close)
+        return (MtpDrafter(assistant, drafting),)
     check_vocabularies(target, model)
     if not model.generates or not model.rewinds:
         raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
     own = LlamaContext(model, params, context.n_ctx)
+    stack.callback(own.close)
     return (ModelDrafter(own, drafting, params.batch, min(target.n_vocab, model.n_vocab)),)
 
 
