@@ -7,6 +7,7 @@ and the target's hidden row of t or, from the second step on, its own last hidde
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import time
@@ -22,7 +23,7 @@ from tiny_pair.batches import Rows, causal_masks, draft_masks, encode, pack, pac
 from tiny_pair.corpus import conversation, documents, held_out_prompts, render
 from tiny_pair.model import TURN_END, build_assistant
 from tiny_pair.optimizer import optimizers, rate
-from tiny_pair.train import update
+from tiny_pair.train import SAVE_EVERY, restore_state, save_state, update
 
 DRAFT_STEPS = 4
 Encoded = tuple[list[int], list[float]]
@@ -178,47 +179,62 @@ def train_assistant(
     target: Gemma4ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, steps: int, minutes: float, seed: int,
     compiled: bool, at_most: int = 12800,
 ) -> Gemma4AssistantForCausalLM:  # fmt: skip
-    """Train on transcripts (made in the first third of the time) and on corpus text, one batch in four."""
+    """Train on transcripts (made in the first third of the time) and on corpus text, one batch in four.
+
+    Ends after ``steps`` steps or ``minutes`` minutes; continues from ``folder`` if it can.
+    """
     torch.manual_seed(seed)
-    begun = time.monotonic()
     target.requires_grad_(False)
-    assistant = build_assistant(target.config)
-    u, s, _ = torch.linalg.svd(target.model.embed_tokens.weight, full_matrices=False)
-    width = assistant.hidden_size
-    assistant.lm_head.weight.data.copy_(u[:, :width] * s[:width])
-    test = [chat_prompt(tokenizer, prompt) for prompt in held_out_prompts(24)]
-    held_out = answer(target, tokenizer, test, max_new_tokens=160, sample=False)
-    pool = transcripts(target, tokenizer, seed + 5, minutes * 0.33, at_most)
+    assistant = _fresh(target)
     opts = optimizers(assistant)
+    begun = time.monotonic()
+    held_out, pool = _answers(target, tokenizer, folder, seed, minutes * 0.33, at_most)
+    step, spent = restore_state(folder / "assistant.pt", assistant, opts)
+    begun -= spent
     fast = torch.compile(distillation_loss, dynamic=False) if compiled else distillation_loss
-    rng = random.Random(seed)
-    for step in itertools.count():
-        progress = max(step / steps, (time.monotonic() - begun) / 60 / minutes)
-        if step % 100 == 0 or progress >= 1:
+    while True:
+        spent = time.monotonic() - begun
+        progress = max(step / steps, spent / 60 / minutes)
+        if step % SAVE_EVERY == 0 or progress >= 1:
             share, mean = acceptance(target, assistant, held_out)
             print(f"assistant step {step} progress {progress:.2f} accepted {share:.3f}, {mean:.2f} a step", flush=True)
-            torch.save(assistant.state_dict(), folder / "assistant.pt")
+            save_state(folder / "assistant.pt", assistant, opts, step, spent)
         if progress >= 1:
             return assistant
         if step % 4 == 3:
             rows = pack(tokenizer, documents(seed * 7_000_003 + step), rows=8, length=512)
         else:
-            rows = pack_encoded(iter(lambda: rng.choice(pool), None), rows=8, length=512)
+            rng = random.Random(seed * 1_000_003 + step)
+            rows = pack_encoded(iter(functools.partial(rng.choice, pool), None), rows=8, length=512)
         hidden, logits, shared = observe(target, rows)
         weights = [step_weight(rows, s) for s in range(1, DRAFT_STEPS + 1)]
-        loss = fast(
-            assistant,
-            target.model.embed_tokens(rows.tokens),
-            hidden,
-            rows.positions,
-            draft_masks(rows),
-            shared,
-            logits,
-            weights,
-        )
+        embedded = target.model.embed_tokens(rows.tokens)
+        loss = fast(assistant, embedded, hidden, rows.positions, draft_masks(rows), shared, logits, weights)
         loss.backward()
         update(opts, rate(progress))
-    raise AssertionError("unreachable")
+        step += 1
+
+
+def _fresh(target: Gemma4ForCausalLM) -> Gemma4AssistantForCausalLM:
+    """An assistant whose vocabulary head starts as the best projection of the target's to its own width."""
+    assistant = build_assistant(target.config)
+    u, s, _ = torch.linalg.svd(target.model.embed_tokens.weight, full_matrices=False)
+    width = assistant.hidden_size
+    assistant.lm_head.weight.data.copy_(u[:, :width] * s[:width])
+    return assistant
+
+
+def _answers(
+    target: Gemma4ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int, minutes: float, at_most: int
+) -> tuple[list[Encoded], list[Encoded]]:
+    """The target's answers to held-out prompts and to training prompts; made once and kept in ``folder``."""
+    path = folder / "transcripts.pt"
+    if not path.exists():
+        test = [chat_prompt(tokenizer, prompt) for prompt in held_out_prompts(24)]
+        held_out = answer(target, tokenizer, test, max_new_tokens=160, sample=False)
+        torch.save((held_out, transcripts(target, tokenizer, seed + 5, minutes, at_most)), path)
+    held_out, pool = torch.load(path, weights_only=True)
+    return held_out, pool
 
 
 def chat_prompt(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]]) -> str:

@@ -45,7 +45,7 @@ def train_target(
     torch.manual_seed(seed)
     model = build_target()
     opts = optimizers(model)
-    step, spent = _restore(folder / "target.pt", model, opts)
+    step, spent = restore_state(folder / "target.pt", model, opts)
     held_out = pack(tokenizer, documents(seed + 12345, for_test=True), rows=8, length=512)
     fast = torch.compile(target_loss, dynamic=False) if compiled else target_loss
     begun, average = time.monotonic() - spent, 0.0
@@ -53,7 +53,7 @@ def train_target(
         spent = time.monotonic() - begun
         progress = max(step / steps, spent / 60 / minutes)
         if step % SAVE_EVERY == 0 or progress >= 1:
-            _save(folder / "target.pt", model, opts, step, spent)
+            save_state(folder / "target.pt", model, opts, step, spent)
             print(f"target step {step} progress {progress:.2f} {spent:.0f} s train {average:.3f} held out "
                   f"{evaluate(model, held_out):.3f}", flush=True)  # fmt: skip
         if progress >= 1:
@@ -80,14 +80,14 @@ def evaluate(model: Gemma4ForCausalLM, rows: Rows) -> float:
     return target_loss(model, rows, causal_masks(rows)).item()
 
 
-def _save(path: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], step: int, spent: float) -> None:
+def save_state(path: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], step: int, spent: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent": spent}
     torch.save(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
 
 
-def _restore(path: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer]) -> tuple[int, float]:
+def restore_state(path: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer]) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
