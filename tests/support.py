@@ -112,9 +112,14 @@ def gguf_file(
     tensors: Sequence[bytes] = (),
     data: int = 0,
 ) -> Path:
-    """A whole small file: ``numbers`` are keys below ``architecture``."""
+    """A whole small file: ``numbers`` (or lists of them, or of bools) are keys below ``architecture``."""
     pairs = [gguf_pair("general.architecture", STRING, architecture)]
-    pairs += [gguf_pair(f"{architecture}.{key}", U32, value) for key, value in (numbers or {}).items()]
+    for key, value in (numbers or {}).items():
+        name = f"{architecture}.{key}"
+        if isinstance(value, int):
+            pairs.append(gguf_pair(name, U32, value))
+        else:
+            pairs.append(gguf_pair(name, ARRAY, gguf_array(BOOL if isinstance(value[0], bool) else U32, value)))
     path.write_bytes(gguf_bytes(pairs, tensors, data))
     return path
 

@@ -18,9 +18,9 @@ from localspec.backends.scripted import (
     script_logits,
     scripted_engine,
 )
-from localspec.config import DraftParams, SamplingParams
+from localspec.config import DraftParams, SamplingParams, StopParams
 from localspec.draft.ngram import NgramDrafter
-from localspec.engine import Engine
+from localspec.engine import Engine, Request
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.output import Completion
 
@@ -113,6 +113,20 @@ def test_counters_fit_the_chunks() -> None:
     assert (done.stats.prompt_tokens, done.stats.cached_tokens) == (len(PROMPT), 0)
 
 
+def test_times_are_of_this_generation() -> None:
+    """Seconds, and not since the epoch or the start of the process."""
+    with engine_of() as engine:
+        stats = engine.generate(PROMPT, **GREEDY_OPTIONS).stats
+    assert 0 < stats.prompt_s < 30
+    assert 0 < stats.generate_s < 30
+
+
+def test_without_options_the_defaults_hold() -> None:
+    """Those of the settings."""
+    found = Request.of({"seed": 1})
+    assert (found.sampling, found.stop) == (SamplingParams(seed=1), StopParams())
+
+
 def test_seed_that_was_drawn_gives_the_same_text_again() -> None:
     """The completion tells it."""
     with engine_of() as engine:
@@ -198,6 +212,12 @@ def test_stop_of_another_kind_is_wrong_usage(stop: Any) -> None:
     """Not a TypeError about iteration."""
     with engine_of() as engine, pytest.raises(UsageError, match="stop"):
         engine.generate(PROMPT, stop=stop)
+
+
+def test_unknown_option_is_wrong_usage() -> None:
+    """With the options that there are."""
+    with engine_of() as engine, pytest.raises(UsageError, match=r"'temprature'; there are max_tokens, temperature"):
+        engine.generate(PROMPT, temprature=0)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("prompt", ["", b"bytes", None, 5, ["a"]])

@@ -223,6 +223,47 @@ def test_lying_header_is_damaged(parse: Any, lie: str) -> None:
         parse(LIES[lie])
 
 
+TOKENS = gguf_pair("tokenizer.ggml.tokens", ARRAY, gguf_array(STRING, ["a"] * 2000))
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "value"),
+    [
+        ("llama.block_count", U32, 0), ("llama.block_count", U32, 513), ("tokenizer.ggml.bos_token_id", U32, 2000),
+        ("tokenizer.ggml.eot_token_id", U32, 2**31), ("llama.rope.dimension_count", U32, 7),
+        ("llama.rope.dimension_count_swa", U32, 18), ("llama.attention.layer_norm_rms_epsilon", F32, -0.5),
+        ("llama.attention.layer_norm_epsilon", F32, float("nan")),
+    ],
+)  # fmt: skip
+def test_value_that_llama_cpp_would_abort_on_is_refused(parse: Any, key: str, kind: int, value: Any) -> None:
+    """With the value."""
+    head = gguf_pair("llama.attention.key_length_swa", U32, 16)
+    with pytest.raises(ModelFileError, match="damaged or incomplete") as caught:
+        parse(gguf_bytes([ARCH, TOKENS, head, gguf_pair(key, kind, value)]))
+    assert str(value)[:6] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "value"),
+    [
+        ("llama.block_count", U32, 1), ("llama.block_count", U32, 512), ("tokenizer.ggml.bos_token_id", U32, 1999),
+        ("tokenizer.ggml.bos_token_id", U32, 0), ("tokenizer.ggml.unknown_token_id", U32, 2**32 - 1),
+        ("llama.rope.dimension_count", U32, 64), ("llama.rope.dimension_count_swa", U32, 16),
+        ("llama.attention.layer_norm_rms_epsilon", F32, 0.0), ("llama.attention.layer_norm_rms_epsilon", F32, 1e-6),
+    ],
+)  # fmt: skip
+def test_value_that_llama_cpp_takes_is_taken(parse: Any, key: str, kind: int, value: Any) -> None:
+    """The bounds, and the number that stands for no token."""
+    head = gguf_pair("llama.attention.key_length_swa", U32, 16)
+    header = parse(gguf_bytes([ARCH, TOKENS, head, gguf_pair(key, kind, value)]))
+    assert header.metadata[key] == pytest.approx(value)
+
+
+def test_file_may_end_with_its_header(parse: Any) -> None:
+    """Without tensors there is nothing to pad for."""
+    assert parse(gguf_bytes([ARCH, gguf_pair("k", STRING, "last")], alignment=1)).metadata["k"] == "last"
+
+
 @given(data=st.data())
 @REUSED
 def test_mutated_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:

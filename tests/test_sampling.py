@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from localspec import sampling
 from localspec.config import MAX_SEED, SamplingParams
 from localspec.sampling import Row, Sampler, gumbel, truncate
 
@@ -172,6 +173,19 @@ def test_leaving_out_unreachable_tokens_changes_nothing(row: list[float], seed: 
         assert sampler.pick(array, position) == int((array.astype(np.float64) / t + noise).argmax())
 
 
+@pytest.mark.parametrize("near", [0.0, 0.5, 2.0, 8.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
+def test_how_near_is_near_changes_nothing(near: float, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which tokens are raced first, and which only where their noise is large, has no part in who wins."""
+    monkeypatch.setattr(sampling, "_NEAR", near)
+    row = np.random.default_rng(3).normal(0, scale, 3000).astype(np.float32)
+    row[::5] = -np.inf
+    sampler, ids = Sampler(SamplingParams(0.8, 0, 1.0, 0.0, 6)), np.arange(3000)
+    for position in range(60):
+        noise = gumbel(6, position, ids)
+        assert sampler.pick(row, position) == int((row.astype(np.float64) / 0.8 + noise).argmax())
+
+
 @given(st.integers(0, MAX_SEED), st.integers(0, 2**31), st.lists(st.integers(0, 300_000), min_size=1, max_size=50))
 def test_noise_is_a_function_of_seed_position_and_id(seed: int, position: int, ids: list[int]) -> None:
     """Which other ids are asked for, and in what order, has no part in it."""
@@ -214,6 +228,36 @@ def test_neighbouring_noise_is_independent(over: str) -> None:
     for lag in (1, 2, 64):
         correlation = 12 * float((uniform[:-lag] * uniform[lag:]).mean())
         assert abs(correlation) < 5 / math.sqrt(len(uniform) - lag)
+
+
+def splitmix_noise(seed: int, position: int, token: int) -> float:
+    """The noise in whole numbers, written from the paper: SplitMix64 over seed, position and id in turn."""
+
+    def mix(x: int) -> int:
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        return x ^ (x >> 31)
+
+    golden = 0x9E3779B97F4A7C15
+    key = mix((mix((seed + golden) % 2**64) ^ (position * golden % 2**64)) + golden & 2**64 - 1)
+    bits = mix((token * golden + key) % 2**64) >> 12
+    return -math.log(-math.log((bits + 0.5) / 2**52))
+
+
+@given(st.integers(0, MAX_SEED), st.integers(0, 2**31), st.integers(0, 300_000))
+def test_noise_is_splitmix_s(seed: int, position: int, token: int) -> None:
+    """The same in every version: a seed gives its text again next year."""
+    found = float(gumbel(seed, position, np.array([token]))[0])
+    assert found == pytest.approx(splitmix_noise(seed, position, token), rel=1e-9)
+
+
+def test_noise_of_some_counters() -> None:
+    """Written down, for whoever changes both."""
+    noise = [
+        float(gumbel(*counters, np.array([token]))[0])
+        for *counters, token in ((0, 0, 0), (7, 3, 99), (2**64 - 1, 9, 5))
+    ]
+    assert noise == pytest.approx([1.053059059283411, -1.1456602825043982, 1.7811240459404298], rel=1e-9)
 
 
 def _inverse_mix(x: int) -> int:
@@ -299,7 +343,10 @@ OPEN = SamplingParams(0.7, 0, 1.0, 0.0, 11)
 NUCLEUS = SamplingParams(0.7, 0, 0.8, 0.0, 12)
 
 
-@pytest.mark.parametrize("params", [OPEN, NUCLEUS, SamplingParams(1.4, 6, 0.9, 0.1, 13)])
+TWO = SamplingParams(1.0, 2, 1.0, 0.0, 14)
+
+
+@pytest.mark.parametrize("params", [OPEN, NUCLEUS, TWO, SamplingParams(1.4, 6, 0.9, 0.1, 13)])
 def test_picks_follow_softmax(params: SamplingParams) -> None:
     """Over 20,000 positions the tokens have the softmax distribution of what truncation leaves."""
     assert follows_softmax(right(params), params)
@@ -341,13 +388,28 @@ def test_shared_noise_agrees_more_often_than_chance() -> None:
     assert agreed > float((p * q).sum()) + 0.2
 
 
-@given(st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=100), st.data())
+@given(st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=63), st.data())
 def test_confidence_is_the_softmax_probability(row: list[float], data: st.DataObject) -> None:
     """At temperature 1 and without truncation, whatever the sampler's settings."""
     token = data.draw(st.integers(0, len(row) - 1))
     exact = math.exp(row[token]) / sum(math.exp(x) for x in row)
     found = Sampler(SamplingParams(0.3, 2, 0.1, 0.5, 1)).confidence(np.array(row, np.float32), token)
     assert found == pytest.approx(exact, rel=1e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_vocab", [64, 100, 2048, 32_000, 262_144])
+@pytest.mark.parametrize("lead", [0.0, 6.0, 12.0, 18.0])
+def test_confidence_of_a_long_row_is_never_too_low(n_vocab: int, lead: float) -> None:
+    """At least the probability, and hardly more of a token that leads: no draft is cut that should go on."""
+    row = np.random.default_rng(n_vocab).normal(0, 2, n_vocab).astype(np.float32)
+    for token in (0, n_vocab // 2, n_vocab - 1):
+        leading = row.copy()
+        leading[token] += lead
+        weights = np.exp(leading.astype(np.float64) - leading.max())
+        exact = float(weights[token] / weights.sum())
+        found = Sampler(SamplingParams(seed=1)).confidence(leading, token)
+        assert exact * (1 - 1e-5) <= found <= 1
+        assert found < 0.6 or exact > 0.15 or n_vocab < 2048
 
 
 def test_confidence_leaves_the_row_as_it_was() -> None:

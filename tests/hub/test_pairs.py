@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import gguf_file, gguf_tensor
@@ -29,8 +30,8 @@ DRAFTER = {"embedding_length_out": 64, **CACHE}
 def make(tmp_path: Path) -> Make:
     """A file of an architecture, with changed numbers and a vocabulary of a size."""
 
-    def header(name: str, architecture: str, n_vocab: int | None = 100, **changed: int) -> GgufHeader:
-        numbers = dict(TARGET if architecture != ASSISTANT else DRAFTER)
+    def header(name: str, architecture: str, n_vocab: int | None = 100, **changed: Any) -> GgufHeader:
+        numbers: dict[str, Any] = dict(TARGET if architecture != ASSISTANT else DRAFTER)
         numbers |= {key.replace("__", "."): value for key, value in changed.items()}
         tensors = [] if n_vocab is None else [gguf_tensor("token_embd.weight", [4, n_vocab])]
         return read_header(gguf_file(tmp_path / name, architecture, numbers, tensors, 16 * (n_vocab or 0)))
@@ -70,6 +71,29 @@ def test_cache_of_another_shape_is_a_mismatch(make: Make, key: str) -> None:
     reason = assistant_mismatch(make("t.gguf", "gemma4"), drafter)
     assert reason is not None
     assert key in reason
+
+
+@pytest.mark.parametrize(
+    ("heads", "fits"), [([4, 1], True), ([4, 2], False), ([2, 1], False), ([1, 4], False), (4, False), (1, False)]
+)
+def test_heads_are_those_of_the_layers_that_are_read(make: Make, heads: Any, fits: bool) -> None:
+    """The last sliding and the last full layer of the target, whatever the others have."""
+    target = make(
+        "t.gguf",
+        "gemma4",
+        attention__head_count_kv=[8, 8, 8, 4, 4, 1],
+        attention__sliding_window_pattern=[True, True, False, True, True, False],
+    )
+    drafter = make("d.gguf", ASSISTANT, attention__head_count_kv=heads, attention__sliding_window_pattern=[True, False])
+    assert (assistant_mismatch(target, drafter) is None) == fits
+
+
+def test_assistant_predicts_with_all_of_its_layers(make: Make) -> None:
+    """llama.cpp would abort."""
+    drafter = make("d.gguf", ASSISTANT, block_count=4, nextn_predict_layers=3)
+    reason = assistant_mismatch(make("t.gguf", "gemma4"), drafter)
+    assert reason is not None
+    assert "4 layers" in reason
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma3", ASSISTANT])
