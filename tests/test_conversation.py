@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import DATA, MarkerVocabulary
 
@@ -114,6 +114,7 @@ def test_blanks_about_a_reply_do_not_end_the_reuse() -> None:
 
 
 @given(st.lists(st.text("hel o\n.", max_size=8), min_size=1, max_size=5), st.sampled_from(sorted(TEMPLATES)))
+@settings(max_examples=25)
 def test_any_replies_give_a_prompt_that_reads_as_rendered(replies: list[str], source: str) -> None:
     """Whatever was said, blanks and an empty thought aside: continued or fresh, the text is the template's."""
     prompts, _, messages = talk(conversation(TEMPLATES[source], add_bos=source == "gemma"), replies)

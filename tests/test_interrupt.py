@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from support import N_VOCAB
 
 import localspec
-from localspec.backends.scripted import ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
+from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
 from localspec.config import DraftParams
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
@@ -53,7 +54,7 @@ def traced(do: Callable[[], Any], at: tuple[Line, int] | None = None, files: Seq
 
 
 Run = Callable[[str], tuple[int, ...]]
-OPTIONS: dict[str, Any] = {"temperature": 0.8, "seed": 3, "max_tokens": 7}
+OPTIONS: dict[str, Any] = {"temperature": 0.8, "seed": 3, "max_tokens": 5}
 
 
 def survives_interrupts(run: Run, first: str, second: str, files: Sequence[str] = ()) -> None:
@@ -91,24 +92,29 @@ def converse(engine: Engine) -> Run:
     return run
 
 
+def remembered(logits: Logits) -> Logits:
+    """The same, computed once for each text."""
+    return lru_cache(maxsize=None)(logits)
+
+
 def scripted_drafters(kind: str) -> list[Drafter]:
     params = DraftParams(p_min=0.0)
     if kind == "ngram":
         return [NgramDrafter(params, min_match=1)]
-    return [ModelDrafter(ScriptedContext(chain_logits(N_VOCAB, 5), N_VOCAB), params, 512, N_VOCAB)]
+    return [ModelDrafter(ScriptedContext(remembered(chain_logits(N_VOCAB, 5)), N_VOCAB), params, 512, N_VOCAB)]
 
 
 @pytest.mark.parametrize("kind", ["ngram", "model"])
 def test_interrupt_at_any_line_of_the_loop(kind: str) -> None:
     """Engine, loop, sampling and drafters, on the scripted backend."""
-    logits = chain_logits(N_VOCAB, 5, scale=3.0)
+    logits = remembered(chain_logits(N_VOCAB, 5, scale=3.0))
     with scripted_engine(logits, scripted_drafters(kind), vocabulary=ScriptedVocabulary(N_VOCAB)) as engine:
         survives_interrupts(generate(engine), "once upon a time, once upon", "once upon us and our dog")
 
 
 def test_interrupt_at_any_line_of_a_chat() -> None:
     """Templates, conversation and channels as well, in the first turn or the second."""
-    chain = chain_logits(128, 6, scale=3.0)
+    chain = remembered(chain_logits(128, 6, scale=3.0))
 
     def ascii_only(tokens: tuple[int, ...]) -> Row:
         return np.concatenate([chain(tokens), np.full(128, -100, np.float32)])
