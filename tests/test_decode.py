@@ -212,3 +212,37 @@ def test_prefill_decodes_what_the_cache_lacks(cached: list[int], tokens: list[in
     assert target.tokens == tokens
     assert rows.tolist() == [logits(tuple(tokens)).tolist()]
     assert reports == [(at, len(tokens) - reused) for at in range(0, len(tokens) - reused, batch)]
+
+
+class Recurrent(ScriptedContext):
+    """Cannot take tokens back: it forgets everything."""
+
+    def rewind(self, length: int) -> None:
+        if length < len(self.tokens):
+            self.tokens.clear()
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(1, 9)
+)
+def test_prefill_of_a_recurrent_model_is_right(cached: list[int], tokens: list[int], batch: int) -> None:
+    """What it forgot is decoded again; a text that only grows is reused."""
+    logits = chain_logits(N_VOCAB, 0, order=40)
+    target = Recurrent(logits, N_VOCAB)
+    if cached:
+        target.decode(cached, "none")
+    rows, reused = prefill(target, prefix_of(tokens), batch)
+    assert target.tokens == tokens
+    assert rows.tolist() == [logits(tuple(tokens)).tolist()]
+    assert reused == (len(cached) if cached == tokens[: len(cached)] and len(cached) < len(tokens) else 0)
+
+
+def test_recurrent_model_decodes_without_a_drafter() -> None:
+    """Its tokens are those of the plain rule."""
+    logits = chain_logits(N_VOCAB, 3)
+    target, prefix = Recurrent(logits, N_VOCAB), prefix_of(PROMPT)
+    rows, _ = prefill(target, prefix, 512)
+    steps = decode(target, prefix, rows, [], lambda _: False, lambda _: 0, reads_hidden=False)
+    found = [token for step in islice(steps, 10) for token in step.tokens]
+    assert found == plain_tokens(logits, PROMPT, GREEDY, 10)
+    assert target.decoded == [len(PROMPT), *[1] * 9]

@@ -76,6 +76,18 @@ def test_any_drafter_any_width_same_tokens(plain: Engine, draft: str, sampling: 
     assert proposed or draft == "ngram"
 
 
+@pytest.mark.parametrize("draft", ["ngram", "auto"])
+def test_same_tokens_beyond_the_sliding_window_and_the_batch(plain: Engine, draft: str) -> None:
+    """A prompt of several windows and more than one batch, greedy and sampled."""
+    prompt = "Once upon a time there was a little fox. The fox had a red ball. " * 36
+    with load(draft=draft) as drafting:
+        for sampling in SAMPLINGS[:2]:
+            expected = plain.generate(prompt, max_tokens=24, **sampling)
+            assert expected.stats.prompt_tokens > 600
+            for width in (1, 3, 8):
+                assert drafting.generate(prompt, max_tokens=24, draft_max=width, **sampling).tokens == expected.tokens
+
+
 def test_model_as_its_own_drafter_is_always_right(plain: Engine, tmp_path: Path) -> None:
     """A separate draft model with the target's weights: every token is accepted, and the text is the same."""
     copy = tmp_path / "copy.gguf"
