@@ -51,7 +51,7 @@ def write_reference(work: Path, out: Path, prompts: int) -> None:
     from transformers import Gemma4AssistantForCausalLM, PreTrainedTokenizerFast
     from transformers.models.gemma4 import Gemma4ForCausalLM
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "target")
     target = Gemma4ForCausalLM.from_pretrained(work / "target", dtype="float32")
     assistant = Gemma4AssistantForCausalLM.from_pretrained(work / "assistant", dtype="float32")
