@@ -21,7 +21,7 @@ from localspec.hub.resolve import resolve_model
 from localspec.template import ChatTemplate
 
 _DEFAULT_CTX = 8192
-#: From matches of this length on n-gram lookup drafts in a draft model's place: it is as often right, and costs nothing.
+#: From matches of this length on n-gram lookup drafts in a draft model's place: as often right, and free.
 _SURE_MATCH = 6
 #: llama.cpp's rule for a separate drafter: sizes may differ by padding, the first few tokens by special ones.
 _MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
@@ -43,9 +43,9 @@ def load(
     """Load ``target`` and its drafter.
 
     ``target``: ``tiny`` (built in) or a path. ``draft``: ``auto`` (the assistant found beside the target, else n-gram
-    lookup), ``none``, ``ngram``, or a path to an assistant or a smaller model of the same vocabulary (which n-gram lookup
-    spares the work where the text repeats itself). ``ctx_size`` in tokens; ``progress`` is called with 0.0 … 1.0. Raises
-    :class:`ModelError`, :class:`UsageError` or :class:`BackendError`.
+    lookup), ``none``, ``ngram``, or a path to an assistant or a smaller model of the same vocabulary (n-gram lookup
+    then drafts in its place where the text repeats itself). ``ctx_size`` in tokens; ``progress`` is called with
+    0.0 … 1.0. Raises :class:`ModelError`, :class:`UsageError` or :class:`BackendError`.
     """
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
     drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)
