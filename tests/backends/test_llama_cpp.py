@@ -11,7 +11,14 @@ import pytest
 
 from localspec.assemble import check_vocabularies
 from localspec.backends.base import Rows
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext, devices, system_info
+from localspec.backends.llama_cpp import (
+    LlamaContext,
+    LlamaModel,
+    LlamaMtpContext,
+    context_options,
+    devices,
+    system_info,
+)
 from localspec.config import ContextParams
 from localspec.errors import BackendError, DraftMismatchError, InputError, MissingFeatureError, UsageError
 from localspec.gguf_header import read_header
@@ -175,6 +182,16 @@ def test_closed_model_makes_no_context() -> None:
         LlamaContext(closed, PARAMS, 64)
 
 
+def test_context_has_the_settings_whose_rows_are_exact(model: LlamaModel) -> None:
+    """On a CPU: keys in Q8_0, values in F16, flash attention on, and room for the widest verification."""
+    if model.placement.gpu:
+        pytest.skip("a GPU has its own settings")
+    options = context_options(model, PARAMS, 100)
+    assert (options.type_k, options.type_v, options.flash_attn_type) == (8, 1, 1)
+    assert (options.n_ctx, options.n_outputs_max, options.n_seq_max) == (164, 64, 1)
+    assert (options.n_batch, options.n_threads, options.swa_full) == (64, 1, True)
+
+
 # The assistant.
 
 
@@ -259,7 +276,7 @@ def test_text_that_is_no_unicode_is_refused(model: LlamaModel) -> None:
 @pytest.mark.parametrize("token", [-1, 2**31 - 1])
 def test_piece_of_no_token_is_refused(model: LlamaModel, token: int) -> None:
     """llama.cpp would read outside its array."""
-    with pytest.raises(UsageError, match=f"token {token} is not in the vocabulary"):
+    with pytest.raises(UsageError, match=f"token {token} is not .* from 0 to {model.n_vocab - 1}"):
         model.vocabulary.piece(token)
 
 
