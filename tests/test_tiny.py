@@ -216,9 +216,9 @@ def test_interrupt_at_any_moment_leaves_the_engine_usable(engine: Engine) -> Non
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for k in range(25):
-            armed = 1
-            signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0013 * k)
             try:
+                armed = 1
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0013 * k)
                 engine.generate(PROMPTS[0] * (1 + k % 3), temperature=0, max_tokens=400)
                 armed = 0
             except KeyboardInterrupt:
