@@ -193,10 +193,10 @@ def _check_values(header: GgufHeader, reader: _Reader) -> None:
                 raise reader.fail(f"{key} is {value}, and the vocabulary has {size} tokens")
         elif ".rope.dimension_count" in key and isinstance(value, int):
             head = header.metadata.get(key.replace("rope.dimension_count", "attention.key_length"), value)
-            if value % 2 or (isinstance(head, int) and value > head):
-                raise reader.fail(f"{key} is {value}; it must be even and at most a head's {head}")
-        elif key.endswith(("norm_epsilon", "norm_rms_epsilon")) and not (isinstance(value, float) and value >= 0):
-            raise reader.fail(f"{key} is {value}; it must be a number of at least 0")
+            if value < 2 or value % 2 or (isinstance(head, int) and value > head):
+                raise reader.fail(f"{key} is {value}; it must be even, above 0 and at most a head's {head}")
+        elif key.endswith(("norm_epsilon", "norm_rms_epsilon")) and not (isinstance(value, float) and 0 <= value < 1):
+            raise reader.fail(f"{key} is {value}; it must be a number from 0 to 1")
 
 
 def _tensor(reader: _Reader) -> TensorInfo:

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 _BLOCK = 64
 _NEAR = 8.0
+#: Up to this vocabulary size a whole softmax is as quick, and blocks would hold too little of its mass.
+_SMALL = 8192
 _LOWEST = float(np.finfo(np.float32).min)
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -71,7 +73,7 @@ class Sampler:
         The normaliser is summed over the maxima of blocks of the row, which hold nearly all of its mass, so that a
         draft token costs one pass of comparisons instead of one of exponentials.
         """
-        maxima = row if len(row) < _BLOCK else _blocks(row).max(axis=0)
+        maxima = row if len(row) < _SMALL else _blocks(row).max(axis=0)
         mass = np.exp(np.minimum(maxima - row[token], 80.0))  # e^80 is finite in float32
         return 1.0 / max(1.0, float(mass.sum()))
 
