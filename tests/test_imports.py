@@ -16,6 +16,7 @@ ROWS = (
     ("errors", "_version"),
     ("config", "gguf_header", "stats"),
     ("output", "backends.base", "backends.devices", "sampling", "template", "hub"),
+    ("backends.llama_vocabulary", "backends.rows"),
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft"),
     ("verify",),
     ("decode",),

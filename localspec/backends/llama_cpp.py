@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from localspec.backends.base import Outputs, Rows
 from localspec.backends.devices import Device, Placement, default_threads, list_devices, place
+from localspec.backends.llama_vocabulary import LlamaVocabulary
+from localspec.backends.rows import RowView
 from localspec.config import ContextParams
-from localspec.errors import BackendError, InputError, MissingFeatureError, ModelFileError, UsageError
+from localspec.errors import BackendError, MissingFeatureError, ModelFileError
 from localspec.gguf_header import GgufHeader
 
 F16, Q8_0 = 1, 8
@@ -142,9 +144,11 @@ class LlamaModel:
         if not self._handle:
             raise ModelFileError(f"llama.cpp cannot load {self.path}: {_why()}. Check the file, or run with --verbose.")
         self._free = weakref.finalize(self, lib.llama_model_free, self._handle)
-        if lib.llama_vocab_type(lib.llama_model_get_vocab(self._handle)) == _VOCAB_NONE:
+        vocab = lib.llama_model_get_vocab(self._handle)
+        if lib.llama_vocab_type(vocab) == _VOCAB_NONE:
             raise ModelFileError(f"{self.path} has no vocabulary; give a language model, or convert it again.")
-        self.vocabulary = LlamaVocabulary(self)
+        me = weakref.ref(self)  # the vocabulary must not keep the model
+        self.vocabulary = LlamaVocabulary(lib, vocab, lambda: (model := me()) is not None and model.loaded)
         if self.vocabulary.add_bos and not 0 <= self.vocabulary.bos < self.vocabulary.n_tokens:
             raise ModelFileError(f"{self.path} asks for a BOS token and does not name one; convert it again.")
         self.n_vocab = self.vocabulary.n_tokens
@@ -224,83 +228,6 @@ class LlamaModel:
             self._handle = None
             if hasattr(self, "_free"):
                 self._free()
-
-
-class LlamaVocabulary:
-    """Text to ids and back, for one model."""
-
-    def __init__(self, model: LlamaModel) -> None:
-        self._model = weakref.ref(model)
-        self._pointer = lib.llama_model_get_vocab(model.handle)
-        self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
-        self.bos = int(lib.llama_vocab_bos(self._vocab))
-        self.eos = int(lib.llama_vocab_eos(self._vocab))
-        self.type = int(lib.llama_vocab_type(self._vocab))
-        self.add_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
-        self.add_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
-        self._pieces: dict[int, bytes] = {}
-        self._ends: dict[int, bool] = {}
-        self._buffer = ctypes.create_string_buffer(256)
-        count = ctypes.c_int32(0)
-        found = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
-        self.suppressed = np.array(found[: count.value] if count.value else [], np.int64)
-
-    @property
-    def _vocab(self) -> Any:
-        """llama.cpp's vocabulary, which goes with its model."""
-        model = self._model()
-        if model is None or not model.loaded:
-            raise BackendError("the model was closed; load it again.")
-        return self._pointer
-
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Ids of ``text``. Raises :class:`InputError` where it is not valid Unicode."""
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"the text has a lone surrogate at character {error.start}; it must be valid Unicode. "
-                "Decode the bytes as UTF-8 first."
-            ) from error
-        size = len(data) + 8
-        for _ in range(2):
-            ids = (lib.llama_token * size)()
-            n = lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
-            if n >= 0:
-                found = list(ids[:n])
-                doubled = add_special and self.add_bos and found[:2] == [self.bos, self.bos]
-                return found[1:] if doubled else found
-            size = -n
-        raise InputError(f"llama.cpp cannot tokenize a text of {len(data)} bytes; shorten it.")
-
-    def piece(self, token: int) -> bytes:
-        found = self._pieces.get(token)
-        if found is None:
-            found = self._pieces[token] = self._piece(token, special=False)
-        return found
-
-    def text(self, token: int) -> bytes:
-        """The token's text as the vocabulary writes it, control tokens included."""
-        return self._piece(token, special=True)
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        if not 0 <= token < self.n_tokens:
-            raise UsageError(f"token {token} is not in the vocabulary; ids go from 0 to {self.n_tokens - 1}.")
-        n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
-        if n < 0:
-            self._buffer = ctypes.create_string_buffer(-n)
-            n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
-        return self._buffer.raw[:n]
-
-    def is_end(self, token: int) -> bool:
-        found = self._ends.get(token)
-        if found is None:
-            found = self._ends[token] = bool(lib.llama_vocab_is_eog(self._vocab, token))
-        return found
-
-    def raw_text(self, token: int) -> bytes:
-        """The entry in the file, for comparing vocabularies."""
-        return bytes(lib.llama_vocab_get_text(self._vocab, token) or b"")
 
 
 class LlamaContext:
@@ -442,7 +369,7 @@ class _Core:
         for i in range(n_batch):
             self._batch.seq_id[i][0] = 0
         self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
-        self.logits = _RowView(_get_logits, model.n_vocab, "logits; this model cannot generate")
+        self.logits = RowView(_get_logits, model.n_vocab, "logits; this model cannot generate")
 
     @property
     def handle(self) -> Any:
@@ -478,31 +405,11 @@ class _Core:
         self._free()
 
 
-class _RowView:
-    """A numpy view over rows that llama.cpp owns, made anew only when they moved. Valid until the next decode."""
-
-    def __init__(self, get: Any, columns: int, what: str) -> None:
-        self._get, self._columns, self._what = get, columns, what
-        self._address = self._size = 0
-        self._rows: Rows = np.empty((0, columns), np.float32)
-
-    def rows(self, handle: Any, n: int) -> Rows:
-        """The first n rows, shape (n, columns)."""
-        address = self._get(handle) if n else self._address
-        if n and not address:
-            raise BackendError(f"llama.cpp gave no {self._what}.")
-        if address != self._address or n > self._size:
-            array = (ctypes.c_float * (n * self._columns)).from_address(address)
-            self._rows = np.ctypeslib.as_array(array).reshape(n, self._columns)
-            self._address, self._size = address, n
-        return self._rows[:n]
-
-
-def _hidden_view(handle: Any, n_embd: int) -> _RowView:
+def _hidden_view(handle: Any, n_embd: int) -> RowView:
     """Switch hidden rows on for every output of a context."""
     _staging("llama_set_embeddings_nextn")(handle, True, True)
     get = _address_getter(_staging("llama_get_embeddings_nextn"))
-    return _RowView(get, n_embd, "hidden rows; this target cannot feed an assistant")
+    return RowView(get, n_embd, "hidden rows; this target cannot feed an assistant")
 
 
 def _free_core(handle: Any, batch: Any) -> None:
