@@ -118,7 +118,7 @@ def _drafters(
     if kind == "none":
         return ()
     if header is None:
-        return (NgramDrafter(drafting),)
+        return (NgramDrafter(),)
     model = LlamaModel(header, params, verbose=verbose)
     stack.callback(model.close)
     if kind == "mtp":
@@ -131,7 +131,7 @@ def _drafters(
     own = LlamaContext(model, params, context.n_ctx)
     stack.callback(own.close)
     drafter = ModelDrafter(own, drafting, params.batch, min(target.n_vocab, model.n_vocab))
-    return (NgramDrafter(drafting, min_match=_SURE_MATCH), drafter)  # the first with a proposal drafts
+    return (NgramDrafter(min_match=_SURE_MATCH), drafter)  # the first with a proposal drafts
 
 
 def check_vocabularies(target: LlamaModel, drafter: LlamaModel) -> None:

@@ -44,7 +44,7 @@ def make_drafter(kind: str, logits: Logits, params: SamplingParams) -> list[Draf
         return [ModelDrafter(ScriptedContext(own, n), sure, 512, n)]
     if kind == "mtp":
         return [MtpDrafter(FakeMtp(lambda token, *_: chain_logits(n, 7, order=1)((token,))), sure)]
-    return [NgramDrafter(sure, min_match=1)] if kind == "ngram" else []
+    return [NgramDrafter(min_match=1)] if kind == "ngram" else []
 
 
 def run(

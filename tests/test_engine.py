@@ -18,7 +18,7 @@ from localspec.backends.scripted import (
     script_logits,
     scripted_engine,
 )
-from localspec.config import DraftParams, SamplingParams, StopParams
+from localspec.config import SamplingParams, StopParams
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, Request
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
@@ -71,7 +71,7 @@ def test_any_prompt_same_tokens_as_the_plain_rule(
 ) -> None:
     """Sampling by hand, one token at a time, gives what the engine gives."""
     logits = chain_logits(N, seed, order=1, scale=5.0)
-    drafters = [NgramDrafter(DraftParams(), min_match=1)] if lookup else []
+    drafters = [NgramDrafter(min_match=1)] if lookup else []
     with scripted_engine(logits, drafters, vocabulary=ScriptedVocabulary(N, ends=[END])) as engine:
         done = engine.generate(prompt, max_tokens=budget, **options_of(params))
     expected = plain_tokens(logits, list(prompt.encode()), params, budget)

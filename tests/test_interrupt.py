@@ -100,7 +100,7 @@ def remembered(logits: Logits) -> Logits:
 def scripted_drafters(kind: str) -> list[Drafter]:
     params = DraftParams(p_min=0.0)
     if kind == "ngram":
-        return [NgramDrafter(params, min_match=1)]
+        return [NgramDrafter(min_match=1)]
     return [ModelDrafter(ScriptedContext(remembered(chain_logits(N_VOCAB, 5)), N_VOCAB), params, 512, N_VOCAB)]
 
 
@@ -119,7 +119,7 @@ def test_interrupt_at_any_line_of_a_chat() -> None:
     def ascii_only(tokens: tuple[int, ...]) -> Row:
         return np.concatenate([chain(tokens), np.full(128, -100, np.float32)])
 
-    with scripted_engine(ascii_only, [NgramDrafter(DraftParams(), min_match=1)]) as engine:
+    with scripted_engine(ascii_only, [NgramDrafter(min_match=1)]) as engine:
         files = ("conversation.py", "template.py", "channels.py", "stream.py", "engine.py")
         survives_interrupts(converse(engine), "Once upon a time", "Once upon us", files)
 

@@ -6,7 +6,6 @@ amortised constant time a token; the draft is what followed its latest earlier o
 
 from __future__ import annotations
 
-from localspec.config import DraftParams
 from localspec.draft.base import Draft, KnownPrefix, Prefix
 
 #: How far up the suffix links the latest occurrence is kept current: constant work a token.
@@ -86,8 +85,8 @@ class NgramDrafter:
     default_max = 8
     decode_s = 0.0
 
-    def __init__(self, params: DraftParams, min_match: int = 3) -> None:
-        self._params, self._min_match = params, min_match
+    def __init__(self, min_match: int = 3) -> None:
+        self._min_match = min_match
         self._automaton = SuffixAutomaton()
         self._known = KnownPrefix()
         self._growing = False

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import prefix_of
 
-from localspec.config import DraftParams
 from localspec.draft.base import Draft
 from localspec.draft.ngram import NgramDrafter, SuffixAutomaton
 
@@ -108,7 +107,7 @@ def test_no_match_before_anything_repeats() -> None:
 def test_never_more_than_the_limit_or_the_match(tokens: list[int], limit: int, least: int) -> None:
     """A draft is as long as allowed, as the match supports, and none at all below the shortest match."""
     tokens = [*tokens, 0]
-    drafter = NgramDrafter(DraftParams(), min_match=least)
+    drafter = NgramDrafter(min_match=least)
     draft = drafter.propose(prefix_of(tokens), limit)
     length, _ = longest_earlier_suffix(tokens)
     assert len(draft.tokens) == (min(limit, length) if length >= least else 0)
@@ -118,32 +117,32 @@ def test_never_more_than_the_limit_or_the_match(tokens: list[int], limit: int, l
 def test_proposes_what_followed_the_last_time() -> None:
     """The plain case."""
     text = [1, 2, 3, 4, 5, 6, 7, 8, 2, 3, 4]
-    assert NgramDrafter(DraftParams()).propose(prefix_of(text), 2) == Draft((5, 6), "ngram")
-    assert NgramDrafter(DraftParams()).propose(prefix_of(text), 9) == Draft((5, 6, 7), "ngram")
+    assert NgramDrafter().propose(prefix_of(text), 2) == Draft((5, 6), "ngram")
+    assert NgramDrafter().propose(prefix_of(text), 9) == Draft((5, 6, 7), "ngram")
 
 
 def test_latest_of_two_occurrences_wins() -> None:
     """What followed more recently is proposed."""
     text = [1, 2, 3, 7, 9, 1, 2, 3, 8, 9, 5, 1, 2, 3]
-    assert NgramDrafter(DraftParams()).propose(prefix_of(text), 1).tokens == (8,)
+    assert NgramDrafter().propose(prefix_of(text), 1).tokens == (8,)
 
 
 @given(texts, texts, st.integers(0, 60))
 def test_any_history_gives_what_a_new_drafter_gives(first: list[int], second: list[int], keep: int) -> None:
     """A drafter that saw another text before, or observed token by token, proposes as one that saw only this."""
-    drafter = NgramDrafter(DraftParams())
+    drafter = NgramDrafter()
     old = prefix_of([*first, 1])
     for token in [2, 0, 1]:
         drafter.propose(old, 4)
         old.tokens.append(token)
         drafter.observe(old)
     new = prefix_of([*first[:keep], *second, 0])
-    assert drafter.propose(new, 8) == NgramDrafter(DraftParams()).propose(prefix_of(new.tokens), 8)
+    assert drafter.propose(new, 8) == NgramDrafter().propose(prefix_of(new.tokens), 8)
 
 
 def test_text_that_only_grows_is_not_read_again() -> None:
     """The automaton of a conversation is kept while the next text begins with it."""
-    drafter = NgramDrafter(DraftParams())
+    drafter = NgramDrafter()
     drafter.observe(prefix_of([1, 2, 3]))
     automaton = drafter._automaton
     drafter.observe(prefix_of([1, 2, 3, 4]))
@@ -154,6 +153,6 @@ def test_text_that_only_grows_is_not_read_again() -> None:
 
 def test_closing_twice_is_fine() -> None:
     """As for every drafter."""
-    drafter = NgramDrafter(DraftParams())
+    drafter = NgramDrafter()
     drafter.close()
     drafter.close()
