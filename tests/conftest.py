@@ -1,8 +1,19 @@
-"""Settings of every test: hypothesis draws the same examples each time, and no test has a deadline."""
+"""Settings of every test: hypothesis draws the same examples each time, no test has a deadline or the user's cache."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("localspec", deadline=None, derandomize=True, max_examples=60, database=None)
 settings.load_profile("localspec")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests and their child processes remember stays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCALSPEC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 #: A module imports from its own package and from rows above its own; nothing else of localspec.
 ROWS = (
     ("errors", "_version"),
-    ("config", "gguf_header", "stats"),
+    ("config", "gguf_header", "memo", "stats"),
     ("output", "backends.base", "backends.devices", "sampling", "template", "hub"),
     ("backends.llama_vocabulary", "backends.rows"),
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft"),

@@ -1,0 +1,111 @@
+"""Small facts remembered between runs: which file loads, what a machine measured.
+
+A fact is a JSON object under a kind and a key, one file each, below :func:`cache_dir`. Forgetting is always allowed:
+a file that is damaged, foreign or of another key is no fact, and a folder that cannot be written remembers nothing.
+So nothing here raises, and whoever asks must be able to find the fact out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+#: Facts kept of a kind; the oldest go first.
+MOST = 512
+_HEADER, _PIECE, _PIECES = 1 << 20, 1 << 16, 16
+_PART = re.compile(r"(.*)-00001-of-(\d{5})(\.[^.]+)")
+
+
+def cache_dir() -> Path:
+    """``$LOCALSPEC_CACHE``, or the user's cache folder of this system; it need not exist."""
+    chosen = os.environ.get("LOCALSPEC_CACHE")
+    if chosen:
+        return Path(chosen)
+    import platformdirs
+
+    return platformdirs.user_cache_path("localspec")
+
+
+def recall(kind: str, key: str) -> dict[str, Any] | None:
+    """What was remembered, or None. ``kind`` is a folder's name."""
+    try:
+        fact = json.loads(_file(kind, key).read_bytes())
+    except (OSError, ValueError, RecursionError, RuntimeError):  # the last: no home folder
+        return None
+    value = fact.get("value") if isinstance(fact, dict) and fact.get("key") == key else None
+    return value if isinstance(value, dict) else None
+
+
+def remember(kind: str, key: str, value: Mapping[str, Any]) -> None:
+    """Keep ``value`` (what JSON can say) for :func:`recall`, here and in later runs, if the folder can be written."""
+    text = json.dumps({"key": key, "value": dict(value)})
+    with contextlib.suppress(OSError, RuntimeError):
+        path = _file(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        try:
+            with open(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _forget_oldest(path.parent)
+
+
+def file_identity(path: str | Path) -> str:
+    """A file's size, time of change, and a hash of its first MiB and of 16 pieces of 64 KiB spread over the rest.
+
+    Of the first part of a split GGUF it covers every part. It reads 2 MiB of any file, so a 20 GB file costs as little
+    as a small one. It notices every new, longer, shorter or rewritten file and any change to a header of up to 1 MiB;
+    it does not notice bytes changed between the pieces by something that puts size and time back. Raises OSError.
+    """
+    return " ".join(_part_identity(part) for part in _parts(Path(path)))
+
+
+def _part_identity(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        status = os.fstat(stream.fileno())
+        found.update(stream.read(_HEADER))
+        rest = status.st_size - _HEADER
+        for i in range(_PIECES if rest > 0 else 0):
+            stream.seek(_HEADER + max(0, rest - _PIECE) * i // (_PIECES - 1))
+            found.update(stream.read(_PIECE))
+    return f"{status.st_size}:{status.st_mtime_ns}:{found.hexdigest()[:32]}"
+
+
+def _parts(path: Path) -> list[Path]:
+    """Every part that is there of a split file named by its first part, else the file alone."""
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    stem, count, suffix = match.groups()
+    rest = (path.with_name(f"{stem}-{i:05d}-of-{count}{suffix}") for i in range(2, int(count) + 1))
+    return [path, *(part for part in rest if part.is_file())]
+
+
+def _file(kind: str, key: str) -> Path:
+    name = hashlib.sha256(key.encode("utf-8", errors="surrogatepass")).hexdigest()[:32]
+    return cache_dir() / kind / f"{name}.json"
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Keep the youngest :data:`MOST`. Another process may remove the same files at the same time."""
+    facts = [entry for entry in os.scandir(folder) if entry.name.endswith(".json")]
+    if len(facts) <= MOST:
+        return
+    ages = []
+    for entry in facts:
+        with contextlib.suppress(OSError):
+            ages.append((entry.stat().st_mtime_ns, entry.path))
+    for _, name in sorted(ages)[: len(facts) - MOST]:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
