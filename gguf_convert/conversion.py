@@ -35,7 +35,7 @@ _SLACK = 1 << 20  # header alignment and the like, when asking whether the disk 
 class Report:
     """What was written. ``tensors`` counts them; ``bytes`` is the size of the file.
 
-    ``notes`` are sentences about where the file will behave differently from the checkpoint.
+    ``notes`` are sentences about what was left out, and where the file will behave differently from the checkpoint.
     """
 
     path: Path
@@ -84,7 +84,8 @@ def convert(
         _write_header(partial, model.architecture, metadata, plan)
         _write_tensors(partial, plan, progress or _silent)
     size = out.stat().st_size
-    return Report(out, model.architecture, name, len(plan), size, tuple(fallbacks), vocabulary.notes)
+    notes = (*model.notes, *vocabulary.notes)
+    return Report(out, model.architecture, name, len(plan), size, tuple(fallbacks), notes)
 
 
 def _silent(done: int, total: int) -> None:

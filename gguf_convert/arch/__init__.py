@@ -33,12 +33,14 @@ class ModelMap:
 
     Keys of ``metadata`` come without the ``architecture.`` prefix.
     ``vocab_rows`` is the number of rows of the embedding: the vocabulary must have exactly as many tokens.
+    ``notes`` are sentences for the user, such as what was left out of the checkpoint.
     """
 
     architecture: str
     metadata: Mapping[str, Value]
     tensors: tuple[ModelTensor, ...]
     vocab_rows: int
+    notes: tuple[str, ...] = ()
 
 
 def supported() -> list[str]:
