@@ -26,7 +26,7 @@ Layout, one folder per checkpoint, ``tests/gguf_convert/reference/<family>_<size
   | ``drafts``, ``draft_logits`` | (k, n), (k, n, vocabulary) | transformers as it is |
   | ``drafts_ggml``, ``draft_logits_ggml`` | the same | with what is known to differ as llama.cpp has it |
 
-What is known to differ: ggml's CPU backend looks GELU up in a table of half-precision values, and transformers' assistant
-sees two more keys of a sliding window than its target does. ``tests/gguf_convert/parity.py`` converts a folder of this
-layout, runs llama.cpp on it and compares; ``scripts/converter_parity.py`` prints the table over all of them.
+What is known to differ: ggml's CPU backend looks GELU up in a table of half-precision values, and transformers'
+assistant sees two more keys of a sliding window than its target does. ``tests/gguf_convert/parity.py`` converts a
+folder of this layout, runs llama.cpp on it and compares; ``scripts/converter_parity.py`` prints the table over all.
 """
