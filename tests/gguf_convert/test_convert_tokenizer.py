@@ -96,7 +96,7 @@ def with_token(text: str, index: Any) -> dict[str, Any]:
     ("changes", "match"),
     [
         ({"type": "Unigram"}, "Unigram"),
-        ({"byte_fallback": False}, "byte fallback"),
+        ({"byte_fallback": False}, "normalizer"),
         ({"merges": []}, '"merges"'),
         ({"merges": [["a b", "c"]]}, "without spaces"),
         ({"merges": [["a", "b", "c"]]}, "expected two tokens"),

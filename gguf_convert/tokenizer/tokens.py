@@ -1,0 +1,101 @@
+"""The parts of ``tokenizer.json`` that every kind shares: the tokens by id, the added ones, the merges.
+
+What would make llama.cpp abort or tokenise wrongly (duplicates, gaps, merges of unknown tokens) is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gguf_convert.fields import Fields, shorten
+from localspec.errors import ConvertError
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is cut out of the text before the merges apply.
+
+    ``special``: flagged so, or named as such by ``tokenizer_config.json``. ``plain`` is False when the token takes
+    spaces beside it along or matches whole words only, which llama.cpp does not do.
+    """
+
+    id: int
+    special: bool
+    plain: bool = True
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """``texts`` by id, None where the embedding has a row without a token; ``ids`` is the inverse."""
+
+    texts: tuple[str | None, ...]
+    ids: Mapping[str, int]
+    added: Mapping[str, AddedToken]
+
+    def filled(self) -> tuple[str, ...]:
+        """The texts, with the placeholder ``[PADi]`` for rows without a token."""
+        return tuple(f"[PAD{index}]" if text is None else text for index, text in enumerate(self.texts))
+
+
+def read_tokens(tokenizer: Fields, special_names: set[str], rows: int) -> Tokens:
+    """The tokens of a model whose embedding has ``rows`` rows; ConvertError for an id without a row or two tokens."""
+    added = _added_tokens(tokenizer, special_names)
+    vocabulary = dict(tokenizer.object("model").object("vocab").values)
+    for text, token in added.items():
+        if vocabulary.setdefault(text, token.id) != token.id:
+            ids = f"{shorten(vocabulary[text])} and {token.id}"
+            raise ConvertError(f"tokenizer.json gives token {shorten(text)} the ids {ids}.")
+    texts: list[str | None] = [None] * rows
+    for text, index in vocabulary.items():
+        if type(index) is not int or not 0 <= index < rows:
+            raise ConvertError(
+                f"tokenizer.json gives token {shorten(text)} the id {shorten(index)}, "
+                f"but the embedding has {rows} rows: tokenizer and weights do not belong together."
+            )
+        if not text:
+            raise ConvertError(f"tokenizer.json has an empty token, id {index}: every token needs a text.")
+        if (other := texts[index]) is not None:
+            raise ConvertError(f"tokenizer.json gives id {index} to {shorten(other)} and {shorten(text)}.")
+        texts[index] = text
+    clash = next((i for i, text in enumerate(texts) if text is None and f"[PAD{i}]" in vocabulary), None)
+    if clash is not None:
+        raise ConvertError(f"tokenizer.json has a token [PAD{clash}] but none with id {clash}: ids must be complete.")
+    return Tokens(tuple(texts), vocabulary, added)
+
+
+def _added_tokens(tokenizer: Fields, special_names: set[str]) -> dict[str, AddedToken]:
+    entries = tokenizer.values.get("added_tokens") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise tokenizer.fail("added_tokens", "a list of objects")
+    added: dict[str, AddedToken] = {}
+    for entry in entries:
+        fields = Fields(entry, f'{tokenizer.where}, "added_tokens"')
+        text = fields.text("content")
+        flags = [fields.boolean(flag, False) for flag in ("lstrip", "rstrip", "single_word")]
+        special = fields.boolean("special", False) or text in special_names
+        added[text] = AddedToken(fields.integer("id", low=0), special, not any(flags))
+    return added
+
+
+def read_merges(model: Fields, ids: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The merges in order, as pairs or as ``"left right"`` in the file; each joins two tokens to a third."""
+    merges = model.values.get("merges")
+    if not isinstance(merges, list) or not merges:
+        raise model.fail("merges", "a list that is not empty")
+    result: list[tuple[str, str]] = []
+    for merge in merges:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(p, str) and p and " " not in p for p in pair)
+        ):
+            raise ConvertError(f"tokenizer.json has the merge {shorten(merge)}: expected two tokens without spaces.")
+        left, right = pair
+        if unknown := next((text for text in (left, right, left + right) if text not in ids), None):
+            raise ConvertError(
+                f"tokenizer.json has the merge {shorten(merge)} but no token {shorten(unknown)}: it is damaged."
+            )
+        result.append((left, right))
+    return result
