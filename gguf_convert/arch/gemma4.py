@@ -1,27 +1,34 @@
-"""Gemma 4 dense text models → GGUF architecture ``gemma4``.
+"""Gemma 4 text models, dense or with experts → GGUF architecture ``gemma4``.
 
 Reference: llama.cpp, ``conversion/gemma.py`` (Gemma4Model) and ``src/models/gemma4.cpp``. Every tensor of the
-text model is either written with the shape the configuration implies or refused; none is dropped silently,
-but for K/V projections that shared layers never use and the tensors of other modalities.
+text model is either written with the shape the configuration implies or refused; what is left out (other
+modalities, K/V projections that no layer reads) is said in the notes.
 """
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from gguf_convert.arch import ModelMap, Value
 from gguf_convert.arch.gemma4_config import Gemma4Config, Layer, read_gemma4_config
+from gguf_convert.arch.gemma4_experts import expert_tensors
 from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
 from gguf_convert.tensors import ArraySource, FirstRows, ModelTensor, Source
 from localspec.errors import ConvertError
 
 UNROTATED = 1e30  # a rope factor this large leaves the angle at 0
 
-_PREFIXES = ("model.language_model.", "language_model.model.", "model.")
-_OTHER_MODALITIES = ("vision", "audio", "embed_vision", "embed_audio", "multi_modal", "visual")
+_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.")
+_OTHER_MODALITIES = {
+    "vision_": "vision",
+    "embed_vision.": "vision",
+    "multi_modal_projector.": "vision",
+    "audio_": "audio",
+    "embed_audio.": "audio",
+}
 
 _LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm.weight",
@@ -60,7 +67,11 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     metadata = text_metadata(config)
     if config.softcap:
         metadata["final_logit_softcapping"] = config.softcap
-    return ModelMap("gemma4", metadata, tuple(tensors), config.vocab_size)
+    if config.experts:
+        metadata["expert_count"] = config.experts.count
+        metadata["expert_used_count"] = config.experts.used
+        metadata["expert_feed_forward_length"] = config.experts.feed_forward
+    return ModelMap("gemma4", metadata, tuple(tensors), config.vocab_size, text.notes())
 
 
 def text_metadata(config: Gemma4Config) -> dict[str, Value]:
@@ -106,7 +117,36 @@ class TextTensors:
 
     def __init__(self, checkpoint: Checkpoint, config: Gemma4Config) -> None:
         self.config = config
-        self.left = _text_tensors(checkpoint)
+        self.left_out: Counter[str] = Counter()
+        self.left = self._text_tensors(checkpoint)
+
+    def _text_tensors(self, checkpoint: Checkpoint) -> dict[str, CheckpointTensor]:
+        text: dict[str, CheckpointTensor] = {}
+        for name, tensor in checkpoint.tensors.items():
+            prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+            short = name.removeprefix(prefix)
+            other = next((kind for start, kind in _OTHER_MODALITIES.items() if short.startswith(start)), None)
+            if other is not None:
+                self.left_out[f"of the {other} part"] += 1
+            elif short in text:
+                raise ConvertError(
+                    f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous."
+                )
+            else:
+                text[short] = tensor
+        return text
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Drop a tensor, if there is one of this name, and say so in the notes."""
+        if self.left.pop(name, None) is not None:
+            self.left_out[reason] += 1
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each kind of tensor that was left out."""
+        return tuple(
+            f"Left out: {count} {'tensor' if count == 1 else 'tensors'} {reason}."
+            for reason, count in self.left_out.items()
+        )
 
     def take(self, name: str, *shape: int) -> CheckpointTensor:
         """Remove a tensor from what is left; ConvertError when it is missing or not of this shape."""
@@ -147,12 +187,16 @@ class TextTensors:
         )
 
     def layers(self) -> Iterator[ModelTensor]:
-        for index, layer in enumerate(self.config.layers):
+        config = self.config
+        for index, layer in enumerate(config.layers):
             for suffix, shape in self._layer_shapes(layer).items():
                 yield ModelTensor(f"blk.{index}.{_LAYER_NAMES[suffix]}", self.take(f"layers.{index}.{suffix}", *shape))
             if not layer.has_kv:
-                for suffix in _KV:  # older exports keep them, nothing reads them
-                    self.left.pop(f"layers.{index}.{suffix}", None)
+                for suffix in _KV:  # older exports keep them
+                    self.leave_out(f"layers.{index}.{suffix}", "of K/V in layers that read an earlier layer's K/V")
+            if config.experts:
+                prefix, block = f"layers.{index}.", f"blk.{index}."
+                yield from expert_tensors(self.take, self.left, prefix, block, config.hidden_size, config.experts)
 
     def _layer_shapes(self, layer: Layer) -> dict[str, tuple[int, ...]]:
         config = self.config
@@ -185,7 +229,7 @@ class TextTensors:
         config = self.config
         yield ModelTensor("output_norm.weight", self.take("norm.weight", config.hidden_size))
         if config.tied:
-            self.left.pop("lm_head.weight", None)
+            self.leave_out("lm_head.weight", "of the output head, which the configuration ties to the embedding")
         else:
             yield ModelTensor("output.weight", self.take("lm_head.weight", config.vocab_size, config.hidden_size))
 
@@ -208,19 +252,6 @@ def rope_factors(config: Gemma4Config) -> ArraySource:
     factors = np.full(config.head_dim_full // 2, UNROTATED, dtype=np.float32)
     factors[: config.rotated_full // 2] = config.rope_factor_full
     return ArraySource(factors)
-
-
-def _text_tensors(checkpoint: Checkpoint) -> dict[str, CheckpointTensor]:
-    text: dict[str, CheckpointTensor] = {}
-    for name, tensor in checkpoint.tensors.items():
-        prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
-        short = name.removeprefix(prefix)
-        if re.match("|".join(_OTHER_MODALITIES), short):
-            continue
-        if short in text:
-            raise ConvertError(f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous.")
-        text[short] = tensor
-    return text
 
 
 def _first_rows(tensor: CheckpointTensor, count: int) -> Source:

@@ -24,7 +24,7 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     _check(config, backbone)
     text = TextTensors(checkpoint, config)
     for name in [name for name in text.left if name.startswith("masked_embedding.")]:
-        del text.left[name]
+        text.leave_out(name, "of centroids, because llama.cpp computes the whole vocabulary head")
     tensors = [*text.embedding(), *text.layers(), *text.output()]
     projections = (
         ("nextn.pre_projection.weight", text.take("pre_projection.weight", config.hidden_size, 2 * backbone)),
@@ -35,7 +35,7 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     metadata = text_metadata(config)
     metadata["embedding_length_out"] = backbone
     metadata["nextn_predict_layers"] = len(config.layers)
-    return ModelMap("gemma4-assistant", metadata, tuple(tensors), config.vocab_size)
+    return ModelMap("gemma4-assistant", metadata, tuple(tensors), config.vocab_size, text.notes())
 
 
 def _check(config: Gemma4Config, backbone: int) -> None:
@@ -46,6 +46,8 @@ def _check(config: Gemma4Config, backbone: int) -> None:
         )
     if any(layer.has_kv for layer in config.layers):
         raise ConvertError('An assistant shares all K/V: "num_kv_shared_layers" must equal "num_hidden_layers".')
+    if config.experts:
+        raise ConvertError('"enable_moe_block" is true, but llama.cpp\'s assistant has no experts.')
     if config.per_layer_input:
         raise ConvertError('"hidden_size_per_layer_input" must be 0 in an assistant.')
     if config.softcap:

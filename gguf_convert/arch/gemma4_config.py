@@ -20,6 +20,8 @@ _ROPE = {
     _SLIDING: {"rope_type": "default", "rope_theta": 1e4},
 }
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+_MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
+_GLOBAL_HEAD = 512  # the default of "global_head_dim"
 _MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
 
 
@@ -36,11 +38,21 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """The mixture of experts beside the dense MLP of every layer: ``used`` of ``count``, ``feed_forward`` wide each."""
+
+    count: int
+    used: int
+    feed_forward: int
+
+
+@dataclass(frozen=True)
 class Gemma4Config:
     """Sizes and constants of the text model, named as in transformers' ``Gemma4TextConfig``."""
 
     fields: Fields
     layers: tuple[Layer, ...]
+    experts: Experts | None
     hidden_size: int
     vocab_size: int
     heads: int
@@ -78,6 +90,7 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
     return Gemma4Config(
         fields=text,
         layers=layers,
+        experts=_read_experts(text),
         hidden_size=text.integer("hidden_size"),
         vocab_size=text.integer("vocab_size"),
         heads=text.integer("num_attention_heads"),
@@ -95,8 +108,6 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
 
 
 def _refuse_unsupported(text: Fields) -> None:
-    if text.boolean("enable_moe_block", False):
-        raise ConvertError("This Gemma 4 has mixture-of-experts layers, which are not supported; dense models are.")
     if text.boolean("attention_bias", False):
         raise ConvertError('"attention_bias" is true, but llama.cpp\'s Gemma 4 has no attention biases.')
     if text.text("use_bidirectional_attention", "") == "all":
@@ -105,6 +116,17 @@ def _refuse_unsupported(text: Fields) -> None:
         raise ConvertError(
             f'"hidden_activation" is {shorten(activation)}, but llama.cpp\'s Gemma 4 computes gelu_pytorch_tanh.'
         )
+
+
+def _read_experts(text: Fields) -> Experts | None:
+    if not text.boolean("enable_moe_block", False):
+        return None
+    count = text.integer("num_experts", high=_MAX_EXPERTS)
+    return Experts(
+        count=count,
+        used=text.integer("top_k_experts", high=count),
+        feed_forward=text.integer("moe_intermediate_size"),
+    )
 
 
 def _read_layers(text: Fields, all_shared: bool) -> tuple[Layer, ...]:
@@ -145,7 +167,8 @@ def _read_layer(text: Fields, own: Fields | None, index: int, *, sliding: bool, 
     head_dim, kv_heads = text.integer("head_dim", high=_MAX_HEAD), text.integer("num_key_value_heads")
     k_is_v = text.boolean("attention_k_eq_v", False) and not sliding
     if not sliding:
-        head_dim = text.integer("global_head_dim", head_dim, high=_MAX_HEAD)
+        usual = head_dim if "per_layer_config" in text else _GLOBAL_HEAD
+        head_dim = text.integer("global_head_dim", usual, high=_MAX_HEAD)
         if k_is_v:  # transformers reads the global count of K/V heads only then
             kv_heads = text.integer("num_global_key_value_heads", kv_heads)
     feed_forward = text.integer("intermediate_size") * (2 if wide else 1)

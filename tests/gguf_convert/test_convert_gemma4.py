@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
 import tiny_checkpoint as tiny
 
@@ -93,6 +94,67 @@ def test_k_v_heads_and_a_missing_v(tmp_path: Path) -> None:
     assert {f"blk.{i}.attn_v.weight" for i in range(4)} & names == {"blk.0.attn_v.weight", "blk.2.attn_v.weight"}
 
 
+def expert_config(**changes: Any) -> dict[str, Any]:
+    return v_is_k_config(
+        **{"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32, **changes}
+    )
+
+
+def test_expert_metadata_and_tensors(tmp_path: Path) -> None:
+    found = converted(tmp_path, expert_config(), "Q8_0")
+    assert found["gemma4.expert_count"] == 4
+    assert found["gemma4.expert_used_count"] == 2
+    assert found["gemma4.expert_feed_forward_length"] == 32
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    shapes = {name.removeprefix("blk.3."): tuple(t.shape) for name, t in tensors.items() if name.startswith("blk.3.")}
+    assert shapes["ffn_gate_up_exps.weight"] == (64, 64, 4)
+    assert shapes["ffn_down_exps.weight"] == (32, 64, 4)
+    assert shapes["ffn_gate_inp.weight"] == (64, 4)
+    assert shapes["ffn_gate_inp.scale"] == (64,)
+    assert shapes["ffn_down_exps.scale"] == (4,)
+    assert {"pre_ffw_norm_2.weight", "post_ffw_norm_1.weight", "post_ffw_norm_2.weight"} <= shapes.keys()
+
+
+@pytest.mark.parametrize("suffix", ["", ".weight"])
+def test_experts_apart_are_the_same_as_stacked(tmp_path: Path, suffix: str) -> None:
+    """Gate and up in one tensor, in two, or one matrix for each expert: the values are the same."""
+    config = expert_config()
+    stacked = tiny.tensors(config)
+    halves, apart = dict(stacked), dict(stacked)
+    for layer in range(4):
+        prefix = f"model.layers.{layer}.experts."
+        fused, down = stacked[prefix + "gate_up_proj"], stacked[prefix + "down_proj"]
+        parts = {"gate_proj": fused[:, :32], "up_proj": fused[:, 32:], "down_proj": down}
+        for weights in (halves, apart):
+            del weights[prefix + "gate_up_proj"], weights[prefix + "down_proj"]
+        halves.update({f"{prefix}{part}{suffix}": value for part, value in parts.items()})
+        apart.update({f"{prefix}{i}.{part}.weight": v[i] for part, v in parts.items() for i in range(4)})
+    files = {}
+    for name, weights in {"stacked": stacked, "halves": halves, "apart": apart}.items():
+        tiny.write(tmp_path / name / "in", config, weights=weights)
+        gguf_convert.convert(tmp_path / name / "in", tmp_path / f"{name}.gguf", "F32")
+        files[name] = (tmp_path / f"{name}.gguf").read_bytes()
+    assert files["halves"] == files["apart"]
+    found = {t.name: np.array(t.data) for t in gguf.GGUFReader(tmp_path / "halves.gguf").tensors}
+    fused = {t.name: np.array(t.data) for t in gguf.GGUFReader(tmp_path / "stacked.gguf").tensors}
+    joined = np.concatenate([found["blk.2.ffn_gate_exps.weight"], found["blk.2.ffn_up_exps.weight"]], axis=1)
+    assert (joined == fused["blk.2.ffn_gate_up_exps.weight"]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"num_experts": None}, 'no "num_experts"'),
+        ({"num_experts": 5000}, '"num_experts" must be an integer from 1 to 1024, not 5000'),
+        ({"top_k_experts": 5}, '"top_k_experts" must be an integer from 1 to 4, not 5'),
+        ({"moe_intermediate_size": 0}, '"moe_intermediate_size" must be'),
+        ({"num_experts": 8}, "config.json implies"),
+    ],
+)
+def test_refuses_odd_experts(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    refused(tmp_path, expert_config(**change), match, weights=tiny.tensors(expert_config()))
+
+
 @pytest.mark.parametrize("form", [str, "{:02d}".format])
 def test_per_layer_config_says_the_same(tmp_path: Path, form: Callable[[int], str]) -> None:
     tiny.write(tmp_path / "in", v_is_k_config())
@@ -124,12 +186,16 @@ def test_text_part_of_a_multimodal_checkpoint(tmp_path: Path, name: str) -> None
     gguf_convert.convert(tmp_path / "plain", tmp_path / "plain.gguf")
     renamed = {name.replace("model.", "model.language_model.", 1): tensor for name, tensor in source.items()}
     renamed["model.vision_tower.encoder.layers.0.mlp.up_proj.weight"] = source["model.norm.weight"]
+    renamed["model.embed_vision.multimodal_embedder.embedding_projection.weight"] = source["model.norm.weight"]
+    renamed["model.embed_vision.patch_dense.weight"] = source["model.norm.weight"]
     renamed["model.embed_audio.embedding_projection.weight"] = source["model.norm.weight"]
     wrapped = {"architectures": [name], "text_config": text, "vision_config": {}}
     (tmp_path / "multi").mkdir()
     tiny.write(tmp_path / "multi" / "plain", wrapped, weights=renamed)
-    gguf_convert.convert(tmp_path / "multi" / "plain", tmp_path / "multi.gguf")
+    report = gguf_convert.convert(tmp_path / "multi" / "plain", tmp_path / "multi.gguf")
     assert (tmp_path / "plain.gguf").read_bytes() == (tmp_path / "multi.gguf").read_bytes()
+    assert "Left out: 3 tensors of the vision part." in report.notes
+    assert "Left out: 1 tensor of the audio part." in report.notes
 
 
 def test_unused_k_v_of_shared_layers_are_left_out(tmp_path: Path) -> None:
@@ -137,7 +203,8 @@ def test_unused_k_v_of_shared_layers_are_left_out(tmp_path: Path) -> None:
     gguf_convert.convert(tmp_path / "in", tmp_path / "without.gguf")
     source["model.layers.3.self_attn.k_proj.weight"] = source["model.layers.1.self_attn.k_proj.weight"]
     tiny.write(tmp_path / "in", weights=source)
-    gguf_convert.convert(tmp_path / "in", tmp_path / "with.gguf")
+    report = gguf_convert.convert(tmp_path / "in", tmp_path / "with.gguf")
+    assert "Left out: 1 tensor of K/V in layers that read an earlier layer's K/V." in report.notes
     assert (tmp_path / "without.gguf").read_bytes() == (tmp_path / "with.gguf").read_bytes()
 
 
@@ -157,7 +224,9 @@ def test_centroids_of_an_assistant_are_left_out(tmp_path: Path) -> None:
     weights = tiny.tensors(tiny.assistant_config())
     weights["masked_embedding.centroids.weight"] = weights["model.norm.weight"]
     tiny.write(tmp_path / "in", tiny.assistant_config(use_ordered_embeddings=True), weights=weights)
-    assert gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf").tensors == len(weights)
+    report = gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
+    assert report.tensors == len(weights)
+    assert "Left out: 1 tensor of centroids, because llama.cpp computes the whole vocabulary head." in report.notes
 
 
 @pytest.mark.parametrize("names", [["LlamaForCausalLM"], ["Gemma4ForCausalLM2"], [], None, "Gemma4ForCausalLM", [1]])
@@ -174,7 +243,6 @@ def test_names_the_unknown_and_the_supported_architectures(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"enable_moe_block": True}, "mixture-of-experts"),
         ({"attention_bias": True}, "attention_bias"),
         ({"use_bidirectional_attention": "all"}, "both directions"),
         ({"hidden_activation": "silu"}, "'silu'"),
@@ -227,6 +295,11 @@ def test_refuses_unknown_rope(tmp_path: Path, change: dict[str, Any], match: str
         ({"tie_word_embeddings": False}, {}, "tie_word_embeddings"),
         ({}, {"num_kv_shared_layers": 1}, "shares all K/V"),
         ({}, {"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        (
+            {},
+            {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+            "no experts",
+        ),
         ({}, {"hidden_size_per_layer_input": 32}, "hidden_size_per_layer_input"),
     ],
 )

@@ -90,7 +90,7 @@ def tensors(config: dict[str, Any], seed: int = 0) -> dict[str, Array]:
         layer = _layer_shapes(text, index)
         shapes.update({f"model.layers.{index}.{name}": shape for name, shape in layer.items()})
     return {
-        name: ((1.0 if "norm" in name or "scalar" in name else 0.0) + 0.1 * random.standard_normal(shape)).astype("f4")
+        name: ((1.0 if "norm" in name or "scal" in name else 0.0) + 0.1 * random.standard_normal(shape)).astype("f4")
         for name, shape in shapes.items()
     }
 
@@ -118,6 +118,8 @@ def _layer_shapes(text: dict[str, Any], index: int) -> dict[str, tuple[int, ...]
         shapes |= {"self_attn.k_proj.weight": (kv, width), "self_attn.k_norm.weight": (head,)}
         if not k_is_v:
             shapes["self_attn.v_proj.weight"] = (kv, width)
+    if text.get("enable_moe_block"):
+        shapes |= _expert_shapes(text)
     if ple:
         shapes |= {
             "per_layer_input_gate.weight": (ple, width),
@@ -125,6 +127,20 @@ def _layer_shapes(text: dict[str, Any], index: int) -> dict[str, tuple[int, ...]
             "post_per_layer_input_norm.weight": (width,),
         }
     return shapes
+
+
+def _expert_shapes(text: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width, inner, count = text["hidden_size"], text["moe_intermediate_size"], text["num_experts"]
+    return {
+        "router.proj.weight": (count, width),
+        "router.scale": (width,),
+        "router.per_expert_scale": (count,),
+        "experts.gate_up_proj": (count, 2 * inner, width),
+        "experts.down_proj": (count, width, inner),
+        "pre_feedforward_layernorm_2.weight": (width,),
+        "post_feedforward_layernorm_1.weight": (width,),
+        "post_feedforward_layernorm_2.weight": (width,),
+    }
 
 
 def tokenizer(**changes: Any) -> dict[str, Any]:
