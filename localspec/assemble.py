@@ -19,6 +19,7 @@ from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
 from localspec.template import ChatTemplate
+from localspec.trial import try_files
 
 _DEFAULT_CTX = 8192
 #: From matches of this length on n-gram lookup drafts in a draft model's place: as often right, and free.
@@ -51,6 +52,7 @@ def load(
     drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
+    notices = try_files(header.path, draft_header.path if draft_header else None, kind)
     with ExitStack() as stack:
         model = LlamaModel(header, params, verbose=verbose, progress=progress)
         stack.callback(model.close)
@@ -58,7 +60,6 @@ def load(
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
         n_ctx = params.ctx_size or min(model.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
         check_cache_fits(header, n_ctx)
-        notices = []
         if 0 < model.n_ctx_train < n_ctx:
             notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
         if not model.rewinds and kind != "none":

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 ROWS = (
     ("errors", "_version"),
     ("config", "gguf_header", "memo", "stats"),
-    ("output", "backends.base", "backends.devices", "sampling", "template", "hub"),
+    ("output", "backends.base", "backends.devices", "sampling", "template", "trial", "hub"),
     ("backends.llama_vocabulary", "backends.rows"),
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft"),
-    ("verify",),
+    ("verify", "_trial_child"),
     ("decode",),
     ("stream",),
     ("engine",),
