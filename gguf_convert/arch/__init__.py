@@ -24,6 +24,12 @@ _MODULES = {
     "Gemma4UnifiedForConditionalGeneration": "gguf_convert.arch.gemma4",
     "Gemma4AssistantForCausalLM": "gguf_convert.arch.gemma4_assistant",
     "Gemma4UnifiedAssistantForCausalLM": "gguf_convert.arch.gemma4_assistant",
+    "Gemma3ForCausalLM": "gguf_convert.arch.gemma3",
+    "Gemma3ForConditionalGeneration": "gguf_convert.arch.gemma3",
+    "LlamaForCausalLM": "gguf_convert.arch.llama",
+    "Qwen2ForCausalLM": "gguf_convert.arch.qwen2",
+    "Qwen3ForCausalLM": "gguf_convert.arch.qwen3",
+    "SmolLM3ForCausalLM": "gguf_convert.arch.smollm3",
 }
 
 

@@ -1,0 +1,280 @@
+"""What the decoders of the common families share: sizes, names and shapes of tensors, tied output heads.
+
+A family says which parts a layer has; every tensor of the text model is then either written with the shape the
+configuration implies or refused, and what is left out is said in the notes. Reference: llama.cpp,
+``conversion/base.py`` (TextModel).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gguf_convert.arch import ModelMap, Value
+from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
+from gguf_convert.fields import Fields, shorten
+from gguf_convert.tensors import BLOCK_ELEMENTS, ModelTensor, Source
+from localspec.errors import ConvertError
+
+MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
+
+_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.")
+_OTHER_MODALITIES = {
+    "vision_": "vision",
+    "multi_modal_projector.": "vision",
+    "audio_": "audio",
+}
+_RECOMPUTED = ".rotary_emb.inv_freq"  # a buffer that old checkpoints of Llama hold
+_HEAD, _EMBEDDING = "lm_head.weight", "embed_tokens.weight"
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Sizes of the text model, named as in transformers; ``fields`` is its configuration, defaults filled in."""
+
+    fields: Fields
+    layers: int
+    hidden_size: int
+    vocab_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a layer: its name in the GGUF file, its shape, and what is done to its values."""
+
+    name: str
+    shape: tuple[int, ...]
+    change: Callable[[Source], Source] | None = None
+
+
+Layer = Mapping[str, Part]
+"""The parts of a layer by their name in the checkpoint, without ``layers.N.``."""
+
+
+def read_decoder(config: Fields, defaults: Mapping[str, object]) -> Decoder:
+    """Read the configuration of a text model (its ``text_config`` where there is one).
+
+    ``defaults`` holds what transformers assumes for absent values. Raises ConvertError for values out of range, for
+    quantised checkpoints, and for encoders.
+    """
+    if "quantization_config" in config:
+        method = config.object("quantization_config").values.get("quant_method")
+        raise ConvertError(f"The checkpoint is quantised ({shorten(method)}): use the unquantised one.")
+    text = config.object("text_config") if "text_config" in config else config
+    text = Fields({**defaults, **{key: value for key, value in text.values.items() if value is not None}}, text.where)
+    if text.values.get("use_bidirectional_attention") or not text.boolean("is_causal", True):
+        raise ConvertError("This model attends in both directions (an encoder): it cannot generate text.")
+    hidden_size, heads = text.integer("hidden_size"), text.integer("num_attention_heads")
+    decoder = Decoder(
+        fields=text,
+        layers=text.integer("num_hidden_layers", high=MAX_LAYERS),
+        hidden_size=hidden_size,
+        vocab_size=text.integer("vocab_size"),
+        heads=heads,
+        kv_heads=text.integer("num_key_value_heads", heads),
+        head_dim=text.integer("head_dim", max(1, hidden_size // heads), high=MAX_HEAD),
+        feed_forward=text.integer("intermediate_size"),
+        tied=config.boolean("tie_word_embeddings", text.boolean("tie_word_embeddings", False)),
+    )
+    if decoder.head_dim % 2 or heads % decoder.kv_heads:
+        raise ConvertError(
+            f"{text.where} has {heads} heads of {decoder.head_dim} values and {decoder.kv_heads} K/V heads: "
+            "head sizes must be even, and heads a multiple of K/V heads."
+        )
+    return decoder
+
+
+def require(fields: Fields, key: str, expected: str, model: str) -> None:
+    """ConvertError unless the text at ``key`` is the one thing that llama.cpp computes for this model."""
+    if (found := fields.text(key, expected)) != expected:
+        raise ConvertError(f'"{key}" is {shorten(found)}, but llama.cpp\'s {model} computes {expected}.')
+
+
+def refuse(fields: Fields, key: str, model: str) -> None:
+    """ConvertError when a switch is on that llama.cpp does not know for this model."""
+    if fields.boolean(key, False):
+        raise ConvertError(f'"{key}" is true, but llama.cpp\'s {model} does not compute it.')
+
+
+def positive(fields: Fields, key: str) -> float:
+    """A number above zero that float32 holds; ConvertError otherwise."""
+    value = fields.number(key)
+    if not 1e-30 < value < 1e30:
+        raise fields.fail(key, "a number above 0")
+    return value
+
+
+def refuse_window(decoder: Decoder, model: str) -> None:
+    """ConvertError when Qwen's or SmolLM3's sliding window is on and smaller than the context.
+
+    Layers from ``max_window_layers`` on have the window unless ``layer_types`` says which do.
+    """
+    fields = decoder.fields
+    if not fields.boolean("use_sliding_window", False) or "sliding_window" not in fields:
+        return
+    if "layer_types" in fields:
+        slides = "sliding_attention" in fields.texts("layer_types")
+    else:
+        slides = fields.integer("max_window_layers", 0, low=0) < decoder.layers
+    window = fields.integer("sliding_window")
+    if slides and window < fields.integer("max_position_embeddings"):
+        raise ConvertError(
+            f'"use_sliding_window" is true with a window of {window} tokens, but llama.cpp\'s {model} has no window.'
+        )
+
+
+def sizes(decoder: Decoder) -> dict[str, Value]:
+    """The hyper-parameters that every family writes."""
+    return {
+        "block_count": decoder.layers,
+        "context_length": decoder.fields.integer("max_position_embeddings"),
+        "embedding_length": decoder.hidden_size,
+        "feed_forward_length": decoder.feed_forward,
+        "attention.head_count": decoder.heads,
+        "attention.head_count_kv": decoder.kv_heads,
+        "attention.layer_norm_rms_epsilon": positive(decoder.fields, "rms_norm_eps"),
+    }
+
+
+def head_lengths(decoder: Decoder) -> dict[str, Value]:
+    """Written where the size of a head is a value of its own; else llama.cpp divides width by heads."""
+    return {"attention.key_length": decoder.head_dim, "attention.value_length": decoder.head_dim}
+
+
+def layer_parts(decoder: Decoder) -> dict[str, Part]:
+    """Pre-norm attention and gated MLP, as all families but Gemma have them."""
+    width, inner, kv = decoder.hidden_size, decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
+    return {
+        "input_layernorm.weight": Part("attn_norm.weight", (width,)),
+        "self_attn.q_proj.weight": Part("attn_q.weight", (inner, width)),
+        "self_attn.k_proj.weight": Part("attn_k.weight", (kv, width)),
+        "self_attn.v_proj.weight": Part("attn_v.weight", (kv, width)),
+        "self_attn.o_proj.weight": Part("attn_output.weight", (width, inner)),
+        "post_attention_layernorm.weight": Part("ffn_norm.weight", (width,)),
+        "mlp.gate_proj.weight": Part("ffn_gate.weight", (decoder.feed_forward, width)),
+        "mlp.up_proj.weight": Part("ffn_up.weight", (decoder.feed_forward, width)),
+        "mlp.down_proj.weight": Part("ffn_down.weight", (width, decoder.feed_forward)),
+    }
+
+
+def biases(layer: Layer, *names: str) -> dict[str, Part]:
+    """The biases of some matrices of a layer, changed as their matrices are."""
+    parts = {name: layer[f"{name}.weight"] for name in names}
+    return {
+        f"{name}.bias": Part(part.name.replace(".weight", ".bias"), part.shape[:1], part.change)
+        for name, part in parts.items()
+    }
+
+
+def map_decoder(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    architecture: str,
+    metadata: Mapping[str, Value],
+    layer: Layer,
+    *,
+    extra: tuple[ModelTensor, ...] = (),
+    change_norm: Callable[[Source], Source] | None = None,
+) -> ModelMap:
+    """Put a map together from the configuration and the tensors, all of which must have a place.
+
+    ``extra`` are tensors that the checkpoint does not hold; ``change_norm`` applies to the last norm.
+    """
+    text = _Tensors(checkpoint)
+    tensors = [*text.embedding(decoder), *extra]
+    for index in range(decoder.layers):
+        for name, part in layer.items():
+            source = text.take(f"layers.{index}.{name}", part.shape)
+            tensors.append(ModelTensor(f"blk.{index}.{part.name}", part.change(source) if part.change else source))
+    norm = text.take("norm.weight", (decoder.hidden_size,))
+    tensors.append(ModelTensor("output_norm.weight", change_norm(norm) if change_norm else norm))
+    tensors.extend(text.output(decoder))
+    text.refuse_leftovers()
+    return ModelMap(architecture, metadata, tuple(tensors), decoder.vocab_size, text.notes())
+
+
+class _Tensors:
+    """The tensors of the text model, taken out one by one, so that what is left over shows."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.left: dict[str, CheckpointTensor] = {}
+        self.left_out: Counter[str] = Counter()
+        self.remarks: list[str] = []
+        self.tied_to: CheckpointTensor | None = None
+        for name, tensor in checkpoint.tensors.items():
+            self._sort(name, tensor)
+
+    def _sort(self, name: str, tensor: CheckpointTensor) -> None:
+        short = name.removeprefix(next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""))
+        other = next((kind for start, kind in _OTHER_MODALITIES.items() if short.startswith(start)), None)
+        if other is not None:
+            self.left_out[f"of the {other} part"] += 1
+        elif short in self.left:
+            raise ConvertError(
+                f"Tensors {self.left[short].name} and {name} are both {short}: the checkpoint is ambiguous."
+            )
+        elif not short.endswith(_RECOMPUTED):
+            self.left[short] = tensor
+
+    def take(self, name: str, shape: tuple[int, ...]) -> CheckpointTensor:
+        tensor = self.left.pop(name, None)
+        if tensor is None:
+            raise ConvertError(f"The checkpoint has no tensor {name}: download it again.")
+        if tensor.shape != shape:
+            raise ConvertError(
+                f"Tensor {tensor.name} has shape {list(tensor.shape)} but config.json implies {list(shape)}: "
+                "they do not belong together."
+            )
+        return tensor
+
+    def embedding(self, decoder: Decoder) -> Iterator[ModelTensor]:
+        """The embedding; a checkpoint with tied weights may hold it under the name of the head alone."""
+        name = _HEAD if decoder.tied and _EMBEDDING not in self.left and _HEAD in self.left else _EMBEDDING
+        self.tied_to = self.take(name, (decoder.vocab_size, decoder.hidden_size))
+        yield ModelTensor("token_embd.weight", self.tied_to)
+
+    def output(self, decoder: Decoder) -> Iterator[ModelTensor]:
+        """The head unless it is the embedding. Like transformers, goes by the values rather than by the setting."""
+        if decoder.tied and _HEAD not in self.left:
+            return
+        head = self.take(_HEAD, (decoder.vocab_size, decoder.hidden_size))
+        if decoder.tied and self.tied_to is not None and _equal(head, self.tied_to):
+            self.left_out["of the output head, which equals the embedding"] += 1
+            return
+        if decoder.tied:
+            self.remarks.append(
+                "The output head is kept: it differs from the embedding, although the configuration ties them."
+            )
+        yield ModelTensor("output.weight", head)
+
+    def notes(self) -> tuple[str, ...]:
+        left_out = (
+            f"Left out: {count} {'tensor' if count == 1 else 'tensors'} {reason}."
+            for reason, count in self.left_out.items()
+        )
+        return (*left_out, *self.remarks)
+
+    def refuse_leftovers(self) -> None:
+        """ConvertError when a tensor of the text model has no place in the GGUF file."""
+        if self.left:
+            names = sorted(self.left)
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ConvertError(
+                f"The checkpoint has tensors that this architecture does not: {', '.join(names[:3])}{more}."
+            )
+
+
+def _equal(one: CheckpointTensor, other: CheckpointTensor) -> bool:
+    steps = range(0, one.data.size, BLOCK_ELEMENTS)
+    return one.dtype == other.dtype and all(
+        np.array_equal(one.data[at : at + BLOCK_ELEMENTS], other.data[at : at + BLOCK_ELEMENTS]) for at in steps
+    )

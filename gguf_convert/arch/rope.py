@@ -1,0 +1,108 @@
+"""Rotary position embeddings: the configuration's scaling → what llama.cpp computes with it.
+
+Formulas: transformers, ``modeling_rope_utils.py``; llama.cpp, ``conversion/base.py`` and ``llama-context.cpp``.
+A scaling that llama.cpp would compute differently is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+
+from gguf_convert.arch import Value
+from gguf_convert.arch.decoder import positive
+from gguf_convert.fields import Fields, shorten
+from gguf_convert.tensors import ArraySource, ModelTensor
+from localspec.errors import ConvertError
+
+_BETA_FAST, _BETA_SLOW = 32.0, 1.0  # llama.cpp's families here always use these
+
+
+def read_rope(text: Fields, theta: float) -> Fields:
+    """The rope settings as one object with ``rope_theta`` and ``rope_type``, in the old spelling or the new.
+
+    Old: ``rope_theta`` beside ``rope_scaling``, its type called ``type`` or ``rope_type``; new: all of it in
+    ``rope_parameters``. ``theta`` is the base when neither names one.
+    """
+    key = "rope_scaling" if text.values.get("rope_scaling") else "rope_parameters"
+    found = text.object(key, required=False)
+    values = {name: value for name, value in found.values.items() if value is not None}
+    values.setdefault("rope_theta", text.number("rope_theta", theta))
+    values.setdefault("rope_type", values.get("type", "default"))
+    if "original_max_position_embeddings" in text:  # beside the others it comes first, as in transformers
+        values["original_max_position_embeddings"] = text.values["original_max_position_embeddings"]
+    values.setdefault("original_max_position_embeddings", text.values.get("max_position_embeddings"))
+    return Fields(values, found.where)
+
+
+def rope_metadata(rope: Fields, types: Collection[str], model: str) -> dict[str, Value]:
+    """The ``rope.*`` keys; ``types`` are the scalings that llama.cpp computes for this model, besides none."""
+    kind = rope.text("rope_type")
+    if kind != "default" and kind not in types:
+        known = ", ".join(("default", *sorted(types)))
+        raise ConvertError(
+            f'{rope.where}: "rope_type" {shorten(kind)} is not one that llama.cpp\'s {model} computes ({known}).'
+        )
+    if rope.number("partial_rotary_factor", 1.0) != 1.0:
+        raise ConvertError(
+            f'{rope.where}: "partial_rotary_factor" is {shorten(rope.values["partial_rotary_factor"])}, but '
+            f"llama.cpp's {model} rotates whole heads."
+        )
+    keys: dict[str, Value] = {"rope.freq_base": positive(rope, "rope_theta")}
+    if kind in ("linear", "yarn"):
+        keys["rope.scaling.type"] = kind
+        keys["rope.scaling.factor"] = positive(rope, "factor")
+    if kind == "yarn":
+        keys |= _yarn(rope)
+    return keys
+
+
+def _yarn(rope: Fields) -> dict[str, Value]:
+    fixed = rope.number("beta_fast", _BETA_FAST) == _BETA_FAST and rope.number("beta_slow", _BETA_SLOW) == _BETA_SLOW
+    if not fixed or not rope.boolean("truncate", True):
+        raise ConvertError(
+            f'{rope.where}: llama.cpp computes yarn with "beta_fast" {_BETA_FAST:g}, "beta_slow" {_BETA_SLOW:g} '
+            'and "truncate" true, and this model was made with others.'
+        )
+    keys: dict[str, Value] = {"rope.scaling.original_context_length": rope.integer("original_max_position_embeddings")}
+    factor = rope.number("factor")
+    usual = _attention_scale(factor, 1.0)
+    scale, all_dims = rope.number("mscale", 0.0), rope.number("mscale_all_dim", 0.0)
+    if scale and all_dims:
+        wanted = _attention_scale(factor, scale) / (_attention_scale(factor, all_dims) or math.inf)
+    else:
+        wanted = usual
+    wanted = rope.number("attention_factor", wanted)
+    if not math.isclose(wanted, usual, rel_tol=1e-6):
+        keys["rope.scaling.attn_factor"] = wanted / usual  # llama.cpp multiplies its own scale by this
+    return keys
+
+
+def _attention_scale(factor: float, scale: float) -> float:
+    """YaRN's temperature, Peng et al. 2023 (arXiv 2309.00071), eq. 22, as a factor of cos and sin."""
+    return 1.0 if factor <= 1.0 else 0.1 * scale * math.log(factor) + 1.0
+
+
+def llama3_factors(rope: Fields, head_dim: int) -> tuple[ModelTensor, ...]:
+    """Llama 3.1's stretching of long wavelengths as ``rope_freqs.weight``, shape ``(head_dim / 2,)``; else nothing.
+
+    The factors divide the angles. In float32 and in llama.cpp's order, so that the bytes are its own.
+    """
+    if rope.text("rope_type") != "llama3":
+        return ()
+    one = np.float32(1.0)
+    factor = np.float32(positive(rope, "factor"))
+    low, high = np.float32(positive(rope, "low_freq_factor")), np.float32(positive(rope, "high_freq_factor"))
+    context = np.float32(rope.integer("original_max_position_embeddings"))
+    if not low < high:
+        raise ConvertError(f'{rope.where}: "low_freq_factor" {low:g} must be below "high_freq_factor" {high:g}.')
+    base = np.float32(positive(rope, "rope_theta"))
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    wavelengths = np.float32(2 * math.pi) / (one / base**exponents)
+    smooth = (context / wavelengths - low) / (high - low)
+    factors = one / ((one - smooth) / factor + smooth)
+    factors[wavelengths < context / high] = one
+    factors[wavelengths > context / low] = factor
+    return (ModelTensor("rope_freqs.weight", ArraySource(factors.astype(np.float32))),)
