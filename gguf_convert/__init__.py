@@ -1,7 +1,7 @@
 """Hugging Face checkpoints → GGUF files for a target and its drafter, quantised, without torch.
 
-Knows nothing about running a model; of localspec it imports only the errors. Importing the package is cheap:
-numpy and gguf are loaded when something is converted.
+Knows nothing about running a model; of localspec it imports the errors, the seam and the GGUF header. Importing the
+package is cheap: numpy and gguf are loaded when something is converted.
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gguf_convert.arch import supported
     from gguf_convert.checking import Check, check
-    from gguf_convert.conversion import Report, convert
-    from gguf_convert.quantize import Fallback
+    from gguf_convert.conversion import convert
+    from gguf_convert.quantizing import Step, quantize
+    from gguf_convert.report import Fallback, Report
 
-TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
-"""The types a file can be converted to."""
+from gguf_convert.recipes import FILE_TYPES, ROLES
 
-__all__ = ["TYPES", "Check", "Fallback", "Report", "check", "convert", "supported"]
+TYPES = tuple(FILE_TYPES)
+"""The types that a file can have, as llama.cpp spells them; "Q4_K" and the like mean the M variant."""
+
+__all__ = ["ROLES", "TYPES", "Check", "Fallback", "Report", "Step", "check", "convert", "quantize", "supported"]
 
 _HOMES = {
     "supported": "gguf_convert.arch",
     "Check": "gguf_convert.checking",
     "check": "gguf_convert.checking",
-    "Report": "gguf_convert.conversion",
     "convert": "gguf_convert.conversion",
-    "Fallback": "gguf_convert.quantize",
+    "Step": "gguf_convert.quantizing",
+    "quantize": "gguf_convert.quantizing",
+    "Fallback": "gguf_convert.report",
+    "Report": "gguf_convert.report",
 }
 
 

@@ -17,7 +17,7 @@ from gguf.quants import dequantize
 
 from gguf_convert.arch import map_checkpoint
 from gguf_convert.checkpoint import open_checkpoint
-from gguf_convert.quantize import BLOCK
+from gguf_convert.encoding import BLOCK
 from gguf_convert.tensors import Floats, ModelTensor, blocks
 from localspec.errors import ConvertError
 

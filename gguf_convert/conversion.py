@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +19,18 @@ import numpy as np
 
 from gguf_convert.arch import ModelMap, map_checkpoint
 from gguf_convert.checkpoint import Checkpoint, open_checkpoint
-from gguf_convert.quantize import Fallback, byte_shape, choose_type, encoded, file_type, type_name
+from gguf_convert.encoding import byte_shape, choose_type, encoded, file_type
+from gguf_convert.files import check_destination, check_room, replaced_when_done
+from gguf_convert.recipes import Recipe, expected_bytes, make_recipe
+from gguf_convert.report import Fallback, Report, inexact
 from gguf_convert.tensors import ModelTensor
 from gguf_convert.tokenizer import Vocabulary, read_vocabulary
-from localspec.errors import ConvertError
 
 Progress = Callable[[int, int], None]
 """Called with (bytes of tensors written, bytes in all)."""
 
-_SLACK = 1 << 20  # header alignment and the like, when asking whether the disk has room
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was written. ``tensors`` counts them; ``bytes`` is the size of the file.
-
-    ``notes`` are sentences about what was left out, and where the file will behave differently from the checkpoint.
-    """
-
-    path: Path
-    architecture: str
-    type: str
-    tensors: int
-    bytes: int
-    fallbacks: tuple[Fallback, ...]
-    notes: tuple[str, ...]
+#: Types that are written straight from the checkpoint; the others go through llama.cpp's quantiser.
+DIRECT = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
 
 
 @dataclass(frozen=True)
@@ -61,77 +47,97 @@ class _Planned:
 def convert(
     checkpoint_dir: str | os.PathLike[str],
     out_path: str | os.PathLike[str],
-    type: str = "Q8_0",
+    type: str | None = None,
     *,
+    role: str | None = None,
+    exact: bool = False,
+    imatrix: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
     force: bool = False,
 ) -> Report:
     """Convert a Hugging Face checkpoint folder to one GGUF file.
 
-    ``type`` is one of ``gguf_convert.TYPES`` in any case. An existing file is replaced only with ``force``.
+    ``type`` is one of ``gguf_convert.TYPES`` in any case, Q8_0 unless ``role`` ("target", "drafter") or ``exact`` asks
+    for a recipe, see :func:`gguf_convert.recipes.make_recipe`. An existing file is replaced only with ``force``.
+    ``imatrix`` and ``threads`` are for llama.cpp's quantiser, which makes all but the plainest types.
     Raises ConvertError (or UsageError for an unknown type) and then leaves no file behind.
     """
-    name = type_name(type)
+    recipe = make_recipe(type or (None if role or exact else "Q8_0"), role=role, exact=exact)
     out = Path(out_path)
-    _check_destination(out, force)
+    check_destination(out, force)
     checkpoint = open_checkpoint(Path(checkpoint_dir))
     model = map_checkpoint(checkpoint)
     vocabulary = read_vocabulary(checkpoint.path, model.vocab_rows)
-    metadata = _metadata(checkpoint, model, vocabulary, name)
-    plan, fallbacks = _plan(model, name)
-    _check_room(out, plan)
-    with _replaced_when_done(out) as partial:
-        _write_header(partial, model.architecture, metadata, plan)
-        _write_tensors(partial, plan, progress or _silent)
-    size = out.stat().st_size
     notes = (*model.notes, *vocabulary.notes)
-    return Report(out, model.architecture, name, len(plan), size, tuple(fallbacks), notes)
+    if recipe.type in DIRECT and imatrix is None:
+        metadata = _metadata(checkpoint, model, vocabulary, recipe.type)
+        return _write(out, model, metadata, recipe, notes, progress or _silent)
+    float_recipe = make_recipe(_float_type(checkpoint))
+    metadata = _metadata(checkpoint, model, vocabulary, float_recipe.type)
+    return _write_and_quantize(out, model, metadata, (float_recipe, recipe), notes, imatrix, threads, progress)
 
 
 def _silent(done: int, total: int) -> None:
     pass
 
 
-def _check_destination(out: Path, force: bool) -> None:
-    if out.is_dir():
-        raise ConvertError(f"{out} is a folder: give the name of the GGUF file to write.")
-    if not out.parent.is_dir():
-        raise ConvertError(f"The folder {out.parent} does not exist: create it first.")
-    if out.exists() and not force:
-        raise ConvertError(f"{out} exists: choose another name, or replace it with --force.")
+def _write(
+    out: Path, model: ModelMap, metadata: dict[str, Any], recipe: Recipe, notes: tuple[str, ...], progress: Progress
+) -> Report:
+    plan, fallbacks = _plan(model, recipe)
+    check_room(out, sum(item.bytes for item in plan))
+    with replaced_when_done(out) as partial:
+        _write_header(partial, model.architecture, metadata, plan)
+        _write_tensors(partial, plan, progress)
+    if recipe.exact:
+        notes = (*notes, *inexact(fallbacks))
+    return Report(out, model.architecture, recipe.label, len(plan), out.stat().st_size, tuple(fallbacks), notes)
 
 
-def _plan(model: ModelMap, name: str) -> tuple[list[_Planned], list[Fallback]]:
+def _write_and_quantize(
+    out: Path,
+    model: ModelMap,
+    metadata: dict[str, Any],
+    recipes: tuple[Recipe, Recipe],
+    notes: tuple[str, ...],
+    imatrix: str | os.PathLike[str] | None,
+    threads: int | None,
+    progress: Progress | None,
+) -> Report:
+    """Through a file of floats, which llama.cpp's quantiser reads and which is gone in the end."""
+    from gguf_convert.quantizing import Step, quantize_with
+
+    floats, recipe = recipes
+    in_floats = sum(item.bytes for item in _plan(model, floats)[0])
+    after = expected_bytes(recipe, sum(tensor.elements for tensor in model.tensors))
+    check_room(out, in_floats + after)
+    report = progress or _silent
+
+    def second(step: Step) -> None:
+        report(in_floats + after * step.bytes // max(1, step.all_bytes), in_floats + after)
+
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        whole = Path(folder) / f"{out.stem}-{floats.type}.gguf"
+        _write(whole, model, metadata, floats, (), lambda done, total: report(done, in_floats + after))
+        made = quantize_with(recipe, whole, out, imatrix=imatrix, threads=threads, progress=second)
+    return replace(made, notes=(*notes, *made.notes))
+
+
+def _float_type(checkpoint: Checkpoint) -> str:
+    """The narrowest type that holds every matrix as it is."""
+    types = {tensor.dtype for tensor in checkpoint.tensors.values() if len(tensor.shape) > 1}
+    return types.pop() if len(types) == 1 and types <= {"BF16", "F16"} else "F32"
+
+
+def _plan(model: ModelMap, recipe: Recipe) -> tuple[list[_Planned], list[Fallback]]:
     plan, fallbacks = [], []
     for tensor in model.tensors:
-        kind, fallback = choose_type(tensor, name)
+        kind, fallback = choose_type(tensor, recipe)
         plan.append(_Planned(tensor, kind, byte_shape(tensor, kind)))
         if fallback is not None:
             fallbacks.append(fallback)
     return plan, fallbacks
-
-
-def _check_room(out: Path, plan: list[_Planned]) -> None:
-    needed = sum(item.bytes for item in plan) + _SLACK
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise ConvertError(
-            f"{out} needs {needed / 1e9:.1f} GB but {out.parent} has {free / 1e9:.1f} GB free: "
-            "make room or choose a smaller type."
-        )
-
-
-@contextmanager
-def _replaced_when_done(out: Path) -> Iterator[Path]:
-    partial = out.with_name(out.name + ".partial")
-    try:
-        yield partial
-        os.replace(partial, out)
-    except OSError as error:
-        raise ConvertError(f"Cannot write {out}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _metadata(checkpoint: Checkpoint, model: ModelMap, vocabulary: Vocabulary, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from localspec.errors import ModelFileError, ModelNotFoundError
@@ -27,7 +27,7 @@ BLOCKS = {
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
 
 
@@ -54,12 +54,18 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """``metadata`` holds scalars, and arrays of at most 1024 numbers as tuples; ``lengths`` those of all arrays."""
+    """``metadata`` holds scalars, and arrays of at most 1024 numbers or 16 strings as tuples; ``lengths`` those of all.
+
+    ``metadata_end`` and ``data_start`` are offsets in the file: of the first tensor's description, and of what the
+    tensors' offsets count from.
+    """
 
     path: Path
     metadata: dict[str, Scalar | tuple[Scalar, ...]]
     lengths: dict[str, int]
     tensors: tuple[TensorInfo, ...] = field(repr=False)
+    metadata_end: int = 0
+    data_start: int = 0
 
     @property
     def architecture(self) -> str:
@@ -106,13 +112,15 @@ class _Reader:
         return value
 
     def array(self, depth: int = 0) -> tuple[int, tuple[Scalar, ...] | None]:
-        """The length, and the elements when they are at most 1024 numbers; longer arrays and strings are skipped."""
+        """The length, and the elements when they are at most 1024 numbers or 16 strings; others are skipped."""
         kind, count = self.number("<I"), self.number("<Q")
         if kind in _FORMATS:
             size = struct.calcsize(_FORMATS[kind])
             if count <= 1024:
                 return count, tuple(self.scalar(kind) for _ in range(count))
             self.skip(size * count)
+        elif kind == _STRING and count <= 16:
+            return count, tuple(self.string() for _ in range(count))
         elif kind == _STRING:
             self._skip_strings(count)
         elif kind == _ARRAY and depth < _MAX_DEPTH:
@@ -132,8 +140,8 @@ class _Reader:
         self.skip(0)
 
 
-def read_header(path: str | Path) -> GgufHeader:
-    """Parse and check the header of ``path``.
+def read_header(path: str | Path, *, model: bool = True) -> GgufHeader:
+    """Parse and check the header of ``path``; with ``model=False`` it need not describe a model.
 
     Raises :class:`ModelNotFoundError` when there is no such file and :class:`ModelFileError` when it is not GGUF, its
     header is damaged, or it is shorter than the tensors that it lists.
@@ -151,12 +159,12 @@ def read_header(path: str | Path) -> GgufHeader:
                     "Hugging Face checkpoint with `localspec convert`."
                 )
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _parse(_Reader(data, path))
+                return _parse(_Reader(data, path), model)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
 
 
-def _parse(reader: _Reader) -> GgufHeader:
+def _parse(reader: _Reader, model: bool) -> GgufHeader:
     reader.skip(4)
     version = reader.number("<I")
     if version not in (2, 3):
@@ -173,11 +181,13 @@ def _parse(reader: _Reader) -> GgufHeader:
             value = reader.scalar(kind)
         if value is not None:
             metadata[key] = value
-    header = GgufHeader(reader.path, metadata, lengths, tuple(_tensor(reader) for _ in range(n_tensors)))
-    if not header.architecture:
+    metadata_end = reader.at
+    header = GgufHeader(reader.path, metadata, lengths, tuple(_tensor(reader) for _ in range(n_tensors)), metadata_end)
+    if model and not header.architecture:
         raise reader.fail("it does not say its architecture")
-    _check_length(header, reader)
-    _check_values(header, reader)
+    header = replace(header, data_start=_check_length(header, reader))
+    if model:
+        _check_values(header, reader)
     return header
 
 
@@ -207,7 +217,8 @@ def _tensor(reader: _Reader) -> TensorInfo:
     return TensorInfo(name, shape, reader.number("<I"), reader.number("<Q"))
 
 
-def _check_length(header: GgufHeader, reader: _Reader) -> None:
+def _check_length(header: GgufHeader, reader: _Reader) -> int:
+    """Where the data of the tensors begin, which all end inside the file."""
     alignment = header.metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment > 2**20:
         raise reader.fail(f"its alignment is {alignment!r}")
@@ -216,3 +227,4 @@ def _check_length(header: GgufHeader, reader: _Reader) -> None:
         end = start + tensor.offset + (tensor.bytes or 0)
         if end > reader.end:
             raise reader.fail(f"tensor {tensor.name!r} ends at byte {end}, but the file has {reader.end}")
+    return start

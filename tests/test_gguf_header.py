@@ -63,6 +63,7 @@ def whole() -> bytes:
         gguf_pair("flags", ARRAY, gguf_array(BOOL, [True, False])),
         gguf_pair("words", ARRAY, gguf_array(STRING, ["a", "", "ccc"])),
         gguf_pair("long", ARRAY, gguf_array(U8, [0] * 1025)),
+        gguf_pair("many words", ARRAY, gguf_array(STRING, ["w"] * 17)),
         gguf_pair("nested", ARRAY, gguf_array(ARRAY, [gguf_array(U8, [1]), gguf_array(STRING, ["x"])])),
         gguf_pair("empty", ARRAY, gguf_array(U32, [])),
     ]
@@ -73,14 +74,23 @@ def whole() -> bytes:
 
 
 def test_whole_file_is_read(parse: Any) -> None:
-    """Scalars, short arrays of numbers, tensors; long arrays and strings in arrays are left out."""
+    """Scalars, short arrays, tensors; long arrays are left out."""
     header = parse(whole())
     assert header.metadata == {
         "general.architecture": "llama", "llama.embedding_length": 64, "big": 2**63, "negative": -5, "half": 0.5,
         "yes": True, "byte": 255, "text": "żółć", "numbers": (1, 2, 3), "flags": (True, False), "empty": (),
+        "words": ("a", "", "ccc"),
     }  # fmt: skip
     assert header.tensors == (TensorInfo("a", (4, 2), 0, 0), TensorInfo("b", (32,), 8, 32))
     assert [tensor.bytes for tensor in header.tensors] == [32, 34]
+
+
+def test_offsets_are_the_file_s(parse: Any) -> None:
+    """What stands between them describes the tensors; the data end with the file."""
+    header, size = parse(whole()), len(whole())
+    assert header.data_start == size - 32 - 34
+    described = sum(8 + len(tensor.name) + 4 + 8 * len(tensor.shape) + 4 + 8 for tensor in header.tensors)
+    assert 0 <= header.data_start - (header.metadata_end + described) < 32
 
 
 def test_number_is_below_the_architecture(parse: Any) -> None:

@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent
 #: A module imports from its own package and from rows above its own; nothing else of localspec.
 ROWS = (
     ("errors", "_version"),
-    ("config", "gguf_header", "memo", "stats"),
-    ("output", "backends.base", "backends.devices", "sampling", "template", "trial", "hub"),
-    ("backends.llama_vocabulary", "backends.rows"),
+    ("config", "gguf_header", "memo", "stats", "constraint", "exact"),
+    ("backends.base", "backends.devices", "backends.imatrix_file", "sampling", "template", "trial", "hub"),
+    ("backends.llama_vocabulary", "backends.rows", "logprobs"),
+    ("output",),
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft"),
-    ("verify", "_trial_child"),
+    ("verify", "backends.llama_quantize", "backends.llama_imatrix", "_trial_child"),
     ("decode",),
     ("stream",),
     ("engine",),

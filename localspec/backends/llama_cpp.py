@@ -12,6 +12,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +21,7 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.base import Outputs, Rows
+from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.backends.devices import Device, Placement, default_threads, list_devices, place
 from localspec.backends.llama_vocabulary import LlamaVocabulary
 from localspec.backends.rows import RowView
@@ -102,12 +103,26 @@ def _address_getter(function: Any) -> Any:
 _get_logits = _address_getter(lib.llama_get_logits)
 
 
+def bindings() -> Any:
+    """llama.h as ``llama_cpp`` binds it, started, for the other modules of the seam."""
+    _start(_verbose)
+    return lib
+
+
+def libraries() -> list[ctypes.CDLL]:
+    """The loaded libraries, in which the seam looks up what ``llama_cpp`` does not bind."""
+    from llama_cpp import _ggml
+
+    found = [_ggml.libggml, lib._lib]
+    with suppress(OSError, RuntimeError):  # some builds have all of ggml in one library
+        found.append(_ggml.ctypes_ext.load_shared_library("ggml-base", _ggml.libggml_base_path))
+    return found
+
+
 def devices() -> list[Device]:
     """What llama.cpp can compute on."""
     _start(_verbose)
-    from llama_cpp._ggml import libggml
-
-    return list_devices([libggml, lib._lib])
+    return list_devices(libraries())
 
 
 def system_info() -> str:
@@ -257,7 +272,7 @@ class LlamaContext:
         n, start = len(tokens), len(self.tokens)
         if not 0 < n <= self.batch or start + n > self._core.cells:
             raise BackendError(f"cannot decode {n} tokens at {start}: batch {self.batch}, cells {self._core.cells}.")
-        self._n_out = n if outputs == "all" else int(outputs == "last")
+        self._n_out = output_rows(outputs, n)
         if self._n_out > self._width:
             raise BackendError(f"cannot give {n} rows at once; the verify width is {self._width}.")
         began = perf_counter()

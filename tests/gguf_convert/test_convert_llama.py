@@ -18,6 +18,7 @@ import pytest
 import tiny_checkpoint as tiny
 
 import gguf_convert
+from gguf_convert.conversion import DIRECT
 
 REFERENCE = Path(__file__).parent / "reference"
 AS_IS, AS_GGML = 0.05, 0.01  # measured: 0.025 and 0.0034, on values up to 3.2
@@ -87,7 +88,7 @@ def test_llama_cpp_tokenises_like_the_tokenizer(found: Results, texts: list[dict
         assert found[f"ple_text_{number}"].tolist() == text["ids"], text["text"]
 
 
-@pytest.mark.parametrize("kind", gguf_convert.TYPES)
+@pytest.mark.parametrize("kind", DIRECT)
 def test_llama_cpp_decodes_every_type(tmp_path: Path, kind: str) -> None:
     """On a checkpoint made by hand; a coarser type moves the logits, but not beyond recognition."""
     tiny.write(tmp_path / "target")

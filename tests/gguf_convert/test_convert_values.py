@@ -14,6 +14,7 @@ from gguf.quants import dequantize, quantize
 import gguf_convert
 from gguf_convert.arch.gemma4 import _LAYER_NAMES, UNROTATED
 from gguf_convert.checking import bound
+from gguf_convert.conversion import DIRECT
 from localspec.errors import ConvertError
 
 TYPES = gguf.GGMLQuantizationType
@@ -44,7 +45,7 @@ def values(tensor: Any) -> np.ndarray:
     return dequantize(np.ascontiguousarray(tensor.data), tensor.tensor_type).reshape(shape)
 
 
-@pytest.mark.parametrize("kind", gguf_convert.TYPES)
+@pytest.mark.parametrize("kind", DIRECT)
 @pytest.mark.parametrize("config", [tiny.text_config(), tiny.assistant_config()], ids=["target", "assistant"])
 def test_every_tensor_within_the_bound_of_its_type(tmp_path: Path, config: dict[str, Any], kind: str) -> None:
     source = tiny.write(tmp_path / "in", config)
@@ -122,7 +123,7 @@ def test_rope_factors_turn_only_the_rotated_part(tmp_path: Path) -> None:
     np.testing.assert_array_equal(factors, np.array([1.0] * 8 + [UNROTATED] * 24, dtype="f4"))
 
 
-@pytest.mark.parametrize("kind", gguf_convert.TYPES)
+@pytest.mark.parametrize("kind", DIRECT)
 def test_check_finds_one_changed_value(tmp_path: Path, kind: str) -> None:
     source = tiny.write(tmp_path / "in")
     gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf", kind)

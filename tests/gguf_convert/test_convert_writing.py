@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import gguf_convert
 from gguf_convert.cli import convert as command
-from gguf_convert.quantize import type_name
+from gguf_convert.recipes import file_type_name
 from localspec.errors import ConvertError, UsageError
 
 
@@ -78,7 +78,7 @@ def test_refuses_when_the_disk_is_too_small(tmp_path: Path, monkeypatch: pytest.
     class Usage:
         free = 1000
 
-    monkeypatch.setattr("gguf_convert.conversion.shutil.disk_usage", lambda _: Usage)
+    monkeypatch.setattr("gguf_convert.files.shutil.disk_usage", lambda _: Usage)
     tiny.write(tmp_path / "in")
     with pytest.raises(ConvertError, match="make room"):
         gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
@@ -99,9 +99,10 @@ def test_a_folder_in_the_way_is_an_error_not_a_traceback(tmp_path: Path) -> None
 
 
 def test_types_in_any_case() -> None:
-    assert [type_name(name.lower()) for name in gguf_convert.TYPES] == list(gguf_convert.TYPES)
-    with pytest.raises(UsageError, match=r"'Q5_K'.*F32, F16, BF16, Q8_0, Q4_0"):
-        type_name("Q5_K")
+    assert [file_type_name(name.lower()) for name in gguf_convert.TYPES] == list(gguf_convert.TYPES)
+    assert file_type_name("q4_k") == "Q4_K_M"
+    with pytest.raises(UsageError, match=r"'Q5_L'.*F32, F16, BF16, Q8_0, Q6_K"):
+        file_type_name("Q5_L")
 
 
 def test_the_command_converts_and_checks(tmp_path: Path) -> None:
