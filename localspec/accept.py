@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from localspec.backends.base import Rows
+from localspec.logprobs import TokenLogprobs, token_logprobs
 from localspec.sampling import Sampler
 
 
@@ -19,23 +20,43 @@ from localspec.sampling import Sampler
 class Accepted:
     """``tokens``: the ``count`` accepted draft tokens, then one recovered or bonus token.
 
-    When the last accepted token ends the answer nothing follows it: then ``len(tokens) == count``.
+    When the last accepted token ends the answer nothing follows it: then ``len(tokens) == count``; so too with
+    ``near_tie``, which says that the next row is too close to call. ``logprobs`` go with the tokens, where asked for.
     """
 
     tokens: tuple[int, ...]
     count: int
+    near_tie: bool = False
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 def accept(
-    draft: Sequence[int], rows: Rows, sampler: Sampler, position: int, is_end: Callable[[int], bool]
+    draft: Sequence[int],
+    rows: Rows,
+    sampler: Sampler,
+    before: Sequence[int],
+    is_end: Callable[[int], bool],
+    *,
+    noise: float = 0.0,
+    logprobs: int | None = None,
 ) -> Accepted:
-    """Compare ``draft`` (k tokens, the first at ``position``) with the target's ``rows`` (k + 1, n_vocab)."""
+    """Compare ``draft`` (k tokens, which follow the tokens ``before``) with the target's ``rows`` (k + 1, n_vocab).
+
+    With ``noise`` it stops at the first row whose choice could be another one if logits moved that far. ``logprobs``:
+    report each token's log probability and those of so many of the likeliest.
+    """
     tokens: list[int] = []
+    reports: list[TokenLogprobs] = []
     for i, row in enumerate(rows):
-        token = sampler.pick(row, position + i)
+        shaped = sampler.shape(row, before, tokens)
+        if noise and not sampler.settled(shaped, len(before) + i, noise):
+            return Accepted(tuple(tokens), i, near_tie=True, logprobs=tuple(reports))
+        token = sampler.choose(shaped, len(before) + i)
         tokens.append(token)
+        if logprobs is not None:
+            reports.append(token_logprobs(row, token, logprobs))
         if i == len(draft) or token != draft[i]:
-            return Accepted(tuple(tokens), i)
+            return Accepted(tuple(tokens), i, logprobs=tuple(reports))
         if is_end(token):
-            return Accepted(tuple(tokens), i + 1)
-    return Accepted(tuple(tokens), len(tokens))
+            break
+    return Accepted(tuple(tokens), len(tokens), logprobs=tuple(reports))

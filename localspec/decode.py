@@ -5,22 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from localspec.accept import accept
+from localspec.accept import Accepted, accept
 from localspec.backends.base import Context, Rows
 from localspec.draft.base import Draft, Drafter, Prefix, common_length
+from localspec.exact import NO_GUARD, Guard
+from localspec.logprobs import TokenLogprobs, token_logprobs
 from localspec.verify import verify
 
 Progress = Callable[[int, int], None]
+#: Most tokens of a forced run that go into one pass.
+_MAX_FORCED = 64
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass of the loop added: ``tokens``, of which the first ``accepted`` of ``proposed`` were drafted."""
+    """What one pass of the loop added: ``tokens``.
+
+    It begins with the first ``accepted`` of ``proposed`` draft tokens, and ends with ``forced`` tokens that a grammar
+    left no choice about. ``near_tie``: a row of its own decided one. ``logprobs`` go with them, where asked for.
+    """
 
     tokens: tuple[int, ...]
     accepted: int
     proposed: int
     drafter: str
+    forced: int = 0
+    near_tie: bool = False
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What does not change from step to step. ``limit`` says how far a drafter may draft now."""
+
+    is_end: Callable[[int], bool]
+    limit: Callable[[Drafter], int]
+    reads_hidden: bool = False
+    guard: Guard = NO_GUARD
+    logprobs: int | None = None
 
 
 def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | None = None) -> tuple[Rows, int]:
@@ -40,37 +62,64 @@ def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | No
 
 
 def decode(
-    target: Context,
-    prefix: Prefix,
-    rows: Rows,
-    drafters: Sequence[Drafter],
-    is_end: Callable[[int], bool],
-    limit: Callable[[Drafter], int],
-    reads_hidden: bool,
+    target: Context, prefix: Prefix, rows: Rows, drafters: Sequence[Drafter], rules: Rules
 ) -> Generator[Step, None, None]:
-    """Yield steps for ever, from the logits ``rows`` of a prefilled ``prefix``; the caller stops when it has enough.
-
-    ``limit`` says how far a drafter may draft now. The first drafter with a proposal drafts.
-    """
-    draft = Draft()
+    """Yield steps for ever, from the logits ``rows`` of a prefilled ``prefix``; the caller stops when it has enough."""
+    draft, noise, sampler = Draft(), 0.0, prefix.sampler
     while True:
-        found = accept(draft.tokens, rows, prefix.sampler, len(prefix.tokens), is_end)
-        if reads_hidden:
-            prefix.hidden = target.hidden()[len(found.tokens) - 1].copy()
+        found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
+        if found.near_tie:
+            found = decide_alone(target, prefix, draft, found, rules.logprobs)
+        if rules.reads_hidden:
+            prefix.hidden = target.hidden()[0 if found.near_tie else len(found.tokens) - 1].copy()
         prefix.tokens.extend(found.tokens)
         target.rewind(len(prefix.tokens) - 1)
-        yield Step(found.tokens, found.count, len(draft.tokens), draft.drafter)
+        forced = forced_run(prefix, rules)
+        prefix.tokens.extend(forced)
+        yield Step(
+            (*found.tokens, *forced), found.count, len(draft.tokens), draft.drafter,
+            len(forced), found.near_tie, found.logprobs,
+        )  # fmt: skip
         for drafter in drafters:
             drafter.observe(prefix)
-        draft = propose(prefix, drafters, limit)
+        draft = propose(prefix, drafters, rules)
+        noise = rules.guard.noise_of(len(prefix.tokens) - len(target.tokens) + len(draft.tokens))
         rows = verify(target, prefix, draft)
 
 
-def propose(prefix: Prefix, drafters: Sequence[Drafter], limit: Callable[[Drafter], int]) -> Draft:
-    """The first non-empty draft."""
+def propose(prefix: Prefix, drafters: Sequence[Drafter], rules: Rules) -> Draft:
+    """The first draft that is not empty, cut where it leaves the grammar."""
+    constraint = prefix.sampler.constraint
     for drafter in drafters:
-        room = limit(drafter)
+        room = rules.limit(drafter)
         draft = drafter.propose(prefix, room) if room > 0 else Draft()
+        if constraint is not None:
+            draft = Draft(draft.tokens[: constraint.legal(prefix.tokens, draft.tokens)], draft.drafter)
         if draft.tokens:
             return draft
     return Draft()
+
+
+def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:
+    """Tokens that the grammar leaves no choice about: the next pass decodes them along with what follows.
+
+    None where log probabilities are asked for, which need a row for every token.
+    """
+    constraint = prefix.sampler.constraint
+    if constraint is None or rules.logprobs is not None or rules.is_end(prefix.tokens[-1]):
+        return ()
+    forced = constraint.forced(prefix.tokens)[:_MAX_FORCED]
+    if forced:
+        prefix.hidden = None  # the row before the last token is not decoded yet
+    return forced
+
+
+def decide_alone(target: Context, prefix: Prefix, draft: Draft, found: Accepted, logprobs: int | None) -> Accepted:
+    """``found`` and the token after it, decided by a pass over one token: the row that plain decoding would look at."""
+    before = [*prefix.tokens, *found.tokens]
+    target.rewind(len(before) - 1)
+    row = target.decode(before[-1:])[0]
+    token = prefix.sampler.pick(row, prefix.tokens, found.tokens)
+    right = found.count < len(draft.tokens) and draft.tokens[found.count] == token
+    report = () if logprobs is None else (token_logprobs(row, token, logprobs),)
+    return Accepted((*found.tokens, token), found.count + right, True, (*found.logprobs, *report))

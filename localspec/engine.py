@@ -13,10 +13,11 @@ from localspec.backends.base import Context, Rows
 from localspec.channels import Channels
 from localspec.config import DraftParams, SamplingParams, StopParams
 from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
-from localspec.decode import Progress, decode, prefill
+from localspec.decode import Progress, Rules, decode, prefill
 from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
+from localspec.exact import NO_GUARD, Guard
 from localspec.output import Chunk, Completion, Exactness
 from localspec.sampling import Sampler
 from localspec.stats import Stats
@@ -72,6 +73,7 @@ class Request:
     stop: StopParams
     draft_max: int | None = None
     progress: Progress | None = None
+    logprobs: int | None = None
 
     @classmethod
     def of(cls, options: Options) -> Request:
@@ -103,6 +105,7 @@ class Engine:
         template: ChatTemplate | None = None,
         draft: DraftParams | None = None,
         exactness: Exactness = "off",
+        guard: Guard = NO_GUARD,
         notices: Sequence[str] = (),
         batch: int = 512,
         reads_hidden: bool = False,
@@ -113,7 +116,7 @@ class Engine:
         self.vocabulary = vocabulary
         self._target, self._drafters, self._batch = target, tuple(drafters), batch
         self._draft = draft or DraftParams()
-        self._reads_hidden, self._close = reads_hidden, close
+        self._reads_hidden, self._guard, self._close = reads_hidden, guard, close
         self._conversation = Conversation(template, vocabulary) if template else None
         self._closed = False
         self._running: object = None
@@ -213,7 +216,9 @@ class Engine:
 
         clocks: list[Context | Drafter] = [self._target, *drafters]
         before = [clock.decode_s for clock in clocks]
-        steps = decode(self._target, prefix, rows, drafters, self.vocabulary.is_end, limit, self._reads_hidden)
+        guard = self._guard if drafters else NO_GUARD
+        rules = Rules(self.vocabulary.is_end, limit, self._reads_hidden, guard, request.logprobs)
+        steps = decode(self._target, prefix, rows, drafters, rules)
         try:
             while answer.finish_reason is None:
                 if self._running is not prefix:
@@ -221,6 +226,8 @@ class Engine:
                 began = perf_counter()
                 step = next(steps)
                 stats.record(step.drafter, step.proposed, step.accepted)
+                stats.near_ties += step.near_tie
+                stats.forced += step.forced
                 chunks = answer.add(step)
                 stats.generated_tokens = len(answer.tokens)
                 stats.generate_s += perf_counter() - began  # not the time that the caller takes with a chunk

@@ -9,12 +9,14 @@ arXiv 2408.07978). Truncation follows llama.cpp's default chain: top-k, top-p, m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localspec.config import SamplingParams
+from localspec.constraint import Constraint
 
 Row = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -32,11 +34,22 @@ _MASK = 2**64 - 1
 class Sampler:
     """Chooses tokens for one generation. ``params`` must carry a seed unless it is greedy."""
 
-    def __init__(self, params: SamplingParams) -> None:
-        self.params = params.seeded()
+    def __init__(self, params: SamplingParams, constraint: Constraint | None = None) -> None:
+        self.params, self.constraint = params.seeded(), constraint
 
-    def pick(self, row: Row, position: int) -> int:
-        """The token at ``position`` (counted from the first prompt token), given its logits (n_vocab,)."""
+    def pick(self, row: Row, tokens: Sequence[int], ahead: Sequence[int] = ()) -> int:
+        """The token that follows ``tokens`` and then ``ahead``, given the target's logits (n_vocab,) there."""
+        return self.choose(self.shape(row, tokens, ahead), len(tokens) + len(ahead))
+
+    def shape(self, row: Row, tokens: Sequence[int], ahead: Sequence[int] = ()) -> Row:
+        """The logits to choose from: ``row`` itself, or a copy changed by what the tokens before it say."""
+        if self.constraint is not None:
+            allowed = self.constraint.allowed(tokens, ahead)[: len(row)]  # a drafter may lack padding tokens
+            row = np.where(allowed, row, np.float32(-np.inf))
+        return row
+
+    def choose(self, row: Row, position: int) -> int:
+        """The token at ``position`` (counted from the first prompt token), given its shaped logits (n_vocab,)."""
         if self.params.greedy:
             return int(row.argmax())
         if self.params.truncates:
@@ -66,6 +79,13 @@ class Sampler:
             return winner
         return self._race(row, np.union1d(lucky, [winner]), position)[0]
 
+    def settled(self, row: Row, position: int, noise: float) -> bool:
+        """Whether the choice stays the same when differences between the shaped ``row``'s logits move by ``noise``."""
+        if self.params.greedy:
+            two = np.partition(row, len(row) - 2)[-2:]
+            return bool(two[1] - two[0] > noise)
+        return False
+
     @staticmethod
     def confidence(row: Row, token: int) -> float:
         """About the probability of ``token`` at temperature 1: never less, hardly more where the row is peaked.
@@ -73,6 +93,8 @@ class Sampler:
         The normaliser is summed over the maxima of blocks of the row, which hold nearly all of its mass, so that a
         draft token costs one pass of comparisons instead of one of exponentials.
         """
+        if row[token] == -np.inf:
+            return 0.0
         maxima = row if len(row) < _SMALL else _blocks(row).max(axis=0)
         mass = np.exp(np.minimum(maxima - row[token], 80.0))  # e^80 is finite in float32
         return 1.0 / max(1.0, float(mass.sum()))
@@ -81,7 +103,7 @@ class Sampler:
 def truncate(row: Row, params: SamplingParams) -> tuple[Ids, Floats]:
     """Ids that survive top-k, top-p and min-p, most likely first (ties: lower id first), and their logits."""
     if params.top_k and params.top_k < len(row):
-        ids = _largest(row, params.top_k)
+        ids = largest(row, params.top_k)
     elif params.top_p < 1.0:
         ids = _nucleus_candidates(row, params.top_p)
     elif params.min_p > 0.0:
@@ -94,7 +116,7 @@ def truncate(row: Row, params: SamplingParams) -> tuple[Ids, Floats]:
     if params.top_k and params.top_k < len(ids):
         ids, logits = ids[: params.top_k], logits[: params.top_k]
     if params.top_p < 1.0:
-        total = math.inf if params.top_k else _log_sum_exp(row)
+        total = math.inf if params.top_k else log_sum_exp(row)
         keep = _nucleus(logits, params.top_p, total)
         ids, logits = ids[:keep], logits[:keep]
     if params.min_p > 0.0:
@@ -109,7 +131,7 @@ def _blocks(row: Row) -> Row:
     return row[: _BLOCK * columns].reshape(_BLOCK, columns)
 
 
-def _largest(row: Row, k: int) -> Ids:
+def largest(row: Row, k: int) -> Ids:
     """Ids of a small superset of the ``k`` largest, in id order.
 
     The k-th largest of the block maxima is at most the k-th largest element, so everything from it up suffices, and
@@ -129,7 +151,7 @@ def _largest(row: Row, k: int) -> Ids:
 
 def _nucleus_candidates(row: Row, top_p: float) -> Ids:
     """Ids that hold at least ``top_p`` of the mass: all within some distance of the maximum."""
-    peak, total = float(row.max()), _log_sum_exp(row)
+    peak, total = float(row.max()), log_sum_exp(row)
     for distance in (6.0, 12.0, 24.0):
         ids = np.flatnonzero(row >= peak - distance)
         if float(np.exp(row[ids].astype(np.float64) - total).sum()) > top_p:
@@ -140,12 +162,12 @@ def _nucleus_candidates(row: Row, top_p: float) -> Ids:
 def _nucleus(logits: Floats, top_p: float, total: float) -> int:
     """How many of the sorted ``logits`` it takes to hold ``top_p``; ``total`` inf: of their own mass."""
     if math.isinf(total):
-        total = _log_sum_exp(logits)
+        total = log_sum_exp(logits)
     mass = np.cumsum(np.exp(logits - total))
     return min(len(logits), int(np.searchsorted(mass, top_p)) + 1)
 
 
-def _log_sum_exp(values: Row | Floats) -> float:
+def log_sum_exp(values: Row | Floats) -> float:
     peak = float(values.max())
     return peak + math.log(float(np.exp(values - values.dtype.type(peak)).sum(dtype=np.float64)))
 

@@ -20,7 +20,8 @@ class Stats:
     """Counters of one generation (or several, see :meth:`add`). Times in seconds.
 
     ``target_s`` and ``draft_s`` are inside llama.cpp while generating, ``python_s`` is the rest of ``generate_s``.
-    ``prefilled_tokens`` is what the prompt cost after cache reuse (``cached_tokens``).
+    ``near_ties`` are choices too close for a batch's row, decided by a row of their own; ``forced`` tokens those that a
+    grammar left no choice about. ``prefilled_tokens`` is what the prompt cost after cache reuse (``cached_tokens``).
     """
 
     prompt_tokens: int = 0
@@ -31,6 +32,8 @@ class Stats:
     target_s: float = 0.0
     draft_s: float = 0.0
     steps: int = 0
+    near_ties: int = 0
+    forced: int = 0
     by_drafter: dict[str, Count] = field(default_factory=dict)
     per_position: list[Count] = field(default_factory=list)
 
@@ -54,7 +57,7 @@ class Stats:
         """Sum another generation into this one."""
         for name in ("prompt_tokens", "cached_tokens", "prompt_s", "generated_tokens", "generate_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("target_s", "draft_s", "steps"):
+        for name in ("target_s", "draft_s", "steps", "near_ties", "forced"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for drafter, count in other.by_drafter.items():
             _sum(self.by_drafter.setdefault(drafter, Count()), count)
@@ -107,6 +110,8 @@ class Stats:
             "draft_s": round(self.draft_s, 6),
             "python_s": round(self.python_s, 6),
             "steps": self.steps,
+            "near_ties": self.near_ties,
+            "forced": self.forced,
         }
 
     def draft(self) -> dict[str, Any]:

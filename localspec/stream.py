@@ -45,13 +45,21 @@ class Assembler:
     def add(self, step: Step) -> list[Chunk]:
         """The chunks of ``step``, one for each run of tokens in one channel."""
         found: list[tuple[Channel, int, Source, str]] = []
+        computed = len(step.tokens) - step.forced
         for i, token in enumerate(step.tokens):
             if self._vocabulary.is_end(token):
                 self.finish_reason = "stop"
                 break
             self.tokens.append(token)
             channel, piece, stopped = self._text(token)
-            found.append((channel, token, "drafted" if i < step.accepted else "target", piece))
+            found.append(
+                (
+                    channel,
+                    token,
+                    "target" if step.accepted <= i < computed else "drafted",
+                    piece,
+                )
+            )
             if stopped:
                 self.finish_reason, self.cut = "stop", True
                 break

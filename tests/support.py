@@ -47,7 +47,7 @@ def plain_tokens(logits: Logits, prompt: Sequence[int], params: SamplingParams, 
     """Decoding one token at a time, with nothing of the loop in it."""
     sampler, tokens = Sampler(params), list(prompt)
     for _ in range(count):
-        tokens.append(sampler.pick(logits(tuple(tokens)), len(tokens)))
+        tokens.append(sampler.pick(logits(tuple(tokens)), tokens))
     return tokens[len(prompt) :]
 
 

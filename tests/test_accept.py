@@ -35,7 +35,7 @@ TABLE = [
 @pytest.mark.parametrize(("case", "draft", "target", "tokens", "count"), TABLE, ids=[row[0] for row in TABLE])
 def test_table(case: str, draft: list[int], target: list[int], tokens: tuple[int, ...], count: int) -> None:
     """Accepted, recovered and bonus tokens, written out."""
-    found = accept(draft, rows_of(target), Sampler(GREEDY), 7, lambda token: token == END)
+    found = accept(draft, rows_of(target), Sampler(GREEDY), [0] * 7, lambda token: token == END)
     assert found == Accepted(tokens, count)
 
 
@@ -52,7 +52,7 @@ def test_any_draft_gives_the_tokens_of_single_rows(data: st.DataObject, params: 
     for token in [None, *draft]:
         tokens += [] if token is None else [token]
         rows.append(logits(tuple(tokens)))
-    found = accept(draft, np.array(rows), Sampler(params), len(prompt), lambda _: False)
+    found = accept(draft, np.array(rows), Sampler(params), prompt, lambda _: False)
     agreeing = next((i for i, (a, b) in enumerate(zip(draft, plain, strict=False)) if a != b), len(draft))
     assert found == Accepted(tuple(plain[: agreeing + 1]), agreeing)
 
@@ -60,7 +60,7 @@ def test_any_draft_gives_the_tokens_of_single_rows(data: st.DataObject, params: 
 @given(st.lists(st.integers(0, 9), max_size=6), st.lists(st.integers(0, 9), min_size=7, max_size=7))
 def test_nothing_follows_an_end_token(draft: list[int], target: list[int]) -> None:
     """An end token is the last of its step, and what was accepted agrees with the draft."""
-    found = accept(draft, rows_of(target[: len(draft) + 1]), Sampler(GREEDY), 0, lambda token: token == END)
+    found = accept(draft, rows_of(target[: len(draft) + 1]), Sampler(GREEDY), [], lambda token: token == END)
     assert END not in found.tokens[:-1]
     assert list(found.tokens[: found.count]) == draft[: found.count]
     assert len(found.tokens) - found.count == (0 if found.tokens[-1] == END and found.count == len(found.tokens) else 1)
@@ -71,11 +71,11 @@ def test_position_counts_from_where_the_draft_begins() -> None:
     asked: list[int] = []
 
     class Listening(Sampler):
-        def pick(self, row: object, position: int) -> int:
+        def choose(self, row: object, position: int) -> int:
             asked.append(position)
             return 1
 
-    accept([1, 1, 1], rows_of([0, 0, 0, 0]), Listening(GREEDY), 40, lambda _: False)
+    accept([1, 1, 1], rows_of([0, 0, 0, 0]), Listening(GREEDY), [0] * 40, lambda _: False)
     assert asked == [40, 41, 42, 43]
 
 
@@ -83,4 +83,4 @@ def test_no_row_after_the_first_difference_is_looked_at() -> None:
     """Rows past the recovered token cost nothing."""
     rows = rows_of([5, 2, 3])
     rows[1:] = np.nan
-    assert accept([1, 2], rows, Sampler(GREEDY), 0, lambda _: False) == Accepted((5,), 0)
+    assert accept([1, 2], rows, Sampler(GREEDY), [], lambda _: False) == Accepted((5,), 0)

@@ -14,7 +14,7 @@ from support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, plain_tokens, prefix_of
 
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
 from localspec.config import DraftParams, SamplingParams
-from localspec.decode import Step, decode, prefill, propose
+from localspec.decode import Rules, Step, decode, prefill, propose
 from localspec.draft.base import Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
@@ -47,6 +47,11 @@ def make_drafter(kind: str, logits: Logits, params: SamplingParams) -> list[Draf
     return [NgramDrafter(min_match=1)] if kind == "ngram" else []
 
 
+def limited(n: int) -> Rules:
+    """Rules that allow ``n`` draft tokens."""
+    return Rules(lambda _: False, lambda _: n)
+
+
 def run(
     logits: Logits,
     drafters: Sequence[Drafter],
@@ -58,7 +63,7 @@ def run(
     """Enough steps for ``count`` tokens, with the invariant of the cache checked at each."""
     target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT, params)
     rows, _ = prefill(target, prefix, 512)
-    steps = decode(target, prefix, rows, drafters, is_end, lambda _: width, reads_hidden=True)
+    steps = decode(target, prefix, rows, drafters, Rules(is_end, lambda _: width, reads_hidden=True))
     seen: list[Step] = []
     while len(prefix.tokens) < len(PROMPT) + count:
         seen.append(next(steps))
@@ -116,7 +121,7 @@ def test_end_token_inside_a_draft_is_the_last_of_its_step(at: int) -> None:
     drafter = ScriptedDrafter(lambda tokens: (script + [8] * 9)[len(tokens) - len(PROMPT) :])
     target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
-    steps = decode(target, prefix, rows, [drafter], lambda token: token == 9, lambda _: 8, reads_hidden=False)
+    steps = decode(target, prefix, rows, [drafter], Rules(lambda token: token == 9, lambda _: 8))
     tokens: list[int] = []
     while 9 not in tokens:
         tokens.extend(next(steps).tokens)
@@ -137,7 +142,7 @@ def test_hidden_row_is_of_the_second_last_token(kind: str) -> None:
     target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
     drafters = make_drafter(kind, logits, GREEDY)
-    steps = decode(target, prefix, rows, drafters, lambda _: False, lambda _: 4, reads_hidden=True)
+    steps = decode(target, prefix, rows, drafters, Rules(lambda _: False, lambda _: 4, reads_hidden=True))
     for _ in islice(steps, 12):
         assert prefix.hidden is not None
         seen.append(prefix.hidden[:2].tolist())
@@ -157,7 +162,7 @@ def test_first_drafter_with_a_proposal_drafts() -> None:
         return drafter
 
     drafters = [script("a", []), script("b", [1, 2, 3]), script("c", [4])]
-    draft = propose(prefix_of(PROMPT), drafters, lambda _: 2)
+    draft = propose(prefix_of(PROMPT), drafters, limited(2))
     assert (draft.tokens, draft.drafter, asked) == ((1, 2), "b", ["a", "b"])
 
 
@@ -168,15 +173,13 @@ def test_drafter_without_room_is_not_asked() -> None:
         raise AssertionError("asked")
 
     for room in (0, -1):
-        assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], lambda _, n=room: n).tokens == ()  # type: ignore[misc]
+        assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], limited(room)).tokens == ()
 
 
 def test_drafter_with_room_for_one_is_asked() -> None:
     """The limit is what it may propose."""
     for room in (1, 2, 3):
-        assert (
-            propose(prefix_of(PROMPT), [ScriptedDrafter(lambda _: [1] * 9)], lambda _, n=room: n).tokens == (1,) * room
-        )  # type: ignore[misc]
+        assert propose(prefix_of(PROMPT), [ScriptedDrafter(lambda _: [1] * 9)], limited(room)).tokens == (1,) * room  # type: ignore[misc]
 
 
 def test_every_drafter_observes_every_step() -> None:
@@ -242,7 +245,7 @@ def test_recurrent_model_decodes_without_a_drafter() -> None:
     logits = chain_logits(N_VOCAB, 3)
     target, prefix = Recurrent(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
-    steps = decode(target, prefix, rows, [], lambda _: False, lambda _: 0, reads_hidden=False)
+    steps = decode(target, prefix, rows, [], Rules(lambda _: False, lambda _: 0))
     found = [token for step in islice(steps, 10) for token in step.tokens]
     assert found == plain_tokens(logits, PROMPT, GREEDY, 10)
     assert target.decoded == [len(PROMPT), *[1] * 9]

@@ -130,7 +130,7 @@ def test_pick_is_a_survivor(row: list[float], k: int, p: float, m: float, t: flo
     """No token that truncation drops, and no impossible one, is ever chosen."""
     params = SamplingParams(t, k, p, m, seed)
     assume(not on_an_edge(row, params))
-    token = Sampler(params).pick(np.array(row, np.float32), 5)
+    token = Sampler(params).choose(np.array(row, np.float32), 5)
     assert token in {i for i, _ in chain(row, params)}
     assert row[token] > -math.inf
 
@@ -139,14 +139,14 @@ def test_pick_is_a_survivor(row: list[float], k: int, p: float, m: float, t: flo
 def test_greedy_is_the_first_largest(row: list[float], position: int) -> None:
     """Temperature 0 is argmax, ties by id, whatever the truncation says."""
     for params in (SamplingParams(0.0), SamplingParams(0.0, 1, 0.0, 1.0, 3)):
-        assert Sampler(params).pick(np.array(row, np.float32), position) == row.index(max(row))
+        assert Sampler(params).choose(np.array(row, np.float32), position) == row.index(max(row))
 
 
 @given(rows, st.integers(0, MAX_SEED), st.integers(0, 1000))
 def test_no_temperature_left_is_greedy(row: list[float], seed: int, position: int) -> None:
     """As the temperature falls, sampling becomes the choice of a largest logit."""
     cold = SamplingParams(1e-9, 0, 1.0, 0.0, seed)
-    assert row[Sampler(cold).pick(np.array(row, np.float32), position)] == max(row)
+    assert row[Sampler(cold).choose(np.array(row, np.float32), position)] == max(row)
 
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e30])
@@ -154,13 +154,13 @@ def test_extreme_temperatures_work(temperature: float) -> None:
     """No warning and no failure far from 1."""
     row = np.linspace(-4, 4, 100, dtype=np.float32)
     for top_k in (0, 40):
-        assert 0 <= Sampler(SamplingParams(temperature, top_k, 1.0, 0.0, 1)).pick(row, 0) < 100
+        assert 0 <= Sampler(SamplingParams(temperature, top_k, 1.0, 0.0, 1)).choose(row, 0) < 100
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1e38, 0), (1e-320, 40)])
 def test_absurd_temperatures_work(temperature: float, top_k: int) -> None:
     """Every temperature that is accepted works; numpy's overflow warning must not reach a user."""
-    Sampler(SamplingParams(temperature, top_k, 1.0, 0.0, 1)).pick(np.linspace(-4, 4, 100, dtype=np.float32), 0)
+    Sampler(SamplingParams(temperature, top_k, 1.0, 0.0, 1)).choose(np.linspace(-4, 4, 100, dtype=np.float32), 0)
 
 
 @given(rows, st.integers(0, MAX_SEED), st.floats(0.2, 3))
@@ -170,7 +170,7 @@ def test_leaving_out_unreachable_tokens_changes_nothing(row: list[float], seed: 
     ids = np.arange(len(row))
     for position in range(4):
         noise = gumbel(seed, position, ids)
-        assert sampler.pick(array, position) == int((array.astype(np.float64) / t + noise).argmax())
+        assert sampler.choose(array, position) == int((array.astype(np.float64) / t + noise).argmax())
 
 
 @pytest.mark.parametrize("near", [0.0, 0.5, 2.0, 8.0])
@@ -183,7 +183,7 @@ def test_how_near_is_near_changes_nothing(near: float, scale: float, monkeypatch
     sampler, ids = Sampler(SamplingParams(0.8, 0, 1.0, 0.0, 6)), np.arange(3000)
     for position in range(60):
         noise = gumbel(6, position, ids)
-        assert sampler.pick(row, position) == int((row.astype(np.float64) / 0.8 + noise).argmax())
+        assert sampler.choose(row, position) == int((row.astype(np.float64) / 0.8 + noise).argmax())
 
 
 @given(st.integers(0, MAX_SEED), st.integers(0, 2**31), st.lists(st.integers(0, 300_000), min_size=1, max_size=50))
@@ -320,7 +320,7 @@ def follows_softmax(pick: Pick, params: SamplingParams) -> bool:
 
 def right(params: SamplingParams) -> Pick:
     sampler = Sampler(params)
-    return lambda _, at: sampler.pick(LOGITS, at)
+    return lambda _, at: sampler.choose(LOGITS, at)
 
 
 def uniform_noise(params: SamplingParams, at: int) -> int:
@@ -369,9 +369,9 @@ def test_position_alone_decides_between_equal_rows() -> None:
     """A sampler has no memory: any order of positions gives the same tokens."""
     row = np.random.default_rng(0).normal(0, 1, 500).astype(np.float32)
     params = SamplingParams(1.0, seed=4)
-    forwards = [Sampler(params).pick(row, at) for at in range(50)]
+    forwards = [Sampler(params).choose(row, at) for at in range(50)]
     sampler = Sampler(params)
-    assert [sampler.pick(row, at) for at in reversed(range(50))] == forwards[::-1]
+    assert [sampler.choose(row, at) for at in reversed(range(50))] == forwards[::-1]
     assert len(set(forwards)) > 5
 
 
@@ -383,7 +383,7 @@ def test_shared_noise_agrees_more_often_than_chance() -> None:
     p, q = (np.exp(row) / np.exp(row).sum() for row in (a, b))
     distance = 0.5 * float(abs(p - q).sum())
     sampler = Sampler(SamplingParams(1.0, 0, 1.0, 0.0, 5))
-    agreed = np.mean([sampler.pick(a, at) == sampler.pick(b, at) for at in range(5000)])
+    agreed = np.mean([sampler.choose(a, at) == sampler.choose(b, at) for at in range(5000)])
     assert agreed > (1 - distance) / (1 + distance) - 0.03
     assert agreed > float((p * q).sum()) + 0.2
 
@@ -418,5 +418,5 @@ def test_confidence_leaves_the_row_as_it_was() -> None:
     before = row.copy()
     sampler = Sampler(SamplingParams(0.8, seed=1))
     sampler.confidence(row, 3)
-    sampler.pick(row, 0)
+    sampler.choose(row, 0)
     assert (row == before).all()

@@ -13,8 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
-Outputs = Literal["all", "last", "none"]
+Outputs = Literal["all", "last", "none"] | int
 TokenArray = NDArray[np.int32]
+
+
+def output_rows(outputs: Outputs, n: int) -> int:
+    """How many of ``n`` rows ``outputs`` asks for."""
+    return outputs if isinstance(outputs, int) else {"all": n, "last": 1, "none": 0}[outputs]
 
 
 class Vocabulary(Protocol):
@@ -42,7 +47,8 @@ class Context(Protocol):
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         """Append ``tokens`` (at most the batch size) in one pass.
 
-        Returns the logits, shape (n, n_vocab): all n rows, only the last (1, n_vocab), or none (0, n_vocab).
+        Returns the logits, shape (n, n_vocab): all n rows, only the last (1, n_vocab), none (0, n_vocab), or as many
+        of the last as ``outputs`` says.
         """
 
     def hidden(self) -> Rows:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from localspec.backends.base import Outputs, Rows
+from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.config import DraftParams
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.engine import Engine, ModelInfo
@@ -97,7 +97,7 @@ class ScriptedContext:
         for token in tokens:
             self.tokens.append(token)
             rows.append(self._logits(tuple(self.tokens)))
-        kept = {"all": rows, "last": rows[-1:], "none": []}[outputs]
+        kept = rows[len(rows) - output_rows(outputs, len(rows)) :]
         self._rows = np.array(kept, np.float32).reshape(len(kept), self._n_vocab)
         return self._rows
 

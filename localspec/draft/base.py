@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from localspec.config import DraftParams
 from localspec.sampling import Row, Sampler
 
 
@@ -74,9 +74,12 @@ class KnownPrefix:
         return at
 
 
-def confident(params: DraftParams, sampler: Sampler, row: Row, token: int) -> bool:
-    """Whether a drafter with logits ``row`` is sure enough of ``token`` to propose it: the confidence cut."""
-    return params.p_min == 0.0 or sampler.confidence(row, token) >= params.p_min
+def look_ahead(prefix: Prefix, row: Row, draft: Sequence[int]) -> tuple[int, float]:
+    """What a drafter with logits ``row`` says after ``prefix`` and ``draft``, and how sure it is (0 … 1)."""
+    sampler = prefix.sampler
+    shaped = sampler.shape(row, prefix.tokens, draft)
+    token = sampler.choose(shaped, len(prefix.tokens) + len(draft))
+    return token, sampler.confidence(shaped, token)
 
 
 def common_length(a: list[int], b: list[int], start: int = 0) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from localspec.backends.base import Context, Rows
 from localspec.config import DraftParams
-from localspec.draft.base import Draft, KnownPrefix, Prefix, confident
+from localspec.draft.base import Draft, KnownPrefix, Prefix, look_ahead
 
 #: From this many missing tokens on, catching up is prompt work, done when the prompt is observed.
 _CATCH_UP = 32
@@ -36,8 +36,8 @@ class ModelDrafter:
         draft: list[int] = []
         while True:
             row = row[: self._n_vocab]
-            token = prefix.sampler.pick(row, len(prefix.tokens) + len(draft))
-            if not confident(self._params, prefix.sampler, row, token):
+            token, sure = look_ahead(prefix, row, draft)
+            if sure < self._params.p_min:
                 break
             draft.append(token)
             if len(draft) == limit:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from localspec.backends.base import MtpContext
 from localspec.config import DraftParams
-from localspec.draft.base import Draft, Prefix, confident
+from localspec.draft.base import Draft, Prefix, look_ahead
 
 
 class MtpDrafter:
@@ -28,8 +28,8 @@ class MtpDrafter:
         draft: list[int] = []
         while hidden is not None and len(draft) < limit:
             row = self._context.step(token, position, hidden)[0]
-            token = prefix.sampler.pick(row, len(prefix.tokens) + len(draft))
-            if not confident(self._params, prefix.sampler, row, token):
+            token, sure = look_ahead(prefix, row, draft)
+            if sure < self._params.p_min:
                 break
             draft.append(token)
             hidden = self._context.hidden()[0]

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import GREEDY, prefix_of
+from support import prefix_of
 
-from localspec.config import DraftParams
-from localspec.draft.base import KnownPrefix, common_length, confident
-from localspec.sampling import Sampler
+from localspec.draft.base import KnownPrefix, common_length, look_ahead
 
 tokens = st.lists(st.integers(0, 2), max_size=20)
 
@@ -48,14 +45,14 @@ def test_shared_is_the_common_beginning_after_any_history(steps: list[tuple[str,
         assert known.shared(own, prefix) == common_length(own, prefix.tokens)
 
 
-@pytest.mark.parametrize(("p_min", "expected"), [(0.0, True), (0.49, True), (0.51, False), (1.0, False)])
-def test_confidence_cut(p_min: float, expected: bool) -> None:
-    """A token is proposed when its probability reaches ``p_min``, and always when that is 0."""
-    row = np.log(np.array([0.5, 0.3, 0.2], np.float32))
-    assert confident(DraftParams(p_min=p_min), Sampler(GREEDY), row, 0) is expected
+def test_confidence_is_the_probability() -> None:
+    """Of the token that the drafter chooses."""
+    row = np.log(np.array([0.3, 0.5, 0.2], np.float32))
+    token, sure = look_ahead(prefix_of([0]), row, [])
+    assert (token, round(sure, 6)) == (1, 0.5)
 
 
 def test_certainty_passes_every_cut() -> None:
     """The only possible token has probability 1."""
     row = np.array([0.0, -math.inf, -math.inf], np.float32)
-    assert confident(DraftParams(p_min=1.0), Sampler(GREEDY), row, 0)
+    assert look_ahead(prefix_of([0]), row, []) == (0, 1.0)

@@ -1,0 +1,29 @@
+"""Log probabilities of the target's own distribution: softmax of its logits, before anything that sampling changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from localspec.sampling import Row, largest, log_sum_exp
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """A generated ``token``, its natural-log probability, and those of the likeliest tokens, most likely first."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def token_logprobs(row: Row, token: int, n: int) -> TokenLogprobs:
+    """Log softmax of the logits ``row`` (n_vocab,) at ``token`` and at the ``n`` largest (ties: lower id first)."""
+    total = log_sum_exp(row)
+    top: list[tuple[int, float]] = []
+    if n > 0:
+        ids = largest(row, min(n, len(row)))
+        order = ids[np.argsort(-row[ids], kind="stable")][:n]
+        top = [(int(i), float(row[i]) - total) for i in order]
+    return TokenLogprobs(token, float(row[token]) - total, tuple(top))
