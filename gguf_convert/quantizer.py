@@ -14,8 +14,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-import localspec
-from localspec.backends import llama_quantize
 from localspec.backends.llama_quantize import GO, Job, PlannedTensor
 from localspec.errors import ConvertError
 
@@ -49,17 +47,23 @@ def run_quantizer(
         raise _failure(job, outcome, code, errors)
 
 
+#: The child finds what this process finds, and nothing in the folder that it runs in.
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
+    "from localspec.backends.llama_quantize import main; main()"
+)
+
+
 def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
-    package = str(Path(localspec.__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
-        [sys.executable, "-m", llama_quantize.__name__],
+        [sys.executable, "-I", "-c", _CHILD],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "GGML_NO_BACKTRACE": "1"},
+        errors="replace",
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         start_new_session=True,  # Ctrl-C is the parent's to handle
     )
 
@@ -74,7 +78,7 @@ def _talk(
     """The child's last word, or nothing when it died without one."""
     assert child.stdin is not None
     assert child.stdout is not None
-    _tell(child, json.dumps(asdict(job)) + "\n")
+    _tell(child, f"{json.dumps(sys.path)}\n{json.dumps(asdict(job))}\n")
     for line in child.stdout:
         message = _message(line)
         if "plan" in message:

@@ -1,4 +1,4 @@
-"""llama.cpp's quantiser, in a process of its own: ``python -m localspec.backends.llama_quantize``.
+"""llama.cpp's quantiser, in a process of its own that :mod:`gguf_convert.quantizer` starts.
 
 llama.cpp aborts or throws on bad input and cannot be interrupted, so this process is made to be killed. It reads a job
 (:class:`Job`, one line of JSON) from standard input, writes what it would do, waits for the line ``go``, and reports as
@@ -230,7 +230,3 @@ def _provenance(lib: Any, path: str, imatrix: Imatrix, entries: int) -> Any:
         else:
             item.value.val_i64 = value
     return array
-
-
-if __name__ == "__main__":
-    main()

@@ -18,6 +18,7 @@ COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "generate": "Answer one prompt, or a file of them.",
     "convert": "Convert a Hugging Face checkpoint to GGUF.",
+    "quantize": "Quantise a GGUF file.",
     "devices": "List what llama.cpp can compute on here.",
 }
 
