@@ -62,7 +62,8 @@ def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
     module = next((_MODULES[name] for name in names if name in _MODULES), None)
     if module is None:
         raise ConvertError(
-            f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())}."
+            f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())}. "
+            "llama.cpp's own convert_hf_to_gguf.py knows more."
         )
     map_model = cast("Callable[[Checkpoint], ModelMap]", importlib.import_module(module).map_model)
     return map_model(checkpoint)

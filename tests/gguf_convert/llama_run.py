@@ -1,6 +1,7 @@
 """Child process: what llama.cpp computes from converted files. ``python llama_run.py JOB.json OUT.npz``.
 
-The job names a target, optionally an assistant, token ids, prompt lengths to draft after, and texts to tokenise.
+The job names a target, optionally an assistant, token ids, whether hidden rows are wanted, prompt lengths to draft
+after, and texts to tokenise.
 A process of its own, because llama.cpp aborts on what it does not accept.
 """
 
@@ -85,13 +86,17 @@ def main() -> None:
     drafter = context(load(job["assistant"]), ctx) if "assistant" in job else None
     vocab = lib.llama_model_get_vocab(model)
     n_vocab, width, ids = lib.llama_vocab_n_tokens(vocab), lib.llama_model_n_embd(model), job["ids"]
-    ext.llama_set_embeddings_nextn(ctx, True, False)
+    hidden_rows = drafter is not None or job.get("hidden", False)
+    if hidden_rows:
+        ext.llama_set_embeddings_nextn(ctx, True, False)
     results: dict[str, np.ndarray] = {}
     for length in [*job.get("lengths", []), len(ids)]:
         lib.llama_memory_clear(lib.llama_get_memory(ctx), True)
         decode(ctx, ids[:length], 0)
         results["logits"] = np.stack([row(lib.llama_get_logits_ith(ctx, i), n_vocab) for i in range(length)])
-        results["hidden"] = np.stack([row(ext.llama_get_embeddings_nextn_ith(ctx, i), width) for i in range(length)])
+        if hidden_rows:
+            rows = [row(ext.llama_get_embeddings_nextn_ith(ctx, i), width) for i in range(length)]
+            results["hidden"] = np.stack(rows)
         if drafter is None:
             continue
         ext.llama_set_embeddings_nextn(drafter, True, True)

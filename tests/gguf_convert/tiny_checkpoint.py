@@ -89,10 +89,13 @@ def tensors(config: dict[str, Any], seed: int = 0) -> dict[str, Array]:
     for index in range(count):
         layer = _layer_shapes(text, index)
         shapes.update({f"model.layers.{index}.{name}": shape for name, shape in layer.items()})
-    return {
-        name: ((1.0 if "norm" in name or "scal" in name else 0.0) + 0.1 * random.standard_normal(shape)).astype("f4")
-        for name, shape in shapes.items()
-    }
+    return {name: _values(name, random.standard_normal(shape)).astype("f4") for name, shape in shapes.items()}
+
+
+def _values(name: str, noise: Array) -> Array:
+    """Around one where one is neutral; routers wide, lest rounding decide which experts compute."""
+    neutral = 1.0 if "norm" in name or "scal" in name else 0.0
+    return neutral + (1.0 if "router.proj" in name else 0.1) * noise
 
 
 def _layer_shapes(text: dict[str, Any], index: int) -> dict[str, tuple[int, ...]]:
@@ -208,3 +211,33 @@ def write(
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, Array]:
+    """The tensors of a checkpoint in BF16 (and what else it has as it is), single or sharded, as float32."""
+    found: dict[str, Array] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        raw = path.read_bytes()
+        start = 8 + struct.unpack("<Q", raw[:8])[0]
+        for name, entry in json.loads(raw[8:start]).items():
+            if name == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            data = raw[start + first : start + last]
+            if entry["dtype"] == "BF16":
+                values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+            else:
+                values = np.frombuffer(data, {"I64": "<i8", "F32": "<f4"}[entry["dtype"]])
+            found[name] = values.reshape(entry["shape"])
+    return found
+
+
+def copy(source: Path, folder: Path, weights: dict[str, Array], dtype: str = "F32", **changes: Any) -> None:
+    """A checkpoint like that in ``source`` with other tensors and changes at the top of its configuration."""
+    folder.mkdir()
+    for path in source.iterdir():
+        if path.suffix in (".json", ".jinja") and not path.name.endswith(".index.json"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, **changes})
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(weights, dtype))
