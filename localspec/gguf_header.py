@@ -6,8 +6,11 @@ the process on a damaged file. Format: https://github.com/ggml-org/ggml/blob/mas
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +33,13 @@ BLOCKS = {
     34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
 
+TYPE_NAMES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
+    12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
+    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
+    29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0", 42: "Q2_0",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -41,15 +51,16 @@ class TensorInfo:
     offset: int
 
     @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def bytes(self) -> int | None:
         """Size in bytes, or None for a type this module cannot size."""
         if self.type not in BLOCKS:
             return None
         per_block, size = BLOCKS[self.type]
-        elements = 1
-        for n in self.shape:
-            elements *= n
-        return elements // per_block * size
+        return self.elements // per_block * size
 
 
 @dataclass(frozen=True)
@@ -96,10 +107,13 @@ class _Reader:
         self.skip(size)
         return int(struct.unpack_from(fmt, self.data, self.at - size)[0])
 
-    def string(self) -> str:
+    def raw_string(self) -> bytes:
         length = self.number("<Q")
         self.skip(length)
-        return self.data[self.at - length : self.at].decode("utf-8", errors="replace")
+        return self.data[self.at - length : self.at]
+
+    def string(self) -> str:
+        return self.raw_string().decode("utf-8", errors="replace")
 
     def scalar(self, kind: int) -> Scalar:
         if kind == _STRING:
@@ -146,7 +160,30 @@ def read_header(path: str | Path, *, model: bool = True) -> GgufHeader:
     Raises :class:`ModelNotFoundError` when there is no such file and :class:`ModelFileError` when it is not GGUF, its
     header is damaged, or it is shorter than the tensors that it lists.
     """
-    path = Path(path)
+    with _open(Path(path)) as reader:
+        return _parse(reader, model)
+
+
+def read_strings(path: str | Path, key: str) -> list[bytes]:
+    """The strings of the array at ``key`` (a vocabulary's tokens, say); none where there is no such array.
+
+    Raises as :func:`read_header` does.
+    """
+    with _open(Path(path)) as reader:
+        for found, kind in _pairs(reader, _preamble(reader)[1]):
+            if kind != _ARRAY:
+                reader.scalar(kind)
+            elif found != key:
+                reader.array()
+            elif reader.number("<I") == _STRING:
+                return [reader.raw_string() for _ in range(reader.number("<Q"))]
+            else:
+                break
+    return []
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Reader]:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "not there"
         raise ModelNotFoundError(f"{path} is {kind}; give the path of a .gguf file, or `tiny` for the built-in pair.")
@@ -159,21 +196,31 @@ def read_header(path: str | Path, *, model: bool = True) -> GgufHeader:
                     "Hugging Face checkpoint with `localspec convert`."
                 )
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _parse(_Reader(data, path), model)
+                yield _Reader(data, path)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
 
 
-def _parse(reader: _Reader, model: bool) -> GgufHeader:
+def _preamble(reader: _Reader) -> tuple[int, int]:
+    """The numbers of tensors and of metadata pairs that follow."""
     reader.skip(4)
     version = reader.number("<I")
     if version not in (2, 3):
         raise ModelFileError(f"{reader.path} is GGUF version {version}; versions 2 and 3 are read. Convert it again.")
-    n_tensors, n_pairs = reader.number("<Q"), reader.number("<Q")
+    return reader.number("<Q"), reader.number("<Q")
+
+
+def _pairs(reader: _Reader, count: int) -> Iterator[tuple[str, int]]:
+    """Key and type of each metadata pair; whoever asks must read the value before the next."""
+    for _ in range(count):
+        yield reader.string(), reader.number("<I")
+
+
+def _parse(reader: _Reader, model: bool) -> GgufHeader:
+    n_tensors, n_pairs = _preamble(reader)
     metadata: dict[str, Scalar | tuple[Scalar, ...]] = {}
     lengths: dict[str, int] = {}
-    for _ in range(n_pairs):
-        key, kind = reader.string(), reader.number("<I")
+    for key, kind in _pairs(reader, n_pairs):
         value: Scalar | tuple[Scalar, ...] | None
         if kind == _ARRAY:
             lengths[key], value = reader.array()
