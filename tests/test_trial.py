@@ -1,0 +1,258 @@
+"""Laws of the trial: a file that llama.cpp dies of gives one sentence, and a file is tried once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutations import gguf_fields
+
+import localspec
+from localspec import trial
+from localspec.errors import ModelFileError
+from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.trial import try_files
+
+SOUND = TINY_TARGET.read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The child processes that were started."""
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(trial.subprocess, "Popen", start)
+    return started
+
+
+def in_place_of_the_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(trial, "_CHILD", f"import os, sys, time; sys.stdin.readline(); {code}")
+
+
+def sound(folder: Path, source: Path = TINY_TARGET) -> Path:
+    return Path(shutil.copy(source, folder / f"copy-of-{source.name}"))
+
+
+def deadly(folder: Path) -> Path:
+    """llama.cpp asserts that no two tokens are the same."""
+    data = bytearray(SOUND)
+    items = [field for field in gguf_fields(SOUND)[0] if field.what == "item" and field.size == 5]
+    tokens = [field for field in items if field.of == "tokenizer.ggml.tokens"]
+    first, last = tokens[0], tokens[-1]
+    data[last.at : last.at + 5] = data[first.at : first.at + 5]
+    path = folder / "deadly.gguf"
+    path.write_bytes(data)
+    return path
+
+
+def without_numbers(folder: Path, source: Path = TINY_TARGET) -> Path:
+    """A whole file whose output norm is NaN."""
+    data = bytearray(source.read_bytes())
+    fields, end = gguf_fields(data)
+    offset = next(field.at for field in fields if (field.what, field.of) == ("offset", "output_norm.weight"))
+    at = -(-end // 32) * 32 + int.from_bytes(data[offset : offset + 8], "little")
+    data[at : at + 256] = b"\xff" * 256
+    path = folder / "nan.gguf"
+    path.write_bytes(data)
+    return path
+
+
+def test_shipped_pair_is_not_tried(children: list[Any]) -> None:
+    """``tiny`` starts as fast as without a trial."""
+    assert try_files(TINY_TARGET, TINY_ASSISTANT, "mtp") == []
+    assert try_files(TINY_TARGET) == []
+    assert children == []
+
+
+def test_sound_file_is_tried_once(tmp_path: Path, children: list[Any]) -> None:
+    """Alone, then with its assistant, then with a drafter of its own."""
+    target, assistant = sound(tmp_path), sound(tmp_path, TINY_ASSISTANT)
+    for _ in range(2):
+        assert try_files(target) == []
+    assert len(children) == 1
+    for _ in range(2):
+        assert try_files(target, assistant, "mtp") == []
+    assert len(children) == 2
+    for _ in range(2):
+        assert try_files(TINY_TARGET, target, "model") == []
+    assert len(children) == 3
+
+
+def test_files_tried_together_need_one_child(tmp_path: Path, children: list[Any]) -> None:
+    assert try_files(sound(tmp_path), sound(tmp_path, TINY_ASSISTANT), "mtp") == []
+    assert len(children) == 1
+
+
+def test_changed_file_is_tried_again(tmp_path: Path, children: list[Any]) -> None:
+    path = sound(tmp_path)
+    try_files(path)
+    os.utime(path, ns=(1, 1))
+    try_files(path)
+    assert len(children) == 2
+
+
+def test_other_build_of_llama_cpp_tries_again(
+    tmp_path: Path, children: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sound(tmp_path)
+    try_files(path)
+    monkeypatch.setattr(trial, "_build", lambda: "0.4.0")
+    try_files(path)
+    assert len(children) == 2
+
+
+def test_file_that_llama_cpp_dies_of_is_refused(tmp_path: Path, children: list[Any]) -> None:
+    """With the file, what llama.cpp said and the next step; the second time without trying."""
+    path = deadly(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ModelFileError, match=r"breaks down on .*GGML_ASSERT.*convert it again") as caught:
+            localspec.load(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert len(children) == 1
+
+
+def test_file_that_computes_no_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="computes NaN where numbers should be"):
+        localspec.load(without_numbers(tmp_path))
+
+
+def test_the_broken_one_of_two_is_named(tmp_path: Path) -> None:
+    """The target's verdict stands, whichever drafts."""
+    target, assistant = sound(tmp_path), without_numbers(tmp_path, TINY_ASSISTANT)
+    with pytest.raises(ModelFileError, match=r"nan\.gguf with copy-of-tiny\.gguf computes"):
+        try_files(target, assistant, "mtp")
+    with pytest.raises(ModelFileError, match=r"^llama.cpp breaks down on \S*deadly\.gguf "):
+        try_files(target, deadly(tmp_path), "model")
+
+
+def test_refusal_in_good_order_is_left_to_the_load(tmp_path: Path, children: list[Any]) -> None:
+    """Its own error says more; it is not remembered."""
+    data = bytearray(SOUND)
+    at = SOUND.index(b"blk.3.ffn_up.weight")
+    data[at : at + 3] = b"BLK"
+    path = tmp_path / "m.gguf"
+    path.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(ModelFileError, match=r"llama.cpp cannot load .*blk\.3\.ffn_up\.weight"):
+            localspec.load(path)
+    assert len(children) == 2
+
+
+@pytest.mark.parametrize("how", ["frozen", "no executable", "another program", "not there", "no localspec"])
+def test_without_a_child_there_is_one_notice(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the file is loaded."""
+    if how == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    elif how == "no localspec":
+        monkeypatch.setattr(trial, "_CHILD", "import localspec_is_missing")
+    else:
+        other = {"no executable": "", "another program": "/usr/bin/true", "not there": "/nowhere/python"}[how]
+        monkeypatch.setattr(sys, "executable", other)
+    with localspec.load(sound(tmp_path), "none", ctx_size=64) as llm:
+        assert [notice for notice in llm.notices if "could not be tried" in notice] == list(llm.notices)[:1]
+        assert llm.generate("Once", max_tokens=2).tokens
+
+
+def test_child_imports_nothing_from_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file called numpy.py beside a downloaded model is not run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "numpy", "localspec", "llama_cpp", "ctypes"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')\nraise SystemExit(9)\n")
+    assert try_files(sound(tmp_path)) == []
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
+def test_killed_child_is_no_verdict(tmp_path: Path, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's doing, or a lack of memory: next time it is tried again."""
+    path, child = sound(tmp_path), trial._CHILD
+    in_place_of_the_child(
+        monkeypatch, f"print('ready', flush=True); os.kill(os.getpid(), {int(signal.Signals[number])})"
+    )
+    with pytest.raises(ModelFileError, match=f"was killed .{number}"):
+        try_files(path)
+    monkeypatch.setattr(trial, "_CHILD", child)
+    assert try_files(path) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("print('ready', flush=True); raise RuntimeError('our fault')", "could not be tried .RuntimeError: our fault"),
+        ("print('ready', flush=True); os.abort()", "breaks down on .*SIGABRT|exit code"),
+        ("print('ready', flush=True); print('last words', file=sys.stderr, flush=True); os.abort()", "last words"),
+        ("print('ready', flush=True); os.write(2, b'/x/y/a.cpp:7: GGML_ASSERT(b) failed\\n0 libc.so\\n'); os.abort()",
+         r"\(a\.cpp:7: GGML_ASSERT\(b\) failed\)\. The file"),
+        ("print('ready', flush=True); os.write(2, bytes(range(256)) * 9000); os.abort()", "breaks down"),
+    ],
+)  # fmt: skip
+def test_every_end_of_a_child_is_a_sentence(
+    tmp_path: Path, code: str, match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_place_of_the_child(monkeypatch, code)
+    with pytest.raises(ModelFileError, match=match) as caught:
+        try_files(sound(tmp_path))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_interrupt_ends_the_child(tmp_path: Path, children: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a large file is tried: the child is gone at once."""
+    in_place_of_the_child(monkeypatch, "print('ready', flush=True); time.sleep(60)")
+    path = sound(tmp_path)
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        try_files(path)
+    assert time.monotonic() - began < 10
+    assert children[0].poll() is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    """Not even when the parent is killed: its standard input ends."""
+    told = tmp_path / "pid"
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom localspec import trial\n"
+        "wait = f'import localspec._trial_child as c, os, time; c._verdicts = lambda cases: "
+        '[open({sys.argv[1]!r}, "w").write(str(os.getpid())), time.sleep(60)]; \'\n'
+        "trial._CHILD = trial._CHILD.replace('from localspec._trial_child', wait + 'from localspec._trial_child')\n"
+        "trial.try_files(Path(sys.argv[2]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    parent = subprocess.Popen([sys.executable, str(script), str(told), str(sound(tmp_path))], env=environment)
+    pid = int(_wait_for(lambda: told.exists() and told.read_text()))
+    parent.kill()
+    parent.wait()
+    _wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+def _wait_for(condition: Any) -> Any:
+    for _ in range(200):
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within 10 s")
