@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from localspec.assurance import Assurance, assure, attempts
 from localspec.backends.devices import total_memory
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
-from localspec.config import ContextParams, DraftParams
+from localspec.config import ContextParams, DraftParams, Wish
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
+from localspec.exact import WIDEST
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
@@ -38,6 +42,7 @@ def load(
     device: str | None = None,
     draft_max: int | None = None,
     draft_p_min: float | None = None,
+    exactness: Wish = "prefer",
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Engine:
@@ -46,15 +51,47 @@ def load(
     ``target``: ``tiny`` (built in) or a path. ``draft``: ``auto`` (the assistant found beside the target, else n-gram
     lookup), ``none``, ``ngram``, or a path to an assistant or a smaller model of the same vocabulary (n-gram lookup
     then drafts in its place where the text repeats itself). ``ctx_size`` in tokens; ``progress`` is called with
-    0.0 … 1.0. Raises :class:`ModelError`, :class:`UsageError` or :class:`BackendError`.
+    0.0 … 1.0. ``exactness``: ``prefer`` probes whether drafting changes nothing, bit for bit, and guards near-ties
+    where it might (the engine then says ``exact`` or ``guarded``); ``require`` chooses settings that are exact or
+    refuses; ``off`` does neither. Raises :class:`ModelError`, :class:`UsageError` or :class:`BackendError`.
     """
+    if exactness not in get_args(Wish):
+        raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(Wish))}.")
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
     drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
     notices = try_files(header.path, draft_header.path if draft_header else None, kind)
+    plan = _Plan(str(target), header, kind, draft_header, drafting, exactness, draft != "auto", verbose, progress)
+    *others, last = attempts(exactness, params)
+    for settings in others:
+        if engine := _open(plan, settings, list(notices), last=False):
+            return engine
+    engine = _open(plan, last, notices, last=True)
+    assert engine is not None
+    return engine
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be loaded. ``chosen``: the user named the drafter."""
+
+    name: str
+    header: GgufHeader
+    kind: str
+    draft_header: GgufHeader | None
+    drafting: DraftParams
+    exactness: Wish
+    chosen: bool
+    verbose: bool
+    progress: Callable[[float], None] | None
+
+
+def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool) -> Engine | None:
+    """Load with these settings; None, and nothing kept, where they are not exact and others are to be tried."""
+    header, kind = plan.header, plan.kind
     with ExitStack() as stack:
-        model = LlamaModel(header, params, verbose=verbose, progress=progress)
+        model = LlamaModel(header, params, verbose=plan.verbose, progress=plan.progress)
         stack.callback(model.close)
         if not model.generates:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
@@ -63,22 +100,36 @@ def load(
         if 0 < model.n_ctx_train < n_ctx:
             notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
         if not model.rewinds and kind != "none":
-            if draft != "auto":
-                raise DraftMismatchError(
-                    f"{header.path.name} ({header.architecture}) keeps a recurrent state that cannot be rewound, so it "
-                    "cannot be drafted for; use `-d none`."
-                )
-            kind = "none"
-            notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
+            kind = _without_drafter(plan, notices)
         context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
         stack.callback(context.close)
-        drafters = _drafters(kind, draft_header, model, context, params, drafting, stack, verbose)
-        info, template = _info(str(target), model), _template(model)
+        drafters = _drafters(kind, plan.draft_header, model, context, params, plan.drafting, stack, plan.verbose)
+        sure = assure(context, plan.exactness, _widest(plan.drafting), last=last) if drafters else Assurance("exact")
+        if sure is None:
+            return None
+        if sure.notice:
+            notices.append(sure.notice)
         return Engine(
             context, model.vocabulary, drafters,
-            model=info, template=template, draft=drafting, notices=notices, batch=params.batch,
-            reads_hidden=kind == "mtp", exactness="off" if drafters else "exact", close=stack.pop_all().close,
+            model=_info(plan.name, model), template=_template(model), draft=plan.drafting, notices=notices,
+            batch=params.batch, reads_hidden=kind == "mtp", exactness=sure.exactness, guard=sure.guard,
+            close=stack.pop_all().close,
         )  # fmt: skip
+
+
+def _widest(drafting: DraftParams) -> int:
+    """The widest batch that may be used: a draft as long as the user allows, or what is probed anyway."""
+    return max(WIDEST, (drafting.max or 0) + 1)
+
+
+def _without_drafter(plan: _Plan, notices: list[str]) -> str:
+    if plan.chosen:
+        raise DraftMismatchError(
+            f"{plan.header.path.name} ({plan.header.architecture}) keeps a recurrent state that cannot be rewound, so "
+            "it cannot be drafted for; use `-d none`."
+        )
+    notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
+    return "none"
 
 
 def _target_header(path: Path) -> GgufHeader:

@@ -13,8 +13,6 @@ from localspec.logprobs import TokenLogprobs, token_logprobs
 from localspec.verify import verify
 
 Progress = Callable[[int, int], None]
-#: Most tokens of a forced run that go into one pass.
-_MAX_FORCED = 64
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:
     constraint = prefix.sampler.constraint
     if constraint is None or rules.logprobs is not None or rules.is_end(prefix.tokens[-1]):
         return ()
-    forced = constraint.forced(prefix.tokens)[:_MAX_FORCED]
+    forced = constraint.forced(prefix.tokens)[: rules.guard.widest - 1]
     if forced:
         prefix.hidden = None  # the row before the last token is not decoded yet
     return forced

@@ -18,11 +18,14 @@ from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.exact import NO_GUARD, Guard
+from localspec.logprobs import check_logprobs
 from localspec.output import Chunk, Completion, Exactness
 from localspec.sampling import Sampler
 from localspec.stats import Stats
 from localspec.stream import Assembler
-from localspec.template import ChatTemplate, Message
+from localspec.template import ChatTemplate, Message, Tools
+from localspec.tool_calls import ToolCalls
+from localspec.tools import ToolCall, ToolChoice, call_id, check_choice, check_tools
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -63,6 +66,11 @@ class Options(TypedDict, total=False):
     """At most so many draft tokens a step, 0 for none; None leaves it to the drafter."""
     progress: Progress | None
     """Called with (done, total) prompt tokens while the prompt is read."""
+    logprobs: int | None
+    """Log probabilities of each token and of so many of the likeliest (0: none of those); None leaves them out."""
+
+
+_NOT_SAMPLING = ("draft_max", "progress", "logprobs")
 
 
 @dataclass(frozen=True)
@@ -78,15 +86,16 @@ class Request:
     @classmethod
     def of(cls, options: Options) -> Request:
         """Check ``options``. Raises :class:`UsageError` for a value out of its range or an unknown name."""
-        given: dict[str, Any] = {key: value for key, value in options.items() if key not in ("draft_max", "progress")}
+        given: dict[str, Any] = {key: value for key, value in options.items() if key not in _NOT_SAMPLING}
         stop, most = given.pop("stop", ()), given.pop("max_tokens", None)
         unknown = sorted(set(given) - {item.name for item in fields(SamplingParams)})
         if unknown:
             raise UsageError(f"there is no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}.")
         draft_max = options.get("draft_max")
         DraftParams(max=draft_max)
+        logprobs = check_logprobs(options.get("logprobs"))
         stops = StopParams(most, (stop,) if isinstance(stop, str) else stop)
-        return cls(SamplingParams(**given).seeded(), stops, draft_max, options.get("progress"))
+        return cls(SamplingParams(**given).seeded(), stops, draft_max, options.get("progress"), logprobs)
 
 
 class Engine:
@@ -116,7 +125,7 @@ class Engine:
         self.vocabulary = vocabulary
         self._target, self._drafters, self._batch = target, tuple(drafters), batch
         self._draft = draft or DraftParams()
-        self._reads_hidden, self._guard, self._close = reads_hidden, guard, close
+        self.guard, self._reads_hidden, self._close = guard, reads_hidden, close
         self._conversation = Conversation(template, vocabulary) if template else None
         self._closed = False
         self._running: object = None
@@ -139,9 +148,11 @@ class Engine:
         """Text of ``tokens``; control tokens have none."""
         return detokenize(self.vocabulary, tokens)
 
-    def prompt_tokens(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
+    def prompt_tokens(
+        self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools | None = None
+    ) -> list[int]:
         """The ids that :meth:`chat` would decode for ``messages``."""
-        return list(self._chat_prompt(messages, thinking).tokens)
+        return list(self._chat_prompt(messages, thinking, check_tools(tools)).tokens)
 
     def forget(self) -> None:
         """Drop the conversation and everything cached: the next generation prefills its whole prompt."""
@@ -168,26 +179,48 @@ class Engine:
             raise InputError("the prompt is empty; give at least one token of text.")
         return self._chunks(tokens, request, None)
 
-    def chat(self, messages: Sequence[Message], *, thinking: bool = False, **options: Unpack[Options]) -> Completion:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = False,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
+        **options: Unpack[Options],
+    ) -> Completion:
         """Reply to ``messages``; see :meth:`stream_chat`."""
-        return _last(self.stream_chat(messages, thinking=thinking, **options))
+        return _last(self.stream_chat(messages, thinking=thinking, tools=tools, tool_choice=tool_choice, **options))
 
     def stream_chat(
-        self, messages: Sequence[Message], *, thinking: bool = False, **options: Unpack[Options]
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = False,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
+        **options: Unpack[Options],
     ) -> Iterator[Chunk]:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
         A conversation that continues the last one (its messages, the reply, then more) reuses the cache: only what is
-        new is prefilled. Raises as :meth:`stream` does, and :class:`TemplateError`.
+        new is prefilled. ``tools`` are function definitions as in the OpenAI chat API; calls of them come in
+        :attr:`Completion.tool_calls`, and their results go back as messages of the role ``tool``. ``tool_choice``
+        ``none`` leaves them out. Raises as :meth:`stream` does, and :class:`TemplateError`.
         """
         request = Request.of(options)
-        prompt = self._chat_prompt(messages, thinking)
+        choice, offered = check_choice(tool_choice), check_tools(tools)
+        prompt = self._chat_prompt(messages, thinking, offered if choice == "auto" else ())
         return self._chunks(list(prompt.tokens), request, prompt)
 
-    def _chat_prompt(self, messages: Sequence[Message], thinking: bool) -> ChatPrompt:
+    def _chat_prompt(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> ChatPrompt:
         if self._conversation is None:
             raise TemplateError(f"{self.model.name} has no chat template; use --raw, or generate() in Python.")
-        return self._conversation.prompt(messages, thinking=thinking)
+        if tools and self._conversation.calls is None:
+            raise TemplateError(
+                f"the chat template of {self.model.name} takes no tools, or writes calls in a way that is not known; "
+                "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
+            )
+        return self._conversation.prompt(messages, thinking=thinking, tools=tools)
 
     def _chunks(self, tokens: list[int], request: Request, prompt: ChatPrompt | None) -> Iterator[Chunk]:
         if self._closed:
@@ -206,17 +239,18 @@ class Engine:
         drafters = self._drafters if self.drafting else ()
         channels = Channels(self.vocabulary, prompt.text) if prompt else None
         budget = min(room, request.stop.max_tokens or room)
-        answer = Assembler(self.vocabulary, request.stop.stop, budget, channels)
+        calls = self._calls(prompt)
+        answer = Assembler(self.vocabulary, request.stop.stop, budget, channels, calls)
         stats = Stats(prompt_tokens=len(tokens))
         rows = self._prefill(prefix, drafters, request, stats)
 
         def limit(drafter: Drafter) -> int:
             most = [n for n in (request.draft_max, self._draft.max) if n is not None]
-            return min(min(most, default=drafter.default_max), answer.left - 1)
+            return min(min(most, default=drafter.default_max), answer.left - 1, self.guard.widest - 1)
 
         clocks: list[Context | Drafter] = [self._target, *drafters]
         before = [clock.decode_s for clock in clocks]
-        guard = self._guard if drafters else NO_GUARD
+        guard = self.guard if drafters else replace(NO_GUARD, widest=self.guard.widest)
         rules = Rules(self.vocabulary.is_end, limit, self._reads_hidden, guard, request.logprobs)
         steps = decode(self._target, prefix, rows, drafters, rules)
         try:
@@ -235,9 +269,9 @@ class Engine:
             rest = answer.flush()
         finally:
             if prompt and self._conversation and self._running is prefix:
-                self._conversation.replied(
-                    prompt, answer.text, answer.tokens, spliceable=not (answer.thought or answer.cut)
-                )
+                made = tool_calls(calls, request, len(tokens))
+                whole = not (answer.thought or answer.cut)
+                self._conversation.replied(prompt, answer.text, answer.tokens, spliceable=whole, calls=made)
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)
         done = Completion(
@@ -248,7 +282,9 @@ class Engine:
             exactness=self.exactness if drafters else "exact",
             stats=stats,
             thought=answer.thought,
-            notice=self._notice(answer, room),
+            notice=self._notice(answer, room, calls),
+            logprobs=None if request.logprobs is None else tuple(answer.logprobs),
+            tool_calls=tool_calls(calls, request, len(tokens)),
         )
         yield replace(rest, completion=done)
 
@@ -263,10 +299,18 @@ class Engine:
         stats.prompt_s = perf_counter() - began
         return rows
 
-    def _notice(self, answer: Assembler, room: int) -> str | None:
+    def _calls(self, prompt: ChatPrompt | None) -> ToolCalls | None:
+        """What takes calls out of the answer, if there is anything to call."""
+        syntax = self._conversation.calls if self._conversation and prompt and prompt.tools else None
+        return ToolCalls(syntax, [tool["function"]["name"] for tool in prompt.tools]) if syntax and prompt else None
+
+    def _notice(self, answer: Assembler, room: int, calls: ToolCalls | None) -> str | None:
+        notices = []
         if answer.finish_reason == "length" and len(answer.tokens) == room:
-            return f"The context of {self.n_ctx} tokens is full; set a larger --ctx-size, or start anew."
-        return None
+            notices.append(f"The context of {self.n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
+        if calls is not None and calls.broken:
+            notices.append("A tool call could not be read, and was left in the text.")
+        return " ".join(notices) or None
 
     def close(self) -> None:
         """Free the models and their caches. May be called twice."""
@@ -284,6 +328,19 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def tool_calls(calls: ToolCalls | None, request: Request, position: int) -> tuple[ToolCall, ...]:
+    """The calls of an answer that came after ``position`` tokens, as the chat API has them."""
+    seed = 0 if request.sampling.greedy else request.sampling.seed or 0
+    return tuple(
+        {
+            "id": call_id(seed, position, number),
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for number, call in enumerate(calls.found if calls else ())
+    )
 
 
 def _last(chunks: Iterator[Chunk]) -> Completion:

@@ -7,18 +7,49 @@ differ is made by a row of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localspec.backends.base import Context
+from localspec.backends.cache_state import repeat_cells
+from localspec.config import MAX_VERIFY_WIDTH
+
+#: The widest batch that is probed unless a wider one may be used: drafts and forced runs stay within it.
+WIDEST = 32
+#: Cells below and above which llama.cpp's attention splits its work in another way: rows are probed on both sides.
+_SPLIT = 512
+_FIRST, _REPEATS = 32, 20
+_NARROW = 9
+#: Above this many seconds for a single row only a few widths are probed.
+_SLOW = 0.2
+#: Which logits the noise is measured on: so near the maximum that they can be chosen.
+_NEAR = 8.0
+#: The probe sees some hundred rows and a generation thousands: room above the largest difference that was seen.
+_MARGIN = 1.25
+#: Long enough for every width on any tokenizer, and plain enough for the model to be sure of some of it.
+TEXT = (
+    "The river rises in the hills above the town and runs for forty miles before it meets the sea. In spring, when "
+    "the snow melts, it floods the lower meadows; by August a child can wade across. def total(values): return "
+    "sum(v for v in values if v > 0)  # 3, 14, 159\nThe mill at the bridge ground corn until 1911, and its wheel, "
+    "which is still there, turns on the first Sunday of every month for visitors who come to see how bread was made."
+)
 
 
 @dataclass(frozen=True)
 class Guard:
     """Rows of batches of up to ``width`` tokens are exact; in wider ones logit differences move by up to ``noise``.
 
-    ``noise`` 0 guards nothing.
+    ``noise`` 0 guards nothing. No batch has more than ``widest`` tokens.
     """
 
     width: int = 1
     noise: float = 0.0
+    widest: int = MAX_VERIFY_WIDTH
 
     def noise_of(self, batch: int) -> float:
         """The noise of the rows of a batch of so many tokens."""
@@ -26,3 +57,107 @@ class Guard:
 
 
 NO_GUARD = Guard()
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """What a probe found: batches of up to ``width`` tokens give the rows of single decodes, bit for bit.
+
+    ``probed`` is the widest batch tried. ``noise`` is how far differences between logits near the maximum moved in
+    wider batches and in single rows that follow them, in logits, with a margin; 0 when ``width`` is ``probed``.
+    """
+
+    width: int
+    probed: int
+    noise: float = 0.0
+
+    @property
+    def exact(self) -> bool:
+        return self.width >= self.probed
+
+    def record(self) -> dict[str, Any]:
+        """For :meth:`of` in a later run."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: dict[str, Any] | None) -> Invariance | None:
+        """What :meth:`record` gave, or None where that is not what it is."""
+        if not isinstance(record, dict) or record.keys() != {"width", "probed", "noise"}:
+            return None
+        width, probed, noise = record["width"], record["probed"], record["noise"]
+        sound = type(width) is int and type(probed) is int and 1 <= width <= probed and isinstance(noise, (int, float))
+        return cls(width, probed, float(noise)) if sound and 0.0 <= noise < 1e6 else None
+
+
+class ProbedContext(Context, Protocol):
+    """A context whose cache can be taken out and put back."""
+
+    def state(self) -> bytes:
+        """The cache as bytes."""
+
+    def restore(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Replace the cache by a saved one, which holds ``tokens``."""
+
+
+def probe(context: ProbedContext, text: Sequence[int], widest: int = WIDEST) -> Invariance:
+    """Compare rows of batches of 2 … ``widest`` tokens with single rows, in a short and in a long cache.
+
+    ``text``: ids of some ordinary text. What the context held is forgotten, before and after.
+    """
+    tokens = (list(text) * (2 * (_FIRST + widest) // max(1, len(text)) + 1))[: _FIRST + widest + 1]
+    try:
+        context.rewind(0)
+        context.decode(tokens[:_FIRST], "none")
+        moved = _compare(context, tokens[_FIRST:], _NARROW, _widths(widest))
+        if context.n_ctx > _FIRST * _REPEATS and _lengthen(context, tokens[:_FIRST]):
+            for width, noise in _compare(context, tokens[_FIRST:], 4, (2, 4, min(_NARROW, widest))).items():
+                moved[width] = max(moved.get(width, 0.0), noise)
+    finally:
+        context.rewind(0)
+    differing = [width for width, noise in moved.items() if noise > 0.0]
+    width = max((w for w in moved if w < min(differing, default=widest + 1)), default=1)
+    return Invariance(width if differing else widest, widest, max(moved.values()) * _MARGIN)
+
+
+def _widths(widest: int) -> list[int]:
+    return [width for width in (2, 3, 4, 5, 6, 7, 8, _NARROW, 16, 32, 64) if width < widest] + [widest]
+
+
+def _compare(context: Context, tokens: Sequence[int], count: int, widths: Iterable[int]) -> dict[int, float]:
+    """By width: how far the first ``count`` rows moved from single ones, and a single row that follows the batch."""
+    start = len(context.tokens)
+    began = perf_counter()
+    single = np.array([context.decode((token,))[0].copy() for token in tokens[: count + 1]])
+    slow = (perf_counter() - began) / (count + 1) > _SLOW
+    moved: dict[int, float] = {}
+    for width in widths:
+        if (slow or any(moved.values())) and width not in (2, 4, _NARROW, 16):
+            continue
+        context.rewind(start)
+        rows = context.decode(tokens[:width])
+        moved[width] = max(_moved(a, b) for a, b in zip(rows, single[:count], strict=False))
+        if moved[width] > 0.0 and width <= count:
+            following = context.decode((tokens[width],))[0]
+            moved[width] = max(moved[width], _moved(following, single[width]))
+    return moved
+
+
+def _moved(row: NDArray[np.float32], single: NDArray[np.float32]) -> float:
+    """How far differences between logits near the maximum moved; 0 only when every logit is the same, bit for bit."""
+    if np.array_equal(row, single):
+        return 0.0
+    near = single >= single.max() - _NEAR
+    change = row[near].astype(np.float64) - single[near]
+    return max(float(change.max() - change.min()), float(np.finfo(np.float32).tiny))
+
+
+def _lengthen(context: ProbedContext, held: Sequence[int]) -> bool:
+    """Fill the cache beyond the split, with copies of what it holds: as good for rows, and no decoding."""
+    context.rewind(len(held))
+    state = repeat_cells(context.state(), _REPEATS)
+    if state is not None:
+        context.restore(state, list(held) * _REPEATS)
+    else:
+        for _ in range(_REPEATS - 1):
+            context.decode(held, "none")
+    return len(context.tokens) > _SPLIT

@@ -131,6 +131,11 @@ def system_info() -> str:
     return bytes(lib.llama_print_system_info()).decode(errors="replace").strip()
 
 
+def build() -> str:
+    """Which llama.cpp this is: the version of its bindings, and what it was built for and found."""
+    return f"{llama_cpp.__version__} {system_info()}"
+
+
 class LlamaModel:
     """A GGUF model in memory. Free it after every context made from it."""
 
@@ -149,6 +154,10 @@ class LlamaModel:
         options = _fill(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
         if self.placement.handles is not None:
             _fill(options, devices=ctypes.cast(self.placement.handles, ctypes.c_void_p))
+        if not params.tiled:
+            os.environ["GGML_CPU_TILED_MM"] = "0"  # read once, when first something is decoded
+        if not params.repack:
+            _fill(options, use_extra_bufts=False)
         if progress is not None:
             _fill(options, progress_callback=self._progress(progress))
         _errors.clear()
@@ -258,6 +267,7 @@ class LlamaContext:
         self.options = context_options(model, params, n_ctx)
         self._core = _Core(model, self.options, params.batch, n_ctx)
         self._width = params.verify_width
+        self._kernels = f"tiled={params.tiled} repack={params.repack}"
         self._n_out = 0
         self._unfinished = False
         self._hidden = _hidden_view(self._core.handle, model.n_embd) if hidden else None
@@ -265,6 +275,13 @@ class LlamaContext:
     @property
     def handle(self) -> Any:
         return self._core.handle
+
+    def settings(self) -> str:
+        """Everything of the settings that may change a logits row."""
+        options, placement = self.options, self.model.placement
+        names = ("n_threads", "n_ubatch", "type_k", "type_v", "flash_attn_type", "swa_full")
+        found = [f"{name}={getattr(options, name)}" for name in names]
+        return " ".join([*found, f"layers={placement.layers}", f"gpu={placement.gpu}", self._kernels])
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         if self._unfinished:

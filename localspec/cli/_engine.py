@@ -43,6 +43,7 @@ def _load(options: ModelOptions, bar: Progress) -> Engine:
         gpu_layers=options.gpu_layers,
         device=options.device,
         draft_max=options.draft_max,
+        exactness=options.exactness,
         verbose=options.verbose,
         progress=bar.fraction,
     )

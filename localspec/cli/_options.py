@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams
+from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams, Wish
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _Decorator = Callable[[_Command], _Command]
@@ -32,6 +32,7 @@ class ModelOptions:
     gpu_layers: int | None
     device: str | None
     draft_max: int | None
+    exactness: Wish
     verbose: bool
 
     def __post_init__(self) -> None:
@@ -129,6 +130,13 @@ model_options: _Decorator[Any] = _bundle(
         "device": click.option("--device", metavar="NAME", help="Compute on this one of 'localspec devices'."),
         "draft_max": click.option(
             "--draft-max", type=int, metavar="N", help="At most N draft tokens a step.  [default: as far as it pays]"
+        ),
+        "exactness": click.option(
+            "--exactness",
+            type=click.Choice(("require", "prefer", "off")),
+            default="prefer",
+            show_default=True,
+            help="Same output as without a drafter: proved bit for bit or refused, proved or guarded, or not looked at.",
         ),
         "verbose": click.option("--verbose", is_flag=True, help="Let llama.cpp's own log through."),
     },

@@ -1,0 +1,80 @@
+"""How sure the same output is on this machine: the probe's verdict, remembered, and what follows from it.
+
+``exact``: every batch that may be used gives the rows of single decodes, bit for bit. ``guarded``: some do not, and
+choices closer than the difference are made by a row of their own. ``off``: not looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from localspec import memo
+from localspec.backends.llama_cpp import LlamaContext, LlamaModel, build
+from localspec.config import MAX_VERIFY_WIDTH, ContextParams, Wish
+from localspec.errors import ModelFileError
+from localspec.exact import NO_GUARD, TEXT, WIDEST, Guard, Invariance, probe
+from localspec.output import Exactness
+
+_KIND = "rows"  # of remembered facts
+
+
+@dataclass(frozen=True)
+class Assurance:
+    """What a generation with a drafter may claim, and the guard that makes it so."""
+
+    exactness: Exactness
+    guard: Guard = NO_GUARD
+    notice: str | None = None
+
+
+def attempts(wish: Wish, params: ContextParams) -> list[ContextParams]:
+    """The settings to try in turn. Kernels that are exact for every type cost speed, so only ``require`` has them."""
+    if wish != "require":
+        return [params]
+    return [replace(params, tiled=False), replace(params, tiled=False, repack=False)]
+
+
+def assure(context: LlamaContext, wish: Wish, widest: int, *, last: bool) -> Assurance | None:
+    """Probe, or recall the probe of, a loaded target whose batches will have up to ``widest`` tokens.
+
+    None: ``wish`` asks for more than these settings give, and they are not the ``last`` to try.
+    Raises :class:`ModelFileError` where no setting gives it.
+    """
+    if wish == "off":
+        return Assurance("off", Guard(widest=MAX_VERIFY_WIDTH))
+    found = invariance(context, widest)
+    if found.exact:
+        return Assurance("exact", Guard(found.width, 0.0, found.probed))
+    if wish == "prefer":
+        return Assurance("guarded", Guard(found.width, found.noise, found.probed))
+    if not last:
+        return None
+    if found.width == 1:
+        raise ModelFileError(
+            f"{context.model.path.name} cannot be drafted for exactly: on this machine the rows of a batch differ from "
+            f"single rows by up to {found.noise:.2g}. Make a file whose rows are exact with `localspec quantize IN OUT "
+            "--exact`, or use --exactness prefer, or -d none."
+        )
+    return Assurance(
+        "exact",
+        Guard(found.width, 0.0, found.width),
+        f"Batches of more than {found.width} tokens are not exact here: drafting at most {found.width - 1}.",
+    )
+
+
+def invariance(context: LlamaContext, widest: int = WIDEST) -> Invariance:
+    """The verdict on this file with this build and these settings; a few seconds the first time."""
+    key = f"{identity(context.model)} {build()} {context.settings()} widest={widest}"
+    known = Invariance.of(memo.recall(_KIND, key))
+    if known is None:
+        known = probe(context, context.model.vocabulary.tokenize(TEXT, add_special=False), widest)
+        memo.remember(_KIND, key, known.record())
+    return known
+
+
+def identity(model: LlamaModel) -> str:
+    """The model's file, as far as it can be told."""
+    try:
+        return memo.file_identity(model.path)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {model.path}: {error.strerror or error}.") from error
