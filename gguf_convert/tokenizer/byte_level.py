@@ -6,46 +6,50 @@ Qwen, Llama 3, SmolLM and their relatives. Token types follow llama.cpp's conver
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from gguf_convert.fields import Fields, shorten
+from gguf_convert.tokenizer.layout import Layout
 from gguf_convert.tokenizer.pre_tokenizers import pre_tokenizer_name
-from gguf_convert.tokenizer.tokens import Tokens
+from gguf_convert.tokenizer.tokens import Merge, Tokens, looks_special
 from gguf_convert.tokenizer.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
 from localspec.errors import ConvertError
 
-# Added tokens that some checkpoints forget to flag as special.
-_LOOKS_SPECIAL = frozenset(("<pad>", "<mask>", "<2mass>", "[@BOS@]"))
-_BRACKETS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
+_NFC = {"type": "NFC"}
 
 
-def settings(tokenizer: Fields) -> dict[str, Any]:
-    """Keys below ``tokenizer.ggml.``; ConvertError when llama.cpp would not tokenise this way."""
-    normalizer = tokenizer.values.get("normalizer")
-    steps = (
-        normalizer.get("normalizers") if isinstance(normalizer, dict) and "normalizers" in normalizer else normalizer
-    )
-    if steps not in (None, [], {"type": "NFC"}, [{"type": "NFC"}]):
-        raise ConvertError(
-            f"{tokenizer.where} has the normalizer {shorten(normalizer)}; "
-            "llama.cpp changes no text before byte-level BPE."
-        )
+def layout(tokenizer: Fields, tokens: Tokens, merges: Sequence[Merge]) -> Layout:
+    """The layout for ``tokenizer.ggml.model`` "gpt2"; ConvertError when llama.cpp would not tokenise this way."""
+    notes = _check_normalizer(tokenizer)
     model = tokenizer.object("model")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.text(key, ""):
             raise ConvertError(f'{tokenizer.where} sets "{key}" to {shorten(model.values[key])}, unknown to llama.cpp.')
-    return {"model": "gpt2", "pre": pre_tokenizer_name(tokenizer)}
+    return Layout(
+        settings={"model": "gpt2", "pre": pre_tokenizer_name(tokenizer)},
+        texts=tokens.filled(),
+        types=tuple(UNUSED if text is None else _type(text, tokens) for text in tokens.texts),
+        merges=tuple(f"{left} {right}" for left, right in merges),
+        notes=notes,
+    )
 
 
-def types(tokens: Tokens) -> tuple[int, ...]:
-    """The type of every token by id."""
-    return tuple(UNUSED if text is None else _type(text, tokens) for text in tokens.texts)
+def _check_normalizer(tokenizer: Fields) -> tuple[str, ...]:
+    normalizer = tokenizer.object("normalizer", required=False)
+    steps = normalizer.values.get("normalizers") if normalizer.text("type", "") == "Sequence" else [normalizer.values]
+    if steps in ([{}], []):
+        return ()
+    if steps != [_NFC]:
+        raise ConvertError(
+            f"{tokenizer.where} has the normalizer {shorten(steps)}; llama.cpp changes no text before byte-level BPE."
+        )
+    return (
+        "llama.cpp does not compose characters (Unicode NFC) before tokenising, as transformers does: "
+        "text with separate accents gives other tokens unless it is composed first.",
+    )
 
 
 def _type(text: str, tokens: Tokens) -> int:
     if text not in tokens.added:
         return NORMAL
-    looks_special = text in _LOOKS_SPECIAL or any(
-        text.startswith(left) and text.endswith(right) for left, right in _BRACKETS
-    )
-    return CONTROL if tokens.added[text].special or looks_special else USER_DEFINED
+    return CONTROL if tokens.added[text].special or looks_special(text) else USER_DEFINED

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from gguf_convert.fields import Fields, read_json_object, shorten
-from gguf_convert.tokenizer import byte_level, spaced
+from gguf_convert.tokenizer import byte_level, sentencepiece, spaced, surroundings
 from gguf_convert.tokenizer.chat_templates import read_templates
+from gguf_convert.tokenizer.layout import Layout
 from gguf_convert.tokenizer.special import more_ends, optional_json, require, special_ids, special_names, suppressed
-from gguf_convert.tokenizer.surroundings import Surroundings, read_surroundings
 from gguf_convert.tokenizer.tokens import Tokens, read_merges, read_tokens
 from gguf_convert.tokenizer.vocabulary import Vocabulary
 from localspec.errors import ConvertError
@@ -24,59 +23,62 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ConvertError(f"{folder} has no tokenizer.json: download it with the checkpoint.")
-    tokenizer = read_json_object(path)
-    config = optional_json(folder / "tokenizer_config.json")
+    tokenizer, config = read_json_object(path), read_json_object(folder / "config.json")
+    settings = optional_json(folder / "tokenizer_config.json")
     generation = optional_json(folder / "generation_config.json")
-    names = special_names(config)
-    model = tokenizer.object("model")
-    over_bytes = _is_byte_level(tokenizer, model)
-    settings = byte_level.settings(tokenizer) if over_bytes else spaced.settings(tokenizer, rows)
-    tokens = read_tokens(tokenizer, names, rows)
-    merges = read_merges(model, tokens.ids)
-    texts = tokens.filled()
-    special = special_ids(folder, config, tokens.ids, rows)
-    around = read_surroundings(tokenizer, config, special) if over_bytes else Surroundings(True, None)
-    require(special, *(("bos", "eos") if around.bos is not False else ("eos",)))
-    ends, missed = more_ends(generation, special, texts)
+    tokens = read_tokens(tokenizer, special_names(settings), rows)
+    layout = _layout(tokenizer, config, tokens)
+    around = surroundings.read_surroundings(tokenizer)
+    special = special_ids(config, settings, tokens.ids, rows, around.first)
+    keys = surroundings.added(around, settings, special)
+    notes = surroundings.notes(around, keys, layout.texts)
+    if layout.settings["model"] == "gemma4":
+        keys = {"add_bos_token": True}  # llama.cpp insists
+    require(special, *(("bos", "eos") if keys["add_bos_token"] else ("eos",)))
+    ends, end_notes = more_ends(generation, special, layout)
     vocabulary = Vocabulary(
-        settings={**settings, **_added(around)},
-        tokens=texts,
-        types=byte_level.types(tokens) if over_bytes else spaced.types(tokens, names),
-        merges=tuple(f"{left} {right}" for left, right in merges),
+        settings={**layout.settings, **keys},
+        tokens=layout.texts,
+        types=layout.types,
+        merges=layout.merges,
         special={**special, **ends},
-        templates=read_templates(folder, config),
+        templates=read_templates(folder, settings),
         suppress=suppressed(generation, rows),
-        notes=(*around.notes, *(() if over_bytes else spaced.notes(merges)), *_notes(tokens, missed)),
+        notes=(*layout.notes, *notes, *end_notes, *_notes(tokens)),
     )
     _check_unicode(vocabulary)
     return vocabulary
 
 
-def _is_byte_level(tokenizer: Fields, model: Fields) -> bool:
+def _layout(tokenizer: Fields, config: Fields, tokens: Tokens) -> Layout:
+    model = tokenizer.object("model")
     fallback = model.boolean("byte_fallback", False)
     if model.text("type", "") != "BPE":
         raise ConvertError(
             f"{tokenizer.where} is of type {shorten(model.text('type', ''))}, byte fallback {shorten(fallback)}; "
             'only BPE is supported: byte-level, or over "▁" with byte fallback.'
         )
-    return not fallback
+    merges = read_merges(model, tokens.ids)
+    if not fallback:
+        return byte_level.layout(tokenizer, tokens, merges)
+    spaced.check(tokenizer)
+    found = None if _is_gemma4(config) else sentencepiece.layout(tokens, merges)
+    return found or spaced.layout(tokens, merges)
 
 
-def _added(around: Surroundings) -> dict[str, Any]:
-    # without the key llama.cpp falls back on what the pre-tokenizer's best-known model does
-    return {"add_bos_token": False, **around.settings()}
+def _is_gemma4(config: Fields) -> bool:
+    names = config.values.get("architectures")
+    return isinstance(names, list) and any(isinstance(name, str) and name.startswith("Gemma4") for name in names)
 
 
-def _notes(tokens: Tokens, missed_ends: int) -> list[str]:
-    notes: list[str] = []
-    if odd := [text for text, token in tokens.added.items() if not token.plain]:
-        notes.append(
-            f"{len(odd)} added tokens (such as {shorten(odd[0])}) take spaces beside them along or match only whole "
-            "words, which llama.cpp does not do."
-        )
-    if missed_ends:
-        notes.append(f"{missed_ends} end tokens of generation_config.json have no place in the file.")
-    return notes
+def _notes(tokens: Tokens) -> list[str]:
+    odd = [text for text, token in tokens.added.items() if not token.plain]
+    if not odd:
+        return []
+    return [
+        f"{len(odd)} added tokens (such as {shorten(odd[0])}) take spaces beside them along or match only whole "
+        "words, which llama.cpp does not do."
+    ]
 
 
 def _check_unicode(vocabulary: Vocabulary) -> None:

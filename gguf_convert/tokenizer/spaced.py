@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
 from gguf_convert.fields import Fields, shorten
-from gguf_convert.tokenizer.tokens import Tokens
+from gguf_convert.tokenizer.layout import Layout
+from gguf_convert.tokenizer.tokens import Merge, Tokens
 from gguf_convert.tokenizer.vocabulary import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED
 from localspec.errors import ConvertError
 
@@ -22,42 +23,54 @@ VISIBLE = frozenset(
         '<|"|>',
     )
 )
+BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _SCORE = -1000.0  # llama.cpp's converter writes this for every token; BPE does not read it
-_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 
 
-def settings(tokenizer: Fields, rows: int) -> dict[str, Any]:
-    """Keys below ``tokenizer.ggml.``; ConvertError when llama.cpp would not tokenise this way."""
+def check(tokenizer: Fields) -> None:
+    """ConvertError when the text is changed or cut before the merges in a way that llama.cpp does not know."""
     normalizer = tokenizer.object("normalizer")
     steps = normalizer.values.get("normalizers") if normalizer.text("type", "") == "Sequence" else [normalizer.values]
     if steps != [_SPACES]:
         raise ConvertError(
             f"{tokenizer.where} has the normalizer {shorten(steps)}; "
-            'llama.cpp\'s Gemma 4 tokeniser only replaces spaces by "▁".'
+            'llama.cpp\'s Gemma tokenisers only replace spaces by "▁".'
         )
-    return {"model": "gemma4", "scores": [_SCORE] * rows, "add_space_prefix": False}
+    cut = tokenizer.object("pre_tokenizer", required=False)
+    # no space is left to cut at
+    if cut.values and (cut.values.get("type"), cut.values.get("pattern")) != ("Split", {"String": " "}):
+        raise ConvertError(
+            f"{tokenizer.where} has the pre-tokenizer {shorten(cut.values)}; "
+            "llama.cpp's Gemma tokenisers do not cut text before merging."
+        )
 
 
-def types(tokens: Tokens, special_names: set[str]) -> tuple[int, ...]:
-    """The type of every token by id."""
-    return tuple(UNUSED if text is None else _type(text, tokens, special_names) for text in tokens.texts)
+def layout(tokens: Tokens, merges: Sequence[Merge]) -> Layout:
+    """The layout for ``tokenizer.ggml.model`` "gemma4"."""
+    texts = tokens.filled()
+    return Layout(
+        settings={"model": "gemma4", "scores": [_SCORE] * len(texts), "add_space_prefix": False},
+        texts=texts,
+        types=tuple(UNUSED if text is None else _type(text, tokens) for text in tokens.texts),
+        merges=tuple(f"{left} {right}" for left, right in merges),
+        notes=_notes(merges),
+    )
 
 
-def _type(text: str, tokens: Tokens, special_names: set[str]) -> int:
+def _type(text: str, tokens: Tokens) -> int:
     if text in VISIBLE:
         return USER_DEFINED
-    if _BYTE_TOKEN.fullmatch(text):
+    if BYTE_TOKEN.fullmatch(text):
         return BYTE
-    if text in special_names or (text in tokens.added and tokens.added[text].special):
+    if tokens.is_special(text):
         return CONTROL
-    # An added token that is not special is matched before the merges apply. llama.cpp does so for
-    # USER_DEFINED tokens, but before spaces become "▁", so tokens with "▁" must be left to the merges.
+    # An added token that is not special is matched before the merges apply. llama.cpp does so for USER_DEFINED
+    # tokens, but shows their text as it is, so tokens with "▁" for a space must be left to the merges.
     return USER_DEFINED if text in tokens.added and "▁" not in text else NORMAL
 
 
-def notes(merges: list[tuple[str, str]]) -> tuple[str, ...]:
-    """Where llama.cpp will tokenise differently from transformers."""
+def _notes(merges: Sequence[Merge]) -> tuple[str, ...]:
     mixed = [left + right for left, right in merges if "\n" in left + right and (left + right).strip("\n")]
     if not mixed:
         return ()

@@ -1,12 +1,14 @@
-"""Special tokens of a checkpoint: which there are, their ids, and what is put around a text."""
+"""Special tokens of a checkpoint: which there are, their ids, where a generation ends."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gguf_convert.fields import Fields, read_json_object
+from gguf_convert.fields import Fields, read_json_object, shorten
+from gguf_convert.tokenizer.layout import Layout
+from gguf_convert.tokenizer.vocabulary import NORMAL
 from localspec.errors import ConvertError
 
 _PARTS = {
@@ -26,6 +28,7 @@ _KNOWN_ENDS = frozenset(
         "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
     )
 )  # fmt: skip
+_GEMMA4 = "<|tool_response>"  # beside it llama.cpp takes "</s>" for an ordinary token
 
 
 def optional_json(path: Path) -> Fields:
@@ -48,15 +51,20 @@ def special_names(settings: Fields) -> set[str]:
     return {text for text in map(_content, values) if text}
 
 
-def special_ids(folder: Path, settings: Fields, ids: Mapping[str, int], rows: int) -> dict[str, int]:
-    """Ids by part of a GGUF key: of ``tokenizer_config.json`` by text, else of ``config.json`` by number."""
-    config = read_json_object(folder / "config.json")
+def special_ids(
+    config: Fields, settings: Fields, ids: Mapping[str, int], rows: int, first: int | None
+) -> dict[str, int]:
+    """Ids by part of a GGUF key: of ``tokenizer_config.json`` by text, else of ``config.json`` by number.
+
+    ``first`` is a token that the tokenizer puts before every text: without a BOS token by name, that is it.
+    """
     text = config.object("text_config", required=False)
     special: dict[str, int] = {}
     for name, part in _PARTS.items():
         token = _content(settings.values.get(f"{name}_token"))
         candidates = (
             ids.get(token) if token else None,
+            first if name == "bos" else None,
             config.values.get(f"{name}_token_id"),
             text.values.get(f"{name}_token_id"),
         )
@@ -75,22 +83,33 @@ def require(special: Mapping[str, int], *names: str) -> None:
         )
 
 
-def more_ends(generation: Fields, special: Mapping[str, int], tokens: Sequence[str]) -> tuple[dict[str, int], int]:
-    """End tokens of ``generation_config.json`` that llama.cpp would not know: as ``eot`` and ``eom``.
+def more_ends(generation: Fields, special: Mapping[str, int], layout: Layout) -> tuple[dict[str, int], list[str]]:
+    """End tokens of ``generation_config.json`` that llama.cpp would not know, as ``eot`` and ``eom``, and notes.
 
-    Also returns how many there are beyond these two, for which a GGUF file has no key.
+    The notes name further ends, for which a GGUF file has no key, and ordinary tokens that llama.cpp ends at.
     """
-    ends = generation.values.get("eos_token_id")
-    listed = ends if isinstance(ends, list) else [ends]
-    unknown = [
-        token
-        for token in dict.fromkeys(listed)
-        if type(token) is int
-        and 0 <= token < len(tokens)
-        and token != special.get("eos")
-        and tokens[token] not in _KNOWN_ENDS
+    listed = generation.values.get("eos_token_id")
+    ends = [token for token in dict.fromkeys(listed if isinstance(listed, list) else [listed]) if _is_id(token, layout)]
+    unknown = [token for token in ends if token != special.get("eos") and layout.texts[token] not in _KNOWN_ENDS]
+    notes: list[str] = []
+    if left := unknown[2:]:
+        names = shorten([layout.texts[token] for token in left])
+        notes.append(f"A file can name three end tokens; llama.cpp will not end at {names}, as transformers does.")
+    wrong = [
+        text
+        for token, (text, kind) in enumerate(zip(layout.texts, layout.types, strict=True))
+        if text in _KNOWN_ENDS and kind == NORMAL and token not in ends and token != special.get("eos")
     ]
-    return dict(zip(("eot", "eom"), unknown, strict=False)), max(0, len(unknown) - 2)
+    if wrong and _GEMMA4 not in layout.texts:
+        notes.append(
+            f"{shorten(wrong[0])} is ordinary text for this model; llama.cpp takes it for the end of a reply wherever "
+            "it is one token."
+        )
+    return dict(zip(("eot", "eom"), unknown, strict=False)), notes
+
+
+def _is_id(token: object, layout: Layout) -> bool:
+    return type(token) is int and 0 <= token < len(layout.texts)
 
 
 def suppressed(generation: Fields, rows: int) -> tuple[int, ...]:

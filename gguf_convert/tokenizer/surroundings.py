@@ -11,77 +11,82 @@ from gguf_convert.fields import Fields, shorten
 
 @dataclass(frozen=True)
 class Surroundings:
-    """``bos`` and ``eos`` are None where nothing says; ``notes`` name what llama.cpp cannot add."""
+    """Token ids that the post-processor puts ``before`` and ``after`` a text, both None when it does not say.
 
-    bos: bool | None
-    eos: bool | None
-    notes: tuple[str, ...] = ()
-
-    def settings(self) -> dict[str, bool]:
-        """As keys below ``tokenizer.ggml.``."""
-        found = {"add_bos_token": self.bos, "add_eos_token": self.eos}
-        return {key: value for key, value in found.items() if value is not None}
-
-
-def read_surroundings(tokenizer: Fields, settings: Fields, special: Mapping[str, int]) -> Surroundings:
-    """From the post-processor, which is what acts; without one that says, from ``add_bos_token`` and ``add_eos_token``.
-
-    Follows llama.cpp's converter (gguf-py, ``SpecialVocab``): a ``TemplateProcessing`` decides by its first and
-    last piece, a ``ByteLevel`` alone adds nothing.
+    A piece that is no token with a known id counts as id -1.
     """
-    bos = eos = None
-    notes: list[str] = []
+
+    before: tuple[int, ...] | None
+    after: tuple[int, ...] | None
+
+    @property
+    def first(self) -> int | None:
+        """The one token before a text, which is the BOS token if nothing else is called so."""
+        return self.before[0] if self.before is not None and len(self.before) == 1 else None
+
+
+def read_surroundings(tokenizer: Fields) -> Surroundings:
+    """From the post-processor: the last ``TemplateProcessing`` decides, a ``ByteLevel`` alone adds nothing."""
+    before: tuple[int, ...] | None = None
+    after: tuple[int, ...] | None = None
     for processor in _flat(tokenizer.values.get("post_processor")):
         if processor.get("type") == "ByteLevel":
-            bos, eos = bos or False, eos or False
+            before, after = before or (), after or ()
         elif processor.get("type") == "TemplateProcessing":
             before, after = _around(processor)
-            bos, eos = before == [special.get("bos")], after == [special.get("eos")]
-            if (before and not bos) or (after and not eos):
-                notes.append(
-                    f"The tokenizer puts {shorten(_names(processor))} around a text; llama.cpp can only add the "
-                    f"BOS token before and the EOS token after it, and will add {_added(bos, eos)}."
-                )
-    if bos is None and isinstance(settings.values.get("add_bos_token"), bool):
-        bos = settings.values["add_bos_token"]
-    if eos is None and isinstance(settings.values.get("add_eos_token"), bool):
-        eos = settings.values["add_eos_token"]
-    return Surroundings(bos, eos, tuple(notes))
+    return Surroundings(before, after)
+
+
+def added(around: Surroundings, settings: Fields, special: Mapping[str, int]) -> dict[str, bool]:
+    """``add_bos_token`` and ``add_eos_token`` below ``tokenizer.ggml.``; always both, for llama.cpp has own defaults.
+
+    The post-processor is what acts; where it does not say, ``tokenizer_config.json`` does.
+    """
+    found: dict[str, bool] = {}
+    for name, side in (("bos", around.before), ("eos", around.after)):
+        key = f"add_{name}_token"
+        if side is None:
+            found[key] = settings.values.get(key) is True and name in special
+        else:
+            found[key] = len(side) == 1 and side[0] == special.get(name)
+    return found
+
+
+def notes(around: Surroundings, keys: Mapping[str, bool], texts: tuple[str, ...]) -> list[str]:
+    """What the tokenizer adds and llama.cpp cannot."""
+    found: list[str] = []
+    for key, where, side in (("add_bos_token", "before", around.before), ("add_eos_token", "after", around.after)):
+        if side and not keys[key]:
+            names = [texts[token] if 0 <= token < len(texts) else "?" for token in side]
+            found.append(f"The tokenizer puts {shorten(names)} {where} a text, which llama.cpp will not add.")
+    return found
 
 
 def _flat(processor: Any) -> list[dict[str, Any]]:
     if not isinstance(processor, dict):
         return []
     inner = processor.get("processors")
-    found = inner if isinstance(inner, list) else [processor]
-    return [entry for entry in found if isinstance(entry, dict)]
+    entries = inner if isinstance(inner, list) else [processor]
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _around(processor: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Token ids before and after the text in a single-sequence template."""
-    before: list[Any] = []
-    after: list[Any] = []
+def _around(processor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids before and after the text in the template for a single text."""
+    before: list[int] = []
+    after: list[int] = []
     side = before
-    known = processor.get("special_tokens")
-    for name in _names(processor):
-        if name is None:
-            side = after
-            continue
-        entry = known.get(name) if isinstance(known, dict) else None
-        ids = entry.get("ids") if isinstance(entry, dict) else None
-        side.extend(ids if isinstance(ids, list) else [None])
-    return before, after
-
-
-def _names(processor: dict[str, Any]) -> list[str | None]:
-    """The special tokens of the template in order, None where the text goes."""
     pieces = processor.get("single")
-    names: list[str | None] = []
     for piece in pieces if isinstance(pieces, list) else []:
         token = piece.get("SpecialToken") if isinstance(piece, dict) else None
-        names.append(token["id"] if isinstance(token, dict) and isinstance(token.get("id"), str) else None)
-    return names
+        if token is None:
+            side = after
+        else:
+            side.extend(_ids(processor.get("special_tokens"), token))
+    return tuple(before), tuple(after)
 
 
-def _added(bos: bool, eos: bool) -> str:
-    return {(True, True): "both", (True, False): "BOS", (False, True): "EOS"}.get((bos, eos), "neither")
+def _ids(known: Any, token: Any) -> list[int]:
+    name = token.get("id") if isinstance(token, dict) else None
+    entry = known.get(name) if isinstance(known, dict) and isinstance(name, str) else None
+    ids = entry.get("ids") if isinstance(entry, dict) else None
+    return [value if type(value) is int else -1 for value in ids] if isinstance(ids, list) else [-1]

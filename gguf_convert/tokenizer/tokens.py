@@ -5,11 +5,22 @@ What would make llama.cpp abort or tokenise wrongly (duplicates, gaps, merges of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from gguf_convert.fields import Fields, shorten
 from localspec.errors import ConvertError
+
+Merge = tuple[str, str]
+
+# Added tokens that some checkpoints forget to flag as special (llama.cpp, does_token_look_special).
+_SPECIAL_LOOK = frozenset(("<pad>", "<mask>", "<2mass>", "[@BOS@]"))
+_SPECIAL_BRACKETS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
+
+
+def looks_special(text: str) -> bool:
+    """Whether llama.cpp's converter takes an added token for a special one by its text."""
+    return text in _SPECIAL_LOOK or any(text.startswith(a) and text.endswith(z) for a, z in _SPECIAL_BRACKETS)
 
 
 @dataclass(frozen=True)
@@ -27,18 +38,26 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class Tokens:
-    """``texts`` by id, None where the embedding has a row without a token; ``ids`` is the inverse."""
+    """``texts`` by id, None where the embedding has a row without a token; ``ids`` is the inverse.
+
+    ``special_names``: tokens that ``tokenizer_config.json`` calls special, added or not.
+    """
 
     texts: tuple[str | None, ...]
     ids: Mapping[str, int]
     added: Mapping[str, AddedToken]
+    special_names: Set[str] = frozenset()
+
+    def is_special(self, text: str) -> bool:
+        """Flagged in ``tokenizer.json`` or named in ``tokenizer_config.json``."""
+        return text in self.special_names or (text in self.added and self.added[text].special)
 
     def filled(self) -> tuple[str, ...]:
         """The texts, with the placeholder ``[PADi]`` for rows without a token."""
         return tuple(f"[PAD{index}]" if text is None else text for index, text in enumerate(self.texts))
 
 
-def read_tokens(tokenizer: Fields, special_names: set[str], rows: int) -> Tokens:
+def read_tokens(tokenizer: Fields, special_names: Set[str], rows: int) -> Tokens:
     """The tokens of a model whose embedding has ``rows`` rows; ConvertError for an id without a row or two tokens."""
     added = _added_tokens(tokenizer, special_names)
     vocabulary = dict(tokenizer.object("model").object("vocab").values)
@@ -61,10 +80,10 @@ def read_tokens(tokenizer: Fields, special_names: set[str], rows: int) -> Tokens
     clash = next((i for i, text in enumerate(texts) if text is None and f"[PAD{i}]" in vocabulary), None)
     if clash is not None:
         raise ConvertError(f"tokenizer.json has a token [PAD{clash}] but none with id {clash}: ids must be complete.")
-    return Tokens(tuple(texts), vocabulary, added)
+    return Tokens(tuple(texts), vocabulary, added, special_names)
 
 
-def _added_tokens(tokenizer: Fields, special_names: set[str]) -> dict[str, AddedToken]:
+def _added_tokens(tokenizer: Fields, special_names: Set[str]) -> dict[str, AddedToken]:
     entries = tokenizer.values.get("added_tokens") or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise tokenizer.fail("added_tokens", "a list of objects")
@@ -78,12 +97,12 @@ def _added_tokens(tokenizer: Fields, special_names: set[str]) -> dict[str, Added
     return added
 
 
-def read_merges(model: Fields, ids: Mapping[str, int]) -> list[tuple[str, str]]:
+def read_merges(model: Fields, ids: Mapping[str, int]) -> list[Merge]:
     """The merges in order, as pairs or as ``"left right"`` in the file; each joins two tokens to a third."""
     merges = model.values.get("merges")
     if not isinstance(merges, list) or not merges:
         raise model.fail("merges", "a list that is not empty")
-    result: list[tuple[str, str]] = []
+    result: list[Merge] = []
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if (

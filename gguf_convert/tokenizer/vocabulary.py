@@ -22,7 +22,7 @@ class ChatTemplates:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id with their types, merges as ``"left right"``, and what surrounds them.
+    """Tokens by id with their types, merges as ``"left right"`` (none where scores decide), and what surrounds them.
 
     ``settings`` are the keys below ``tokenizer.ggml.`` that depend on the kind of tokenizer. ``special`` maps a part
     of a GGUF key (``bos``, ``unknown``, …) to a token id; ``suppress`` lists ids that are never to be sampled;
@@ -49,7 +49,7 @@ class Vocabulary:
             **self.settings,
             "tokens": list(self.tokens),
             "token_type": list(self.types),
-            "merges": list(self.merges),
+            **({"merges": list(self.merges)} if self.merges else {}),
             **{f"{part}_token_id": token for part, token in self.special.items()},
         }
         if self.suppress:
