@@ -58,7 +58,8 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
         raise ConvertError(f'"attn_logit_softcapping" is set, but llama.cpp\'s {_NAME} does not compute it.')
     _check_scale(decoder)
     metadata = {**sizes(decoder), **head_lengths(decoder), **_window(decoder), **_rope(fields)}
-    if softcap := fields.number("final_logit_softcapping", 0.0):
+    softcap = fields.number("final_logit_softcapping", 0.0)
+    if softcap and "text_config" not in checkpoint.config:  # transformers caps only in the class for text alone
         metadata["final_logit_softcapping"] = softcap
     return map_decoder(checkpoint, decoder, "gemma3", metadata, _layer(decoder), change_norm=PlusOne)
 

@@ -76,7 +76,8 @@ class Family:
 
 def gemma3_270m() -> Any:
     """Seven layers in llama.cpp's own period of six, so that the file does not name it; a softcap."""
-    sizes = {**GEMMA, "num_hidden_layers": 7, "intermediate_size": 32, "final_logit_softcapping": 20.0}
+    sizes = {**GEMMA, "num_hidden_layers": 7, "intermediate_size": 32, "head_dim": 24, "query_pre_attn_scalar": 24}
+    sizes["final_logit_softcapping"] = 20.0
     return Gemma3ForCausalLM(Gemma3TextConfig(**sizes))
 
 

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Write the references of the common families for the converter's tests: what transformers computes from them.
+
+    python scripts/make_family_references.py                  # needs torch==2.13.0, transformers==5.12.1
+    python scripts/make_family_references.py qwen3_8b         # only these
+    python scripts/make_family_references.py --all --out DIR  # rows of all 200 positions, for the table
+    python scripts/converter_parity.py --reference DIR        # the table of llama.cpp against them
+
+Layout: ``scripts/converter_reference/__init__.py``. Gemma 3, Llama 3, SmolLM2, SmolLM3, Qwen2.5, Qwen3. Logits are
+those of the checkpoint as transformers loads it back from the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from converter_reference.family_models import FAMILIES, WINDOW, Family, shake
+from converter_reference.files import FOLDER, save_checkpoint, save_expected
+from converter_reference.gemma4_run import use_gelu_of_ggml
+from converter_reference.text import TOKENS, VARIED
+
+POSITIONS = [0, 5, 20, WINDOW - 1, WINDOW, WINDOW + 1, 63, 64, 100, 150, 199]
+
+
+def tokens_of(tokenizer: Any) -> list[int]:
+    """Ids of varied text, with what the tokenizer puts before it, repeated while there are too few."""
+    ids: list[int] = tokenizer.encode(VARIED)
+    return (ids * TOKENS)[:TOKENS]
+
+
+@torch.no_grad()
+def logits(model: torch.nn.Module, tokens: list[int], positions: list[int]) -> Any:
+    return model(torch.tensor([tokens])).logits[0, positions].numpy()
+
+
+def write(name: str, family: Family, out: Path, positions: list[int]) -> None:
+    torch.manual_seed(sum(map(ord, name)))
+    model = family.make()
+    tokenizer = family.tokenizer(model.config.get_text_config().vocab_size)
+    shake(model)
+    for kind in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(model.config, kind, getattr(tokenizer, kind))
+        setattr(model.generation_config, kind, getattr(tokenizer, kind))
+    save_checkpoint(model, tokenizer, out / name, shards=family.shards)
+    path = out / name / "config.json"
+    config = json.loads(path.read_text())
+    family.respell(config)
+    path.write_text(json.dumps(config, separators=(",", ":")) + "\n")
+    loaded = type(model).from_pretrained(out / name, dtype=torch.float32, attn_implementation="eager").eval()
+    tokens = tokens_of(tokenizer)
+    rows = {"logits": logits(loaded, tokens, positions)}
+    if family.gelu:
+        use_gelu_of_ggml(loaded)
+        rows["logits_ggml"] = logits(loaded, tokens, positions)
+    save_expected(out / name, family.label, tokens, positions=positions, **rows)
+    print(f"{name}: {sum(file.stat().st_size for file in (out / name).iterdir()) / 1e3:.0f} KB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FAMILIES))
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--all", action="store_true", help="store the rows of all positions")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.names or FAMILIES:
+        write(name, FAMILIES[name], args.out, list(range(TOKENS)) if args.all else POSITIONS)
+
+
+if __name__ == "__main__":
+    main()
