@@ -7,12 +7,13 @@ made from the text afresh, and the cache is reused up to the first difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from localspec.backends.base import Vocabulary
-from localspec.template import ChatTemplate, Message, check_messages
+from localspec.template import ChatTemplate, Message, Tools, check_messages
+from localspec.tools import for_template
 
 
 class PromptVocabulary(Vocabulary, Protocol):
@@ -33,6 +34,7 @@ class ChatPrompt:
     tokens: tuple[int, ...]
     messages: tuple[dict[str, Any], ...]
     thinking: bool
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 class Conversation:
@@ -41,45 +43,69 @@ class Conversation:
     def __init__(self, template: ChatTemplate, vocabulary: PromptVocabulary) -> None:
         self._template, self._vocabulary = template, vocabulary
         self._last: ChatPrompt | None = None
+        self.calls = template.calls
 
-    def prompt(self, messages: Sequence[Message], *, thinking: bool = False) -> ChatPrompt:
-        """The prompt for the model's next reply to ``messages``."""
+    @property
+    def last(self) -> ChatPrompt | None:
+        """The last turn with its reply, if the next one may continue it."""
+        return self._last
+
+    def resume(self, last: ChatPrompt | None) -> None:
+        """Go on from a turn that :attr:`last` gave, perhaps in another run."""
+        self._last = last
+
+    def prompt(self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools = ()) -> ChatPrompt:
+        """The prompt for the model's next reply to ``messages``, with ``tools`` (checked ones) that it may call."""
         check_messages(messages)
-        plain = tuple(dict(message) for message in messages)
-        return self._continued(plain, thinking) or self._fresh(plain, thinking)
+        plain, offered = for_template(messages), tuple(dict(tool) for tool in tools)
+        return self._continued(plain, thinking, offered) or self._fresh(plain, thinking, offered)
 
     def clear(self) -> None:
         """Forget the last turn."""
         self._last = None
 
-    def replied(self, prompt: ChatPrompt, text: str, tokens: Sequence[int], *, spliceable: bool = True) -> None:
+    def replied(
+        self,
+        prompt: ChatPrompt,
+        text: str,
+        tokens: Sequence[int],
+        *,
+        spliceable: bool = True,
+        calls: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Take note of the reply to ``prompt``, generated as ``tokens`` (no end token).
 
-        Not ``spliceable``: the tokens say more than ``text`` (a thought, a stop string), so they are not to be kept.
+        Not ``spliceable``: the tokens say more than ``text`` and ``calls`` (a thought, a stop string), so they are not
+        to be kept.
         """
-        reply = {"role": "assistant", "content": text}
+        reply = {"role": "assistant", "content": text, "tool_calls": list(calls)}
         self._last = None
         if spliceable:
-            messages = (*prompt.messages, reply)
-            self._last = ChatPrompt(prompt.text, (*prompt.tokens, *tokens), messages, prompt.thinking)
+            messages = (*prompt.messages, *for_template([reply]))
+            tokens = (*prompt.tokens, *tokens)
+            self._last = ChatPrompt(prompt.text, tokens, messages, prompt.thinking, prompt.tools)
 
-    def _fresh(self, messages: tuple[dict[str, Any], ...], thinking: bool) -> ChatPrompt:
-        text = self._template.render(messages, thinking=thinking)
+    def _fresh(
+        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+    ) -> ChatPrompt:
+        text = self._template.render(messages, thinking=thinking, tools=tools)
         tokens = self._vocabulary.tokenize(text, add_special=False)
         if self._vocabulary.add_bos and tokens[:1] != [self._vocabulary.bos]:
             tokens = [self._vocabulary.bos, *tokens]
-        return ChatPrompt(text, tuple(tokens), messages, thinking)
+        return ChatPrompt(text, tuple(tokens), messages, thinking, tools)
 
-    def _continued(self, messages: tuple[dict[str, Any], ...], thinking: bool) -> ChatPrompt | None:
+    def _continued(
+        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+    ) -> ChatPrompt | None:
         last = self._last
-        if last is None or last.thinking != thinking:
+        if last is None or (last.thinking, last.tools) != (thinking, tools):
             return None
         n = len(last.messages)
         if len(messages) <= n or messages[:n] != last.messages:
             return None
-        tail = self._template.after_reply(messages, n - 1, last.text, thinking=thinking)
+        tail = self._template.after_reply(messages, n - 1, last.text, thinking=thinking, tools=tools)
         if tail is None:
             return None
         tokens = self._vocabulary.tokenize(tail, add_special=False)
-        text = self._template.render(messages, thinking=thinking)
-        return ChatPrompt(text, (*last.tokens, *tokens), messages, thinking)
+        text = self._template.render(messages, thinking=thinking, tools=tools)
+        return ChatPrompt(text, (*last.tokens, *tokens), messages, thinking, tools)

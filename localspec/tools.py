@@ -1,0 +1,166 @@
+"""Tools, calls and their results as a chat hands them in: checked, and put as chat templates want them.
+
+The shapes are those of the OpenAI chat API. Every fault has its own sentence, which begins with the place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from localspec.errors import InputError, UsageError
+
+Tool = Mapping[str, Any]
+ToolChoice = Literal["auto", "none"]
+_SHAPE = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}'
+_CALL = '{"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}'
+
+
+class Function(TypedDict):
+    """What is called; ``arguments`` is a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """One call that a model made."""
+
+    id: str
+    type: Literal["function"]
+    function: Function
+
+
+def check_tools(tools: Any, where: str = "tools") -> tuple[dict[str, Any], ...]:
+    """``tools``, a list of function definitions, as plain dictionaries. Raises :class:`InputError`."""
+    if tools is None:
+        return ()
+    if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
+        raise InputError(f"{where}: {_kind(tools)} in place of a list; give a list of {_SHAPE}.")
+    found, names = [], set()
+    for number, tool in enumerate(tools, start=1):
+        place = f"tool {number} of {where}"
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping) or tool.get("type", "function") != "function":
+            raise InputError(f"{place} is {_show(tool)}; it must be {_SHAPE}.")
+        name = function.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f'{place} has the name {_show(name)}; "function" needs a "name".')
+        if name in names:
+            raise InputError(f"{place} is a second tool of the name {name}; give each its own.")
+        names.add(name)
+        _check_definition(function, place)
+        found.append({**tool, "type": "function", "function": dict(function)})
+    return tuple(found)
+
+
+def _check_definition(function: Mapping[str, Any], place: str) -> None:
+    if not isinstance(function.get("description", ""), str):
+        raise InputError(f'{place} has the "description" {_show(function["description"])}; it must be text.')
+    parameters = function.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        raise InputError(f'{place} has the "parameters" {_show(parameters)}; they must be a JSON schema, an object.')
+    try:
+        json.dumps(function).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{place} holds something that JSON cannot say: {error}.") from error
+
+
+def check_choice(choice: Any) -> ToolChoice:
+    """``auto`` (None too) or ``none``. Raises :class:`UsageError`: a call cannot be forced."""
+    if choice in (None, "auto"):
+        return "auto"
+    if choice == "none":
+        return "none"
+    raise UsageError(f"tool_choice is {_show(choice)}; it must be 'auto' or 'none' (a call cannot be forced).")
+
+
+def check_tool_parts(messages: Sequence[Mapping[str, Any]], place: str = "message {}", first: int = 0) -> None:
+    """Check the calls and results among ``messages``; ``place`` names one, counted from ``first``."""
+    called: set[str] = set()
+    for number, message in enumerate(messages, start=first):
+        here = place.format(number)
+        calls = message.get("tool_calls")
+        if calls:
+            if message.get("role") != "assistant":
+                raise InputError(f'{here} has "tool_calls" and the role {message.get("role")}; only assistants call.')
+            called.update(_check_calls(calls, here))
+        if message.get("role") == "tool":
+            _check_result(message, called, here)
+
+
+def _check_calls(calls: Any, here: str) -> list[str]:
+    if not isinstance(calls, (list, tuple)):
+        raise InputError(f'{here} has {_kind(calls)} as "tool_calls"; it must be a list of {_CALL}.')
+    for number, call in enumerate(calls, start=1):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            raise InputError(f"call {number} of {here} is {_show(call)}; it must be {_CALL}.")
+        for key, value in (("id", call.get("id")), ("name", function.get("name"))):
+            if not isinstance(value, str) or not value:
+                raise InputError(f'call {number} of {here} has the "{key}" {_show(value)}; it must be text.')
+        _arguments(function.get("arguments", {}), f"call {number} of {here}")
+    return [call["id"] for call in calls]
+
+
+def _check_result(message: Mapping[str, Any], called: set[str], here: str) -> None:
+    name = message.get("tool_call_id")
+    if not isinstance(name, str) or not name:
+        raise InputError(f'{here} has the role tool and no "tool_call_id"; give the id of the call that it answers.')
+    if name not in called:
+        raise InputError(f'{here} answers the call "{name}", which no earlier message made; check its "tool_call_id".')
+
+
+def _arguments(value: Any, place: str) -> dict[str, Any]:
+    """The arguments of a call as an object: templates write them in their own ways."""
+    found = value
+    if isinstance(value, str):
+        try:
+            found = json.loads(value or "{}")
+        except (ValueError, RecursionError):
+            found = None
+    if not isinstance(found, Mapping):
+        raise InputError(f'{place} has the "arguments" {_show(value)}; they must be a JSON object.')
+    return dict(found)
+
+
+def for_template(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Checked ``messages`` with calls as templates take them: content that is text, arguments that are objects."""
+    found = []
+    for message in messages:
+        plain = dict(message)
+        calls = plain.pop("tool_calls", None)
+        if calls:
+            plain["content"] = plain.get("content") or ""
+            plain["tool_calls"] = [
+                {
+                    "id": call["id"],
+                    "type": "function",
+                    "function": {
+                        "name": call["function"]["name"],
+                        "arguments": _arguments(call["function"].get("arguments", {}), "a call"),
+                    },
+                }
+                for call in calls
+            ]
+        found.append(plain)
+    return tuple(found)
+
+
+def call_id(seed: int, position: int, number: int) -> str:
+    """The id of an answer's ``number``-th call: the same for the same output, another in every answer.
+
+    ``position`` is the number of tokens before the answer.
+    """
+    digest = hashlib.sha256(f"{seed}:{position}:{number}".encode()).hexdigest()
+    return f"call_{digest[:24]}"
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__!r}"
+
+
+def _show(value: Any) -> str:
+    return f"{value!r:.80}"
