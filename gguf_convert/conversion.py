@@ -141,16 +141,25 @@ def _plan(model: ModelMap, recipe: Recipe) -> tuple[list[_Planned], list[Fallbac
 
 
 def _metadata(checkpoint: Checkpoint, model: ModelMap, vocabulary: Vocabulary, name: str) -> dict[str, Any]:
-    parameters = sum(tensor.elements for tensor in model.tensors)
     return {
         "general.type": "model",
         "general.name": _printable(checkpoint.path.resolve().name),
-        "general.size_label": gguf.size_label(parameters, parameters, 0, 0),
+        "general.size_label": _size_label(model),
         **{f"{model.architecture}.{key}": value for key, value in model.metadata.items()},
         **vocabulary.metadata(),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         "general.file_type": file_type(name),
     }
+
+
+def _size_label(model: ModelMap) -> str:
+    """Such as ``2.6B``, or ``128x2.4B`` for experts: what one expert and all that is no expert's have together."""
+    stacks = [tensor for tensor in model.tensors if len(tensor.shape) == 3]
+    total = sum(tensor.elements for tensor in model.tensors)
+    shared = total - sum(tensor.elements for tensor in stacks)
+    one_expert = sum(tensor.elements // tensor.shape[0] for tensor in stacks)
+    label: str = gguf.size_label(total, shared, one_expert, stacks[0].shape[0] if stacks else 0)
+    return label
 
 
 def _printable(name: str) -> str:

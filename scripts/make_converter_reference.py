@@ -29,6 +29,8 @@ from converter_reference.gemma4_run import (
 )
 from converter_reference.text import TEXTS, make_tokenizer, varied_tokens
 
+WITH_TEXTS = "gemma4_e2b"  # the reference that has tokenised texts beside it
+
 
 def write(name: str, size: Size, scale: int, out: Path, tokenizer: Any) -> None:
     tokens = varied_tokens(tokenizer)
@@ -40,9 +42,9 @@ def write(name: str, size: Size, scale: int, out: Path, tokenizer: Any) -> None:
             shake(model, damping)
     gap = separate_experts(target, tokens)
     target.generation_config.suppress_tokens = list(size.suppress) or None
-    save_checkpoint(target, tokenizer, out / name, size.shards)
+    save_checkpoint(target, tokenizer, out / name, shards=size.shards, text_config=size.text_config)
     if assistant is not None:
-        save_checkpoint(assistant, tokenizer, out / f"{name}_assistant")
+        save_checkpoint(assistant, tokenizer, out / f"{name}_assistant", text_config=size.text_config)
         assistant.config.use_ordered_embeddings = False  # the whole vocabulary head, as llama.cpp computes it
     positions = POSITIONS if scale == 1 else list(range(len(tokens)))
     rows: dict[str, Any] = target_rows(target, tokens, positions)
@@ -74,8 +76,9 @@ def main() -> None:
         if options.only in (None, name):
             torch.manual_seed(0)
             write(name, size, options.scale, options.out, tokenizer)
-    texts = [{"text": text, "ids": tokenizer.encode(text, add_special_tokens=False)} for text in TEXTS]
-    (options.out / next(iter(SIZES)) / "texts.json").write_text(json.dumps(texts) + "\n")
+    if options.only in (None, WITH_TEXTS):
+        texts = [{"text": text, "ids": tokenizer.encode(text, add_special_tokens=False)} for text in TEXTS]
+        (options.out / WITH_TEXTS / "texts.json").write_text(json.dumps(texts) + "\n")
 
 
 if __name__ == "__main__":

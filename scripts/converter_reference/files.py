@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,27 @@ from transformers import PreTrainedTokenizerFast
 FOLDER = Path(__file__).parent.parent.parent / "tests" / "gguf_convert" / "reference"
 
 
-def save_checkpoint(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, shards: int = 1) -> None:
-    """A complete Hugging Face folder in BF16, written anew; ``shards`` files with an index if more than one."""
+def save_checkpoint(
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    *,
+    shards: int = 1,
+    text_config: Mapping[str, Any] | None = None,
+) -> None:
+    """A complete Hugging Face folder in BF16, written anew; ``shards`` files with an index if more than one.
+
+    ``text_config`` adds to that part of the configuration what the real checkpoint says and transformers does not.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if shards > 1:
         _shard(folder, shards)
+    if text_config:
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"] = {**text_config, **config["text_config"]}
+        (folder / "config.json").write_text(json.dumps(config))
     for path in folder.glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False, separators=(",", ":")) + "\n")
 

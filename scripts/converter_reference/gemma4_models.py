@@ -6,7 +6,7 @@ only the numbers are small. ``scale`` widens them: 1 for what the tests store, 4
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,15 +34,30 @@ WINDOW = 64
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
+# Google's checkpoints of the unified kind carry the keys of its sisters, which its configuration class drops
+UNIFIED_TEXT = {
+    "enable_moe_block": False,
+    "hidden_size_per_layer_input": 0,
+    "moe_intermediate_size": None,
+    "num_experts": None,
+    "top_k_experts": None,
+    "vocab_size_per_layer_input": 0,
+}
+
+
 @dataclass(frozen=True)
 class Size:
-    """One size: the row of the table, how to make the model and its assistant, and how the checkpoint is saved."""
+    """One size: the row of the table, how to make the model and its assistant, and how the checkpoint is saved.
+
+    ``text_config`` is what the real configuration says beyond what transformers saves.
+    """
 
     label: str
     target: Callable[[int], torch.nn.Module]
     assistant: Callable[[int], torch.nn.Module] | None
     shards: int = 1
     suppress: tuple[int, ...] = ()
+    text_config: Mapping[str, Any] | None = None
 
 
 def vocabulary(scale: int) -> int:
@@ -221,7 +236,7 @@ SIZES = {
         lambda scale: _with_towers(_small(scale, num_key_value_heads=2), audio=True),
         None,  # as E2B's
     ),
-    "gemma4_12b": Size("Gemma 4 12B unified", _unified, _unified_assistant, suppress=(7, 8)),
+    "gemma4_12b": Size("Gemma 4 12B unified", _unified, _unified_assistant, suppress=(7, 8), text_config=UNIFIED_TEXT),
     "gemma4_26b_a4b": Size("Gemma 4 26B-A4B", _experts, lambda scale: _assistant(scale, heads=2, local=2)),
     "gemma4_31b": Size(
         "Gemma 4 31B",

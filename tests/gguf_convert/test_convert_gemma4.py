@@ -105,6 +105,7 @@ def test_expert_metadata_and_tensors(tmp_path: Path) -> None:
     assert found["gemma4.expert_count"] == 4
     assert found["gemma4.expert_used_count"] == 2
     assert found["gemma4.expert_feed_forward_length"] == 32
+    assert found["general.size_label"].startswith("4x")
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
     shapes = {name.removeprefix("blk.3."): tuple(t.shape) for name, t in tensors.items() if name.startswith("blk.3.")}
     assert shapes["ffn_gate_up_exps.weight"] == (64, 64, 4)
