@@ -15,14 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from localspec.errors import ModelFileError, ModelNotFoundError
+from localspec.gguf_values import unfit, unfit_tensor
 
 Scalar = int | float | bool | str
 
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MAX_DEPTH = 3
-#: llama.cpp's LLAMA_MAX_LAYERS, and what files write for a token that they do not have.
-_MAX_LAYERS, _NO_TOKEN = 512, 2**32 - 1
+#: The format's longest key, and twice ggml's longest name of a tensor, in bytes.
+_MAX_KEY, _MAX_NAME = 65535, 127
+#: More than any model has, so that a file of nothing but records is refused before they fill the memory. Numbers of
+#: arrays and texts beyond these are not kept.
+_MAX_RECORDS, _MAX_NUMBERS, _MAX_TEXT = 1 << 16, 1 << 16, 1 << 20
 
 #: (elements per block, bytes per block) by ggml type number; numbers that are not here cannot be sized.
 BLOCKS = {
@@ -41,7 +45,7 @@ TYPE_NAMES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A tensor's name, shape (innermost first, as in the file), ggml type number and offset into the data."""
 
@@ -93,6 +97,7 @@ class _Reader:
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data, self.path, self.at, self.end = data, path, 0, len(data)
+        self.numbers = 0
 
     def fail(self, why: str) -> ModelFileError:
         return ModelFileError(f"{self.path} is damaged or incomplete: {why}. Download or convert it again.")
@@ -115,6 +120,24 @@ class _Reader:
     def string(self) -> str:
         return self.raw_string().decode("utf-8", errors="replace")
 
+    def label(self, what: str, longest: int) -> str:
+        """A key or name."""
+        length = self.peek()
+        if length > longest:
+            raise self.fail(f"a {what} of {length} bytes begins at {self.at}; the longest has {longest}")
+        return self.string()
+
+    def value(self, kind: int) -> Scalar | None:
+        """A scalar, or None for a text of more than a MiB."""
+        if kind == _STRING and self.peek() > _MAX_TEXT:
+            self.skip(8 + self.peek())
+            return None
+        return self.scalar(kind)
+
+    def peek(self) -> int:
+        """The length of the string that begins here, or 0 where the file ends."""
+        return int(struct.unpack_from("<Q", self.data, self.at)[0]) if self.end - self.at >= 8 else 0
+
     def scalar(self, kind: int) -> Scalar:
         if kind == _STRING:
             return self.string()
@@ -130,11 +153,13 @@ class _Reader:
         kind, count = self.number("<I"), self.number("<Q")
         if kind in _FORMATS:
             size = struct.calcsize(_FORMATS[kind])
-            if count <= 1024:
+            if count <= 1024 and self.numbers + count <= _MAX_NUMBERS and depth == 0:
+                self.numbers += count
                 return count, tuple(self.scalar(kind) for _ in range(count))
             self.skip(size * count)
-        elif kind == _STRING and count <= 16:
-            return count, tuple(self.string() for _ in range(count))
+        elif kind == _STRING and count <= 16 and depth == 0:
+            texts = [text for _ in range(count) if (text := self.value(_STRING)) is not None]
+            return count, tuple(texts) if len(texts) == count else None
         elif kind == _STRING:
             self._skip_strings(count)
         elif kind == _ARRAY and depth < _MAX_DEPTH:
@@ -172,7 +197,7 @@ def read_strings(path: str | Path, key: str) -> list[bytes]:
     with _open(Path(path)) as reader:
         for found, kind in _pairs(reader, _preamble(reader)[1]):
             if kind != _ARRAY:
-                reader.scalar(kind)
+                reader.value(kind)
             elif found != key:
                 reader.array()
             elif reader.number("<I") == _STRING:
@@ -207,13 +232,16 @@ def _preamble(reader: _Reader) -> tuple[int, int]:
     version = reader.number("<I")
     if version not in (2, 3):
         raise ModelFileError(f"{reader.path} is GGUF version {version}; versions 2 and 3 are read. Convert it again.")
-    return reader.number("<Q"), reader.number("<Q")
+    n_tensors, n_pairs = reader.number("<Q"), reader.number("<Q")
+    if max(n_tensors, n_pairs) > _MAX_RECORDS:
+        raise reader.fail(f"it announces {n_tensors} tensors and {n_pairs} keys; at most {_MAX_RECORDS} are read")
+    return n_tensors, n_pairs
 
 
 def _pairs(reader: _Reader, count: int) -> Iterator[tuple[str, int]]:
     """Key and type of each metadata pair; whoever asks must read the value before the next."""
     for _ in range(count):
-        yield reader.string(), reader.number("<I")
+        yield reader.label("key", _MAX_KEY), reader.number("<I")
 
 
 def _parse(reader: _Reader, model: bool) -> GgufHeader:
@@ -225,7 +253,7 @@ def _parse(reader: _Reader, model: bool) -> GgufHeader:
         if kind == _ARRAY:
             lengths[key], value = reader.array()
         else:
-            value = reader.scalar(kind)
+            value = reader.value(kind)
         if value is not None:
             metadata[key] = value
     metadata_end = reader.at
@@ -234,30 +262,15 @@ def _parse(reader: _Reader, model: bool) -> GgufHeader:
         raise reader.fail("it does not say its architecture")
     header = replace(header, data_start=_check_length(header, reader))
     if model:
-        _check_values(header, reader)
+        kinds = ((tensor.name, tensor.type) for tensor in header.tensors)
+        wrong = unfit(header.architecture, metadata, lengths) or unfit_tensor(kinds)
+        if wrong:
+            raise reader.fail(wrong)
     return header
 
 
-def _check_values(header: GgufHeader, reader: _Reader) -> None:
-    """Refuse values that llama.cpp would abort the process on."""
-    layers = header.number("block_count")
-    if layers is not None and not 1 <= layers <= _MAX_LAYERS:
-        raise reader.fail(f"it has {layers} layers; llama.cpp takes 1 to {_MAX_LAYERS}")
-    size = header.lengths.get("tokenizer.ggml.tokens")
-    for key, value in header.metadata.items():
-        if size and key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
-            if not 0 <= value < size and value != _NO_TOKEN:
-                raise reader.fail(f"{key} is {value}, and the vocabulary has {size} tokens")
-        elif ".rope.dimension_count" in key and isinstance(value, int):
-            head = header.metadata.get(key.replace("rope.dimension_count", "attention.key_length"), value)
-            if value < 2 or value % 2 or (isinstance(head, int) and value > head):
-                raise reader.fail(f"{key} is {value}; it must be even, above 0 and at most a head's {head}")
-        elif key.endswith(("norm_epsilon", "norm_rms_epsilon")) and not (isinstance(value, float) and 0 <= value < 1):
-            raise reader.fail(f"{key} is {value}; it must be a number from 0 to 1")
-
-
 def _tensor(reader: _Reader) -> TensorInfo:
-    name, n_dims = reader.string(), reader.number("<I")
+    name, n_dims = reader.label("tensor's name", _MAX_NAME), reader.number("<I")
     if n_dims > 8:
         raise reader.fail(f"tensor {name!r} has {n_dims} dimensions")
     shape = tuple(reader.number("<Q") for _ in range(n_dims))

@@ -234,6 +234,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="sources whose name holds this")
+    parser.add_argument("--show", default="failed", help="print files whose outcome begins so")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "localspec-fuzz-failures")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -261,7 +262,7 @@ def fuzz(options: argparse.Namespace, folder: Path) -> int:
         counts.setdefault(kind, Counter())[result.outcome] += 1
         if result.outcome == "refused by the header":
             worst = max(worst, (result.python_peak - FIXED) / max(1, result.size))
-        if result.outcome.startswith("failed"):
+        if result.outcome.startswith(("failed", options.show)):
             options.keep.mkdir(parents=True, exist_ok=True)
             kept = options.keep / f"{options.seed}-{i}-{source.name.replace('/', '-')}"
             kept.write_bytes(data)

@@ -95,7 +95,7 @@ def _number(found: bytearray, random: Random, fields: list[Field], end: int) -> 
     old = int.from_bytes(found[field.at : field.at + field.size], "little")
     near = (0, 1, old - 1, old + 1, old * 2, old // 2, random.randrange(64))
     new = random.choice((*near, *_HUGE)) % 256**field.size
-    found[field.at : field.at + field.size] = new.to_bytes(field.size, "little")
+    found[field.at : field.at + field.size] = new.to_bytes(field.size, "little")  # after a cut this may append
     return f"{field.what} of {field.of!r}: {old} to {new}"
 
 
@@ -117,8 +117,8 @@ def _text(found: bytearray, random: Random, fields: list[Field], end: int) -> st
     """A letter of a key, a name, a text or a token: the thing is then missing, or there twice."""
     field = random.choice([field for field in fields if field.what in ("key", "name", "text", "item") and field.size])
     at = field.at + random.randrange(field.size)
-    found[at] = random.choice((0, 255, 0x30, 0x41, found[at] ^ 1))
-    return f"byte {at} of {field.what} {field.of!r} to {found[at]}"
+    found[at : at + 1] = bytes([random.choice((0, 255, 0x30, 0x41, random.randrange(256)))])
+    return f"byte {at} of {field.what} {field.of!r}"
 
 
 def _twice(found: bytearray, random: Random, fields: list[Field], end: int) -> str:
@@ -132,20 +132,20 @@ def _twice(found: bytearray, random: Random, fields: list[Field], end: int) -> s
 def _flip(found: bytearray, random: Random, fields: list[Field], end: int) -> str:
     """Bits of the header, or of everything."""
     count, limit = random.randrange(1, 9), random.choice((end, end, len(found)))
-    places = [random.randrange(min(limit, len(found))) for _ in range(count)]
+    places = [random.randrange(min(limit, len(found))) for _ in range(count) if found]
     for at in places:
         found[at] ^= 1 << random.randrange(8)
     return f"bits flipped at {places}"
 
 
 def _cut(found: bytearray, random: Random, fields: list[Field], end: int) -> str:
-    at = random.choice((random.randrange(end), random.randrange(len(found)), len(found) - random.randrange(1, 64)))
+    at = random.choice((random.randrange(end), random.randrange(len(found) + 1), len(found) - random.randrange(1, 64)))
     del found[max(0, at) :]
     return f"cut at {at}"
 
 
 def _splice(found: bytearray, random: Random, fields: list[Field], end: int) -> str:
-    at, size = random.randrange(min(end, len(found))), random.randrange(1, 40)
+    at, size = random.randrange(min(end, len(found)) + 1), random.randrange(1, 40)
     if random.random() < 0.5:
         del found[at : at + size]
         return f"{size} bytes gone at {at}"
@@ -156,7 +156,7 @@ def _splice(found: bytearray, random: Random, fields: list[Field], end: int) -> 
 def _weights(found: bytearray, random: Random, fields: list[Field], end: int) -> str:
     """A run of the data to ones, which are NaN in every float type, or to noise."""
     at, size = random.randrange(end, max(end + 1, len(found))), random.choice((2, 64, 4096, 10**6))
-    size = min(size, len(found) - at)
+    size = max(0, min(size, len(found) - at))
     noise = random.random() < 0.5
     found[at : at + size] = random.randbytes(size) if noise else b"\xff" * size
     return f"{size} bytes of {'noise' if noise else 'ones'} at {at}"

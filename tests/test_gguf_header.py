@@ -269,6 +269,46 @@ def test_value_that_llama_cpp_takes_is_taken(parse: Any, key: str, kind: int, va
     assert header.metadata[key] == pytest.approx(value)
 
 
+@pytest.mark.parametrize("kind", [2, 8, 24, 26, 28, 4242])
+def test_norm_has_a_float_type(parse: Any, kind: int) -> None:
+    """llama.cpp multiplies with it in F32, and aborts on integers."""
+    tensors = [gguf_tensor("blk.0.attn_norm.weight", [32], kind)]
+    with pytest.raises(ModelFileError, match=f"'blk.0.attn_norm.weight' has type {kind}; a norm has a float type"):
+        parse(gguf_bytes([ARCH], tensors, 256))
+
+
+def test_tensor_is_there_once(parse: Any) -> None:
+    with pytest.raises(ModelFileError, match="'a' is there twice"):
+        parse(gguf_bytes([ARCH], [gguf_tensor("a", [8]), gguf_tensor("a", [8])], 32))
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (gguf_bytes([ARCH, gguf_pair("k" * 65536, U8, 1)]), "a key of 65536 bytes"),
+        (gguf_bytes([ARCH], [gguf_tensor("n" * 128, [1])], 4), "name of 128 bytes"),
+        (gguf_bytes([ARCH], n_pairs=65537), "65537 keys; at most 65536"),
+        (gguf_bytes([ARCH], n_tensors=10**9), "1000000000 tensors and 1 keys"),
+    ],
+)
+def test_more_than_any_model_has_is_refused(parse: Any, data: bytes, match: str) -> None:
+    """Before it fills the memory, and in a sentence that can be read."""
+    with pytest.raises(ModelFileError, match=match) as caught:
+        parse(data)
+    assert len(str(caught.value)) < 500
+
+
+def test_long_texts_and_too_many_numbers_are_left_out(parse: Any) -> None:
+    """Nobody asks for them, and they would cost several times their size."""
+    numbers = [gguf_pair(f"n{i}", ARRAY, gguf_array(U8, [7] * 1000)) for i in range(70)]
+    text = gguf_pair("long", STRING, "é" * 2**19 + "x")
+    header = parse(gguf_bytes([ARCH, text, *numbers, gguf_pair("last", STRING, "x" * 2**20)]))
+    assert "long" not in header.metadata
+    assert len(str(header.metadata["last"])) == 2**20
+    assert sum(key.startswith("n") for key in header.metadata) == 65
+    assert header.lengths["n69"] == 1000
+
+
 def test_file_may_end_with_its_header(parse: Any) -> None:
     """Without tensors there is nothing to pad for."""
     assert parse(gguf_bytes([ARCH, gguf_pair("k", STRING, "last")], alignment=1)).metadata["k"] == "last"
