@@ -1,29 +1,28 @@
 """Re-read a written GGUF file and compare it with the checkpoint it came from.
 
-Names, shapes, types and every value: a value may differ from the source by no more than its type rounds.
+Names, shapes, types and every value: a value may differ from the source by no more than its type rounds
+(:mod:`gguf_convert.bounds`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gguf
 import numpy as np
-from gguf.quants import dequantize
+import numpy.typing as npt
 
 from gguf_convert.arch import map_checkpoint
+from gguf_convert.bounds import bound, largest_loss
 from gguf_convert.checkpoint import open_checkpoint
-from gguf_convert.encoding import BLOCK
+from gguf_convert.recipes import FLOATS
 from gguf_convert.tensors import Floats, ModelTensor, blocks
-from localspec.errors import ConvertError
-
-_F16_STEP = 2.0**-11  # relative rounding of F16, half a unit in the last place
-_F16_TINY = 2.0**-25  # half the smallest F16 step near zero
-_BF16_STEP = 2.0**-8
+from localspec.backends.llama_quantize import dequantize_rows
+from localspec.errors import ConvertError, ModelFileError
+from localspec.gguf_header import TYPE_NAMES, GgufHeader, TensorInfo, read_header
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,12 @@ def check(
 ) -> Check:
     """Compare a GGUF file with its checkpoint; ConvertError names the first tensor that differs."""
     model = map_checkpoint(open_checkpoint(Path(checkpoint_dir)))
-    stored = {tensor.name: tensor for tensor in _read(Path(gguf_path))}
+    try:
+        header = read_header(Path(gguf_path))
+    except ModelFileError as error:
+        raise ConvertError(f"Cannot read {gguf_path} back: {error}") from error
+    data = np.memmap(header.path, np.uint8, "r")
+    stored = {tensor.name: tensor for tensor in header.tensors}
     expected = {tensor.name: tensor for tensor in model.tensors}
     if stored.keys() != expected.keys():
         names = sorted(stored.keys() ^ expected.keys())
@@ -51,59 +55,59 @@ def check(
     total = sum(tensor.elements for tensor in model.tensors)
     done = 0
     for name, tensor in expected.items():
-        kind = stored[name].tensor_type
-        ratio = _compare(tensor, stored[name])
-        worst[kind.name] = max(worst.get(kind.name, 0.0), ratio)
+        kind = TYPE_NAMES.get(stored[name].type, "")
+        ratio = _compare(tensor, stored[name], _bytes(header, stored[name], data))
+        worst[kind] = max(worst.get(kind, 0.0), ratio)
         done += tensor.elements
         if progress is not None:
             progress(done, total)
     return Check(len(expected), worst)
 
 
-def _read(path: Path) -> list[Any]:
-    try:
-        return list(gguf.GGUFReader(path).tensors)
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ConvertError(f"Cannot read {path} back ({error}): convert it again.") from error
+def _bytes(header: GgufHeader, tensor: TensorInfo, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if tensor.bytes is None:
+        raise ConvertError(f"{tensor.name} is of type {tensor.type}, which cannot be checked: convert it again.")
+    start = header.data_start + tensor.offset
+    return data[start : start + tensor.bytes]
 
 
-def _compare(tensor: ModelTensor, stored: Any) -> float:
-    shape = tuple(int(size) for size in reversed(stored.shape))
+def _compare(tensor: ModelTensor, stored: TensorInfo, packed: npt.NDArray[np.uint8]) -> float:
+    """The largest difference as a fraction of what is allowed, of a value or of the tensor as a whole."""
+    shape, kind = tuple(reversed(stored.shape)), TYPE_NAMES[stored.type]
     if shape != tensor.shape:
         raise ConvertError(
             f"{tensor.name} has shape {list(shape)} in the file and {list(tensor.shape)} in the checkpoint."
         )
-    worst, row = 0.0, 0
+    row_bytes = packed.size // max(1, shape[0])
+    worst, row, lost, power = 0.0, 0, 0.0, 0.0
     for values in blocks(tensor.source):
-        raw = stored.data[row : row + len(values)]
+        found = decoded(packed[row * row_bytes : (row + len(values)) * row_bytes], kind, values.shape)
         row += len(values)
-        found = dequantize(np.ascontiguousarray(raw), stored.tensor_type).reshape(values.shape)
-        error, allowed = np.abs(found - values), bound(values, stored.tensor_type)
-        if not (error <= allowed).all():
-            raise ConvertError(
-                f"{tensor.name} differs from the checkpoint by more than {stored.tensor_type.name} rounds."
-            )
+        error, allowed = np.abs(found - values), bound(values, kind)
+        if not (error <= allowed).all():  # also when a value is no number
+            raise _differs(tensor.name, kind)
         with np.errstate(divide="ignore", invalid="ignore"):
             worst = max(worst, float(np.nan_to_num(error / allowed, posinf=0.0).max(initial=0.0)))
-    return worst
+        lost += float(np.square(error, dtype=np.float64).sum())
+        power += float(np.square(values, dtype=np.float64).sum())
+    limit = largest_loss(kind, tensor.elements)
+    if limit is None or power == 0.0:
+        return worst
+    loss = math.sqrt(lost / power)
+    if loss > limit:
+        raise _differs(tensor.name, kind)
+    return max(worst, loss / limit)
 
 
-def bound(values: Floats, kind: gguf.GGMLQuantizationType) -> Floats:
-    """The largest error that storing ``values`` of shape ``(..., row)`` as ``kind`` may cause, by element.
+def _differs(name: str, kind: str) -> ConvertError:
+    return ConvertError(f"{name} differs from the checkpoint by more than {kind} rounds.")
 
-    Q8_0 rounds to the nearest of 127 steps, Q4_0 to the nearest of -8…7 eighths of the largest value, whose
-    mirror image is a whole step away; both store the step as F16.
-    """
-    kinds = gguf.GGMLQuantizationType
-    if kind == kinds.F32:
-        return np.zeros_like(values)
-    if kind == kinds.F16:
-        return np.asarray(np.abs(values) * _F16_STEP + _F16_TINY, dtype=np.float32)
-    if kind == kinds.BF16:
-        return np.asarray(np.abs(values) * _BF16_STEP, dtype=np.float32)
-    if kind not in (kinds.Q8_0, kinds.Q4_0):
-        raise ConvertError(f"Type {kind.name} is not one this converter writes.")
-    largest = np.abs(values.reshape(-1, BLOCK)).max(axis=1, keepdims=True)
-    steps, rounding = (127.0, 0.5) if kind == kinds.Q8_0 else (8.0, 1.0)
-    allowed = largest / steps * (rounding + steps * _F16_STEP * 1.01) + steps * _F16_TINY
-    return np.broadcast_to(allowed.astype(np.float32), (largest.shape[0], BLOCK)).reshape(values.shape)
+
+def decoded(packed: npt.NDArray[np.uint8], kind: str, shape: tuple[int, ...]) -> Floats:
+    """The float32 values of packed rows of this shape."""
+    raw = np.ascontiguousarray(packed)
+    if kind == "BF16":
+        return np.asarray((raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape))
+    if kind in FLOATS:
+        return np.asarray(raw.view("<f4" if kind == "F32" else "<f2").astype(np.float32).reshape(shape))
+    return dequantize_rows(raw, kind, shape[-1]).reshape(shape)

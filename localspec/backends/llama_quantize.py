@@ -16,17 +16,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from localspec.errors import LocalspecError, MissingFeatureError
+from localspec.gguf_header import BLOCKS, TYPE_NAMES
 
 if TYPE_CHECKING:
     from localspec.backends.imatrix_file import Imatrix
 
 GO = "go\n"
+_TYPE_NUMBERS = {name: number for number, name in TYPE_NAMES.items()}
 _ERROR = 4
 _INT, _STR = 0, 3  # llama_model_kv_override_type
 _POLL_S = 0.2
@@ -76,20 +79,37 @@ def quantize_rows(values: npt.NDArray[np.float32], kind: int) -> npt.NDArray[np.
     return packed
 
 
+def dequantize_rows(packed: npt.NDArray[np.uint8], kind: str, row: int) -> npt.NDArray[np.float32]:
+    """The values, shape (n, ``row``), of whole rows that are packed as ggml type ``kind`` (its name)."""
+    dequantize: Callable[..., None] = _dequantize_function(kind)
+    data = np.ascontiguousarray(packed, np.uint8)
+    per_block, size = BLOCKS[_TYPE_NUMBERS[kind]]
+    values = np.empty((data.size // (row // per_block * size), row), np.float32)
+    dequantize(data.ctypes.data, values.ctypes.data, values.size)
+    return values
+
+
+@cache
 def _chunk_function() -> Any:
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    prototype = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, pointer, pointer, number, number, number, pointer)
+    return prototype(_address("ggml_quantize_chunk"))
+
+
+@cache
+def _dequantize_function(kind: str) -> Any:
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    return prototype(_address(f"dequantize_row_{kind.lower().replace('_k', '_K')}"))
+
+
+def _address(name: str) -> int:
     from localspec.backends.llama_cpp import libraries
 
     for library in libraries():
-        function = getattr(library, "ggml_quantize_chunk", None)
+        function = getattr(library, name, None)
         if function is not None:
-            pointer, number = ctypes.c_void_p, ctypes.c_int64
-            prototype = ctypes.CFUNCTYPE(
-                ctypes.c_size_t, ctypes.c_int, pointer, pointer, number, number, number, pointer
-            )
-            return prototype(ctypes.cast(function, pointer).value or 0)
-    raise MissingFeatureError(
-        "this build of llama.cpp lacks ggml_quantize_chunk; install llama-cpp-python 0.3.36 or newer."
-    )
+            return ctypes.cast(function, ctypes.c_void_p).value or 0
+    raise MissingFeatureError(f"this build of llama.cpp lacks {name}; install llama-cpp-python 0.3.36 or newer.")
 
 
 class _Log:
