@@ -116,8 +116,9 @@ class SamplingParams:
             _check("seed", self.seed, 0, MAX_SEED)
         if self.mirostat != 0 or isinstance(self.mirostat, bool):
             raise UsageError(
-                f"mirostat is {self.mirostat!r}; only 0 (off) is possible here: its target changes with every token's "
-                "surprise, so that a text would depend on the drafter. Use top_n_sigma, typical_p or min_p in its place."
+                f"mirostat is {self.mirostat!r}; only 0 (off) is possible: its threshold follows the surprise of every "
+                "token before, so that a token would no longer be a function of its logits and the text. "
+                "Use top_n_sigma, typical_p or min_p in its place."
             )
         object.__setattr__(self, "dry_sequence_breakers", _breakers(self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))

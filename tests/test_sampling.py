@@ -12,9 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from localspec import sampling
 from localspec.config import MAX_SEED, SamplingParams
-from localspec.sampling import Row, Sampler, gumbel, truncate
+from localspec.sampling import Row, Sampler, gumbel, race, truncate
 
 Kept = list[tuple[int, float]]
 
@@ -56,7 +55,7 @@ def on_an_edge(row: Sequence[float], params: SamplingParams) -> bool:
 
 
 def ids_of(row: Sequence[float] | Row, params: SamplingParams) -> list[int]:
-    ids, logits = truncate(np.asarray(row, np.float32), params)
+    ids, logits, _ = truncate(np.asarray(row, np.float32), params)
     assert [float(x) for x in logits] == [float(np.float32(row[i])) for i in ids]
     return [int(i) for i in ids]
 
@@ -177,7 +176,7 @@ def test_leaving_out_unreachable_tokens_changes_nothing(row: list[float], seed: 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 def test_how_near_is_near_changes_nothing(near: float, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which tokens are raced first, and which only where their noise is large, has no part in who wins."""
-    monkeypatch.setattr(sampling, "_NEAR", near)
+    monkeypatch.setattr(race, "_NEAR", near)
     row = np.random.default_rng(3).normal(0, scale, 3000).astype(np.float32)
     row[::5] = -np.inf
     sampler, ids = Sampler(SamplingParams(0.8, 0, 1.0, 0.0, 6)), np.arange(3000)

@@ -1,0 +1,169 @@
+"""What the tokens before a position do to its logits: repeat, presence and frequency penalties, DRY; and logit bias.
+
+Formulas are those of llama.cpp's ``src/llama-sampler.cpp`` (``llama_sampler_penalties_apply``,
+``llama_sampler_dry_apply``, ``llama_sampler_logit_bias_apply``). As in its server the prompt's tokens count like
+generated ones. Each changes only the logits of the tokens that it is about, in place, in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localspec.config import SamplingParams
+from localspec.sampling.breakers import Breakers
+from localspec.sampling.noise import Ids
+from localspec.sampling.rows import Row
+
+#: ln of the largest float32, as llama.cpp has it: DRY's power stops growing there.
+_FLOAT_MAX_LOG = 88.7228391
+
+
+class History:
+    """The tokens of one answer as an array, in step with a list that only grows; what is looked ahead at comes last."""
+
+    def __init__(self) -> None:
+        self._buffer = np.zeros(1024, np.int64)
+        #: Tokens of the list, and with those that are looked ahead at.
+        self.settled = self.end = 0
+
+    def follow(self, tokens: Sequence[int], ahead: Sequence[int]) -> None:
+        """Take over what is new in ``tokens``, and ``ahead`` for now."""
+        new = [*tokens[self.settled :], *ahead]
+        start, self.settled, self.end = self.settled, len(tokens), len(tokens) + len(ahead)
+        if self.end > len(self._buffer):
+            self._buffer = np.concatenate((self._buffer[:start], np.zeros(2 * self.end - start, np.int64)))
+        self._buffer[start : self.end] = new
+
+    def last(self, n: int) -> Ids:
+        """The last ``n`` tokens, or as many as there are, oldest first."""
+        return self._buffer[max(0, self.end - n) : self.end]
+
+    def between(self, start: int, end: int) -> Ids:
+        return self._buffer[start:end]
+
+
+class Adjustment(Protocol):
+    """Changes the logits of a row (n_vocab,) in place, by what came before it."""
+
+    def apply(self, row: Row, history: History) -> None: ...
+
+
+def adjustments(params: SamplingParams, breakers: Breakers | None) -> list[Adjustment]:
+    """Those that ``params`` ask for, in llama.cpp's order."""
+    found: list[Adjustment] = []
+    if params.logit_bias:
+        found.append(LogitBias(params))
+    if params.penalises:
+        found.append(Penalties(params))
+    if params.dries:
+        found.append(Dry(params, breakers))
+    return found
+
+
+class LogitBias:
+    """Adds a constant to some tokens' logits. Ids beyond a row, a drafter's with a smaller vocabulary, are left out."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        ids, biases = zip(*params.logit_bias, strict=True)
+        self._ids, self._biases = np.array(ids, np.int64), np.array(biases, np.float32)
+
+    def apply(self, row: Row, history: History) -> None:
+        known = int(np.searchsorted(self._ids, len(row)))
+        row[self._ids[:known]] += self._biases[:known]
+
+
+class Penalties:
+    """Repeat, presence and frequency penalties over the last ``repeat_last_n`` tokens."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._n = params.repeat_last_n
+        self._repeat = np.float32(params.repeat_penalty)
+        self._presence, self._frequency = np.float32(params.presence_penalty), np.float32(params.frequency_penalty)
+        self._counts = _Counts(params.repeat_last_n)
+
+    def apply(self, row: Row, history: History) -> None:
+        ids = history.last(self._n)
+        counts = self._counts.of(ids, history) if self._frequency else np.float32(1)
+        if len(ids) and ids.max() >= len(row):  # tokens that only the target has, in a drafter's row
+            known = ids < len(row)
+            ids, counts = ids[known], counts[known] if self._frequency else counts
+        logits = row[ids]  # a token that occurs twice is computed twice, from its unchanged logit
+        logits = np.where(logits <= 0, logits * self._repeat, logits / self._repeat)
+        row[ids] = logits - (counts * self._frequency + self._presence)
+
+
+class _Counts:
+    """How often each token occurs among the last ``n``, moved along with the history at the price of what is new."""
+
+    def __init__(self, n: int) -> None:
+        self._n, self._start, self._end = n, 0, 0
+        self._counts = np.zeros(1, np.int32)
+
+    def of(self, ids: Ids, history: History) -> NDArray[np.float32]:
+        """Counts of ``ids``, which are the last ``n`` of the history."""
+        self._move(history, max(0, history.settled - self._n), history.settled)
+        settled = self._start, self._end
+        self._move(history, max(0, history.end - self._n), history.end)
+        counts = self._counts[ids].astype(np.float32)
+        self._move(history, *settled)  # what was looked ahead at may be others next time
+        return counts
+
+    def _move(self, history: History, start: int, end: int) -> None:
+        for at, to, sign in ((self._end, end, 1), (self._start, start, -1)):
+            passed = history.between(min(at, to), max(at, to))
+            if len(passed):
+                if passed.max() >= len(self._counts):
+                    self._counts = np.concatenate((self._counts, np.zeros(int(passed.max()) + 1, np.int32)))
+                np.add.at(self._counts, passed, sign if to > at else -sign)
+        self._start, self._end = start, end
+
+
+class Dry:
+    """Don't Repeat Yourself (pi6am, p-e-w): a token that would extend a repetition costs ``multiplier · base^length``.
+
+    Lengths count from ``dry_allowed_length`` on, within the last ``dry_penalty_last_n`` tokens, and never reach across
+    a sequence breaker.
+    """
+
+    def __init__(self, params: SamplingParams, breakers: Breakers | None) -> None:
+        self._n, self._allowed = params.dry_penalty_last_n, params.dry_allowed_length
+        self._multiplier, self._base = float(np.float32(params.dry_multiplier)), float(np.float32(params.dry_base))
+        self._most = int(_FLOAT_MAX_LOG / math.log(self._base)) if self._base > 1.000001 else 0
+        self._breakers = breakers
+
+    def apply(self, row: Row, history: History) -> None:
+        window = history.last(self._n)
+        if len(window) <= self._allowed:
+            return
+        limit = len(window) if self._breakers is None else self._breakers.since(window)
+        if limit < self._allowed:
+            return
+        lengths = repetitions(window, min(limit, self._allowed + self._most) if self._most else limit)
+        extending = np.flatnonzero(lengths >= self._allowed)
+        ids, lengths = window[extending + 1], lengths[extending]
+        free = ids < len(row)
+        if self._breakers is not None:
+            free &= ~self._breakers.single[ids]
+        order = np.argsort(lengths[free], kind="stable")  # of several lengths of a token the longest is written last
+        ids, over = ids[free][order], lengths[free][order] - self._allowed
+        powers = np.array([self._base ** int(n) for n in over.tolist()])
+        with np.errstate(over="ignore"):  # where it passes float32 the token is forbidden, as in llama.cpp
+            row[ids] = row[ids] - (self._multiplier * powers).astype(np.float32)
+
+
+def repetitions(window: Ids, cap: int) -> NDArray[Any]:
+    """For each token but the last: how many, at most ``cap``, up to it equal as many at the end of ``window``."""
+    n = len(window)
+    lengths = np.zeros(n - 1, np.int64)
+    alive, length = np.flatnonzero(window[:-1] == window[-1]), 0
+    while len(alive) and length < cap:
+        length += 1
+        lengths[alive] = length
+        alive = alive[alive >= length]
+        alive = alive[window[alive - length] == window[n - 1 - length]]
+    return lengths
