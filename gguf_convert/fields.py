@@ -6,7 +6,6 @@ A wrong value is a ConvertError that names file, key and value.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from localspec.errors import ConvertError
 
 _MAX_JSON_BYTES = 512 << 20  # the largest real tokenizer.json is some 35 MB
+_FLOAT32_MAX = 3.4e38  # GGUF stores numbers as float32; NaN compares false too
 _SHOWN = 60
 
 
@@ -44,7 +44,7 @@ class Fields:
         value = self.values.get(key)
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _FLOAT32_MAX:
             raise self.fail(key, "a finite number")
         return float(value)
 
