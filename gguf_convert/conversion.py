@@ -1,14 +1,13 @@
 """Checkpoint folder → GGUF file: read, map, write.
 
-The file appears under its name only when it is complete: it is written as ``<name>.partial`` beside it, synced,
-then renamed; whatever goes wrong, nothing is left behind.
+The file appears under its name only when it is complete: it is written in a folder of its own beside it, synced, then
+renamed; whatever goes wrong, nothing is left behind.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from gguf_convert.arch import ModelMap, map_checkpoint
 from gguf_convert.checkpoint import Checkpoint, open_checkpoint
 from gguf_convert.encoding import byte_shape, choose_type, encoded, file_type
-from gguf_convert.files import check_destination, check_room, replaced_when_done
+from gguf_convert.files import check_destination, check_room, replaced_when_done, work_folder
 from gguf_convert.recipes import Recipe, expected_bytes, make_recipe
 from gguf_convert.report import Fallback, Report, inexact
 from gguf_convert.tensors import ModelTensor
@@ -117,8 +116,8 @@ def _write_and_quantize(
     def second(step: Step) -> None:
         report(in_floats + after * step.bytes // max(1, step.all_bytes), in_floats + after)
 
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        whole = Path(folder) / f"{out.stem}-{floats.type}.gguf"
+    with work_folder(out) as folder:
+        whole = folder / f"{out.stem}-{floats.type}.gguf"
         _write(whole, model, metadata, floats, (), lambda done, total: report(done, in_floats + after))
         made = quantize_with(recipe, whole, out, imatrix=imatrix, threads=threads, progress=second)
     return replace(made, notes=(*notes, *made.notes))

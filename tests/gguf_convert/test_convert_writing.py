@@ -58,14 +58,6 @@ def test_replaces_only_when_told(tmp_path: Path) -> None:
     assert (tmp_path / "out.gguf").stat().st_size == report.bytes
 
 
-def test_a_stale_partial_file_is_no_obstacle(tmp_path: Path) -> None:
-    tiny.write(tmp_path / "in")
-    (tmp_path / "out.gguf.partial").write_bytes(b"left by a crash" * 10_000)
-    gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
-    gguf_convert.check(tmp_path / "in", tmp_path / "out.gguf")
-    assert not (tmp_path / "out.gguf.partial").exists()
-
-
 def test_progress_runs_to_the_end(tmp_path: Path) -> None:
     tiny.write(tmp_path / "in")
     calls: list[tuple[int, int]] = []
@@ -89,13 +81,6 @@ def test_refuses_a_place_it_cannot_write(tmp_path: Path, out: str, match: str) -
     tiny.write(tmp_path / "in")
     with pytest.raises(ConvertError, match=match):
         gguf_convert.convert(tmp_path / "in", tmp_path / out)
-
-
-def test_a_folder_in_the_way_is_an_error_not_a_traceback(tmp_path: Path) -> None:
-    tiny.write(tmp_path / "in")
-    (tmp_path / "out.gguf.partial").mkdir()
-    with pytest.raises(ConvertError, match="Cannot write"):
-        gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
 
 
 def test_types_in_any_case() -> None:
