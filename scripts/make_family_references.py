@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Write the references of the common families for the converter's tests: what transformers computes from them.
 
-    python scripts/make_family_references.py                  # needs torch==2.13.0, transformers==5.12.1
-    python scripts/make_family_references.py qwen3_8b         # only these
-    python scripts/make_family_references.py --all --out DIR  # rows of all 200 positions, for the table
-    python scripts/converter_parity.py --reference DIR        # the table of llama.cpp against them
+    python scripts/make_family_references.py                      # needs torch==2.13.0, transformers==5.12.1
+    python scripts/make_family_references.py qwen3_8b             # only these
+    python scripts/make_family_references.py --scale 8 --out DIR  # checkpoints of some megabytes, all 200 positions
+    python scripts/converter_parity.py --reference DIR            # the table of llama.cpp against them
 
 Layout: ``scripts/converter_reference/__init__.py``. Gemma 3, Llama 3, SmolLM2, SmolLM3, Qwen2.5, Qwen3. Logits are
 those of the checkpoint as transformers loads it back from the folder.
@@ -37,9 +37,9 @@ def logits(model: torch.nn.Module, tokens: list[int], positions: list[int]) -> A
     return model(torch.tensor([tokens])).logits[0, positions].numpy()
 
 
-def write(name: str, family: Family, out: Path, positions: list[int]) -> None:
+def write(name: str, family: Family, out: Path, scale: int) -> None:
     torch.manual_seed(sum(map(ord, name)))
-    model = family.make()
+    model = family.make(scale)
     tokenizer = family.tokenizer(model.config.get_text_config().vocab_size)
     shake(model)
     for kind in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -52,6 +52,7 @@ def write(name: str, family: Family, out: Path, positions: list[int]) -> None:
     path.write_text(json.dumps(config, separators=(",", ":")) + "\n")
     loaded = type(model).from_pretrained(out / name, dtype=torch.float32, attn_implementation="eager").eval()
     tokens = tokens_of(tokenizer)
+    positions = POSITIONS if scale == 1 else list(range(len(tokens)))
     rows = {"logits": logits(loaded, tokens, positions)}
     if family.gelu:
         use_gelu_of_ggml(loaded)
@@ -64,11 +65,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FAMILIES))
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--all", action="store_true", help="store the rows of all positions")
+    parser.add_argument("--scale", type=int, default=1, help="factor of all widths (1: those of the tests)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.names or FAMILIES:
-        write(name, FAMILIES[name], args.out, list(range(TOKENS)) if args.all else POSITIONS)
+        write(name, FAMILIES[name], args.out, args.scale)
 
 
 if __name__ == "__main__":

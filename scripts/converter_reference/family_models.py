@@ -39,7 +39,6 @@ SIZES = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 512,
-    "initializer_range": 0.2,
 }
 GEMMA = {
     **SIZES,
@@ -47,10 +46,10 @@ GEMMA = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "head_dim": 32,
-    "query_pre_attn_scalar": 32,
     "sliding_window": WINDOW,
     "rms_norm_eps": 1e-6,
 }
+WIDTHS = ("hidden_size", "intermediate_size", "head_dim")
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 5e5,
@@ -64,33 +63,44 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_pos
 
 @dataclass(frozen=True)
 class Family:
-    """``respell`` turns the saved configuration into that of an official checkpoint."""
+    """``make`` takes a factor for all widths; ``respell`` gives a configuration the form of an official one."""
 
     label: str
-    make: Callable[[], Any]
+    make: Callable[[int], Any]
     tokenizer: Callable[[int], PreTrainedTokenizerFast]
     respell: Callable[[dict[str, Any]], None]
     shards: int = 1
     gelu: bool = False
 
 
-def gemma3_270m() -> Any:
+def sized(scale: int, sizes: dict[str, int] = SIZES, **changes: Any) -> dict[str, Any]:
+    """Arguments of a configuration: sizes, widths times ``scale``, and weights that keep activations as large."""
+    values = {**sizes, **changes}
+    wide = {key: values[key] * scale for key in WIDTHS if key in values}
+    return {**values, **wide, "initializer_range": 0.2 / scale**0.5}
+
+
+def gemma3_text(scale: int, **changes: Any) -> Gemma3TextConfig:
+    values = sized(scale, GEMMA, **changes)
+    return Gemma3TextConfig(**values, query_pre_attn_scalar=values["head_dim"])
+
+
+def gemma3_270m(scale: int) -> Any:
     """Seven layers in llama.cpp's own period of six, so that the file does not name it; a softcap."""
-    sizes = {**GEMMA, "num_hidden_layers": 7, "intermediate_size": 32, "head_dim": 24, "query_pre_attn_scalar": 24}
-    sizes["final_logit_softcapping"] = 20.0
-    return Gemma3ForCausalLM(Gemma3TextConfig(**sizes))
+    changes = {"num_hidden_layers": 7, "intermediate_size": 32, "head_dim": 24}
+    return Gemma3ForCausalLM(gemma3_text(scale, **changes, final_logit_softcapping=20.0))
 
 
-def gemma3_4b() -> Any:
+def gemma3_4b(scale: int) -> Any:
     """A list of layers that no period makes, scaled full layers, and a vision tower beside."""
-    text = {
-        **GEMMA,
-        "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
-        "rope_parameters": {
+    text = gemma3_text(
+        scale,
+        layer_types=["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+        rope_parameters={
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
-    }
+    )
     vision = {
         "hidden_size": 8,
         "intermediate_size": 8,
@@ -99,57 +109,54 @@ def gemma3_4b() -> Any:
         "image_size": 16,
         "patch_size": 8,
     }
-    return Gemma3ForConditionalGeneration(
-        Gemma3Config(text_config=Gemma3TextConfig(**text), vision_config=vision, mm_tokens_per_image=4)
-    )
+    return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4))
 
 
-def llama_3_2_1b() -> Any:
-    return LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=16, rope_parameters=LLAMA3, tie_word_embeddings=True))
+def llama_3_2_1b(scale: int) -> Any:
+    values = sized(scale, head_dim=16, rope_parameters=LLAMA3, tie_word_embeddings=True)
+    return LlamaForCausalLM(LlamaConfig(**values))
 
 
-def llama_untied() -> Any:
+def llama_untied(scale: int) -> Any:
     """Nothing that the official ones have, but what the class allows: biases everywhere, linear scaling."""
     rope = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
-    return LlamaForCausalLM(
-        LlamaConfig(**SIZES, rope_parameters=rope, attention_bias=True, mlp_bias=True, tie_word_embeddings=False)
-    )
+    values = sized(scale, rope_parameters=rope, attention_bias=True, mlp_bias=True, tie_word_embeddings=False)
+    return LlamaForCausalLM(LlamaConfig(**values))
 
 
-def smollm2_135m() -> Any:
-    """Three K/V heads and a width of odd multiples, as the real one has (9 and 3 heads, width 576)."""
-    sizes = {**SIZES, "hidden_size": 48, "num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 3}
+def smollm2_135m(scale: int) -> Any:
+    """Three heads and a width of three heads, as the real one has nine (width 576)."""
+    sizes = {"hidden_size": 48, "num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 3}
     rope = {"rope_type": "default", "rope_theta": 1e5}
-    return LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope, tie_word_embeddings=True))
+    return LlamaForCausalLM(LlamaConfig(**sized(scale, **sizes, rope_parameters=rope, tie_word_embeddings=True)))
 
 
-def smollm3_3b() -> Any:
+def smollm3_3b(scale: int) -> Any:
     """Five layers: the fourth has no positions."""
-    sizes = {**SIZES, "num_hidden_layers": 5, "rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}
-    return SmolLM3ForCausalLM(
-        SmolLM3Config(**sizes, bos_token_id=None, eos_token_id=2, pad_token_id=None, tie_word_embeddings=True)
-    )
+    rope = {"rope_type": "default", "rope_theta": 5e6}
+    values = sized(scale, num_hidden_layers=5, rope_parameters=rope, tie_word_embeddings=True)
+    return SmolLM3ForCausalLM(SmolLM3Config(**values, bos_token_id=None, eos_token_id=2, pad_token_id=None))
 
 
-def qwen2_5_0_5b() -> Any:
+def qwen2_5_0_5b(scale: int) -> Any:
     rope = {"rope_type": "default", "rope_theta": 1e6}
-    return Qwen2ForCausalLM(Qwen2Config(**SIZES, rope_parameters=rope, tie_word_embeddings=True))
+    return Qwen2ForCausalLM(Qwen2Config(**sized(scale, rope_parameters=rope, tie_word_embeddings=True)))
 
 
-def qwen2_5_7b() -> Any:
+def qwen2_5_7b(scale: int) -> Any:
     """Untied, and stretched by YaRN as its model card tells how to."""
-    return Qwen2ForCausalLM(Qwen2Config(**SIZES, rope_parameters=YARN, tie_word_embeddings=False))
+    return Qwen2ForCausalLM(Qwen2Config(**sized(scale, rope_parameters=YARN, tie_word_embeddings=False)))
 
 
-def qwen3_0_6b() -> Any:
+def qwen3_0_6b(scale: int) -> Any:
     rope = {"rope_type": "default", "rope_theta": 1e6}
-    return Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=16, rope_parameters=rope, tie_word_embeddings=True))
+    return Qwen3ForCausalLM(Qwen3Config(**sized(scale, head_dim=16, rope_parameters=rope, tie_word_embeddings=True)))
 
 
-def qwen3_8b() -> Any:
+def qwen3_8b(scale: int) -> Any:
     """Untied, with an attention factor other than YaRN's own."""
     rope = {**YARN, "attention_factor": 1.25}
-    return Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=16, rope_parameters=rope, tie_word_embeddings=False))
+    return Qwen3ForCausalLM(Qwen3Config(**sized(scale, head_dim=16, rope_parameters=rope, tie_word_embeddings=False)))
 
 
 def keep(config: dict[str, Any]) -> None:
