@@ -12,9 +12,15 @@ _MARKERS = (("<|channel>", "<channel|>"), ("<think>", "</think>"))
 
 
 class Channels:
-    """Feed tokens with their text; get the channel that it belongs to and the text without markers."""
+    """Feed tokens with their text; get the channel that it belongs to and the text without markers.
+
+    ``pairs``: token that opens a thought → token that closes it. ``inside``: the token that closes the thought in which
+    the prompt ends, if it does.
+    """
 
     def __init__(self, vocabulary: Vocabulary, prompt: str) -> None:
+        self.pairs: dict[int, int] = {}
+        self.inside: int | None = None
         self._open: set[int] = set()
         self._close: set[int] = set()
         self._named: set[int] = set()
@@ -25,10 +31,11 @@ class Channels:
             if all(len(found) == 1 for found in ids):
                 self._open.add(ids[0][0])
                 self._close.add(ids[1][0])
+                self.pairs[ids[0][0]] = ids[1][0]
                 if opening == "<|channel>":
                     self._named.add(ids[0][0])
                 if prompt.rstrip().endswith((opening, f"{opening}thought")):
-                    self.channel = "thought"
+                    self.channel, self.inside = "thought", ids[1][0]
 
     def add(self, token: int, text: str) -> tuple[Channel, str]:
         """The channel of ``text``, which came with ``token``, and what of it to show."""

@@ -21,6 +21,12 @@ class Constraint(Protocol):
     def allowed(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> Mask:
         """Shape (n_vocab,): whether each token may follow. Exactly one where :meth:`forced` has something to say."""
 
+    def fits(self, tokens: Sequence[int], ahead: Sequence[int], token: int) -> bool:
+        """Whether the answer can still be ended within its budget once the allowed ``token`` follows."""
+
+    def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
+        """A token that always fits: the next one on the way to the nearest end of the answer."""
+
     def forced(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The tokens that must follow, one legal token each; ``()`` where there is a choice."""
 

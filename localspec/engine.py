@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +18,9 @@ from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.exact import NO_GUARD, Guard
+from localspec.grammar.answer import AnswerGrammar, answer_grammar
+from localspec.grammar.constraint import GrammarConstraint, Thought
+from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.logprobs import check_logprobs
 from localspec.output import Chunk, Completion, Exactness
 from localspec.sampling import Sampler
@@ -68,9 +71,13 @@ class Options(TypedDict, total=False):
     """Called with (done, total) prompt tokens while the prompt is read."""
     logprobs: int | None
     """Log probabilities of each token and of so many of the likeliest (0: none of those); None leaves them out."""
+    response_format: Mapping[str, Any] | None
+    """JSON, of a schema: ``{"type": "json_schema", "json_schema": {"schema": ...}}`` or ``{"type": "json_object"}``."""
+    grammar: str | None
+    """A GBNF grammar that the answer follows."""
 
 
-_NOT_SAMPLING = ("draft_max", "progress", "logprobs")
+_NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar")
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ class Request:
     draft_max: int | None = None
     progress: Progress | None = None
     logprobs: int | None = None
+    answer: AnswerGrammar | None = None
 
     @classmethod
     def of(cls, options: Options) -> Request:
@@ -95,7 +103,10 @@ class Request:
         DraftParams(max=draft_max)
         logprobs = check_logprobs(options.get("logprobs"))
         stops = StopParams(most, (stop,) if isinstance(stop, str) else stop)
-        return cls(SamplingParams(**given).seeded(), stops, draft_max, options.get("progress"), logprobs)
+        answer = answer_grammar(options.get("response_format"), options.get("grammar"))
+        if answer and stops.stop:
+            raise UsageError("a stop string would cut a structured answer before its end; leave out stop.")
+        return cls(SamplingParams(**given).seeded(), stops, draft_max, options.get("progress"), logprobs, answer)
 
 
 class Engine:
@@ -127,6 +138,7 @@ class Engine:
         self._draft = draft or DraftParams()
         self.guard, self._reads_hidden, self._close = guard, reads_hidden, close
         self._conversation = Conversation(template, vocabulary) if template else None
+        self._grammars: GrammarVocabulary | None = None
         self._closed = False
         self._running: object = None
 
@@ -209,6 +221,8 @@ class Engine:
         """
         request = Request.of(options)
         choice, offered = check_choice(tool_choice), check_tools(tools)
+        if request.answer and offered and choice == "auto":
+            raise UsageError("a structured answer cannot call tools; leave out tools, response_format or grammar.")
         prompt = self._chat_prompt(messages, thinking, offered if choice == "auto" else ())
         return self._chunks(list(prompt.tokens), request, prompt)
 
@@ -231,10 +245,31 @@ class Engine:
                 f"the prompt has {len(tokens)} tokens, and the context holds {self.n_ctx}, the answer included; "
                 "shorten it, or set a larger --ctx-size."
             )
-        return self._run(tokens, request, prompt, room)
+        return self._run(tokens, request, prompt, room, self._constraint(request, prompt, len(tokens), room))
 
-    def _run(self, tokens: list[int], request: Request, prompt: ChatPrompt | None, room: int) -> Iterator[Chunk]:
-        prefix = Prefix(list(tokens), Sampler(request.sampling))
+    def _constraint(
+        self, request: Request, prompt: ChatPrompt | None, start: int, room: int
+    ) -> GrammarConstraint | None:
+        """What a structured answer after ``start`` tokens may say. Raises where its budget is too small for any."""
+        if request.answer is None:
+            return None
+        self._grammars = self._grammars or GrammarVocabulary(self.vocabulary)
+        channels = Channels(self.vocabulary, prompt.text) if prompt else None
+        thought = Thought(channels.pairs, channels.inside, prompt.thinking) if prompt and channels else None
+        most = request.stop.max_tokens
+        return GrammarConstraint(
+            self._grammars, request.answer.grammar, start=start, room=room, max_tokens=most, thought=thought
+        )
+
+    def _run(
+        self,
+        tokens: list[int],
+        request: Request,
+        prompt: ChatPrompt | None,
+        room: int,
+        constraint: GrammarConstraint | None,
+    ) -> Iterator[Chunk]:
+        prefix = Prefix(list(tokens), Sampler(request.sampling, constraint))
         self._running = prefix
         drafters = self._drafters if self.drafting else ()
         channels = Channels(self.vocabulary, prompt.text) if prompt else None
@@ -274,15 +309,19 @@ class Engine:
                 self._conversation.replied(prompt, answer.text, answer.tokens, spliceable=whole, calls=made)
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)
+        reason, notices = answer.finish_reason, self._notices(answer, room, calls)
+        if constraint and request.answer:
+            reason, notice = constraint.outcome([*tokens, *answer.tokens], reason)
+            notices += [*request.answer.notices, *([notice] if notice else [])]
         done = Completion(
             text=answer.text,
             tokens=tuple(answer.tokens),
-            finish_reason=answer.finish_reason,
+            finish_reason=reason,
             seed=request.sampling.seed or 0,
             exactness=self.exactness if drafters else "exact",
             stats=stats,
             thought=answer.thought,
-            notice=self._notice(answer, room, calls),
+            notice=" ".join(notices) or None,
             logprobs=None if request.logprobs is None else tuple(answer.logprobs),
             tool_calls=tool_calls(calls, request, len(tokens)),
         )
@@ -304,13 +343,13 @@ class Engine:
         syntax = self._conversation.calls if self._conversation and prompt and prompt.tools else None
         return ToolCalls(syntax, [tool["function"]["name"] for tool in prompt.tools]) if syntax and prompt else None
 
-    def _notice(self, answer: Assembler, room: int, calls: ToolCalls | None) -> str | None:
+    def _notices(self, answer: Assembler, room: int, calls: ToolCalls | None) -> list[str]:
         notices = []
         if answer.finish_reason == "length" and len(answer.tokens) == room:
             notices.append(f"The context of {self.n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
         if calls is not None and calls.broken:
             notices.append("A tool call could not be read, and was left in the text.")
-        return " ".join(notices) or None
+        return notices
 
     def close(self) -> None:
         """Free the models and their caches. May be called twice."""

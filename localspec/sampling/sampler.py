@@ -23,6 +23,8 @@ from localspec.sampling.truncation import temperature, truncate
 
 #: Up to this vocabulary size a whole softmax is as quick, and blocks would hold too little of its mass.
 _SMALL = 8192
+#: How many choices that lead beyond the budget of a structured answer are taken back before it is brought to its end.
+_CHOICES = 16
 
 
 class Sampler:
@@ -64,7 +66,22 @@ class Sampler:
             masked = np.where(allowed, logits, np.float32(-np.inf))
             if masked.max() > -np.inf:
                 break
-        return masked
+        return self._within_budget(self.constraint, masked, tokens, ahead)
+
+    def _within_budget(self, constraint: Constraint, row: Row, tokens: Sequence[int], ahead: Sequence[int]) -> Row:
+        """``row`` without choices after which the answer could not be ended in time; after a few, only its way out."""
+        for _ in range(_CHOICES):
+            token = self.choose(row, len(tokens) + len(ahead))
+            if row[token] == -np.inf:
+                break
+            if constraint.fits(tokens, ahead, token):
+                return row
+            row[token] = -np.inf
+        row[:] = -np.inf
+        token = constraint.way_out(tokens, ahead)
+        if token < len(row):
+            row[token] = 0.0
+        return row
 
     def choose(self, row: Row, position: int) -> int:
         """The token at ``position`` (counted from the first prompt token), given its shaped logits (n_vocab,)."""

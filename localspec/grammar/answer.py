@@ -1,0 +1,69 @@
+"""``response_format`` and ``grammar`` options → a grammar that is checked before any model runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from localspec.errors import InputError, UsageError
+from localspec.grammar.gbnf import gbnf_grammar
+from localspec.grammar.schema import schema_grammar
+
+_SHAPES = (
+    '{"type": "json_schema", "json_schema": {"schema": {...}}}, {"type": "json_object"} or '
+    '{"type": "json_object", "schema": {...}}'
+)
+
+
+@dataclass(frozen=True)
+class AnswerGrammar:
+    """What an answer must look like: llguidance's ``grammar``, and ``notices`` about what of it has no effect."""
+
+    grammar: str
+    notices: tuple[str, ...] = ()
+
+
+def answer_grammar(response_format: object = None, grammar: object = None) -> AnswerGrammar | None:
+    """The grammar that the options ask for, None where they ask for none.
+
+    Raises :class:`UsageError` for options of another shape, :class:`InputError` for a schema or grammar that cannot
+    be followed, and :class:`MissingFeatureError` where llguidance is not installed.
+    """
+    if grammar is not None and response_format is not None:
+        raise UsageError("grammar and response_format both say what the answer looks like; give one of them.")
+    if grammar is not None:
+        if not isinstance(grammar, str):
+            raise UsageError(f"grammar is {type(grammar).__name__!r}; it must be the text of a GBNF grammar.")
+        return AnswerGrammar(*gbnf_grammar(grammar))
+    if response_format is None:
+        return None
+    if not isinstance(response_format, Mapping):
+        raise UsageError(f"response_format is {response_format!r:.80}; it must be {_SHAPES}.")
+    kind = response_format.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return AnswerGrammar(*schema_grammar(response_format.get("schema", {"type": "object"}), "the schema"))
+    if kind == "json_schema":
+        return AnswerGrammar(*schema_grammar(_schema(response_format), "the schema"))
+    raise UsageError(f"response_format has the type {kind!r:.80}; it must be {_SHAPES}.")
+
+
+def _schema(response_format: Mapping[str, Any]) -> Any:
+    """OpenAI puts the schema into ``json_schema``, llama-server also takes it beside the type."""
+    inner = response_format.get("json_schema", response_format)
+    if not isinstance(inner, Mapping) or "schema" not in inner:
+        raise UsageError(f"response_format of type json_schema has no schema; it must be {_SHAPES}.")
+    return inner["schema"]
+
+
+def parse_schema(text: str, where: str) -> Any:
+    """A JSON schema from text. Raises :class:`InputError` with the place of what is no JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is not JSON: {error.msg} (line {error.lineno}, column {error.colno}).") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{where} is not JSON that can be read: it is nested too deeply.") from None

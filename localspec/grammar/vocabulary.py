@@ -1,0 +1,171 @@
+"""A model's vocabulary as llguidance wants it: the bytes of each token, and the model's own tokenizer for forced text.
+
+Control tokens, end tokens and markers (``<think>``, ``<|tool_call>``) are no text here: a structured answer never
+holds one. Building it takes about half a second at 152k tokens, once for each engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localspec.backends.base import Vocabulary
+from localspec.constraint import Mask
+from localspec.errors import BackendError, MissingFeatureError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+_MARKER = re.compile(rb"<\|.*>|<.*\|>|</?(?:think|tool_call|tool_response)>", re.DOTALL)
+_BRACKETS, _CLOSERS = frozenset(b"]})"), frozenset(b'"]})')
+_WORDS = (b"null", b"true", b"false")
+_OPENERS = (b"{", b"[", b"(", b"<", b",", b":", b"{}", b"[]", b" {}", b" []", b' ""', b' "')
+_SIGNS = b"@.-:/ \n"
+#: Kinds of tokens by how likely they lead to an end, in a string and outside of one, and how many of a kind to try.
+_INSIDE = ("quotes", "letters", "digits", "signs", "brackets", "words", "comma", "openers")
+_OUTSIDE = ("brackets", "comma", "quotes", "words", "digits", "letters", "signs", "openers")
+_TRIED = {"quotes": 2, "brackets": 2, "digits": 2, "signs": 40, "openers": 9}
+_LONGEST_WORD = 12
+#: Grammars whose compiled form is kept.
+_KEPT = 8
+
+
+def import_llguidance() -> Any:
+    """The package, or :class:`MissingFeatureError` with the command that installs it."""
+    try:
+        import llguidance
+    except ImportError as error:
+        raise MissingFeatureError(
+            "structured answers need the package llguidance; run `python -m pip install llguidance`."
+        ) from error
+    return llguidance
+
+
+class GrammarVocabulary:
+    """Makes matchers for grammars over ``vocabulary``, and knows which tokens tend to close an answer."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        llguidance = import_llguidance()
+        self.n_tokens = vocabulary.n_tokens
+        self._vocabulary = vocabulary
+        pieces = [vocabulary.piece(token) for token in range(self.n_tokens)]
+        self.ends = tuple(token for token in range(self.n_tokens) if vocabulary.is_end(token))
+        if not self.ends:
+            raise BackendError("this model has no end token, so that a structured answer could not end.")
+        for token, piece in enumerate(pieces):
+            if not piece or _MARKER.fullmatch(piece):
+                pieces[token] = b""
+        for token in self.ends:
+            pieces[token] = b""
+        self.pieces: Sequence[bytes] = pieces
+        self._longest = max(map(len, pieces))
+        self._ids = {piece: token for token, piece in reversed(list(enumerate(pieces))) if piece}
+        self.tokenizer = llguidance.LLTokenizer(
+            llguidance.TokenizerWrapper(_Tokenizer(self)), n_vocab=self.n_tokens, eos_token=list(self.ends)
+        )
+        self._llguidance = llguidance
+        self._compiled: dict[str, LLMatcher] = {}
+        self._groups = _groups(pieces)
+        self._letters = np.array([self._ids[char] for char in (b"a", b"z", b"A") if char in self._ids], np.int64)
+
+    def matcher(self, grammar: str) -> LLMatcher:
+        """A fresh matcher. Raises :class:`BackendError` for a grammar that is too large."""
+        found = self._compiled.get(grammar)
+        if found is None:
+            found = self._llguidance.LLMatcher(self.tokenizer, grammar, log_level=0)
+            check(found)
+            while len(self._compiled) >= _KEPT:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[grammar] = found
+        fresh: LLMatcher = found.deep_copy()
+        return fresh
+
+    def mask(self, bits: bytes) -> Mask:
+        """Shape (n_tokens,), from llguidance's bits."""
+        found = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.n_tokens, bitorder="little")
+        return found.view(np.bool_)
+
+    def ways(self, mask: Mask) -> Iterator[int]:
+        """Legal tokens worth trying on the way to an end, the most promising first, one or a few of each kind."""
+        inside = bool(mask[self._letters].any())  # of a string, where brackets and commas are text
+        for name in _INSIDE if inside else _OUTSIDE:
+            ids, most = self._groups[name]
+            legal = ids[mask[ids]]
+            yield from (int(token) for token in legal[:most])
+        yield from (int(token) for token in np.flatnonzero(mask)[:4])
+
+    def tokenize(self, data: bytes) -> list[int]:
+        """Tokens of ``data`` by the model's own tokenizer; the longest that match where its text would differ."""
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            return self._greedy(data)
+        found = self._vocabulary.tokenize(text, add_special=False, parse_special=False)
+        if b"".join(self.pieces[token] for token in found) == data:
+            return found
+        return self._greedy(data)  # a tokenizer that puts a space before each text
+
+    def _greedy(self, data: bytes) -> list[int]:
+        found, at = [], 0
+        while at < len(data):
+            size = next((n for n in range(self._longest, 0, -1) if data[at : at + n] in self._ids), 0)
+            if not size:
+                return []
+            found.append(self._ids[data[at : at + size]])
+            at += size
+        return found
+
+
+class _Tokenizer:
+    """What llguidance asks of a tokenizer."""
+
+    bos_token_id = None
+    special_token_ids: Sequence[int] = ()
+
+    def __init__(self, vocabulary: GrammarVocabulary) -> None:
+        self._vocabulary = vocabulary
+        self.eos_token_id = vocabulary.ends[0]
+        # llguidance takes a token whose first byte is 0xFF as one that is no text
+        self.tokens = [piece or b"\xff<%d>" % token for token, piece in enumerate(vocabulary.pieces)]
+
+    def __call__(self, data: bytes | str) -> list[int]:
+        return self._vocabulary.tokenize(data if isinstance(data, bytes) else data.encode())
+
+
+def check(matcher: LLMatcher) -> None:
+    """Raise :class:`BackendError` where the matcher has given up."""
+    if matcher.is_error():
+        reason = " ".join(matcher.get_error().split())[:200]
+        raise BackendError(f"the grammar is too complex to follow ({reason}); simplify it.")
+
+
+def _groups(pieces: Sequence[bytes]) -> dict[str, tuple[NDArray[np.int64], int]]:
+    """Ids of each kind, the longest first, and how many of them to try."""
+    found: dict[str, list[int]] = {name: [] for name in _INSIDE}
+    for token, piece in enumerate(pieces):
+        if piece and len(piece) <= _LONGEST_WORD and (kind := _kind(piece)):
+            found[kind].append(token)
+    for name, ids in found.items():
+        ids.sort(key=lambda token: (-len(pieces[token]), token))
+        if name == "signs":
+            ids.sort(key=lambda token: _SIGNS.find(pieces[token]) % 256)
+    found["digits"].sort(key=lambda token: (len(pieces[token]), token))
+    return {name: (np.array(ids, np.int64), _TRIED.get(name, 1)) for name, ids in found.items()}
+
+
+def _kind(piece: bytes) -> str | None:
+    if set(piece) <= _CLOSERS:
+        return "brackets" if set(piece) <= _BRACKETS else "quotes"
+    if piece in _OPENERS:
+        return "comma" if piece == b"," else "openers"
+    if piece in _WORDS:
+        return "words"
+    if piece.isdigit():
+        return "digits"
+    if piece.isalnum():
+        return "letters"
+    return "signs" if len(piece) == 1 and piece[0] < 128 else None
