@@ -25,17 +25,17 @@ _SEARCHED = {
     "MXFP4": (32, 0.5, 0.25), "Q3_K": (256, 1.3, 0.35), "IQ3_S": (256, 3.0, 0.60), "IQ3_XXS": (256, 3.0, 0.65),
     "Q2_K": (256, 1.3, 0.55), "IQ2_S": (256, 3.0, 0.90), "IQ2_XS": (256, 3.5, 0.90), "IQ2_XXS": (256, 4.0, 0.95),
     "IQ1_M": (256, 4.0, 1.00), "IQ1_S": (256, 4.0, 1.00), "TQ2_0": (256, 1.1, 1.00), "TQ1_0": (256, 1.1, 1.00),
-    "Q2_0": (64, 1.3, 0.90), "Q1_0": (128, 1.3, 1.00),
+    "Q2_0": (64, 1.3, 0.90), "Q1_0": (128, 1.3, 1.00), "Q4_0": (32, 0.8, 0.20),
 }  # fmt: skip
 #: Of a tensor this small a single block decides the root mean square.
 _FEW = 4096
 
 
-def bound(values: Floats, kind: str) -> Floats:
+def bound(values: Floats, kind: str, weighted: bool = False) -> Floats:
     """The largest error that storing ``values`` of shape ``(..., row)`` as ``kind`` may cause, by element.
 
     Q8_0 rounds to the nearest of 127 steps, Q4_0 to the nearest of -8…7 eighths of the largest value, whose
-    mirror image is a whole step away; both store the step as F16.
+    mirror image is a whole step away; both store the step as F16. ``weighted`` by an importance matrix Q4_0 searches.
     """
     if kind == "F32":
         return np.zeros_like(values)
@@ -45,7 +45,7 @@ def bound(values: Floats, kind: str) -> Floats:
         return np.asarray(np.abs(values) * _BF16_STEP, dtype=np.float32)
     if kind == "Q8_0":
         return _even(values, 127.0, 0.5)
-    if kind == "Q4_0":
+    if kind == "Q4_0" and not weighted:
         return _even(values, 8.0, 1.0)
     if kind not in _SEARCHED:
         raise ConvertError(f"Type {kind} is not one that can be checked: convert to another.")
@@ -64,6 +64,7 @@ def _spread(allowed: Floats, block: int, shape: tuple[int, ...]) -> Floats:
     return np.broadcast_to(allowed.astype(np.float32), (allowed.shape[0], block)).reshape(shape)
 
 
-def largest_loss(kind: str, elements: int) -> float | None:
+def largest_loss(kind: str, elements: int, weighted: bool = False) -> float | None:
     """The root mean square of a tensor's errors over that of its values, at most; None where bounds say it all."""
-    return _SEARCHED[kind][2] if kind in _SEARCHED and elements >= _FEW else None
+    searched = kind in _SEARCHED and (weighted or kind != "Q4_0")
+    return _SEARCHED[kind][2] if searched and elements >= _FEW else None

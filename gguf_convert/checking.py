@@ -51,12 +51,13 @@ def check(
     if stored.keys() != expected.keys():
         names = sorted(stored.keys() ^ expected.keys())
         raise ConvertError(f"{gguf_path} differs from the checkpoint in its tensors: {', '.join(names[:3])}.")
+    weighted = any(key.startswith("quantize.imatrix") for key in header.metadata)
     worst: dict[str, float] = {}
     total = sum(tensor.elements for tensor in model.tensors)
     done = 0
     for name, tensor in expected.items():
         kind = TYPE_NAMES.get(stored[name].type, "")
-        ratio = _compare(tensor, stored[name], _bytes(header, stored[name], data))
+        ratio = _compare(tensor, stored[name], _bytes(header, stored[name], data), weighted)
         worst[kind] = max(worst.get(kind, 0.0), ratio)
         done += tensor.elements
         if progress is not None:
@@ -71,7 +72,7 @@ def _bytes(header: GgufHeader, tensor: TensorInfo, data: npt.NDArray[np.uint8]) 
     return data[start : start + tensor.bytes]
 
 
-def _compare(tensor: ModelTensor, stored: TensorInfo, packed: npt.NDArray[np.uint8]) -> float:
+def _compare(tensor: ModelTensor, stored: TensorInfo, packed: npt.NDArray[np.uint8], weighted: bool) -> float:
     """The largest difference as a fraction of what is allowed, of a value or of the tensor as a whole."""
     shape, kind = tuple(reversed(stored.shape)), TYPE_NAMES[stored.type]
     if shape != tensor.shape:
@@ -83,14 +84,14 @@ def _compare(tensor: ModelTensor, stored: TensorInfo, packed: npt.NDArray[np.uin
     for values in blocks(tensor.source):
         found = decoded(packed[row * row_bytes : (row + len(values)) * row_bytes], kind, values.shape)
         row += len(values)
-        error, allowed = np.abs(found - values), bound(values, kind)
+        error, allowed = np.abs(found - values), bound(values, kind, weighted)
         if not (error <= allowed).all():  # also when a value is no number
             raise _differs(tensor.name, kind)
         with np.errstate(divide="ignore", invalid="ignore"):
             worst = max(worst, float(np.nan_to_num(error / allowed, posinf=0.0).max(initial=0.0)))
         lost += float(np.square(error, dtype=np.float64).sum())
         power += float(np.square(values, dtype=np.float64).sum())
-    limit = largest_loss(kind, tensor.elements)
+    limit = largest_loss(kind, tensor.elements, weighted)
     if limit is None or power == 0.0:
         return worst
     loss = math.sqrt(lost / power)
