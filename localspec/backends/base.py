@@ -55,7 +55,16 @@ class Context(Protocol):
         """Hidden rows of the outputs of the last decode, shape (n, n_embd)."""
 
     def rewind(self, length: int) -> None:
-        """Forget everything from position ``length`` on."""
+        """Forget everything from position ``length`` on, or all of it: look at ``tokens``."""
+
+    def identity(self) -> str:
+        """What must be the same, besides the model, for a saved state to be good."""
+
+    def state(self) -> bytes:
+        """The cache as bytes. Raises :class:`BackendError` where that cannot be."""
+
+    def restore(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Replace the cache by a ``state`` that holds ``tokens``. Raises :class:`BackendError`, and then is empty."""
 
     def close(self) -> None:
         """Free the context. May be called twice."""

@@ -25,6 +25,7 @@ from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.backends.devices import Device, Placement, default_threads, list_devices, place
 from localspec.backends.llama_vocabulary import LlamaVocabulary
 from localspec.backends.rows import RowView
+from localspec.backends.saved_cells import holds
 from localspec.config import ContextParams
 from localspec.errors import BackendError, MissingFeatureError, ModelFileError
 from localspec.gguf_header import GgufHeader
@@ -268,7 +269,7 @@ class LlamaContext:
         self._core = _Core(model, self.options, params.batch, n_ctx)
         self._width = params.verify_width
         self._kernels = f"tiled={params.tiled} repack={params.repack}"
-        self._n_out = 0
+        self._n_out = self._floor = 0
         self._unfinished = False
         self._hidden = _hidden_view(self._core.handle, model.n_embd) if hidden else None
 
@@ -282,6 +283,10 @@ class LlamaContext:
         names = ("n_threads", "n_ubatch", "type_k", "type_v", "flash_attn_type", "swa_full")
         found = [f"{name}={getattr(options, name)}" for name in names]
         return " ".join([*found, f"layers={placement.layers}", f"gpu={placement.gpu}", self._kernels])
+
+    def identity(self) -> str:
+        """What must be the same for :meth:`restore`: the build, the settings, the size."""
+        return f"{build()} {self.settings()} n_ctx={self.n_ctx}"
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         if self._unfinished:
@@ -310,32 +315,48 @@ class LlamaContext:
         return self._hidden.rows(self._core.handle, self._n_out)
 
     def rewind(self, length: int) -> None:
-        """Forget from ``length`` on; everything where the model cannot (a recurrent state), so look at ``tokens``."""
+        """Forget from ``length`` on; everything where the model cannot, so look at ``tokens``.
+
+        It cannot with a recurrent state, and to far before the end of a restored sliding-window cache.
+        """
         if length >= len(self.tokens) and not self._unfinished:
             return
         self._unfinished = True  # an interrupt from here on leaves more in the cache than in tokens, never less
+        if length < self._floor:
+            length = self._floor = 0
         del self.tokens[length:]
         if not lib.llama_memory_seq_rm(self._core.memory, 0, length, -1):
             self.tokens.clear()
             lib.llama_memory_clear(self._core.memory, True)
+            self._floor = 0
         self._unfinished = False
 
     def state(self) -> bytes:
-        """The cache as bytes, for :meth:`restore` in a context of the same model and settings."""
+        """The cache as bytes, for :meth:`restore` in a context of the same model and :meth:`identity`."""
+        self.rewind(len(self.tokens))  # an interrupt may have left more
         size = int(lib.llama_state_seq_get_size(self.handle, 0))
         buffer = (ctypes.c_uint8 * size)()
         written = int(lib.llama_state_seq_get_data(self.handle, buffer, size, 0))
         if written == 0:
             raise BackendError("llama.cpp could not save the cache; there may not be enough memory.")
-        return bytes(memoryview(buffer)[:written])
+        found = bytes(memoryview(buffer)[:written])
+        if not holds(found, len(self.tokens)):
+            raise BackendError("this model's cache is of a kind that cannot be saved.")
+        return found
 
     def restore(self, state: bytes, tokens: Sequence[int]) -> None:
-        """Replace the cache by a saved ``state``, which holds ``tokens``."""
+        """Replace the cache by a saved ``state``, which holds ``tokens``.
+
+        Of a sliding window llama.cpp saves what the last token sees, so the cache cannot be rewound to before that one.
+        """
         self.tokens.clear()
-        self._unfinished = True  # until it is all there
+        self._floor, self._unfinished = 0, True  # until it is all there
+        fits = len(tokens) <= self.n_ctx and holds(state, len(tokens))
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if len(tokens) > self.n_ctx or not lib.llama_state_seq_set_data(self.handle, buffer, len(state), 0):
+        if not fits or lib.llama_state_seq_set_data(self.handle, buffer, len(state), 0) != len(state):
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
+        if lib.llama_memory_seq_pos_min(self._core.memory, 0) > 0:
+            self._floor = len(tokens) - 1
         self.tokens.extend(tokens)
         self._unfinished = False
 

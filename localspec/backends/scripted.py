@@ -107,6 +107,18 @@ class ScriptedContext:
     def rewind(self, length: int) -> None:
         del self.tokens[length:]
 
+    def identity(self) -> str:
+        return f"scripted {self._n_vocab} {self.n_ctx}"
+
+    def state(self) -> bytes:
+        return np.array(self.tokens, np.int32).tobytes()
+
+    def restore(self, state: bytes, tokens: Sequence[int]) -> None:
+        self.tokens.clear()
+        if np.array(tokens, np.int32).tobytes() != state or len(tokens) > self.n_ctx:
+            raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
+        self.tokens.extend(tokens)
+
     def close(self) -> None:
         self.closed = True
 
