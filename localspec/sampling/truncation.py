@@ -37,8 +37,8 @@ def truncate(row: Row, params: SamplingParams, excluding: bool = False) -> Survi
         ids, logits = _sorted(ids, logits)
         ids, logits = ids[: params.top_k], logits[: params.top_k]
     if params.typical_p < 1.0:
-        keep = typical(logits, params.typical_p)
-        ids, logits, total = ids[keep], logits[keep], math.inf
+        usual = typical(logits, params.typical_p)
+        ids, logits, total = ids[usual], logits[usual], math.inf
     if not params.top_k:
         ids, logits = _sorted(ids, logits)
     if params.top_p < 1.0:
@@ -114,8 +114,10 @@ def temperature(kept: Survivors, params: SamplingParams) -> float:
 
     (``llama_sampler_temp_ext_apply``; the idea is kalomaze's.)
     """
-    if params.dynatemp_range <= 0.0 or kept.size <= 1:
+    if params.dynatemp_range <= 0.0:
         return params.temperature
+    if kept.size <= 1:
+        return 1.0
     low = max(0.0, params.temperature - params.dynatemp_range)
     high = params.temperature + params.dynatemp_range
     logs = kept.logits - log_sum_exp(kept.logits)
