@@ -1,18 +1,20 @@
-"""A Hugging Face checkpoint on disk: ``config.json`` and memory-mapped safetensors, single or sharded.
+"""A Hugging Face checkpoint on disk: ``config.json`` and safetensors, single or sharded, read a block at a time.
 
-Every length in a safetensors header is checked against the file before it is used, and no code from a
-checkpoint is ever run: pickle files are refused.
+Every length in a safetensors header is checked against the file before it is used, and no code from a checkpoint is
+ever run: pickle files are refused. Blocks are read, not mapped: mapped pages count as this process's memory until the
+system wants them back, and a file that is cut off while it is mapped kills the process.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +35,43 @@ _BYTES = {
 _READABLE = ("F32", "F16", "BF16", "F64")
 
 
+class Bytes(Protocol):
+    """Bytes that a slice reads: those of a file, or an array of them."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> npt.NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """``size`` bytes of a file from ``offset`` on."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def __getitem__(self, part: slice, /) -> npt.NDArray[np.uint8]:
+        start, stop, _ = part.indices(self.size)
+        count = max(0, stop - start)
+        try:
+            found = np.fromfile(self.path, np.uint8, count, offset=self.offset + start)
+        except OSError as error:
+            raise ConvertError(f"Cannot read {self.path}: {error.strerror or error}.") from error
+        if found.size != count:
+            raise ConvertError(f"{self.path} was cut off while it was read: download it again.")
+        return found
+
+
 @dataclass(frozen=True)
 class CheckpointTensor:
-    """A tensor inside a memory-mapped safetensors file; a ``Source`` when its type is a float type."""
+    """A tensor inside a safetensors file; a ``Source`` when its type is a float type."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: npt.NDArray[np.uint8] = field(repr=False)
+    data: Bytes = field(repr=False)
 
     def rows(self, start: int, stop: int) -> Floats:
         row_bytes = math.prod(self.shape[1:]) * _BYTES[self.dtype]
@@ -120,26 +151,8 @@ def read_safetensors(path: Path) -> dict[str, CheckpointTensor]:
     Format: https://huggingface.co/docs/safetensors/index#format. Raises ConvertError unless each tensor lies
     inside the file, fits its shape and type, and overlaps no other.
     """
-    try:
-        size = path.stat().st_size
-        if size < 8:
-            raise ConvertError(f"{path} is only {size} bytes long: download it again.")
-        content = np.memmap(path, dtype=np.uint8, mode="r")
-    except OSError as error:
-        raise ConvertError(f"Cannot read {path}: {error.strerror}.") from error
-    length = int(content[:8].view("<u8")[0])
-    if length > min(size - 8, _MAX_HEADER_BYTES):
-        raise ConvertError(
-            f"{path} announces a header of {length} bytes but is {size} bytes long: "
-            "it is damaged or no safetensors file; download it again."
-        )
-    try:
-        text = bytes(content[8 : 8 + length]).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConvertError(f"{path} has a header that is not UTF-8: download it again.") from error
-    header = parse_json_object(text, f"The header of {path}")
-    header.pop("__metadata__", None)
-    data = np.asarray(content[8 + length :])
+    header, begin, size = _read_safetensors_header(path)
+    data = FileBytes(path, begin, size - begin)
     spans: list[tuple[int, int, str]] = []
     tensors: dict[str, CheckpointTensor] = {}
     for name, entry in header.items():
@@ -150,7 +163,30 @@ def read_safetensors(path: Path) -> dict[str, CheckpointTensor]:
     return tensors
 
 
-def _read_entry(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]) -> tuple[CheckpointTensor, int, int]:
+def _read_safetensors_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The table of tensors, where the data begin, and the size of the file."""
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size < 8:
+                raise ConvertError(f"{path} is only {size} bytes long: download it again.")
+            length = int.from_bytes(stream.read(8), "little")
+            if length > min(size - 8, _MAX_HEADER_BYTES):
+                raise ConvertError(
+                    f"{path} announces a header of {length} bytes but is {size} bytes long: "
+                    "it is damaged or no safetensors file; download it again."
+                )
+            text = stream.read(length).decode("utf-8")
+    except OSError as error:
+        raise ConvertError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConvertError(f"{path} has a header that is not UTF-8: download it again.") from error
+    header = parse_json_object(text, f"The header of {path}")
+    header.pop("__metadata__", None)
+    return header, 8 + length, size
+
+
+def _read_entry(path: Path, name: str, entry: object, data: FileBytes) -> tuple[CheckpointTensor, int, int]:
     def damaged(reason: str) -> ConvertError:
         return ConvertError(f"{path}: tensor {shorten(name)} {reason}; download the file again.")
 
@@ -171,7 +207,7 @@ def _read_entry(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8
     expected = math.prod(shape) * _BYTES[dtype]
     if end - begin != expected:
         raise damaged(f"has {end - begin} bytes where {dtype} {shape} needs {expected}")
-    return CheckpointTensor(name, dtype, tuple(shape), data[begin:end]), begin, end
+    return CheckpointTensor(name, dtype, tuple(shape), FileBytes(path, data.offset + begin, end - begin)), begin, end
 
 
 def _sizes(values: object) -> list[int] | None:
