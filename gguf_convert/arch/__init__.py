@@ -55,7 +55,10 @@ def supported() -> list[str]:
 
 
 def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
-    """Map a checkpoint with the module of its architecture; ConvertError names an unknown architecture."""
+    """Map a checkpoint with the module of its architecture.
+
+    Raises ConvertError for an unknown architecture, which it names, and for quantised checkpoints.
+    """
     names = checkpoint.config.values.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise checkpoint.config.fail("architectures", "a list with the name of the model class")
@@ -65,5 +68,8 @@ def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
             f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())}. "
             "llama.cpp's own convert_hf_to_gguf.py knows more."
         )
+    if "quantization_config" in checkpoint.config:
+        method = checkpoint.config.object("quantization_config").values.get("quant_method")
+        raise ConvertError(f"The checkpoint is quantised ({shorten(method)}): use the unquantised one.")
     map_model = cast("Callable[[Checkpoint], ModelMap]", importlib.import_module(module).map_model)
     return map_model(checkpoint)

@@ -63,12 +63,9 @@ Layer = Mapping[str, Part]
 def read_decoder(config: Fields, defaults: Mapping[str, object]) -> Decoder:
     """Read the configuration of a text model (its ``text_config`` where there is one).
 
-    ``defaults`` holds what transformers assumes for absent values. Raises ConvertError for values out of range, for
-    quantised checkpoints, and for encoders.
+    ``defaults`` holds what transformers assumes for absent values. Raises ConvertError for values out of range and for
+    encoders.
     """
-    if "quantization_config" in config:
-        method = config.object("quantization_config").values.get("quant_method")
-        raise ConvertError(f"The checkpoint is quantised ({shorten(method)}): use the unquantised one.")
     text = config.object("text_config") if "text_config" in config else config
     text = Fields({**defaults, **{key: value for key, value in text.values.items() if value is not None}}, text.where)
     if text.values.get("use_bidirectional_attention") or not text.boolean("is_causal", True):

@@ -96,7 +96,7 @@ def text_metadata(config: Gemma4Config) -> dict[str, Value]:
         "rope.freq_base": config.rope_base_full,
         "rope.freq_base_swa": config.rope_base_sliding,
         "rope.dimension_count": config.head_dim_full,
-        "rope.dimension_count_swa": config.rotated_sliding,
+        "rope.dimension_count_swa": config.head_dim_sliding,
     }
 
 

@@ -60,7 +60,6 @@ class Gemma4Config:
     head_dim_sliding: int
     per_layer_input: int
     rotated_full: int
-    rotated_sliding: int
     rope_base_full: float
     rope_base_sliding: float
     rope_factor_full: float
@@ -87,6 +86,8 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
     rope = text.object("rope_parameters") if "rope_parameters" in text else Fields(_ROPE, text.where)
     rope_full, rope_sliding = rope.object(_FULL), rope.object(_SLIDING)
     proportion = _proportion(rope_full, "proportional")
+    if _proportion(rope_sliding, "default") != 1.0:  # transformers ignores it, llama.cpp would not
+        raise rope_sliding.fail("partial_rotary_factor", "1.0 in sliding layers")
     return Gemma4Config(
         fields=text,
         layers=layers,
@@ -98,7 +99,6 @@ def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Con
         head_dim_sliding=sliding,
         per_layer_input=text.integer("hidden_size_per_layer_input", 0, low=0),
         rotated_full=2 * int(proportion * full // 2),
-        rotated_sliding=int(_proportion(rope_sliding, "default") * sliding),
         rope_base_full=rope_full.number("rope_theta"),
         rope_base_sliding=rope_sliding.number("rope_theta"),
         rope_factor_full=rope_full.number("factor", 1.0),

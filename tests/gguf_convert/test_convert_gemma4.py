@@ -289,6 +289,17 @@ def test_refuses_unknown_rope(tmp_path: Path, change: dict[str, Any], match: str
     refused(tmp_path, config, match)
 
 
+def test_refuses_sliding_layers_that_rotate_in_part(tmp_path: Path) -> None:
+    config = tiny.text_config()
+    config["rope_parameters"]["sliding_attention"]["partial_rotary_factor"] = 0.5
+    refused(tmp_path, config, r'"partial_rotary_factor" must be 1\.0 in sliding layers, not 0\.5')
+
+
+def test_refuses_a_quantised_checkpoint(tmp_path: Path) -> None:
+    config = tiny.text_config(quantization_config={"quant_method": "compressed-tensors"})
+    refused(tmp_path, config, "is quantised \\('compressed-tensors'\\): use the unquantised one")
+
+
 @pytest.mark.parametrize(
     ("change", "text_change", "match"),
     [
