@@ -105,7 +105,7 @@ def main() -> int:
     steps = max(1, totals["steps"])
     print(
         f"{totals['texts']} generations, {totals['different']} differ; {totals['tokens']} tokens, "
-        f"{steps} steps, {totals['near_ties']} near-ties decided by a row of their own ({totals['near_ties'] / steps:.1%} of steps); "
+        f"{steps} steps, {totals['near_ties'] / steps:.1%} of them decided by a row of their own; "
         f"{time.monotonic() - began:.0f} s"
     )
     return 1 if totals["different"] else 0

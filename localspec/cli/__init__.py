@@ -21,6 +21,7 @@ COMMANDS = {
     "quantize": "Quantise a GGUF file.",
     "inspect": "Show what a GGUF file holds.",
     "devices": "List what llama.cpp can compute on here.",
+    "doctor": "Say what works here, and how sure the output is.",
 }
 
 

@@ -136,7 +136,7 @@ model_options: _Decorator[Any] = _bundle(
             type=click.Choice(("require", "prefer", "off")),
             default="prefer",
             show_default=True,
-            help="Same output as without a drafter: proved bit for bit or refused, proved or guarded, or not looked at.",
+            help="The output of decoding without a drafter: proved or refused, proved or guarded, or not looked at.",
         ),
         "verbose": click.option("--verbose", is_flag=True, help="Let llama.cpp's own log through."),
     },

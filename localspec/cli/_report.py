@@ -54,7 +54,7 @@ def answer_report(done: Completion) -> list[str]:
         shares = [("target", stats.target_s), ("draft", stats.draft_s), ("Python", stats.python_s)]
         lines.append("time    " + ", ".join(f"{name} {part / stats.generate_s:.0%}" for name, part in shares))
     lines.append(f"drafts  {_drafts(stats)}")
-    lines.append(f"seed    {done.seed}, {_EXACTNESS[done.exactness]}")
+    lines.append(f"seed    {done.seed}, {_EXACTNESS[done.exactness]}{_near_ties(stats)}")
     return lines
 
 
@@ -65,6 +65,10 @@ def _drafts(stats: Stats) -> str:
     return f"{names}: {stats.accepted} of {stats.proposed} accepted, {', '.join(_accepted(stats))}"
 
 
+def _near_ties(stats: Stats) -> str:
+    return f", {_plural(stats.near_ties, 'near-tie')} decided again" if stats.near_ties else ""
+
+
 def session_report(turns: Sequence[Stats], total: Stats) -> list[str]:
     """The lines of the chat's ``/stats``: a row a turn, then the sum. 40 columns wide at most."""
     if not turns:
@@ -73,7 +77,7 @@ def session_report(turns: Sequence[Stats], total: Stats) -> list[str]:
     first = max(0, len(turns) - _TURNS_SHOWN)
     lines += [_row(str(number), stats) for number, stats in enumerate(turns[first:], start=first + 1)]
     lines.append(_row("all", total))
-    lines.append(f"drafts: {_drafts(total)}")
+    lines.append(f"drafts: {_drafts(total)}{_near_ties(total)}")
     return lines
 
 

@@ -1,0 +1,115 @@
+"""Laws of what may be claimed: exact, guarded or off, on the built-in pair and where a machine is not exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import localspec
+from localspec import assurance
+from localspec.assemble import load
+from localspec.backends.cache_state import repeat_cells
+from localspec.backends.llama_cpp import LlamaContext
+from localspec.errors import ModelFileError, UsageError
+from localspec.exact import Guard, Invariance
+
+
+@pytest.mark.parametrize("draft", ["auto", "ngram"])
+@pytest.mark.parametrize("wish", ["prefer", "require"])
+def test_the_built_in_pair_is_exact(draft: str, wish: Any) -> None:
+    """Its weights are of a type whose rows are the same in any batch."""
+    with load("tiny", draft, exactness=wish, ctx_size=1024) as engine:
+        assert engine.exactness == "exact"
+        assert engine.generate("Once", max_tokens=8, temperature=0).exactness == "exact"
+
+
+def test_off_claims_nothing() -> None:
+    """Unless nothing drafts."""
+    with load("tiny", "ngram", exactness="off") as engine:
+        assert engine.generate("Once", max_tokens=4, temperature=0).exactness == "off"
+        engine.drafting = False
+        assert engine.generate("Once", max_tokens=4, temperature=0).exactness == "exact"
+
+
+def test_a_wish_that_is_none() -> None:
+    """One sentence with the value and the choices."""
+    with pytest.raises(UsageError, match=r"'maybe'.*require, prefer, off"):
+        localspec.load("tiny", exactness="maybe")  # type: ignore[arg-type]
+
+
+def test_a_verdict_is_found_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The second load recalls it; other settings are probed on their own."""
+    monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path))
+    calls: list[object] = []
+    real = assurance.probe
+
+    def counted(*given: Any) -> Invariance:
+        calls.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(assurance, "probe", counted)
+    for threads, expected in ((1, 1), (1, 1), (2, 2)):
+        load("tiny", "ngram", threads=threads, ctx_size=256).close()
+        assert len(calls) == expected
+
+
+@pytest.fixture
+def inexact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine where batches of more than two tokens are off, unless weights stay as they are in the file."""
+    seen: list[str] = []
+
+    def invariance(context: LlamaContext, widest: int) -> Invariance:
+        seen.append(context.settings())
+        return Invariance(2, widest, 0.5) if "repack=True" in seen[-1] else Invariance(widest, widest)
+
+    monkeypatch.setattr(assurance, "invariance", invariance)
+    return seen
+
+
+def test_prefer_guards_what_is_not_exact(inexact: list[str]) -> None:
+    """With the width and the noise that were found."""
+    with load("tiny", "ngram", draft_max=40) as engine:
+        assert (engine.exactness, engine.guard) == ("guarded", Guard(2, 0.5, 41))
+    assert len(inexact) == 1
+
+
+def test_require_tries_other_settings(inexact: list[str]) -> None:
+    """Exact ones, at the price of speed in wide batches."""
+    with load("tiny", "ngram", exactness="require") as engine:
+        assert (engine.exactness, engine.guard.noise) == ("exact", 0.0)
+    assert [line.endswith("tiled=False repack=False") for line in inexact] == [False, True]
+
+
+def test_require_narrows_where_no_setting_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts that fit an exact batch, and a notice; a draft is never longer."""
+    monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(3, widest, 0.5))
+    with load("tiny", "auto", exactness="require") as engine:
+        assert (engine.exactness, engine.guard.widest) == ("exact", 3)
+        assert "drafting at most 2" in engine.notices[-1]
+        done = engine.generate("Once upon a time", max_tokens=40, temperature=0, draft_max=9)
+        assert len(done.stats.per_position) == 2
+
+
+def test_require_refuses_where_nothing_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason and the command that makes an exact file; without a drafter there is nothing to refuse."""
+    monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(1, widest, 0.5))
+    with pytest.raises(ModelFileError, match="quantize IN OUT --exact"):
+        load("tiny", "ngram", exactness="require")
+    load("tiny", "none", exactness="require").close()
+
+
+def test_repeated_cells_are_a_longer_cache() -> None:
+    """At positions from 0 on, and rows on it are the same alone and in a batch."""
+    with load("tiny", "none", ctx_size=1024) as engine:
+        context: Any = engine._target
+        tokens = engine.tokenize("Once upon a time there was a little girl who lived in the woods.")[:12]
+        context.decode(tokens, "none")
+        state = repeat_cells(context.state(), 50)
+        assert state is not None
+        assert repeat_cells(context.state(), 1) == context.state()
+        context.restore(state, tokens * 50)
+        alone = [context.decode((token,))[0].copy() for token in tokens[:4]]
+        context.rewind(600)
+        assert np.array_equal(context.decode(tokens[:4]), alone)
