@@ -36,6 +36,21 @@ class ChatPrompt:
     thinking: bool
     tools: tuple[dict[str, Any], ...] = ()
 
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> ChatPrompt | None:
+        """The one whose fields :func:`vars` gave, from JSON; None if that is not what ``kept`` is."""
+        text, tokens, thinking = kept.get("text"), kept.get("tokens"), kept.get("thinking")
+        messages, tools = kept.get("messages"), kept.get("tools")
+        if not (isinstance(text, str) and isinstance(tokens, list) and isinstance(thinking, bool)):
+            return None
+        if not (isinstance(messages, list) and isinstance(tools, list) and messages):
+            return None
+        if not all(isinstance(item, dict) for item in (*messages, *tools)):
+            return None
+        if not all(isinstance(token, int) and token >= 0 for token in tokens):
+            return None
+        return cls(text, tuple(tokens), tuple(messages), thinking, tuple(tools))
+
 
 class Conversation:
     """Remembers the last turn of one engine."""

@@ -22,13 +22,15 @@ from localspec.grammar.answer import AnswerGrammar, answer_grammar
 from localspec.grammar.constraint import GrammarConstraint, Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.logprobs import check_logprobs
+from localspec.memo import file_identity
 from localspec.output import Chunk, Completion, Exactness
 from localspec.sampling import Sampler
+from localspec.state import SavedState, read_state, write_state
 from localspec.stats import Stats
 from localspec.stream import Assembler
 from localspec.template import ChatTemplate, Message, Tools
 from localspec.tool_calls import ToolCalls
-from localspec.tools import ToolCall, ToolChoice, call_id, check_choice, check_tools
+from localspec.tools import ToolCall, ToolChoice, check_choice, check_tools, made_calls
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -174,6 +176,50 @@ class Engine:
         for drafter in self._drafters:
             drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
 
+    def save_state(self, path: str | Path) -> int:
+        """Keep the cache and the last chat turn in the file ``path``, for :meth:`load_state`; its size in bytes.
+
+        Raises :class:`InputError` where nothing is cached or the file cannot be written, :class:`BackendError` where
+        this kind of cache cannot be saved.
+        """
+        tokens = tuple(self._target.tokens)
+        if not tokens:
+            raise InputError("nothing is cached yet, so there is no state to save; generate something first.")
+        last = self._conversation.last if self._conversation else None
+        cache, backend = self._target.state(), self._target.identity()
+        return write_state(
+            Path(path), SavedState(self._identity(), backend, tokens, cache, vars(last) if last else None)
+        )
+
+    def load_state(self, path: str | Path) -> int:
+        """Go on from what :meth:`save_state` kept: the number of tokens that need no prefill now.
+
+        What follows is the same text as without it. Raises :class:`InputError`, and changes nothing, where the file is
+        damaged or was saved with another model file, other settings or another build of llama.cpp;
+        :class:`BackendError` where llama.cpp refuses it, and then nothing is cached.
+        """
+        saved = read_state(Path(path))
+        if saved.model != self._identity():
+            raise InputError(f"{path} was saved with another model; the cache is of no use for {self.model.name}.")
+        if saved.backend != self._target.identity():
+            raise InputError(f"{path} was saved with other settings (context size, threads, device) or llama.cpp.")
+        if not all(0 <= token < self.vocabulary.n_tokens for token in saved.tokens):
+            raise InputError(f"{path} holds tokens that {self.model.name} does not have; save it again.")
+        self._running = None
+        self.forget()
+        self._target.restore(saved.cache, saved.tokens)
+        last = ChatPrompt.of(saved.turn) if saved.turn else None
+        if self._conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
+            self._conversation.resume(last)
+        return len(saved.tokens)
+
+    def _identity(self) -> str:
+        """Which model file the target is."""
+        try:
+            return file_identity(self.model.path)
+        except OSError:
+            return str(self.model.path)
+
     def generate(self, prompt: str, **options: Unpack[Options]) -> Completion:
         """Continue the text ``prompt`` (no chat template); see :meth:`stream`."""
         return _last(self.stream(prompt, **options))
@@ -304,8 +350,8 @@ class Engine:
             rest = answer.flush()
         finally:
             if prompt and self._conversation and self._running is prefix:
-                made = tool_calls(calls, request, len(tokens))
-                whole = not (answer.thought or answer.cut)
+                made = self._made(calls, request, len(tokens))
+                whole = not (answer.thought or answer.cut or (calls and calls.inside))
                 self._conversation.replied(prompt, answer.text, answer.tokens, spliceable=whole, calls=made)
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)
@@ -323,7 +369,7 @@ class Engine:
             thought=answer.thought,
             notice=" ".join(notices) or None,
             logprobs=None if request.logprobs is None else tuple(answer.logprobs),
-            tool_calls=tool_calls(calls, request, len(tokens)),
+            tool_calls=self._made(calls, request, len(tokens)),
         )
         yield replace(rest, completion=done)
 
@@ -342,6 +388,10 @@ class Engine:
         """What takes calls out of the answer, if there is anything to call."""
         syntax = self._conversation.calls if self._conversation and prompt and prompt.tools else None
         return ToolCalls(syntax, [tool["function"]["name"] for tool in prompt.tools]) if syntax and prompt else None
+
+    def _made(self, calls: ToolCalls | None, request: Request, position: int) -> tuple[ToolCall, ...]:
+        seed = 0 if request.sampling.greedy else request.sampling.seed or 0
+        return made_calls([(call.name, call.arguments) for call in calls.found] if calls else [], seed, position)
 
     def _notices(self, answer: Assembler, room: int, calls: ToolCalls | None) -> list[str]:
         notices = []
@@ -367,19 +417,6 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def tool_calls(calls: ToolCalls | None, request: Request, position: int) -> tuple[ToolCall, ...]:
-    """The calls of an answer that came after ``position`` tokens, as the chat API has them."""
-    seed = 0 if request.sampling.greedy else request.sampling.seed or 0
-    return tuple(
-        {
-            "id": call_id(seed, position, number),
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for number, call in enumerate(calls.found if calls else ())
-    )
 
 
 def _last(chunks: Iterator[Chunk]) -> Completion:

@@ -46,8 +46,7 @@ def write_state(path: Path, saved: SavedState) -> int:
     """
     if path.exists() and not _is_ours(path):
         raise InputError(f"{path} exists and is no saved cache; choose another name.")
-    about = {"model": saved.model, "backend": saved.backend, "tokens": len(saved.tokens), "cache": len(saved.cache)}
-    header = json.dumps({**about, "turn": saved.turn}).encode()
+    header = _header(saved)
     tokens = np.asarray(saved.tokens, "<i4").tobytes()
     digest = hashlib.sha256()
     for part in (header, tokens, saved.cache):
@@ -59,12 +58,20 @@ def write_state(path: Path, saved: SavedState) -> int:
             for part in (header, tokens, saved.cache):
                 stream.write(part)
         os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); choose another name.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be written ({_reason(error)}); choose another name.") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     return _START.size + len(header) + len(tokens) + len(saved.cache)
+
+
+def _header(saved: SavedState) -> bytes:
+    about = {"model": saved.model, "backend": saved.backend, "tokens": len(saved.tokens), "cache": len(saved.cache)}
+    try:
+        return json.dumps({**about, "turn": saved.turn}).encode()
+    except (TypeError, ValueError, RecursionError):  # a caller's messages may hold what JSON cannot say
+        return json.dumps({**about, "turn": None}).encode()
 
 
 def read_state(path: Path) -> SavedState:
@@ -74,8 +81,8 @@ def read_state(path: Path) -> SavedState:
             raise InputError(f"there is no file {path}; check the name.")
         with path.open("rb") as stream:
             return _read(stream, os.fstat(stream.fileno()).st_size, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({_reason(error)}).") from None
 
 
 def _read(stream: BinaryIO, size: int, path: Path) -> SavedState:
@@ -105,6 +112,10 @@ def _read(stream: BinaryIO, size: int, path: Path) -> SavedState:
     if found.digest() != digest or not known:
         raise damaged
     return SavedState(*texts, tuple(np.frombuffer(tokens, "<i4").tolist()), cache, turn)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_ours(path: Path) -> bool:

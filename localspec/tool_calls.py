@@ -173,6 +173,11 @@ class ToolCalls:
         self._looked = 0
         self._begins = True
 
+    @property
+    def inside(self) -> bool:
+        """Whether a call has begun and not ended."""
+        return self._body is not None
+
     def add(self, text: str) -> str:
         """What of the text so far is certain to be no part of a call."""
         self._held += text

@@ -149,6 +149,18 @@ def for_template(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     return tuple(found)
 
 
+def made_calls(found: Sequence[tuple[str, str]], seed: int, position: int) -> tuple[ToolCall, ...]:
+    """``found``, names with arguments, as the chat API has the calls of an answer after ``position`` tokens."""
+    return tuple(
+        {
+            "id": call_id(seed, position, number),
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }
+        for number, (name, arguments) in enumerate(found)
+    )
+
+
 def call_id(seed: int, position: int, number: int) -> str:
     """The id of an answer's ``number``-th call: the same for the same output, another in every answer.
 
