@@ -9,16 +9,15 @@ score by more than the noise. Every bound is on the safe side; the property is t
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localspec.config import SamplingParams
-from localspec.sampling.noise import Ids, gumbel
+from localspec.sampling.noise import Floats, Ids, gumbel
 from localspec.sampling.race import contenders
 from localspec.sampling.rows import LOWEST, Row, largest, nucleus_candidates, spread
-from localspec.sampling.truncation import surprise
+from localspec.sampling.truncation import Survivors, surprise, temperature
 
 _Flags = NDArray[np.bool_]
 #: Added to the noise, relatively and absolutely: more than the rounding of any sum of probabilities.
@@ -45,20 +44,16 @@ def settled(row: Row, params: SamplingParams, position: int, noise: float, exclu
         return len(found) == 1 or bool(np.diff(np.partition(found, len(found) - 2)[-2:])[0] > lead)
     bounds = _Bounds(row, params, noise)
     bounds.follow(excluding)
-    return _wins(bounds, params, noise, lambda ids: gumbel(seed, position, ids))
-
-
-def _wins(bounds: _Bounds, params: SamplingParams, noise: float, draw: Any) -> bool:
-    """Whether one sure token leads at every temperature that there may be: at both ends, as leads are linear in it."""
-    ids, values = bounds.ids[bounds.possible], bounds.values[bounds.possible]
-    if len(ids) == 1:
+    if np.count_nonzero(bounds.possible) == 1:
         return True  # something always survives
-    spread_ = params.dynatemp_range
-    ends = {max(0.0, params.temperature - spread_), params.temperature + spread_}
-    luck = draw(ids)
+    return _wins(bounds, bounds.temperatures(), noise, gumbel(seed, position, bounds.ids[bounds.possible]))
+
+
+def _wins(bounds: _Bounds, ends: set[float], noise: float, luck: Floats) -> bool:
+    """Whether one sure token leads at every temperature between ``ends``: at both, as leads are linear in it."""
     winners = set()
-    for temperature in ends:
-        scores = values + temperature * luck
+    for heat in ends:
+        scores = bounds.values[bounds.possible] + heat * luck
         best = int(scores.argmax())
         rivals = np.delete(scores, best)
         if scores[best] - rivals.max() <= noise:
@@ -76,6 +71,7 @@ class _Bounds:
     def __init__(self, row: Row, params: SamplingParams, noise: float) -> None:
         self._params, self._noise, self._factor = params, noise, math.exp(min(noise, 700.0))
         peak = float(row.max())
+        self._size = min(params.top_k or len(row), len(row))
         self._gaps = self._sigma_gaps(row)
         ids, self.rest = self._listed(row, peak)
         values = row[ids].astype(np.float64) - peak
@@ -120,6 +116,8 @@ class _Bounds:
             self._top_p(params.top_p)
         if params.min_p > 0.0:
             self._min_p(-math.log(params.min_p))
+        if params.typical_p < 1.0 or params.top_p < 1.0 or params.min_p > 0.0:
+            self._size = int(np.count_nonzero(self.possible))
         if excluding:
             self._xtc(params.xtc_threshold)
 
@@ -164,18 +162,13 @@ class _Bounds:
         self._keep(surely, possibly)
 
     def _typical(self, p: float) -> None:
-        """Only from a sure set: then log probabilities move by the noise at most.
-
-        The entropy moves by half the noise times the standard deviation of the surprise, whose square is at most
-        ln²(n − 1)/4 + 1 (Reeb and Wolf, arXiv 1304.0036).
-        """
-        if not bool((self.sure == self.possible).all()):
+        """Only where it is known which tokens are left: then log probabilities move by the noise at most."""
+        if not self._known():
             self.sure = np.zeros_like(self.sure)
             return
         at = np.flatnonzero(self.possible)
         mass, unlike = surprise(self.values[at])
-        deviation = math.sqrt(math.log(max(len(at) - 1, 1)) ** 2 / 4 + 1)
-        move = 2 * self._noise * (1 + deviation / 2) + 1e-5
+        move = 2 * self._noise * (1 + _deviation(len(at)) / 2) + 1e-5
         order = np.argsort(unlike, kind="stable")
         held = np.concatenate(((0.0,), np.cumsum(mass[order])))
         ranked = unlike[order]
@@ -203,4 +196,26 @@ class _Bounds:
             return
         gone = reaching.copy()
         gone[np.flatnonzero(reaching)[-1]] = False
+        self._size -= count - 1
         self.sure, self.possible = self.sure & ~gone, self.possible & ~gone
+
+    def temperatures(self) -> set[float]:
+        """The lowest and the highest temperature that there may be."""
+        heat, reach = self._params.temperature, self._params.dynatemp_range
+        if reach == 0.0 or not self._known():
+            return {max(0.0, heat - reach), heat + reach}
+        kept = Survivors(self.ids[self.possible], self.values[self.possible], self._size)
+        move = self._noise * _deviation(len(kept.ids)) / 2 + _ROUNDING
+        return {temperature(kept, self._params, -move), temperature(kept, self._params, move)}
+
+    def _known(self) -> bool:
+        """Whether it is sure which tokens are left."""
+        return bool((self.sure == self.possible).all())
+
+
+def _deviation(n: int) -> float:
+    """Largest standard deviation that the surprise of ``n`` outcomes can have (Reeb and Wolf, arXiv 1304.0036).
+
+    When log probabilities are tilted by at most the noise, the entropy moves by at most half the noise times this.
+    """
+    return math.sqrt(math.log(max(n - 1, 1)) ** 2 / 4 + 1)

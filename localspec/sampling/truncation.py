@@ -109,10 +109,10 @@ def excluded(logits: Floats, threshold: float) -> int:
     return max(0, int(np.count_nonzero(weights >= threshold * float(weights.sum()))) - 1)
 
 
-def temperature(kept: Survivors, params: SamplingParams) -> float:
+def temperature(kept: Survivors, params: SamplingParams, more: float = 0.0) -> float:
     """The temperature; with a range, between its ends by the entropy relative to the largest possible.
 
-    (``llama_sampler_temp_ext_apply``; the idea is kalomaze's.)
+    (``llama_sampler_temp_ext_apply``; the idea is kalomaze's.) ``more`` is added to the entropy.
     """
     if params.dynatemp_range <= 0.0:
         return params.temperature
@@ -121,8 +121,8 @@ def temperature(kept: Survivors, params: SamplingParams) -> float:
     low = max(0.0, params.temperature - params.dynatemp_range)
     high = params.temperature + params.dynatemp_range
     logs = kept.logits - log_sum_exp(kept.logits)
-    entropy = -float((np.exp(logs) * logs).sum()) / math.log(kept.size)
-    return low + (high - low) * float(min(1.0, max(0.0, entropy)) ** params.dynatemp_exponent)
+    entropy = more - float((np.exp(logs) * logs).sum())
+    return low + (high - low) * float(min(1.0, max(0.0, entropy / math.log(kept.size))) ** params.dynatemp_exponent)
 
 
 def _sorted(ids: Ids, logits: Floats) -> tuple[Ids, Floats]:

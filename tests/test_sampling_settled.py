@@ -1,0 +1,169 @@
+"""Laws of ``settled``: what it calls sure no noise of that size changes, and clear choices are sure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localspec.config import SamplingParams
+from localspec.sampling import Row, Sampler
+
+OPEN = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0)
+
+#: One sampler at a time, the default chain, and everything together.
+CHAINS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0},
+    "open": {},
+    "cold": {"temperature": 0.1},
+    "top_k": {"top_k": 5},
+    "top_k 1": {"top_k": 1},
+    "top_p": {"top_p": 0.7},
+    "top_p 0": {"top_p": 0.0},
+    "min_p": {"min_p": 0.1},
+    "min_p 1": {"min_p": 1.0},
+    "typical_p": {"typical_p": 0.6},
+    "top_n_sigma": {"top_n_sigma": 1.0},
+    "xtc": {"xtc_probability": 0.7, "xtc_threshold": 0.1},
+    "xtc of top_k": {"xtc_probability": 1.0, "xtc_threshold": 0.15, "top_k": 8, "temperature": 0.3},
+    "xtc, greedy": {"xtc_probability": 1.0, "xtc_threshold": 0.1, "temperature": 0.0},
+    "typical, greedy": {"typical_p": 0.5, "temperature": 0.0},
+    "dynatemp": {"dynatemp_range": 0.5, "top_k": 10},
+    "dynatemp to 0": {"dynatemp_range": 1.0, "dynatemp_exponent": 2.0},
+    "default": {"top_k": 40, "top_p": 0.95, "min_p": 0.05, "temperature": 0.8},
+    "two nuclei": {"typical_p": 0.9, "top_p": 0.8, "top_n_sigma": 1.5},
+    "sigma, k, p": {"top_n_sigma": 1.5, "top_k": 10, "top_p": 0.8, "min_p": 0.05},
+    "all": {
+        "top_n_sigma": 2.0, "top_k": 20, "typical_p": 0.95, "top_p": 0.95, "min_p": 0.02,
+        "xtc_probability": 0.5, "xtc_threshold": 0.1, "dynatemp_range": 0.3,
+    },
+}  # fmt: skip
+#: How many of a hundred clear rows must be called sure, as a share: fewer where a threshold lies among the likely.
+SURE = {"typical_p": 0.5, "typical, greedy": 0.5, "two nuclei": 0.2, "all": 0.2, "xtc": 0.5, "xtc, greedy": 0.5}
+
+
+def params_of(chain: str, seed: int = 0) -> SamplingParams:
+    return replace(OPEN, **CHAINS[chain], seed=seed)
+
+
+def disturbed(row: Row, noise: float, rng: np.random.Generator, position: int, params: SamplingParams) -> Iterator[Row]:
+    """``row`` with each difference moved by at most ``noise``: at random, to both ends, and against the winner."""
+    n = len(row)
+    winner = Sampler(params).choose(row, position)
+    against = np.full(n, 1.0)
+    against[winner] = 0.0
+    directed = (np.argsort(np.argsort(row)) % 2).astype(np.float64)
+    moves = [rng.random(n) for _ in range(3)] + [rng.integers(0, 2, n).astype(np.float64) for _ in range(6)]
+    moves += [against, 1 - against, directed, 1 - directed]
+    top = row >= np.sort(row)[-min(n, 1 + int(rng.integers(0, 8)))]
+    moves += [top.astype(np.float64), 1.0 - top]
+    for move in moves:
+        shifted = row.astype(np.float64) + move * noise + rng.normal(0, 2)
+        yield shifted.astype(np.float32)
+
+
+grid = st.integers(-12, 12).map(lambda n: n / 2)
+logit = grid | st.floats(-8, 8, width=32)
+noises = st.sampled_from([1e-3, 0.01, 0.1, 0.5])
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@given(
+    row=st.lists(logit, min_size=1, max_size=40),
+    seed=st.integers(0, 5),
+    position=st.integers(0, 100),
+    noise=noises,
+)
+@settings(max_examples=40)
+def test_what_is_settled_stays(chain: str, row: list[float], seed: int, position: int, noise: float) -> None:
+    """No disturbance within the noise changes a choice that was called sure."""
+    params, array = params_of(chain, seed), np.array(row, np.float32)
+    sampler = Sampler(params)
+    if not sampler.settled(array, position, noise):
+        return
+    token = sampler.choose(array, position)
+    for other in disturbed(array, noise * (1 - 1e-5), np.random.default_rng(seed), position, params):
+        assert sampler.choose(other, position) == token
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("shape", ["flat", "peaked", "few"])
+def test_what_is_settled_stays_on_model_like_rows(chain: str, shape: str) -> None:
+    """The same over rows as models give them, at every margin."""
+    rng = np.random.default_rng(len(chain))
+    for position in range(40):
+        row = rng.normal(0, 2.0, 300 if shape != "few" else 12).astype(np.float32)
+        if shape == "peaked":
+            row[rng.integers(0, 300, 4)] += rng.uniform(4, 9, 4).astype(np.float32)
+        noise = float(rng.choice([0.01, 0.1, 0.3]))
+        sampler = Sampler(params_of(chain, position))
+        if sampler.settled(row, position, noise):
+            token = sampler.choose(row, position)
+            for other in disturbed(row, noise * (1 - 1e-5), rng, position, sampler.params):
+                assert sampler.choose(other, position) == token
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_clear_choices_are_settled(chain: str) -> None:
+    """It does not shirk: with little noise most rows are sure."""
+    rng, sure = np.random.default_rng(1), 0
+    for position in range(100):
+        row = rng.normal(0, 2.5, 200).astype(np.float32)
+        row[rng.integers(0, 200, 3)] += np.array([9, 7, 4], np.float32)
+        sure += Sampler(params_of(chain, position)).settled(row, position, 1e-3)
+    assert sure >= 100 * SURE.get(chain, 0.9)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_much_noise_settles_nothing(chain: str) -> None:
+    """Where any token may be the likeliest, nothing is sure."""
+    row = np.random.default_rng(2).normal(0, 1, 200).astype(np.float32)
+    assert not any(Sampler(params_of(chain, 3)).settled(row, at, 50.0) for at in range(20))
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_equal_logits_settle_nothing_by_rank(chain: str) -> None:
+    """A tie for the first place, and nothing else there: only the noise of a race can tell, and only from afar."""
+    row = np.full(6, -40.0, np.float32)
+    row[[1, 4]] = 3.0
+    params = params_of(chain, 3)
+    if params.temperature == 0.0 or chain in ("top_k 1", "top_p 0", "min_p 1"):
+        assert not Sampler(params).settled(row, 0, 0.01)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_one_possible_token_is_settled(chain: str) -> None:
+    """Whatever the noise: impossible tokens stay impossible."""
+    row = np.full(50, -np.inf, np.float32)
+    row[17] = 1.0
+    assert Sampler(params_of(chain, 1)).settled(row, 0, 0.5)
+
+
+def test_a_large_vocabulary_is_settled_alike() -> None:
+    """Looking at few of 151,936 tokens: a clear row is sure, and stays."""
+    rng = np.random.default_rng(4)
+    row = rng.normal(0, 2.5, 151_936).astype(np.float32)
+    row[[5, 80_000]] += np.array([14, 12], np.float32)
+    for chain in ("default", "top_p", "open", "top_n_sigma", "min_p"):
+        params, sure = params_of(chain, 2), 0
+        sampler = Sampler(params)
+        for position in range(4):
+            if sampler.settled(row, position, 0.01):
+                sure += 1
+                token = sampler.choose(row, position)
+                others = islice(disturbed(row, 0.00999, rng, position, params), 0, None, 4)
+                assert all(sampler.choose(other, position) == token for other in others)
+        assert sure >= 2
+
+
+def test_a_repeat_penalty_counts_as_more_noise() -> None:
+    """It stretches differences: a margin that holds without it does not hold with it."""
+    row, plain = np.array([0.0, 1.0, -3.0], np.float32), SamplingParams(temperature=0.0)
+    assert Sampler(plain).settled(row, 0, 0.9)
+    assert not Sampler(replace(plain, repeat_penalty=1.5)).settled(row, 0, 0.9)
