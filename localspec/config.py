@@ -105,7 +105,7 @@ class SamplingParams:
     dry_sequence_breakers: Sequence[str] = DRY_BREAKERS
     """Texts that a repetition never reaches across."""
     logit_bias: Mapping[int, float] | Sequence[tuple[int, float]] = ()
-    """Token id → what is added to its logit; −inf forbids it. Kept as pairs in the order of ids."""
+    """Token id → what is added to its logit; −inf (or False) forbids it. Kept as pairs in the order of ids."""
     mirostat: int = 0
     """Only 0."""
 
@@ -122,6 +122,11 @@ class SamplingParams:
             )
         object.__setattr__(self, "dry_sequence_breakers", _breakers(self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+
+    @property
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """``logit_bias`` as pairs in the order of ids."""
+        return _biases(self.logit_bias)
 
     @property
     def greedy(self) -> bool:
@@ -180,13 +185,13 @@ def _biases(biases: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[
         if isinstance(pair, (str, bytes)) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise UsageError(f"logit_bias holds {pair!r}; {shape}.")
         _check("a token of logit_bias", pair[0], 0, _HUGE)
-        if pair[1] != -math.inf:
+        if pair[1] is not False and pair[1] != -math.inf:
             _check(f"the bias of token {pair[0]}", pair[1], -_FAR, _FAR, " (or -inf, which forbids the token)")
     ids = [pair[0] for pair in pairs]
     if len(set(ids)) < len(ids):
         twice = next(token for token in ids if ids.count(token) > 1)
         raise UsageError(f"logit_bias names token {twice} twice; name it once.")
-    return tuple(sorted((int(token), float(bias)) for token, bias in pairs))
+    return tuple(sorted((int(token), -math.inf if bias is False else float(bias)) for token, bias in pairs))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.logprobs import check_logprobs
 from localspec.memo import file_identity
 from localspec.output import Chunk, Completion, Exactness
-from localspec.sampling import Sampler
+from localspec.sampling import Sampler, Samplers
 from localspec.state import SavedState, read_state, write_state
 from localspec.stats import Stats
 from localspec.stream import Assembler
@@ -63,6 +63,38 @@ class Options(TypedDict, total=False):
     """Only the likeliest that together hold this probability; 1 switches it off. Default 0.95."""
     min_p: float
     """Only tokens at least so many times as likely as the likeliest; 0 switches it off. Default 0.05."""
+    typical_p: float
+    """Only tokens of typical surprise that together hold this probability; 1 switches it off, as by default."""
+    top_n_sigma: float
+    """Only logits within so many standard deviations of the largest; 0 or less switches it off, as by default."""
+    xtc_probability: float
+    """How often XTC leaves out all but the last of the tokens above ``xtc_threshold``. Default 0, never."""
+    xtc_threshold: float
+    """Default 0.1; more than 0.5 switches XTC off."""
+    dynatemp_range: float
+    """Temperature that much lower or higher, by entropy. Default 0."""
+    dynatemp_exponent: float
+    """How entropy maps to temperature. Default 1."""
+    repeat_penalty: float
+    """Divides the logits of earlier tokens, the prompt's as well. Default 1."""
+    repeat_last_n: int
+    """How far back repeat, presence and frequency penalties look. Default 64 tokens."""
+    presence_penalty: float
+    """Taken off the logit of each earlier token. Default 0."""
+    frequency_penalty: float
+    """Taken off as often as the token occurred. Default 0."""
+    dry_multiplier: float
+    """Penalty of tokens that would go on with a repetition (DRY). Default 0, none."""
+    dry_base: float
+    """How DRY's penalty grows with each repeated token. Default 1.75."""
+    dry_allowed_length: int
+    """Repetitions below this length are free. Default 2."""
+    dry_penalty_last_n: int
+    """How far back DRY looks. Default 64 tokens."""
+    dry_sequence_breakers: Sequence[str]
+    """Texts that no repetition reaches across. Default newline, colon, quote, asterisk."""
+    logit_bias: Mapping[int, float] | Sequence[tuple[int, float]]
+    """Token id → what is added to its logit; −inf forbids it."""
     seed: int | None
     """The same seed gives the same text, whatever drafts; None draws one."""
     stop: str | Sequence[str]
@@ -141,6 +173,7 @@ class Engine:
         self.guard, self._reads_hidden, self._close = guard, reads_hidden, close
         self._conversation = Conversation(template, vocabulary) if template else None
         self._grammars: GrammarVocabulary | None = None
+        self._samplers = Samplers(vocabulary)
         self._closed = False
         self._running: object = None
 
@@ -291,7 +324,9 @@ class Engine:
                 f"the prompt has {len(tokens)} tokens, and the context holds {self.n_ctx}, the answer included; "
                 "shorten it, or set a larger --ctx-size."
             )
-        return self._run(tokens, request, prompt, room, self._constraint(request, prompt, len(tokens), room))
+        self._samplers.check(request.sampling)
+        constraint = self._constraint(request, prompt, len(tokens), room)
+        return self._run(tokens, request, prompt, room, constraint)
 
     def _constraint(
         self, request: Request, prompt: ChatPrompt | None, start: int, room: int
@@ -315,7 +350,7 @@ class Engine:
         room: int,
         constraint: GrammarConstraint | None,
     ) -> Iterator[Chunk]:
-        prefix = Prefix(list(tokens), Sampler(request.sampling, constraint))
+        prefix = Prefix(list(tokens), self._samplers.make(request.sampling, constraint))
         self._running = prefix
         drafters = self._drafters if self.drafting else ()
         channels = Channels(self.vocabulary, prompt.text) if prompt else None

@@ -7,12 +7,13 @@ command does not repeat them. Making that object checks the values, before any m
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
 
+from localspec.cli._sampling import SAMPLING_OPTIONS, given_sampling
 from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams, Wish
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -51,14 +52,23 @@ class AnswerOptions:
     seed: int | None
     stop: tuple[str, ...]
     max_tokens: int | None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """What was given of the less common settings."""
+
+    @classmethod
+    def of(cls, **values: Any) -> AnswerOptions:
+        """From the values of the options, the common and the less common ones."""
+        less_common = {name: values.pop(name) for name in SAMPLING_OPTIONS}
+        return cls(**values, sampling=given_sampling(less_common))
 
     def __post_init__(self) -> None:
-        SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, self.seed)
+        SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, self.seed, **self.sampling)
         StopParams(self.max_tokens, self.stop)
 
     def engine(self) -> dict[str, Any]:
-        """The keyword arguments of the engine's verbs."""
-        return {**vars(self), "stop": list(self.stop)}
+        """The keyword arguments of the engine's verbs; they can be written as JSON."""
+        common = {name: value for name, value in vars(self).items() if name != "sampling"}
+        return {**common, "stop": list(self.stop), **self.sampling}
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ model_options: _Decorator[Any] = _bundle(
 
 answer_options: _Decorator[Any] = _bundle(
     "answer",
-    AnswerOptions,
+    AnswerOptions.of,
     {
         "max_tokens": click.option(
             "-n", "--max-tokens", type=int, metavar="N", help="At most N tokens.  [default: until the answer ends]"
@@ -186,6 +196,7 @@ answer_options: _Decorator[Any] = _bundle(
             "--seed", type=int, metavar="N", help="The same seed gives the same answer.  [default: a fresh one]"
         ),
         "stop": click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated."),
+        **SAMPLING_OPTIONS,
     },
 )
 

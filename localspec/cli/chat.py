@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localspec.cli._help import HeadedCommand
 from localspec.cli._options import (
     AnswerOptions,
     ModelOptions,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _SHOWN = 300  # characters of a first message that are repeated on the screen
 
 
-@click.command(short_help="Talk with a model in the terminal.")
+@click.command(cls=HeadedCommand, short_help="Talk with a model in the terminal.")
 @prompt_options
 @model_options
 @answer_options

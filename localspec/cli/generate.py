@@ -12,6 +12,7 @@ import click
 
 from localspec.cli._engine import open_engine
 from localspec.cli._errors import INTERRUPTED, tell
+from localspec.cli._help import HeadedCommand
 from localspec.cli._messages import (
     Job,
     Message,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from localspec.output import Chunk, Completion
 
 
-@click.command(short_help="Answer one prompt, or a file of them.")
+@click.command(cls=HeadedCommand, short_help="Answer one prompt, or a file of them.")
 @prompt_options
 @click.option("--raw", is_flag=True, help="Send the prompt without the chat template.")
 @click.option(

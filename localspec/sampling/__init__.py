@@ -4,6 +4,7 @@ from localspec.sampling.breakers import Breakers, find_breakers
 from localspec.sampling.noise import Floats, Ids, gumbel
 from localspec.sampling.rows import Row, largest, log_sum_exp
 from localspec.sampling.sampler import Sampler
+from localspec.sampling.samplers import Samplers
 from localspec.sampling.truncation import Survivors, truncate
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Ids",
     "Row",
     "Sampler",
+    "Samplers",
     "Survivors",
     "find_breakers",
     "gumbel",

@@ -56,7 +56,7 @@ class Adjustment(Protocol):
 def adjustments(params: SamplingParams, breakers: Breakers | None) -> list[Adjustment]:
     """Those that ``params`` ask for, in llama.cpp's order."""
     found: list[Adjustment] = []
-    if params.logit_bias:
+    if params.biases:
         found.append(LogitBias(params))
     if params.penalises:
         found.append(Penalties(params))
@@ -69,7 +69,7 @@ class LogitBias:
     """Adds a constant to some tokens' logits. Ids beyond a row, a drafter's with a smaller vocabulary, are left out."""
 
     def __init__(self, params: SamplingParams) -> None:
-        ids, biases = zip(*params.logit_bias, strict=True)
+        ids, biases = zip(*params.biases, strict=True)
         self._ids, self._biases = np.array(ids, np.int64), np.array(biases, np.float32)
 
     def apply(self, row: Row, history: History) -> None:
