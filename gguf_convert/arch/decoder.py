@@ -103,10 +103,10 @@ def refuse(fields: Fields, key: str, model: str) -> None:
 
 
 def positive(fields: Fields, key: str) -> float:
-    """A number above zero that float32 holds; ConvertError otherwise."""
+    """A number above zero and of a size that float32 can compute with; ConvertError otherwise."""
     value = fields.number(key)
-    if not 1e-30 < value < 1e30:
-        raise fields.fail(key, "a number above 0")
+    if not 1e-15 < value < 1e15:
+        raise fields.fail(key, "a number above 0, and not absurdly large or small")
     return value
 
 

@@ -88,7 +88,8 @@ def _attention_scale(factor: float, scale: float) -> float:
 def llama3_factors(rope: Fields, head_dim: int) -> tuple[ModelTensor, ...]:
     """Llama 3.1's stretching of long wavelengths as ``rope_freqs.weight``, shape ``(head_dim / 2,)``; else nothing.
 
-    The factors divide the angles. In float32 and in llama.cpp's order, so that the bytes are its own.
+    The factors divide the angles. In float32 and in llama.cpp's order, but for the power, which the system's
+    libraries round differently in float32.
     """
     if rope.text("rope_type") != "llama3":
         return ()
@@ -98,9 +99,9 @@ def llama3_factors(rope: Fields, head_dim: int) -> tuple[ModelTensor, ...]:
     context = np.float32(rope.integer("original_max_position_embeddings"))
     if not low < high:
         raise ConvertError(f'{rope.where}: "low_freq_factor" {low:g} must be below "high_freq_factor" {high:g}.')
-    base = np.float32(positive(rope, "rope_theta"))
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    wavelengths = np.float32(2 * math.pi) / (one / base**exponents)
+    powers = positive(rope, "rope_theta") ** exponents.astype(np.float64)
+    wavelengths = np.float32(2 * math.pi) / (one / powers.astype(np.float32))
     smooth = (context / wavelengths - low) / (high - low)
     factors = one / ((one - smooth) / factor + smooth)
     factors[wavelengths < context / high] = one
