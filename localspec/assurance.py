@@ -15,7 +15,7 @@ from localspec.errors import ModelFileError
 from localspec.exact import NO_GUARD, TEXT, WIDEST, Guard, Invariance, probe
 from localspec.output import Exactness
 
-_KIND = "rows"  # of remembered facts
+_KIND = "rows-2"  # of remembered facts
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def assure(context: LlamaContext, wish: Wish, widest: int, *, last: bool) -> Ass
         return Assurance("off", Guard(widest=MAX_VERIFY_WIDTH))
     found = invariance(context, widest)
     if found.exact:
-        return Assurance("exact", Guard(found.width, 0.0, found.probed))
+        return Assurance("exact", Guard(found.width, widest=found.probed))
     if wish == "prefer":
-        return Assurance("guarded", Guard(found.width, found.noise, found.probed))
+        return Assurance("guarded", Guard(found.width, found.noise, found.greedy_noise, found.probed))
     if not last:
         return None
     if found.width == 1:
@@ -57,7 +57,7 @@ def assure(context: LlamaContext, wish: Wish, widest: int, *, last: bool) -> Ass
         )
     return Assurance(
         "exact",
-        Guard(found.width, 0.0, found.width),
+        Guard(found.width, widest=found.width),
         f"Batches of more than {found.width} tokens are not exact here: drafting at most {found.width - 1}.",
     )
 

@@ -81,7 +81,8 @@ def decode(
         for drafter in drafters:
             drafter.observe(prefix)
         draft = propose(prefix, drafters, rules)
-        noise = rules.guard.noise_of(len(prefix.tokens) - len(target.tokens) + len(draft.tokens))
+        batch = len(prefix.tokens) - len(target.tokens) + len(draft.tokens)
+        noise = rules.guard.noise_of(batch, sampler.params.greedy)
         rows = verify(target, prefix, draft)
 
 

@@ -8,7 +8,7 @@ differ is made by a row of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -27,8 +27,11 @@ _FIRST, _REPEATS = 32, 20
 _NARROW = 9
 #: Above this many seconds for a single row only a few widths are probed.
 _SLOW = 0.2
-#: Which logits the noise is measured on: so near the maximum that they can be chosen.
-_NEAR = 8.0
+#: How near the maximum the logits are that the noise is measured on: those that sampling may choose, and those that
+#: may be the largest. Differences between logits move the further the further these are apart.
+_CHOOSABLE, _CONTENDING = 8.0, 2.0
+_Moved = tuple[float, float]
+_SAME: _Moved = (0.0, 0.0)
 #: The probe sees some hundred rows and a generation thousands: room above the largest difference that was seen.
 _MARGIN = 1.25
 #: Long enough for every width on any tokenizer, and plain enough for the model to be sure of some of it.
@@ -44,16 +47,18 @@ TEXT = (
 class Guard:
     """Rows of batches of up to ``width`` tokens are exact; in wider ones logit differences move by up to ``noise``.
 
-    ``noise`` 0 guards nothing. No batch has more than ``widest`` tokens.
+    ``greedy_noise`` is how far those between the largest move, which is all that a greedy choice looks at. Where they
+    are 0 nothing is guarded. No batch has more than ``widest`` tokens.
     """
 
     width: int = 1
     noise: float = 0.0
+    greedy_noise: float = 0.0
     widest: int = MAX_VERIFY_WIDTH
 
-    def noise_of(self, batch: int) -> float:
+    def noise_of(self, batch: int, greedy: bool) -> float:
         """The noise of the rows of a batch of so many tokens."""
-        return self.noise if batch > self.width else 0.0
+        return (self.greedy_noise if greedy else self.noise) if batch > self.width else 0.0
 
 
 NO_GUARD = Guard()
@@ -63,13 +68,15 @@ NO_GUARD = Guard()
 class Invariance:
     """What a probe found: batches of up to ``width`` tokens give the rows of single decodes, bit for bit.
 
-    ``probed`` is the widest batch tried. ``noise`` is how far differences between logits near the maximum moved in
-    wider batches and in single rows that follow them, in logits, with a margin; 0 when ``width`` is ``probed``.
+    ``probed`` is the widest batch tried. ``noise`` and ``greedy_noise`` are how far differences between logits moved
+    in wider batches and in single rows that follow them, in logits, with a margin (see :class:`Guard`); 0 when
+    ``width`` is ``probed``.
     """
 
     width: int
     probed: int
     noise: float = 0.0
+    greedy_noise: float = 0.0
 
     @property
     def exact(self) -> bool:
@@ -82,11 +89,12 @@ class Invariance:
     @classmethod
     def of(cls, record: dict[str, Any] | None) -> Invariance | None:
         """What :meth:`record` gave, or None where that is not what it is."""
-        if not isinstance(record, dict) or record.keys() != {"width", "probed", "noise"}:
+        if not isinstance(record, dict) or record.keys() != {item.name for item in fields(cls)}:
             return None
-        width, probed, noise = record["width"], record["probed"], record["noise"]
-        sound = type(width) is int and type(probed) is int and 1 <= width <= probed and isinstance(noise, (int, float))
-        return cls(width, probed, float(noise)) if sound and 0.0 <= noise < 1e6 else None
+        width, probed, *noises = (record[item.name] for item in fields(cls))
+        sound = type(width) is int and type(probed) is int and 1 <= width <= probed
+        sound = sound and all(isinstance(noise, float) and 0.0 <= noise < 1e6 for noise in noises)
+        return cls(**record) if sound else None
 
 
 class ProbedContext(Context, Protocol):
@@ -110,45 +118,55 @@ def probe(context: ProbedContext, text: Sequence[int], widest: int = WIDEST) -> 
         context.decode(tokens[:_FIRST], "none")
         moved = _compare(context, tokens[_FIRST:], _NARROW, _widths(widest))
         if context.n_ctx > _FIRST * _REPEATS and _lengthen(context, tokens[:_FIRST]):
-            for width, noise in _compare(context, tokens[_FIRST:], 4, (2, 4, min(_NARROW, widest))).items():
-                moved[width] = max(moved.get(width, 0.0), noise)
+            for width, found in _compare(context, tokens[_FIRST:], 4, (2, 4, min(_NARROW, widest))).items():
+                moved[width] = _larger(moved.get(width, _SAME), found)
     finally:
         context.rewind(0)
-    differing = [width for width, noise in moved.items() if noise > 0.0]
+    differing = [width for width, found in moved.items() if found != _SAME]
     width = max((w for w in moved if w < min(differing, default=widest + 1)), default=1)
-    return Invariance(width if differing else widest, widest, max(moved.values()) * _MARGIN)
+    noise, greedy = (max(found[i] for found in moved.values()) * _MARGIN for i in (0, 1))
+    return Invariance(width if differing else widest, widest, noise, greedy)
 
 
 def _widths(widest: int) -> list[int]:
     return [width for width in (2, 3, 4, 5, 6, 7, 8, _NARROW, 16, 32, 64) if width < widest] + [widest]
 
 
-def _compare(context: Context, tokens: Sequence[int], count: int, widths: Iterable[int]) -> dict[int, float]:
+def _compare(context: Context, tokens: Sequence[int], count: int, widths: Iterable[int]) -> dict[int, _Moved]:
     """By width: how far the first ``count`` rows moved from single ones, and a single row that follows the batch."""
     start = len(context.tokens)
     began = perf_counter()
     single = np.array([context.decode((token,))[0].copy() for token in tokens[: count + 1]])
     slow = (perf_counter() - began) / (count + 1) > _SLOW
-    moved: dict[int, float] = {}
+    moved: dict[int, _Moved] = {}
     for width in widths:
-        if (slow or any(moved.values())) and width not in (2, 4, _NARROW, 16):
+        if (slow or any(found != _SAME for found in moved.values())) and width not in (2, 4, _NARROW, 16):
             continue
         context.rewind(start)
         rows = context.decode(tokens[:width])
-        moved[width] = max(_moved(a, b) for a, b in zip(rows, single[:count], strict=False))
-        if moved[width] > 0.0 and width <= count:
+        moved[width] = _SAME
+        for row, alone in zip(rows, single[:count], strict=False):
+            moved[width] = _larger(moved[width], _moved(row, alone))
+        if moved[width] != _SAME and width <= count:
             following = context.decode((tokens[width],))[0]
-            moved[width] = max(moved[width], _moved(following, single[width]))
+            moved[width] = _larger(moved[width], _moved(following, single[width]))
     return moved
 
 
-def _moved(row: NDArray[np.float32], single: NDArray[np.float32]) -> float:
-    """How far differences between logits near the maximum moved; 0 only when every logit is the same, bit for bit."""
+def _moved(row: NDArray[np.float32], single: NDArray[np.float32]) -> _Moved:
+    """How far differences between choosable and between contending logits moved; 0 only when all are the same."""
     if np.array_equal(row, single):
-        return 0.0
-    near = single >= single.max() - _NEAR
-    change = row[near].astype(np.float64) - single[near]
-    return max(float(change.max() - change.min()), float(np.finfo(np.float32).tiny))
+        return _SAME
+    spans = []
+    for distance in (_CHOOSABLE, _CONTENDING):
+        near = single >= single.max() - distance
+        change = row[near].astype(np.float64) - single[near]
+        spans.append(max(float(change.max() - change.min()), float(np.finfo(np.float32).tiny)))
+    return spans[0], spans[1]
+
+
+def _larger(a: _Moved, b: _Moved) -> _Moved:
+    return max(a[0], b[0]), max(a[1], b[1])
 
 
 def _lengthen(context: ProbedContext, held: Sequence[int]) -> bool:

@@ -62,7 +62,7 @@ def inexact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def invariance(context: LlamaContext, widest: int) -> Invariance:
         seen.append(context.settings())
-        return Invariance(2, widest, 0.5) if "repack=True" in seen[-1] else Invariance(widest, widest)
+        return Invariance(2, widest, 0.5, 0.25) if "repack=True" in seen[-1] else Invariance(widest, widest)
 
     monkeypatch.setattr(assurance, "invariance", invariance)
     return seen
@@ -71,7 +71,7 @@ def inexact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_prefer_guards_what_is_not_exact(inexact: list[str]) -> None:
     """With the width and the noise that were found."""
     with load("tiny", "ngram", draft_max=40) as engine:
-        assert (engine.exactness, engine.guard) == ("guarded", Guard(2, 0.5, 41))
+        assert (engine.exactness, engine.guard) == ("guarded", Guard(2, 0.5, 0.25, 41))
     assert len(inexact) == 1
 
 

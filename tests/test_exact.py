@@ -48,6 +48,7 @@ def test_probe_finds_the_widest_exact_batch(exact: int) -> None:
     found = probe(BatchNoise(chain_logits(N_VOCAB, 3), exact, 0.5), [1, 2, 3, 4, 5])
     assert (found.width, found.exact) == (exact, False)
     assert 0.3 < found.noise < 0.5 * 1.5
+    assert 0.0 < found.greedy_noise <= found.noise
 
 
 @pytest.mark.parametrize("widest", [2, 5, 9, 32, 64])
@@ -80,7 +81,7 @@ def guarded(
 def test_guarded_is_the_text_of_single_rows(params: SamplingParams, seed: int, noise: float, width: int) -> None:
     """Greedy or sampled, however far the rows of batches are off, as long as the guard knows how far."""
     logits = chain_logits(N_VOCAB, seed)
-    tokens, _ = guarded(logits, params, Guard(1, noise), noise, width)
+    tokens, _ = guarded(logits, params, Guard(1, noise, noise), noise, width)
     assert tokens == plain_tokens(logits, PROMPT, params, len(tokens))
 
 
@@ -98,7 +99,7 @@ def test_without_the_guard_texts_differ() -> None:
 @pytest.mark.parametrize("params", SAMPLINGS)
 def test_near_ties_are_few_where_the_noise_is_small(params: SamplingParams) -> None:
     """The guard is worth its name only when it lets clear choices pass."""
-    guard = Guard(1, 0.02)
+    guard = Guard(1, 0.02, 0.02)
     steps = [step for seed in range(10) for step in guarded(chain_logits(N_VOCAB, seed), params, guard, 0.02, 6)[1]]
     near = sum(step.near_tie for step in steps)
     assert 0 < near < sum(len(step.tokens) for step in steps) / 10
@@ -106,14 +107,15 @@ def test_near_ties_are_few_where_the_noise_is_small(params: SamplingParams) -> N
 
 def test_narrow_batches_are_not_guarded() -> None:
     """Up to the guard's width rows are taken as they are."""
-    guard = Guard(4, 1.0)
-    assert [guard.noise_of(batch) for batch in (1, 4, 5)] == [0.0, 0.0, 1.0]
+    guard = Guard(4, 1.0, 0.5)
+    assert [guard.noise_of(batch, False) for batch in (1, 4, 5)] == [0.0, 0.0, 1.0]
+    assert [guard.noise_of(batch, True) for batch in (1, 4, 5)] == [0.0, 0.0, 0.5]
 
 
-@given(st.integers(1, 64), st.integers(0, 63), st.floats(0, 100))
-def test_a_verdict_can_be_kept(width: int, more: int, noise: float) -> None:
+@given(st.integers(1, 64), st.integers(0, 63), st.floats(0, 100), st.floats(0, 100))
+def test_a_verdict_can_be_kept(width: int, more: int, noise: float, greedy: float) -> None:
     """And is the same when it is read again."""
-    found = Invariance(width, min(64, width + more), noise)
+    found = Invariance(width, min(64, width + more), noise, greedy)
     assert Invariance.of(found.record()) == found
 
 
@@ -123,12 +125,12 @@ def test_a_verdict_can_be_kept(width: int, more: int, noise: float) -> None:
         None,
         {},
         {"width": 3},
-        {"width": 0, "probed": 2, "noise": 0.0},
-        {"width": 3, "probed": 2, "noise": 0.0},
-        {"width": "3", "probed": 4, "noise": 0.0},
-        {"width": 3, "probed": 4, "noise": -1.0},
-        {"width": 3, "probed": 4, "noise": float("nan")},
-        {"width": True, "probed": 4, "noise": 0.0},
+        {"width": 0, "probed": 2, "noise": 0.0, "greedy_noise": 0.0},
+        {"width": 3, "probed": 2, "noise": 0.0, "greedy_noise": 0.0},
+        {"width": "3", "probed": 4, "noise": 0.0, "greedy_noise": 0.0},
+        {"width": 3, "probed": 4, "noise": -1.0, "greedy_noise": 0.0},
+        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": float("nan")},
+        {"width": True, "probed": 4, "noise": 0.0, "greedy_noise": 0.0},
     ],
 )
 def test_a_damaged_verdict_is_none(record: dict[str, object] | None) -> None:

@@ -59,6 +59,7 @@ def _pair(engine: Engine) -> dict[str, Any]:
         "exact_width": guard.width if engine.drafters else None,
         "widest": guard.widest,
         "noise": guard.noise,
+        "greedy_noise": guard.greedy_noise,
     }
 
 
@@ -75,7 +76,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     drafters = "+".join(pair["drafters"]) or "none"
     lines.append(f"pair       {pair['target']}, drafter {drafters}")
-    guard = Guard(pair["exact_width"] or 1, pair["noise"], pair["widest"])
+    guard = Guard(pair["exact_width"] or 1, pair["noise"], pair["greedy_noise"], pair["widest"])
     lines.append(f"exactness  {verdict(pair['exactness'], bool(pair['drafters']), guard)}")
     return lines
 

@@ -34,7 +34,7 @@ def test_the_built_in_pair_is_looked_at() -> None:
 )
 def test_verdict_names_what_was_found(exactness: str, drafts: bool, says: str) -> None:
     """And the next step where it is not the best."""
-    assert says in verdict(exactness, drafts, Guard(3, 0.521, 32))
+    assert says in verdict(exactness, drafts, Guard(3, 0.521, 0.2, 32))
 
 
 def test_a_model_that_is_not_there() -> None:
