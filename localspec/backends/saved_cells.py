@@ -54,4 +54,6 @@ def _cache_end(state: bytes, at: int, n_tokens: int) -> int:
             else:
                 _, size = _ROWS.unpack_from(state, at)
                 at += _ROWS.size + size * cells
+            if at > len(state):
+                raise ValueError("shorter than it says")
     return at
