@@ -106,9 +106,13 @@ def main() -> int:
     print(
         f"{totals['texts']} generations, {totals['different']} differ; {totals['tokens']} tokens, "
         f"{steps} steps, {totals['near_ties'] / steps:.1%} of them decided by a row of their own; "
-        f"{time.monotonic() - began:.0f} s"
+        f"{time.monotonic() - began:.0f} s; {rate(totals, 'drafted'):.1f} tok/s, plain {rate(totals, 'plain'):.1f}"
     )
     return 1 if totals["different"] else 0
+
+
+def rate(totals: Counter[str], name: str) -> float:
+    return 1000 * totals[f"{name} tokens"] / max(1, totals[f"{name} ms"])
 
 
 def check(
@@ -132,6 +136,9 @@ def check(
     totals["tokens"] += len(done.tokens)
     totals["steps"] += done.stats.steps
     totals["near_ties"] += done.stats.near_ties
+    for name, stats in (("drafted", done.stats), ("plain", expected.stats)):
+        totals[f"{name} tokens"] += stats.generated_tokens
+        totals[f"{name} ms"] += round(1000 * stats.generate_s)
     if done.tokens != expected.tokens:
         totals["different"] += 1
         at = first_difference(expected.tokens, done.tokens)
