@@ -16,7 +16,7 @@ ROWS = (
     ("errors", "_version", "gguf_values"),
     ("config", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
     ("tool_calls", "state"),
-    ("backends.cache_state",),
+    ("backends.cache_state", "backends.symbols"),
     ("backends.base", "backends.devices", "backends.imatrix_file", "sampling", "template", "trial", "hub"),
     ("backends.llama_vocabulary", "backends.rows", "backends.saved_cells", "logprobs", "exact"),
     ("output",),

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from localspec.errors import LocalspecError, MissingFeatureError
+from localspec.backends.symbols import function
+from localspec.errors import LocalspecError
 from localspec.gguf_header import BLOCKS, TYPE_NAMES
 
 if TYPE_CHECKING:
@@ -92,24 +93,20 @@ def dequantize_rows(packed: npt.NDArray[np.uint8], kind: str, row: int) -> npt.N
 @cache
 def _chunk_function() -> Any:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    prototype = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, pointer, pointer, number, number, number, pointer)
-    return prototype(_address("ggml_quantize_chunk"))
+    arguments = (ctypes.c_int, pointer, pointer, number, number, number, pointer)
+    return _function("ggml_quantize_chunk", ctypes.c_size_t, *arguments)
 
 
 @cache
 def _dequantize_function(kind: str) -> Any:
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-    return prototype(_address(f"dequantize_row_{kind.lower().replace('_k', '_K')}"))
+    name = f"dequantize_row_{kind.lower().replace('_k', '_K')}"
+    return _function(name, None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 
 
-def _address(name: str) -> int:
+def _function(name: str, *types: Any) -> Any:
     from localspec.backends.llama_cpp import libraries
 
-    for library in libraries():
-        function = getattr(library, name, None)
-        if function is not None:
-            return ctypes.cast(function, ctypes.c_void_p).value or 0
-    raise MissingFeatureError(f"this build of llama.cpp lacks {name}; install llama-cpp-python 0.3.36 or newer.")
+    return function(libraries(), name, *types)
 
 
 class _Log:
