@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localspec.errors import InputError, UsageError
-from localspec.grammar.gbnf import gbnf_grammar
+from localspec.grammar.lark import gbnf_grammar
 from localspec.grammar.schema import schema_grammar
 
 _SHAPES = (

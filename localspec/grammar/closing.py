@@ -15,12 +15,14 @@ from localspec.grammar.vocabulary import GrammarVocabulary, check
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-#: An answer that needs more tokens to end than this counts as one without an end in sight.
-_MOST_TOKENS = 2048
-#: States that the search for a shorter way looks at, and ways that it tries from each.
-_STATES, _WAYS = 96, 6
+#: A way of more tokens than this, or with more choices, is not followed.
+_MOST_TOKENS, _MOST_CHOICES = 2048, 200
+#: States that a search looks at, and ways that it tries from each: for a shorter way, and for any at all.
+_SHORTER, _ANY = (96, 6), (256, 64)
 #: States with the same legal tokens are taken for the same one after this many of them.
-_ALIKE = 3
+_ALIKE = 2
+#: How many tokens of a known way may have been said already.
+_SAID = 4
 
 
 def nearest_end(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -> tuple[int, ...] | None:
@@ -31,8 +33,27 @@ def nearest_end(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -
     quick = _follow(matcher, vocabulary)
     if quick is not None and len(quick) <= limit:
         return quick
-    shorter = _search(matcher, vocabulary, limit)
-    return quick if shorter is None else shorter
+    return _search(matcher, vocabulary, limit, *(_ANY if quick is None else _SHORTER)) or quick
+
+
+def adapted(matcher: LLMatcher, vocabulary: GrammarVocabulary, way: tuple[int, ...]) -> tuple[int, ...] | None:
+    """``way``, known from one token before, as it is now: unchanged, partly said, or with a bracket more to close."""
+    for said in range(min(_SAID, len(way)) + 1):
+        if leads_out(matcher, way[said:]):
+            return way[said:]
+    for closer in vocabulary.closers:
+        if leads_out(matcher, (closer, *way)):
+            return (closer, *way)
+    return None
+
+
+def leads_out(matcher: LLMatcher, way: tuple[int, ...]) -> bool:
+    """Whether the answer is complete after ``way``."""
+    done = matcher.try_consume_tokens(list(way))
+    try:
+        return done == len(way) and bool(matcher.is_accepting())
+    finally:
+        matcher.rollback(done)
 
 
 def _follow(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> tuple[int, ...] | None:
@@ -40,7 +61,7 @@ def _follow(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> tuple[int, ...
     path: list[int] = []
     met: dict[bytes, int] = {}
     try:
-        while len(path) <= _MOST_TOKENS:
+        while len(path) <= _MOST_TOKENS and sum(met.values()) <= _MOST_CHOICES:
             if matcher.is_accepting():
                 return tuple(path)
             step = matcher.compute_ff_tokens()
@@ -59,12 +80,14 @@ def _follow(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> tuple[int, ...
         matcher.rollback(len(path))
 
 
-def _search(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -> tuple[int, ...] | None:
-    """Shortest first, over a bounded number of states."""
+def _search(
+    matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int, states: int, most_ways: int
+) -> tuple[int, ...] | None:
+    """Shortest first, over a bounded number of ``states``."""
     heap: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
     met: dict[bytes, int] = {}
     count = 0
-    for _ in range(_STATES):
+    for _ in range(states):
         if not heap:
             return None
         _, _, path = heappop(heap)
@@ -80,7 +103,7 @@ def _search(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -> tu
                 check(matcher)
                 met[bits] = met.get(bits, 0) + 1
                 ways = vocabulary.ways(vocabulary.mask(bits)) if met[bits] <= _ALIKE else iter(())
-                steps = [(token,) for token in dict.fromkeys(islice(ways, _WAYS))]
+                steps = [(token,) for token in dict.fromkeys(islice(ways, most_ways))]
         finally:
             matcher.rollback(len(path))
         for step in steps:

@@ -17,13 +17,15 @@ from typing import Literal
 import numpy as np
 
 from localspec.constraint import Mask
-from localspec.errors import BackendError, PromptTooLongError, UsageError
-from localspec.grammar.closing import nearest_end
+from localspec.errors import InputError, PromptTooLongError, UsageError
+from localspec.grammar.closing import adapted, nearest_end
 from localspec.grammar.vocabulary import GrammarVocabulary, check
 from localspec.output import FinishReason
 
 #: With more tokens left than this an answer without an end in sight may go on.
 _PLENTY = 512
+#: Where no end is in sight it is looked for again at every so many tokens, with plenty of budget left and without.
+_SELDOM, _OFTEN = 32, 4
 Way = tuple[int, ...]
 
 
@@ -213,22 +215,16 @@ class GrammarConstraint:
             return state.way[1:]
         if state.kind == "thought":
             return self._shortest if token == state.closes else state.way
+        left = self._budget - at - 1
+        if state.way is None and at % (_SELDOM if left > _PLENTY else _OFTEN):
+            return None
         if not self._move(at) or self._matcher.try_consume_tokens([token]) != 1:
             return None
         try:
-            if state.way is not None and self._leads_out(state.way):
-                return state.way
-            return nearest_end(self._matcher, self._vocabulary, self._budget - at - 1)
+            found = None if state.way is None else adapted(self._matcher, self._vocabulary, state.way)
+            return found if found is not None else nearest_end(self._matcher, self._vocabulary, left)
         finally:
             self._matcher.rollback(1)
-
-    def _leads_out(self, way: Way) -> bool:
-        """Whether the answer is complete after ``way`` from where the matcher is."""
-        done = self._matcher.try_consume_tokens(list(way))
-        try:
-            return done == len(way) and bool(self._matcher.is_accepting())
-        finally:
-            self._matcher.rollback(done)
 
     def _move(self, at: int) -> bool:
         """Bring the matcher to state ``at`` (of kind grammar); False where its tokens are against the grammar."""
@@ -250,7 +246,7 @@ class GrammarConstraint:
         left = self._budget - at - 1
         way = self._way_after(at, token)
         if way is None:
-            return self._shortest is None or (left > _PLENTY and bool(self._mask(at)[token]))
+            return self._states[at].way is None or left > _PLENTY
         return len(way) <= left
 
     def _only(self, at: int) -> int | None:
@@ -311,7 +307,7 @@ class GrammarConstraint:
         mask = self._vocabulary.mask(self._matcher.compute_bitmask())
         check(self._matcher)
         if not mask.any():
-            raise BackendError("the grammar leaves no token to go on with; check it, or report this.")
+            raise InputError("this model's vocabulary has no token that the grammar allows next; check the grammar.")
         if at == 0 and self._offers():
             mask[list(self._thought.markers)] = True
         return mask

@@ -52,7 +52,9 @@ def schema_grammar(schema: Any, where: str) -> tuple[str, tuple[str, ...]]:
     from localspec.grammar.vocabulary import import_llguidance
 
     matcher = import_llguidance().LLMatcher
-    if isinstance(schema, str) or not isinstance(schema, (dict, bool)):
+    if schema is True:
+        schema = {}
+    if not isinstance(schema, (dict, bool)):
         raise InputError(f"{where} is {type(schema).__name__!r}; it must be a JSON object.")
     notices = tuple(dict.fromkeys(_notices(schema, where)))
     try:

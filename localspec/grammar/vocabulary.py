@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from localspec.backends.base import Vocabulary
 from localspec.constraint import Mask
-from localspec.errors import BackendError, MissingFeatureError
+from localspec.errors import BackendError, InputError, MissingFeatureError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -45,6 +45,11 @@ def import_llguidance() -> Any:
     return llguidance
 
 
+def parser_limits() -> Any:
+    """How much work a mask may take: grammars by characters need more than llguidance's default."""
+    return import_llguidance().LLParserLimits(step_max_items=2_000_000, step_lexer_fuel=2_000_000)
+
+
 class GrammarVocabulary:
     """Makes matchers for grammars over ``vocabulary``, and knows which tokens tend to close an answer."""
 
@@ -70,13 +75,14 @@ class GrammarVocabulary:
         self._llguidance = llguidance
         self._compiled: dict[str, LLMatcher] = {}
         self._groups = _groups(pieces)
+        self.closers = tuple(self._ids[text] for text in (b'"', b"}", b"]", b")", b'"}', b'"]') if text in self._ids)
         self._letters = np.array([self._ids[char] for char in (b"a", b"z", b"A") if char in self._ids], np.int64)
 
     def matcher(self, grammar: str) -> LLMatcher:
-        """A fresh matcher. Raises :class:`BackendError` for a grammar that is too large."""
+        """A fresh matcher. Raises :class:`InputError` for a grammar that is too large."""
         found = self._compiled.get(grammar)
         if found is None:
-            found = self._llguidance.LLMatcher(self.tokenizer, grammar, log_level=0)
+            found = self._llguidance.LLMatcher(self.tokenizer, grammar, log_level=0, limits=parser_limits())
             check(found)
             while len(self._compiled) >= _KEPT:
                 del self._compiled[next(iter(self._compiled))]
@@ -137,10 +143,12 @@ class _Tokenizer:
 
 
 def check(matcher: LLMatcher) -> None:
-    """Raise :class:`BackendError` where the matcher has given up."""
+    """Raise :class:`InputError` where the matcher has given up: its grammar ends in nothing, or is too much work."""
     if matcher.is_error():
-        reason = " ".join(matcher.get_error().split())[:200]
-        raise BackendError(f"the grammar is too complex to follow ({reason}); simplify it.")
+        reason = " ".join(matcher.get_error().partition("<state>")[0].split())[:200]
+        if "NoExtension" in reason:
+            raise InputError("the grammar comes to a point where no text may follow; check that its rules can end.")
+        raise InputError(f"the grammar is too complex to follow ({reason}); simplify it.")
 
 
 def _groups(pieces: Sequence[bytes]) -> dict[str, tuple[NDArray[np.int64], int]]:

@@ -1,0 +1,126 @@
+"""GBNF rules → llguidance's Lark notation, such that both mean the same texts.
+
+llguidance cuts text into lexemes, of which the longest match counts, and parses those; GBNF goes by characters. A
+grammar without recursion is regular, and becomes one lexeme, whose masks are quick. With recursion each character is a
+lexeme of its own: masks then take a few milliseconds in free text at 152k tokens, and no text is lost to a longest
+match (``ws`` before a line end, an identifier that begins like a keyword).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from localspec.errors import InputError
+from localspec.grammar.gbnf import Alt, Chars, Node, Ref, Rep, Seq, Text, parse_gbnf
+from localspec.grammar.vocabulary import import_llguidance, parser_limits
+
+
+def gbnf_grammar(source: str) -> tuple[str, tuple[str, ...]]:
+    """llguidance's grammar for a GBNF ``source``, and notices about it.
+
+    Raises :class:`InputError` with the place of what cannot be read.
+    """
+    matcher = import_llguidance().LLMatcher
+    grammar = matcher.grammar_from_lark(to_lark(parse_gbnf(source)))
+    failed, messages = matcher.validate_grammar_with_warnings(grammar, limits=parser_limits())
+    if failed:
+        raise InputError(f"the grammar cannot be followed: {' '.join(messages[0].split())[:300]}.")
+    return grammar, tuple(f"The grammar: {' '.join(message.split())[:300]}." for message in messages)
+
+
+def to_lark(rules: Mapping[str, Node]) -> str:
+    """Lark text that means what the GBNF ``rules`` mean, from ``root`` on."""
+    used = ["root", *(name for name in rules if name in _reachable("root", rules) and name != "root")]
+    number = {name: i for i, name in enumerate(used)}
+    if any(name in _reachable(name, rules) for name in used):
+        lines = [f"r{number[name]}: {_rule(rules[name], number)}" for name in used]
+        return "\n".join(["%llguidance {}", "start: r0", *lines, ""])
+    lines = [f"T{number[name]}: {_lexeme(rules[name], number)}" for name in used]
+    start = "(WHOLE)?" if _may_be_empty(rules["root"], rules) else "WHOLE"  # no lexeme is empty
+    return "\n".join(["%llguidance {}", f"start: {start}", "WHOLE: T0 & /(?s:.+)/", *lines, ""])
+
+
+def _rule(node: Node, number: Mapping[str, int]) -> str:
+    """``node`` in a rule, where each character is a lexeme."""
+    if isinstance(node, Ref):
+        return f"r{number[node.name]}"
+    if isinstance(node, Text):
+        return f"({' '.join(f'/{_escaped(char)}/' for char in node.text)})" if node.text else '""'
+    if isinstance(node, Chars):
+        return f"/{_char_class(node)}/"
+    if isinstance(node, Seq):
+        return f"({' '.join(_rule(part, number) for part in node.parts)})" if node.parts else '""'
+    if isinstance(node, Alt):
+        return f"({' | '.join(_rule(option, number) for option in node.options)})"
+    return f"({_rule(node.node, number)}){_times(node)}"
+
+
+def _lexeme(node: Node, number: Mapping[str, int]) -> str:
+    """``node`` within the one lexeme."""
+    if isinstance(node, Ref):
+        return f"T{number[node.name]}"
+    if isinstance(node, Text):
+        return f"/{_escaped(node.text)}/" if node.text else '""'
+    if isinstance(node, Chars):
+        return f"/{_char_class(node)}/"
+    if isinstance(node, Seq):
+        return f"({' '.join(_lexeme(part, number) for part in node.parts)})" if node.parts else '""'
+    if isinstance(node, Alt):
+        return f"({' | '.join(_lexeme(option, number) for option in node.options)})"
+    return f"({_lexeme(node.node, number)}){_times(node)}"
+
+
+def _parts(node: Node) -> tuple[Node, ...]:
+    if isinstance(node, Seq):
+        return node.parts
+    if isinstance(node, Alt):
+        return node.options
+    return (node.node,) if isinstance(node, Rep) else ()
+
+
+def _names(node: Node) -> set[str]:
+    if isinstance(node, Ref):
+        return {node.name}
+    return {name for part in _parts(node) for name in _names(part)}
+
+
+def _reachable(name: str, rules: Mapping[str, Node]) -> set[str]:
+    """Names of rules that the rule ``name`` uses, at any depth."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = _names(rules[waiting.pop()]) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _may_be_empty(node: Node, rules: Mapping[str, Node]) -> bool:
+    """Whether ``node``, which is not recursive, matches the empty text."""
+    if isinstance(node, Ref):
+        return _may_be_empty(rules[node.name], rules)
+    if isinstance(node, Text):
+        return not node.text
+    if isinstance(node, Chars):
+        return False
+    if isinstance(node, Alt):
+        return any(_may_be_empty(option, rules) for option in node.options)
+    if isinstance(node, Rep):
+        return node.low == 0 or _may_be_empty(node.node, rules)
+    return all(_may_be_empty(part, rules) for part in node.parts)
+
+
+def _times(node: Rep) -> str:
+    simple = {(0, None): "*", (1, None): "+", (0, 1): "?"}.get((node.low, node.high))
+    return simple or f"{{{node.low},{'' if node.high is None else node.high}}}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isascii() and char.isalnum() else f"\\x{{{ord(char):x}}}" for char in text)
+
+
+def _char_class(node: Chars) -> str:
+    if not node.ranges:
+        return "(?s:.)"
+    inside = "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in node.ranges)
+    return f"[{'^' if node.negated else ''}{inside}]"
