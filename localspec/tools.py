@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from localspec.errors import InputError, UsageError
@@ -63,7 +63,7 @@ def _check_definition(function: Mapping[str, Any], place: str) -> None:
     if not isinstance(parameters, Mapping):
         raise InputError(f'{place} has the "parameters" {_show(parameters)}; they must be a JSON schema, an object.')
     try:
-        json.dumps(function).encode()
+        json.dumps(function, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{place} holds something that JSON cannot say: {error}.") from error
 
@@ -77,11 +77,13 @@ def check_choice(choice: Any) -> ToolChoice:
     raise UsageError(f"tool_choice is {_show(choice)}; it must be 'auto' or 'none' (a call cannot be forced).")
 
 
-def check_tool_parts(messages: Sequence[Mapping[str, Any]], place: str = "message {}", first: int = 0) -> None:
-    """Check the calls and results among ``messages``; ``place`` names one, counted from ``first``."""
+def check_tool_parts(
+    messages: Sequence[Mapping[str, Any]], place: Callable[[int], str] = "message {}".format, first: int = 0
+) -> None:
+    """Check the calls and results among ``messages``; ``place`` names one by its number, the first's is ``first``."""
     called: set[str] = set()
     for number, message in enumerate(messages, start=first):
-        here = place.format(number)
+        here = place(number)
         calls = message.get("tool_calls")
         if calls:
             if message.get("role") != "assistant":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
-from localspec.cli._conversation import Conversation
+from localspec.cli._conversation import Conversation, file_path
 from localspec.cli._report import session_report, set_up
 from localspec.cli._session import Session
-from localspec.errors import UsageError
+from localspec.errors import LocalspecError, UsageError
 
 KEYS = [
     ("Enter", "send the message"),
@@ -96,6 +97,17 @@ def _save(session: Session, argument: str) -> None:
     }
     path = session.conversation.save(argument, about)
     session.notes.say(f"Saved {len(session.conversation.messages)} messages to {path}.")
+    try:
+        size = session.engine.save_state(_state_of(path))
+    except LocalspecError as error:
+        session.notes.say(f"The cache was left out: {error}")
+    else:
+        session.notes.say(f"The cache is beside it ({size / 1e6:.1f} MB), so that /load need not read it all again.")
+
+
+def _state_of(path: Path) -> Path:
+    """Where the cache of a conversation is kept."""
+    return path.with_name(f"{path.name}.state")
 
 
 def _load(session: Session, argument: str) -> None:
@@ -105,8 +117,18 @@ def _load(session: Session, argument: str) -> None:
     unanswered = loaded.pending()
     session.conversation = loaded
     session.notes.say(f"Loaded {len(loaded.messages)} messages from {argument}.")
+    state = _state_of(file_path(argument))
+    if state.exists():
+        try:
+            session.engine.load_state(state)
+        except LocalspecError as error:
+            session.notes.say(f"The cache beside it was left out: {error}")
     if unanswered is not None:
         session.notes.say(f"A last message without an answer was left out: {unanswered}")
+
+
+def _result(session: Session, argument: str) -> None:
+    session.result(argument)
 
 
 def _exit(session: Session, _: str) -> None:
@@ -120,7 +142,8 @@ COMMANDS = {
     "/draft": Command("/draft on|off", "draft or decode plainly", _draft),
     "/tint": Command("/tint on|off", "colour the tokens that were drafted", _tint),
     "/think": Command("/think on|off", "let the model think first, if it can", _think),
-    "/save": Command("/save FILE", "keep the conversation in a file", _save),
+    "/result": Command("/result TEXT", "tell the model what came of its tool call", _result),
+    "/save": Command("/save FILE", "keep the conversation in a file, its cache in FILE.state", _save),
     "/load": Command("/load FILE", "go on with a kept conversation", _load),
     "/exit": Command("/exit", "end the chat (also /quit)", _exit),
     "/quit": Command("/quit", "", _exit),

@@ -29,12 +29,26 @@ class Conversation:
     def ask(self, text: str) -> None:
         self.messages.append({"role": "user", "content": text})
 
-    def answer(self, text: str) -> None:
-        self.messages.append({"role": "assistant", "content": text})
+    def answer(self, text: str, **more: Any) -> None:
+        """The model's; ``more``: its tool calls, and the thought that led to them."""
+        self.messages.append({"role": "assistant", "content": text, **more})
+
+    def open_calls(self) -> list[str]:
+        """Ids of the tool calls at the end that have no result yet."""
+        answered = []
+        for message in reversed(self.messages):
+            if message["role"] != "tool":
+                return [call["id"] for call in message.get("tool_calls", ()) if call["id"] not in answered]
+            answered.append(message["tool_call_id"])
+        return []
+
+    def result(self, call: str, text: str) -> None:
+        """What came of a tool call."""
+        self.messages.append({"role": "tool", "tool_call_id": call, "content": text})
 
     def take_back(self) -> str:
         """Remove the last message, a question that got no answer, and give its text."""
-        return self.messages.pop()["content"]
+        return str(self.messages.pop()["content"])
 
     def pending(self) -> str | None:
         """Take the question at the end, if the last message is one."""
@@ -48,7 +62,7 @@ class Conversation:
 
     def save(self, name: str, about: dict[str, Any]) -> Path:
         """Write ``{"messages": [...], **about}`` as JSON. Replaces a file only if it is a conversation too."""
-        path = _path(name)
+        path = file_path(name)
         if path.exists():
             _require_conversation(path)
         text = json.dumps({"messages": self.messages, **about}, ensure_ascii=False, indent=2)
@@ -66,10 +80,10 @@ class Conversation:
     @classmethod
     def load(cls, name: str) -> Conversation:
         """The conversation in a file that :meth:`save` wrote, or in a JSON list of messages."""
-        return cls(read_messages(str(_path(name))))
+        return cls(read_messages(str(file_path(name))))
 
 
-def _path(name: str) -> Path:
+def file_path(name: str) -> Path:
     quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
     return Path(name[1:-1] if quoted else name).expanduser()
 

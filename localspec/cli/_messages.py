@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from localspec.errors import InputError
+from localspec.tools import check_tool_parts
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-Message = dict[str, str]
+Message = dict[str, Any]
+
+#: Kept beside role and content where a message has them: calls, results of calls, and thoughts that led to calls.
+_TOOL_KEYS = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 
 _KINDS = {
     dict: "an object",
@@ -113,7 +117,7 @@ def _text_of(item: dict[str, Any], key: str, place: str) -> str:
 
 
 def check_messages(data: Any, where: str) -> list[Message]:
-    """A message list from parsed JSON. Keys other than ``role`` and ``content`` are left out."""
+    """A message list from parsed JSON. Keys that no template asks for are left out."""
     if not isinstance(data, list):
         raise InputError(f'{where} holds {_KINDS[type(data)]}; it must be a JSON list of {{"role", "content"}}.')
     if not data:
@@ -126,14 +130,22 @@ def check_messages(data: Any, where: str) -> list[Message]:
         role = _text_of(item, "role", place)
         if role not in ROLES:
             raise InputError(f'{place} has the role "{role}"; it must be one of {", ".join(ROLES)}.')
-        messages.append({"role": role, "content": _text_of(item, "content", place)})
+        silent = item.get("content") is None and item.get("tool_calls")
+        message = {"role": role, "content": "" if silent else _text_of(item, "content", place)}
+        messages.append({**message, **{key: item[key] for key in _TOOL_KEYS if item.get(key)}})
+    check_tool_parts(messages, lambda number: f"message {number} of {where}", 1)
     return messages
+
+
+def read_json(path: str) -> Any:
+    """What a JSON file holds."""
+    where = label(path)
+    return _parse(decode(read_bytes(path), where), where)
 
 
 def read_messages(path: str) -> list[Message]:
     """``--messages``: a JSON list, or a conversation that the chat's ``/save`` wrote."""
-    where = label(path)
-    data = _parse(decode(read_bytes(path), where), where)
+    where, data = label(path), read_json(path)
     return check_messages(data["messages"] if isinstance(data, dict) and "messages" in data else data, where)
 
 

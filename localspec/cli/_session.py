@@ -17,8 +17,9 @@ from localspec.cli._notes import Notes
 from localspec.cli._options import AnswerOptions
 from localspec.cli._report import answer_line
 from localspec.cli._style import Style
+from localspec.cli._tools import shown_call
 from localspec.cli._turn import Turn, take_turn
-from localspec.errors import LocalspecError, PromptTooLongError
+from localspec.errors import LocalspecError, PromptTooLongError, UsageError
 from localspec.stats import Stats
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Session:
     notes: Notes
     interactive: bool
     stats: bool = False
+    tools: list[dict[str, Any]] = field(default_factory=list)
     turns: list[Stats] = field(default_factory=list)
     total: Stats = field(default_factory=Stats)
     failed: bool = False
@@ -68,7 +70,20 @@ class Session:
 
     def ask(self, question: str) -> None:
         """A turn, and what there is to tell about it."""
-        turn = take_turn(self.engine, self.conversation, question, self._printer(), self._options())
+        self.conversation.ask(question)
+        self._answer()
+
+    def result(self, text: str) -> None:
+        """What came of the first tool call without a result; when it was the last one, the model goes on."""
+        calls = self.conversation.open_calls()
+        if not calls:
+            raise UsageError("there is no tool call to answer.")
+        self.conversation.result(calls[0], text)
+        if len(calls) == 1:
+            self._answer()
+
+    def _answer(self) -> None:
+        turn = take_turn(self.engine, self.conversation, self._printer(), self._options())
         done = turn.completion
         if done is None:
             self._stopped(turn)
@@ -77,6 +92,10 @@ class Session:
         self.total.add(done.stats)
         if done.notice:
             self.notes.error(done.notice)
+        for call in done.tool_calls:
+            self.notes.say(shown_call(call))
+        if done.tool_calls and self.interactive:
+            self.notes.say("/result TEXT tells the model what came of it.")
         if self.interactive or self.stats:
             self.notes.say(answer_line(done))
 
@@ -103,7 +122,8 @@ class Session:
             self.notes.error(describe(error, debugging()))
 
     def _options(self) -> dict[str, Any]:
-        return {**self.answer.engine(), "thinking": self.switches.think}
+        tools = {"tools": self.tools} if self.tools else {}
+        return {**self.answer.engine(), "thinking": self.switches.think, **tools}
 
     def _printer(self) -> AnswerPrinter:
         out = sys.stdout

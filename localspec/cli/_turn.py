@@ -40,6 +40,12 @@ class Turn:
         """Whether there is an answer to keep; without one the question is taken back."""
         return bool(self.completion or self.text)
 
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the answer's message has beside its text: tool calls."""
+        message = self.completion.message if self.completion else {}
+        return {key: value for key, value in message.items() if key not in ("role", "content")}
+
     def add(self, chunk: Chunk) -> None:
         if chunk.channel == "answer":
             self.parts.append(chunk.text)
@@ -70,18 +76,15 @@ def follow(start: Callable[..., Iterator[Chunk]], turn: Turn, printer: AnswerPri
                     stop.check()
 
 
-def take_turn(
-    engine: Engine, conversation: Conversation, question: str, printer: AnswerPrinter, options: dict[str, Any]
-) -> Turn:
-    """Ask ``question`` and stream the answer into the conversation."""
+def take_turn(engine: Engine, conversation: Conversation, printer: AnswerPrinter, options: dict[str, Any]) -> Turn:
+    """Stream the answer to the last message into the conversation, or take that message back."""
     turn = Turn()
-    conversation.ask(question)
     try:
         follow(partial(engine.stream_chat, list(conversation.messages), **options), turn, printer)
     finally:
         printer.end()
         if turn.kept:
-            conversation.answer(turn.text)
+            conversation.answer(turn.text, **turn.more)
         else:
             conversation.take_back()
     return turn

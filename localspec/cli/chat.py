@@ -29,6 +29,7 @@ _SHOWN = 300  # characters of a first message that are repeated on the screen
 @prompt_options
 @model_options
 @answer_options
+@click.option("--tools", metavar="FILE", help="Functions that the model may call: a JSON list, as in the OpenAI API.")
 @click.option("--think", is_flag=True, help="Let the model think first, if it can.")
 @click.option("--hide-thinking", is_flag=True, help="Do not show what it thinks.")
 @click.option("--tint", is_flag=True, help="Colour the tokens that were drafted.")
@@ -37,6 +38,7 @@ def chat(
     models: ModelOptions,
     source: PromptOptions,
     answer: AnswerOptions,
+    tools: str | None,
     think: bool,
     hide_thinking: bool,
     tint: bool,
@@ -49,8 +51,10 @@ def chat(
     from localspec.cli._engine import open_engine
     from localspec.cli._notes import Notes
     from localspec.cli._session import Session, Switches
+    from localspec.cli._tools import read_tools
 
     conversation, question = _start(source)
+    offered = [] if tools is None else read_tools(tools)
     interactive = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
     with open_engine(models) as engine:
         session = Session(
@@ -61,6 +65,7 @@ def chat(
             Notes(sys.stderr),
             interactive,
             stats,
+            offered,
         )
         if interactive:
             _talk(session, question)

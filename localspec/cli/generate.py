@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 )
 @model_options
 @answer_options
+@click.option("--tools", metavar="FILE", help="Functions that the model may call: a JSON list, as in the OpenAI API.")
+@click.option(
+    "--logprobs", type=int, metavar="N", help="With --json: log probabilities of each token and the N likeliest."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of text.")
 @click.option("--stats", is_flag=True, help="A short summary on standard error.")
 def generate(
@@ -57,6 +61,8 @@ def generate(
     answer: AnswerOptions,
     raw: bool,
     jsonl: str | None,
+    tools: str | None,
+    logprobs: int | None,
     as_json: bool,
     stats: bool,
 ) -> None:
@@ -65,18 +71,36 @@ def generate(
     The prompt is a user message to the model's chat template, unless --raw is given. One line end at the end of a
     file or of standard input is left out.
     """
+    options = {**answer.engine(), **_more(tools, logprobs, raw, as_json or jsonl is not None)}
     if jsonl is not None:
         _refuse(source, {"--raw": raw, "--system": source.system is not None})
         jobs = read_jobs(jsonl)
         with open_engine(models) as engine:
-            _answer_all(engine, jobs, answer, stats)
+            _answer_all(engine, jobs, options, stats)
         return
     prompt = _prompt(source, raw)
     with open_engine(models) as engine:
-        done = _answer(engine, prompt, answer, None if as_json else _printer(raw))
-    if as_json:
-        _print_json(done)
-    _tell_about(done, stats)
+        done = _answer(engine, prompt, options, None if as_json else _printer(raw))
+        if as_json:
+            _print_json(engine, done)
+    _tell_about(done, stats, as_json)
+
+
+def _more(tools: str | None, logprobs: int | None, raw: bool, as_json: bool) -> dict[str, Any]:
+    """The engine's keyword arguments for ``--tools`` and ``--logprobs``, where they were given."""
+    from localspec.cli._tools import read_tools
+    from localspec.logprobs import check_logprobs
+
+    found: dict[str, Any] = {}
+    if tools is not None:
+        if raw:
+            raise click.UsageError("--tools needs the chat template; leave out --raw.")
+        found["tools"] = read_tools(tools)
+    if logprobs is not None:
+        if not as_json:
+            raise click.UsageError("--logprobs goes into JSON; add --json, or use --jsonl.")
+        found["logprobs"] = check_logprobs(logprobs)
+    return found
 
 
 def _given(source: PromptOptions) -> list[str]:
@@ -120,7 +144,7 @@ def _text(source: PromptOptions) -> str:
 
 
 def _answer(
-    engine: Engine, prompt: str | list[Message], answer: AnswerOptions, printer: AnswerPrinter | None = None
+    engine: Engine, prompt: str | list[Message], options: dict[str, Any], printer: AnswerPrinter | None = None
 ) -> Completion:
     """The answer, printed as it comes if there is a printer. Ctrl-C exits with what was printed."""
     from localspec.cli._turn import Turn, follow
@@ -128,7 +152,7 @@ def _answer(
     turn = Turn()
     verb: Callable[..., Iterator[Chunk]] = engine.stream if isinstance(prompt, str) else engine.stream_chat
     try:
-        follow(partial(verb, prompt, **answer.engine()), turn, printer)
+        follow(partial(verb, prompt, **options), turn, printer)
     finally:
         if printer:
             printer.end()
@@ -157,34 +181,40 @@ def _fields(done: Completion) -> dict[str, Any]:
     }
 
 
-def _print_json(done: Completion, **first: Any) -> None:
+def _print_json(engine: Engine, done: Completion, **first: Any) -> None:
+    from localspec.cli._tools import more_fields
+
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    click.echo(json.dumps({**first, **_fields(done)}, ensure_ascii=ascii_only))
+    click.echo(json.dumps({**first, **_fields(done), **more_fields(engine, done)}, ensure_ascii=ascii_only))
 
 
-def _tell_about(done: Completion, stats: bool) -> None:
+def _tell_about(done: Completion, stats: bool, as_json: bool) -> None:
     from localspec.cli._report import answer_report
+    from localspec.cli._tools import shown_call
 
     if done.notice:
         tell(done.notice)
+    if not as_json:
+        for call in done.tool_calls:
+            click.echo(shown_call(call), err=True)
     if stats:
         for line in answer_report(done):
             click.echo(line, err=True)
 
 
-def _answer_all(engine: Engine, jobs: list[Job], answer: AnswerOptions, stats: bool) -> None:
+def _answer_all(engine: Engine, jobs: list[Job], options: dict[str, Any], stats: bool) -> None:
     """Answer in order; a prompt that this model cannot take is told of in its place, and the rest go on."""
     failed = 0
     for job in jobs:
         try:
-            done = _answer(engine, job.messages, answer)
+            done = _answer(engine, job.messages, options)
         except (PromptTooLongError, TemplateError, InputError) as error:
             failed += 1
             tell(f"{job.id}: {error}")
             click.echo(json.dumps({"id": job.id, "error": str(error)}))
             continue
-        _print_json(done, id=job.id)
-        _tell_about(done, stats)
+        _print_json(engine, done, id=job.id)
+        _tell_about(done, stats, as_json=True)
     if failed:
         tell(f"{failed} of {len(jobs)} prompts failed.")
         raise click.exceptions.Exit(1)

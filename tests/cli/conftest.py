@@ -11,8 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import localspec
+from localspec.backends.scripted import ScriptedVocabulary
 from localspec.cli import cli
 from localspec.engine import ModelInfo
+from localspec.errors import InputError
+from localspec.logprobs import TokenLogprobs
 from localspec.output import Channel, Chunk, Completion
 from localspec.stats import Stats
 
@@ -29,6 +32,7 @@ class Reply:
     before_word: Callable[[int], None] = lambda number: None
     notice: str | None = None
     finish_reason: Any = "stop"
+    tool_calls: tuple[Any, ...] = ()
 
 
 @dataclass
@@ -45,6 +49,20 @@ class FakeEngine:
     options: list[dict[str, Any]] = field(default_factory=list)
     closed: bool = False
     model: ModelInfo = TINY
+    vocabulary: ScriptedVocabulary = field(default_factory=lambda: ScriptedVocabulary(256))
+    cached: str | None = None
+    """What its cache holds, if anything; a file of that content is a saved one."""
+
+    def save_state(self, path: Path) -> int:
+        if self.cached is None:
+            raise InputError("nothing is cached yet.")
+        return path.write_text(self.cached)
+
+    def load_state(self, path: Path) -> int:
+        if not path.read_text().startswith("cache"):
+            raise InputError(f"{path} is damaged.")
+        self.cached = path.read_text()
+        return 1
 
     def __enter__(self) -> FakeEngine:
         return self
@@ -74,6 +92,8 @@ class FakeEngine:
             stats,
             reply.thought,
             reply.notice,
+            _logprobs(words) if options.get("logprobs") is not None else None,
+            reply.tool_calls,
         )
         yield Chunk("", (), (), (), completion=done)
 
@@ -95,6 +115,10 @@ class FakeEngine:
 
     def chat(self, messages: list[dict[str, str]], **options: Any) -> Completion:
         return next(c.completion for c in self._chunks(messages, options) if c.completion)
+
+
+def _logprobs(words: int) -> tuple[TokenLogprobs, ...]:
+    return tuple(TokenLogprobs(n, -0.5, ((n, -0.5), (200, -2.0))) for n in range(words))
 
 
 @dataclass

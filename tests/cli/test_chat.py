@@ -245,6 +245,31 @@ def test_save_then_load_is_the_same_conversation(session, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["my talk.json"]
 
 
+def test_cache_is_saved_beside_the_conversation_and_loaded_with_it(session, tmp_path):
+    session.line("a")
+    session.engine.cached = "cache 1"
+    session.line("/save c.json")
+    assert (tmp_path / "c.json.state").read_text() == "cache 1"
+    assert "The cache is beside it" in session.told()
+    session.engine.cached = None
+    session.line("/load c.json")
+    assert session.engine.cached == "cache 1"
+    assert "left out" not in session.told()
+
+
+def test_cache_that_cannot_be_loaded_leaves_the_messages(session, tmp_path):
+    session.line("a")
+    kept = list(session.conversation.messages)
+    session.line("/save c.json")
+    assert "The cache was left out: nothing is cached yet." in session.told()
+    (tmp_path / "c.json.state").write_text("rubbish")
+    session.line("/clear")
+    session.line("/load c.json")
+    assert session.conversation.messages == kept
+    assert "The cache beside it was left out: c.json.state is damaged." in session.told()
+    assert not session.failed
+
+
 def test_save_replaces_a_conversation_and_nothing_else(session, tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
     session.line("a")
