@@ -65,8 +65,8 @@ def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
     module = next((_MODULES[name] for name in names if name in _MODULES), None)
     if module is None:
         raise ConvertError(
-            f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())}. "
-            "llama.cpp's own convert_hf_to_gguf.py knows more."
+            f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())} "
+            "(llama.cpp's own convert_hf_to_gguf.py knows more)."
         )
     if "quantization_config" in checkpoint.config:
         method = checkpoint.config.object("quantization_config").values.get("quant_method")
