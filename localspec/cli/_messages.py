@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from localspec.errors import InputError
@@ -35,10 +35,11 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A line of ``--jsonl``."""
+    """A line of ``--jsonl``; ``format`` is what it says of how its answer must look."""
 
     id: str | int
     messages: list[Message]
+    format: dict[str, Any] = field(default_factory=dict)
 
 
 def decode(data: bytes, where: str, offset: int = 0) -> str:
@@ -166,7 +167,10 @@ def _job(line: str, where: str) -> Job:
             raise InputError(f'{where} has no "{key}"; a line is {{"id": ..., "messages": [...]}}.')
     if isinstance(data["id"], bool) or not isinstance(data["id"], (str, int)):
         raise InputError(f'{where} has {_KINDS[type(data["id"])]} as "id"; it must be a string or a whole number.')
-    return Job(data["id"], require_question(check_messages(data["messages"], where), where))
+    from localspec.cli._format import line_format
+
+    messages = require_question(check_messages(data["messages"], where), where)
+    return Job(data["id"], messages, line_format(data, where))
 
 
 def lines(stream: Iterator[bytes], where: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from localspec.cli._format import FORMAT_OPTIONS, given_format
 from localspec.cli._sampling import SAMPLING_OPTIONS, given_sampling
 from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams, Wish
 
@@ -54,12 +55,17 @@ class AnswerOptions:
     max_tokens: int | None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """What was given of the less common settings."""
+    format: Mapping[str, Any] = field(default_factory=dict)
+    """What the answer must look like, if anything."""
 
     @classmethod
     def of(cls, **values: Any) -> AnswerOptions:
         """From the values of the options, the common and the less common ones."""
         less_common = {name: values.pop(name) for name in SAMPLING_OPTIONS}
-        return cls(**values, sampling=given_sampling(less_common))
+        shape = {name: values.pop(name) for name in FORMAT_OPTIONS}
+        if values["stop"] and any(shape.values()):
+            raise click.UsageError("--stop would cut a structured answer before its end; leave it out.")
+        return cls(**values, sampling=given_sampling(less_common), format=given_format(**shape))
 
     def __post_init__(self) -> None:
         SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, self.seed, **self.sampling)
@@ -67,8 +73,8 @@ class AnswerOptions:
 
     def engine(self) -> dict[str, Any]:
         """The keyword arguments of the engine's verbs; they can be written as JSON."""
-        common = {name: value for name, value in vars(self).items() if name != "sampling"}
-        return {**common, "stop": list(self.stop), **self.sampling}
+        common = {name: value for name, value in vars(self).items() if name not in ("sampling", "format")}
+        return {**common, "stop": list(self.stop), **self.sampling, **self.format}
 
 
 @dataclass(frozen=True)
@@ -196,6 +202,7 @@ answer_options: _Decorator[Any] = _bundle(
             "--seed", type=int, metavar="N", help="The same seed gives the same answer.  [default: a fresh one]"
         ),
         "stop": click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated."),
+        **FORMAT_OPTIONS,
         **SAMPLING_OPTIONS,
     },
 )

@@ -12,6 +12,7 @@ import click
 
 from localspec.cli._engine import open_engine
 from localspec.cli._errors import INTERRUPTED, tell
+from localspec.cli._format import with_format
 from localspec.cli._help import HeadedCommand
 from localspec.cli._messages import (
     Job,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--jsonl",
     metavar="FILE",
-    help='Answer a file with a line {"id", "messages"} for each prompt; a JSON line for each answer.',
+    help='Answer a file with a line {"id", "messages"} for each prompt ("response_format", too, where an answer is to '
+    "have one); a JSON line for each answer.",
 )
 @model_options
 @answer_options
@@ -75,6 +77,8 @@ def generate(
     if jsonl is not None:
         _refuse(source, {"--raw": raw, "--system": source.system is not None})
         jobs = read_jobs(jsonl)
+        if answer.stop and any(job.format for job in jobs):
+            raise click.UsageError("--stop would cut a structured answer before its end; leave it out.")
         with open_engine(models) as engine:
             _answer_all(engine, jobs, options, stats)
         return
@@ -207,7 +211,7 @@ def _answer_all(engine: Engine, jobs: list[Job], options: dict[str, Any], stats:
     failed = 0
     for job in jobs:
         try:
-            done = _answer(engine, job.messages, options)
+            done = _answer(engine, job.messages, with_format(options, job.format))
         except (PromptTooLongError, TemplateError, InputError) as error:
             failed += 1
             tell(f"{job.id}: {error}")

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from localspec.constraint import Mask
-from localspec.errors import InputError, PromptTooLongError, UsageError
+from localspec.errors import InputError, PromptTooLongError
 from localspec.grammar.closing import adapted, nearest_end
 from localspec.grammar.vocabulary import GrammarVocabulary, check
 from localspec.output import FinishReason
@@ -63,7 +63,7 @@ class _State:
 class GrammarConstraint:
     """A :class:`localspec.constraint.Constraint` for the answer that follows ``start`` tokens of a prompt.
 
-    Raises :class:`UsageError`, or :class:`PromptTooLongError` where the context is what ``room`` is short of, when
+    Raises :class:`InputError`, or :class:`PromptTooLongError` where the context is what ``room`` is short of, when
     the shortest answer that was found has more tokens than the budget.
     """
 
@@ -315,7 +315,7 @@ class GrammarConstraint:
 
 def _refuse(needed: int, room: int, max_tokens: int | None) -> None:
     if max_tokens is not None and max_tokens <= room:
-        raise UsageError(
+        raise InputError(
             f"max_tokens is {max_tokens}; the shortest structured answer that was found takes {needed} tokens. "
             f"Allow at least {needed}."
         )

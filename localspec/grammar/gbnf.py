@@ -1,4 +1,4 @@
-"""GBNF, llama.cpp's grammar notation, parsed as its parser does; :mod:`localspec.grammar.lark` writes the rules anew."""
+"""GBNF, llama.cpp's grammar notation, parsed as its parser does. :mod:`localspec.grammar.lark` writes it anew."""
 
 from __future__ import annotations
 
