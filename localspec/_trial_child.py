@@ -1,8 +1,8 @@
 """The child process of :mod:`localspec.trial`: loads files, decodes a few tokens, and may die of it.
 
-On standard output it says ``ready``, then for each case ``ok``, ``odd`` and what was computed in place of numbers, or
-``later`` when llama.cpp or localspec refused in good order: the parent will meet that refusal itself, with the right
-error. llama.cpp's log goes to standard error. Standard input stays open as long as the parent lives.
+On standard output it says ``ready``, then for each case ``ok``, ``odd`` when it does not compute numbers, or ``later``
+when llama.cpp or localspec refused in good order: the parent will meet that refusal itself, with the right error.
+llama.cpp's log goes to standard error. Standard input stays open as long as the parent lives.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
-
-from localspec.backends.base import Rows
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.rows import NoNumbersError
 from localspec.config import ContextParams
 from localspec.errors import LocalspecError
 from localspec.gguf_header import read_header
@@ -35,10 +33,10 @@ def main(cases: Sequence[Sequence[str]]) -> None:
     _die_quietly()
     print("ready", flush=True)
     try:
-        for odd in _verdicts([(role, [Path(name) for name in files]) for role, *files in cases]):
-            print(f"odd {odd}" if odd else "ok", flush=True)
-            if odd:
-                break
+        for _ in _verdicts([(role, [Path(name) for name in files]) for role, *files in cases]):
+            print("ok", flush=True)
+    except NoNumbersError:
+        print("odd", flush=True)
     except (LocalspecError, MemoryError) as error:
         print(f"localspec: {error}", file=sys.stderr, flush=True)
         print("later", flush=True)
@@ -65,8 +63,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[str | None]:
-    """For each case what was computed in place of numbers, or None when all is well."""
+def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
+    """Yields for each case that went well."""
     with ExitStack() as stack:
         target: LlamaContext | None = None
         for role, files in cases:
@@ -74,13 +72,13 @@ def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[str | None]:
                 hidden = any(role == "mtp" for role, _ in cases)
                 context = _open(files[0], hidden, stack)
                 if context is None:
-                    yield None  # refused by name when it is loaded
+                    yield  # refused by name when it is loaded
                     continue
-                odd = _decode(context)
+                _decode(context)
                 target = context if role != "model" else target
             if role == "mtp" and target is not None:
-                odd = _draft(target, files[1], stack)
-            yield odd
+                _draft(target, files[1], stack)
+            yield
 
 
 def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
@@ -93,13 +91,13 @@ def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
     return context
 
 
-def _decode(context: LlamaContext) -> str | None:
+def _decode(context: LlamaContext) -> None:
     """The shapes of a generation: prefill, a verification of several rows, a rewind, a single row."""
     tokens = _speak(context.model)
     context.decode(tokens[:_WIDTH], "none")
-    odd = _odd(context.decode(tokens[_WIDTH:], "all"))
+    context.decode(tokens[_WIDTH:], "all")
     context.rewind(len(context.tokens) - 2)
-    return odd or _odd(context.decode(tokens[-1:], "all"))
+    context.decode(tokens[-1:], "all")
 
 
 def _speak(model: LlamaModel) -> list[int]:
@@ -117,7 +115,7 @@ def _speak(model: LlamaModel) -> list[int]:
     return (tokens + [0] * 2 * _WIDTH)[: 2 * _WIDTH]
 
 
-def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> str | None:
+def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> None:
     """Two steps of an assistant on the cache of ``target``, from its last row."""
     model = LlamaModel(read_header(path), _PARAMS, verbose=True)
     stack.callback(model.close)
@@ -127,12 +125,5 @@ def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> str | None:
     stack.callback(assistant.close)
     target.decode(tokens[:_WIDTH], "all")
     position, token = len(target.tokens), tokens[_WIDTH]
-    first = _odd(assistant.step(token, position, target.hidden()[-1]))
-    return first or _odd(assistant.step(token, position, assistant.hidden()[0].copy()))
-
-
-def _odd(rows: Rows) -> str | None:
-    """-inf is a number here: a suppressed token's."""
-    if np.isnan(rows).any():
-        return "NaN"
-    return "infinity" if np.isposinf(rows).any() or np.isneginf(rows).all(axis=1).any() else None
+    assistant.step(token, position, target.hidden()[-1])
+    assistant.step(token, position, assistant.hidden()[0].copy())

@@ -121,11 +121,11 @@ def _run(cases: list[_Case]) -> None:
             raise _NoChildError(_last_line(log) or f"it ended with {_ending(child.wait())}")
         left = list(cases)
         for line in lines:
-            word, _, rest = line.strip().partition(" ")
+            word = line.strip()
             if word == "ok" and left:
                 memo.remember(_KIND, left.pop(0).key, {"loads": True})
             elif word == "odd" and left:
-                raise _refusal(left[0], f"{left[0].name} computes {rest} where numbers should be")
+                raise _refusal(left[0], f"{left[0].name} computes NaN or infinity in place of logits")
             elif word == "later":
                 return  # llama.cpp refused in good order, and will do so again in this process
         if left:

@@ -195,7 +195,7 @@ def attempt(source: Source, path: Path) -> Result:
         result.message = str(error)
         if "breaks down on" in result.message:
             result.stage("refused by the trial: llama.cpp died in it")
-        elif "where numbers should be" in result.message:
+        elif "in place of logits" in result.message:
             result.stage("refused by the trial: no numbers")
         try:
             sentence(result.message)

@@ -17,7 +17,9 @@ from mutations import gguf_fields
 
 import localspec
 from localspec import trial
-from localspec.errors import ModelFileError
+from localspec._trial_child import _TEXT
+from localspec.errors import BackendError, ModelFileError
+from localspec.gguf_header import read_header
 from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.trial import try_files
 
@@ -39,7 +41,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
         started.append(popen(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr(trial.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return started
 
 
@@ -63,13 +65,14 @@ def deadly(folder: Path) -> Path:
     return path
 
 
-def without_numbers(folder: Path, source: Path = TINY_TARGET) -> Path:
-    """A whole file whose output norm is NaN."""
+def without_numbers(folder: Path, source: Path = TINY_TARGET, name: str = "output_norm.weight", row: int = 0) -> Path:
+    """A whole file in which 128 bytes of a tensor's row are ones: NaN."""
     data = bytearray(source.read_bytes())
-    fields, end = gguf_fields(data)
-    offset = next(field.at for field in fields if (field.what, field.of) == ("offset", "output_norm.weight"))
-    at = -(-end // 32) * 32 + int.from_bytes(data[offset : offset + 8], "little")
-    data[at : at + 256] = b"\xff" * 256
+    header = read_header(source)
+    tensor = next(tensor for tensor in header.tensors if tensor.name == name)
+    row_bytes = (tensor.bytes or 0) // (tensor.shape[1] if len(tensor.shape) > 1 else 1)
+    at = header.data_start + tensor.offset + row * row_bytes
+    data[at : at + 128] = b"\xff" * 128
     path = folder / "nan.gguf"
     path.write_bytes(data)
     return path
@@ -131,8 +134,24 @@ def test_file_that_llama_cpp_dies_of_is_refused(tmp_path: Path, children: list[A
 
 
 def test_file_that_computes_no_numbers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="computes NaN where numbers should be"):
+    with pytest.raises(ModelFileError, match="computes NaN or infinity in place of logits"):
         localspec.load(without_numbers(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0}, {"seed": 1}, {"seed": 1, "top_k": 0, "top_p": 1.0, "min_p": 0.0}]
+)
+def test_damage_that_shows_later_is_one_sentence(tmp_path: Path, options: dict[str, Any]) -> None:
+    """In the weights of one token, which the trial does not use: an error, and the engine goes on without it."""
+    with localspec.load("tiny", "none", ctx_size=64) as llm:
+        token = llm.tokenize("zebra")[-1]
+        assert token not in llm.tokenize(_TEXT)
+    path = without_numbers(tmp_path, name="per_layer_token_embd.weight", row=token)
+    with localspec.load(path, "ngram", ctx_size=64) as llm:
+        for _ in range(2):
+            with pytest.raises(BackendError, match=r"^nan\.gguf computes NaN or infinity in place of logits"):
+                llm.generate("A zebra", max_tokens=8, **options)
+            assert llm.generate("Once", max_tokens=2, **options).tokens
 
 
 def test_the_broken_one_of_two_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.backends.devices import Device, Placement, default_threads, list_devices, place
 from localspec.backends.llama_vocabulary import LlamaVocabulary
-from localspec.backends.rows import RowView
+from localspec.backends.rows import RowView, check_numbers
 from localspec.backends.saved_cells import holds
 from localspec.config import ContextParams
 from localspec.errors import BackendError, MissingFeatureError, ModelFileError
@@ -301,7 +301,7 @@ class LlamaContext:
         self._unfinished = True
         self._core.fill(tokens, start, self._n_out)
         self._core.run(n)
-        rows = self._core.logits.rows(self._core.handle, self._n_out)
+        rows = self._core.rows(self._n_out)
         if self.model.vocabulary.suppressed.size:  # tokens that the model's file says are never to be generated
             rows[:, self.model.vocabulary.suppressed] = -np.inf
         self.decode_s += perf_counter() - began
@@ -388,7 +388,7 @@ class LlamaMtpContext:
         self._input[:] = hidden
         self._core.fill((token,), position, 1)
         self._core.run(1, embd=self._pointer)
-        rows = self._core.logits.rows(self._core.handle, 1)
+        rows = self._core.rows(1)
         self.decode_s += perf_counter() - began
         return rows
 
@@ -444,6 +444,11 @@ class _Core:
         self._pos[:n] = self._positions[start : start + n]
         self._flag[: n - n_out] = 0
         self._flag[n - n_out : n] = 1
+
+    def rows(self, n: int) -> Rows:
+        found = self.logits.rows(self.handle, n)
+        check_numbers(found, self._model.path.name)
+        return found
 
     def run(self, n: int, embd: Any = None) -> None:
         _errors.clear()

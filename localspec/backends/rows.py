@@ -11,6 +11,10 @@ from localspec.backends.base import Rows
 from localspec.errors import BackendError
 
 
+class NoNumbersError(BackendError):
+    """A row from which no token can be chosen."""
+
+
 class RowView:
     """A numpy view over rows that llama.cpp owns, made anew only when they moved. Valid until the next decode."""
 
@@ -29,3 +33,12 @@ class RowView:
             self._rows = np.ctypeslib.as_array(array).reshape(n, self._columns)
             self._address, self._size = address, n
         return self._rows[:n]
+
+
+def check_numbers(rows: Rows, model: str) -> None:
+    """Raise :class:`NoNumbersError` unless the largest logit of each row is a number."""
+    if not np.isfinite(rows.max(axis=1)).all():
+        raise NoNumbersError(
+            f"{model} computes NaN or infinity in place of logits. Its file is damaged, or this device computes it "
+            "wrongly: download or convert it again, or try --device none."
+        )
