@@ -49,6 +49,27 @@ def text_config(**changes: Any) -> dict[str, Any]:
     return {**config, **changes}
 
 
+def v_is_k_config(**changes: Any) -> dict[str, Any]:
+    """Full layers without a V of their own and with fewer K/V heads; no per-layer inputs."""
+    return text_config(
+        attention_k_eq_v=True,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_global_key_value_heads=1,
+        num_kv_shared_layers=0,
+        hidden_size_per_layer_input=0,
+        use_double_wide_mlp=False,
+        **changes,
+    )
+
+
+def expert_config(**changes: Any) -> dict[str, Any]:
+    """The same with four experts in each layer."""
+    return v_is_k_config(
+        **{"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32, **changes}
+    )
+
+
 def assistant_config(**changes: Any) -> dict[str, Any]:
     text = text_config(
         hidden_size=32,
