@@ -38,15 +38,20 @@ WIDTHS = {
     "intermediate_size": 6144, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
     "global_head_dim": 512, "sliding_window": 512, "max_position_embeddings": 4096,
 }  # fmt: skip
+#: The experts of 26B-A4B, of which it has 128.
+EXPERTS = {"enable_moe_block": True, "top_k_experts": 8, "moe_intermediate_size": 704, "hidden_size": 2816}
 #: The exact recipe as llama-quantize can make it: it never touches per_layer_model_proj.
 _ALL_BUT_PROJ = [("^token_embd", "Q8_0"), (".", "Q4_0")]
 
 
-def write_checkpoint(folder: Path, layers: int) -> None:
+def write_checkpoint(folder: Path, layers: int, experts: int = 0) -> None:
     """A checkpoint of random BF16 matrices scaled to keep activations near 1, written tensor by tensor."""
     kinds = ["sliding_attention", "full_attention"] * (layers // 2)
     config = tiny.text_config(
-        **WIDTHS, num_hidden_layers=layers, layer_types=kinds, num_kv_shared_layers=layers - max(2, layers // 4 * 2)
+        **(WIDTHS | (EXPERTS | {"num_experts": experts} if experts else {})),
+        num_hidden_layers=layers,
+        layer_types=kinds,
+        num_kv_shared_layers=layers - max(2, layers // 4 * 2),
     )
     tiny.write(folder, config, weights={}, vocabulary=vocabulary(config["vocab_size"]))
     shapes = dict(tensor_shapes(config))
@@ -168,6 +173,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--lengths", type=int, nargs="+", default=[100, 600])
+    parser.add_argument("--experts", type=int, default=0, help="experts of a layer, at 26B-A4B's widths of them")
     parser.add_argument("--drafts", type=int, default=8)
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="GGUF files to look at as well")
     arguments = parser.parse_args()
@@ -176,7 +182,7 @@ def main() -> None:
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_checkpoint(folder / "in", arguments.layers)
+        write_checkpoint(folder / "in", arguments.layers, arguments.experts)
         for label, make in files(folder).items():
             path = folder / "probe.gguf"
             make(path)

@@ -30,7 +30,7 @@ from support import (
 )
 
 from localspec.errors import ModelError, ModelFileError, ModelNotFoundError
-from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, read_header
+from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, read_header, read_strings
 
 ARCH = gguf_pair("general.architecture", STRING, "llama")
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
@@ -83,6 +83,14 @@ def test_whole_file_is_read(parse: Any) -> None:
     }  # fmt: skip
     assert header.tensors == (TensorInfo("a", (4, 2), 0, 0), TensorInfo("b", (32,), 8, 32))
     assert [tensor.bytes for tensor in header.tensors] == [32, 34]
+
+
+def test_strings_of_an_array_are_read(tmp_path: Path) -> None:
+    """However many; none where there is no such array, or one of something else."""
+    (tmp_path / "m.gguf").write_bytes(whole())
+    assert read_strings(tmp_path / "m.gguf", "many words") == [b"w"] * 17
+    assert read_strings(tmp_path / "m.gguf", "words") == [b"a", b"", b"ccc"]
+    assert [read_strings(tmp_path / "m.gguf", key) for key in ("numbers", "text", "absent")] == [[], [], []]
 
 
 def test_offsets_are_the_file_s(parse: Any) -> None:

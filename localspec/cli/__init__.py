@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": "Answer one prompt, or a file of them.",
     "convert": "Convert a Hugging Face checkpoint to GGUF.",
     "quantize": "Quantise a GGUF file.",
+    "imatrix": "Measure an importance matrix for quantising.",
     "inspect": "Show what a GGUF file holds.",
     "devices": "List what llama.cpp can compute on here.",
     "doctor": "Say what works here, and how sure the output is.",
