@@ -18,7 +18,7 @@ import numpy as np
 
 from gguf_convert.arch import ModelMap, map_checkpoint
 from gguf_convert.checkpoint import Checkpoint, open_checkpoint
-from gguf_convert.encoding import byte_shape, choose_type, encoded, file_type
+from gguf_convert.encoding import byte_shape, choose_type, encode_all, file_type
 from gguf_convert.files import check_destination, check_room, replaced_when_done, work_folder
 from gguf_convert.recipes import Recipe, expected_bytes, make_recipe
 from gguf_convert.report import Fallback, Report, inexact
@@ -59,7 +59,8 @@ def convert(
 
     ``type`` is one of ``gguf_convert.TYPES`` in any case, Q8_0 unless ``role`` ("target", "drafter") or ``exact`` asks
     for a recipe, see :func:`gguf_convert.recipes.make_recipe`. An existing file is replaced only with ``force``.
-    ``imatrix`` and ``threads`` are for llama.cpp's quantiser, which makes all but the plainest types.
+    ``imatrix`` is for llama.cpp's quantiser, which makes all but the plainest types; ``threads`` is one for each core
+    when None.
     Raises ConvertError (or UsageError for an unknown type) and then leaves no file behind.
     """
     recipe = make_recipe(type or (None if role or exact else "Q8_0"), role=role, exact=exact)
@@ -71,7 +72,7 @@ def convert(
     notes = (*model.notes, *vocabulary.notes)
     if recipe.type in DIRECT and imatrix is None:
         metadata = _metadata(checkpoint, model, vocabulary, recipe.type)
-        return _write(out, model, metadata, recipe, notes, progress or _silent)
+        return _write(out, model, metadata, recipe, notes, progress or _silent, threads)
     float_recipe = make_recipe(_float_type(checkpoint))
     metadata = _metadata(checkpoint, model, vocabulary, float_recipe.type)
     return _write_and_quantize(out, model, metadata, (float_recipe, recipe), notes, imatrix, threads, progress)
@@ -82,13 +83,19 @@ def _silent(done: int, total: int) -> None:
 
 
 def _write(
-    out: Path, model: ModelMap, metadata: dict[str, Any], recipe: Recipe, notes: tuple[str, ...], progress: Progress
+    out: Path,
+    model: ModelMap,
+    metadata: dict[str, Any],
+    recipe: Recipe,
+    notes: tuple[str, ...],
+    progress: Progress,
+    threads: int | None,
 ) -> Report:
     plan, fallbacks = _plan(model, recipe)
     check_room(out, sum(item.bytes for item in plan))
     with replaced_when_done(out) as partial:
         _write_header(partial, model.architecture, metadata, plan)
-        _write_tensors(partial, plan, progress)
+        _write_tensors(partial, plan, progress, threads)
     if recipe.exact:
         notes = (*notes, *inexact(fallbacks))
     return Report(out, model.architecture, recipe.label, len(plan), out.stat().st_size, tuple(fallbacks), notes)
@@ -118,7 +125,7 @@ def _write_and_quantize(
 
     with work_folder(out) as folder:
         whole = folder / f"{out.stem}-{floats.type}.gguf"
-        _write(whole, model, metadata, floats, (), lambda done, total: report(done, in_floats + after))
+        _write(whole, model, metadata, floats, (), lambda done, total: report(done, in_floats + after), threads)
         made = quantize_with(recipe, whole, out, imatrix=imatrix, threads=threads, progress=second)
     return replace(made, notes=(*notes, *made.notes))
 
@@ -194,17 +201,17 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_array(key, value)
 
 
-def _write_tensors(path: Path, plan: list[_Planned], progress: Progress) -> None:
+def _write_tensors(path: Path, plan: list[_Planned], progress: Progress, threads: int | None) -> None:
     total = sum(item.bytes for item in plan)
     done = 0
     with path.open("ab") as stream:
         _pad(stream)
-        for item in plan:
-            for block in encoded(item.tensor, item.kind):
-                stream.write(block.data)
-                done += block.nbytes
-                progress(done, total)
-            _pad(stream)
+        for block, last in encode_all(((item.tensor, item.kind) for item in plan), threads):
+            stream.write(block.data)
+            done += block.nbytes
+            progress(done, total)
+            if last:
+                _pad(stream)
         stream.flush()
         os.fsync(stream.fileno())
 

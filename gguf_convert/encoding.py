@@ -6,20 +6,25 @@ the type falls back to a type with smaller blocks, with the reason reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quant_shape_to_byte_shape
-from gguf.quants import quantize as gguf_quantize
 
-from gguf_convert.recipes import FLOATS, Recipe
+from gguf_convert.recipes import Recipe
 from gguf_convert.report import Fallback
-from gguf_convert.tensors import Floats, ModelTensor, blocks
+from gguf_convert.tensors import Floats, ModelTensor, spans
 from localspec.backends.llama_quantize import quantize_rows
 from localspec.errors import ConvertError
 
 BLOCK = 32
+_F16_MAX = 65504.0
+_AHEAD = 1 << 26  # values, 256 MB of float32: an expert's matrix is one block, however large
 #: Expert routers are small and decide much: a plain type leaves them alone, as llama.cpp does.
 _ROUTER = "ffn_gate_inp.weight"
 
@@ -60,23 +65,47 @@ def byte_shape(tensor: ModelTensor, kind: GGMLQuantizationType) -> tuple[int, ..
     return tuple(quant_shape_to_byte_shape(tensor.shape, kind))
 
 
-def encoded(tensor: ModelTensor, kind: GGMLQuantizationType) -> Iterator[npt.NDArray[np.uint8]]:
-    """The bytes of a tensor in order, block by block.
+def encode_all(
+    tensors: Iterable[tuple[ModelTensor, GGMLQuantizationType]], threads: int | None = None
+) -> Iterator[tuple[npt.NDArray[np.uint8], bool]]:
+    """The bytes of tensors in order, a block at a time, and whether the block is a tensor's last.
 
-    Raises ConvertError for NaN, infinity, and values that the type cannot hold.
+    Blocks are read and encoded by ``threads`` threads (one for each core when None), ahead of the one that is asked
+    for by at most ``_AHEAD`` values. Raises ConvertError for NaN, infinity, and values that a type cannot hold.
     """
-    for values in blocks(tensor.source):
-        yield encode_rows(tensor.name, values, kind)
+    workers = max(1, threads or os.cpu_count() or 1)
+    waiting: deque[tuple[Future[npt.NDArray[np.uint8]], int, bool]] = deque()
+    ahead = 0
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+    try:
+        for tensor, kind in tensors:
+            for start, stop in spans(tensor.source):
+                size = (stop - start) * math.prod(tensor.shape[1:])
+                while waiting and (ahead + size > _AHEAD or len(waiting) > 4 * workers):
+                    done, done_size, last = waiting.popleft()
+                    ahead -= done_size
+                    yield done.result(), last
+                waiting.append((pool.submit(_encode_span, tensor, kind, start, stop), size, stop == tensor.shape[0]))
+                ahead += size
+        while waiting:
+            done, _, last = waiting.popleft()
+            yield done.result(), last
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode_span(tensor: ModelTensor, kind: GGMLQuantizationType, start: int, stop: int) -> npt.NDArray[np.uint8]:
+    return encode_rows(tensor.name, tensor.source.rows(start, stop), kind)
 
 
 def encode_rows(name: str, values: Floats, kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
-    """The bytes of rows of a tensor, flat. ``name`` is for the error; see :func:`encoded`."""
-    if not np.isfinite(values).all():
+    """The bytes of rows of a tensor, flat. ``name`` is for the error; see :func:`encode_all`."""
+    lowest, highest = float(values.min(initial=0.0)), float(values.max(initial=0.0))  # NaN if there is any
+    if not math.isfinite(lowest) or not math.isfinite(highest):
         raise ConvertError(f"Tensor {name} holds NaN or infinity: the checkpoint is damaged; download it again.")
-    limit = float(np.finfo(np.float16).max)
-    largest = float(np.abs(values).max(initial=0.0))
-    if kind in _F16_PART and largest / _F16_PART[kind] > limit:
+    largest = max(-lowest, highest)
+    if kind in _F16_PART and largest / _F16_PART[kind] > _F16_MAX:
         raise ConvertError(f"Tensor {name} holds {largest:.3g}, too large for {kind.name}: use --type BF16.")
-    if kind.name in FLOATS:
-        return np.ascontiguousarray(gguf_quantize(values, kind)).reshape(-1).view(np.uint8)
+    if kind == GGMLQuantizationType.F32:
+        return np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
     return quantize_rows(values.reshape(-1, values.shape[-1]), int(kind))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-BLOCK_ELEMENTS = 1 << 21  # 8 MB of float32 at a time
+BLOCK_ELEMENTS = 1 << 18  # 1 MB of float32 at a time: it stays in a core's cache through the passes over it
 
 
 class Source(Protocol):
@@ -73,10 +73,16 @@ class ModelTensor:
         return math.prod(self.shape)
 
 
-def blocks(source: Source) -> Iterator[Floats]:
-    """All rows of a source in order, at most ``BLOCK_ELEMENTS`` values (or one row) at a time."""
+def spans(source: Source) -> Iterator[tuple[int, int]]:
+    """All rows of a source in order as (start, stop), at most ``BLOCK_ELEMENTS`` values (or one row) in each."""
     count = source.shape[0]
     row = max(1, math.prod(source.shape[1:]))
     step = max(1, BLOCK_ELEMENTS // row)
     for start in range(0, count, step):
-        yield source.rows(start, min(start + step, count))
+        yield start, min(start + step, count)
+
+
+def blocks(source: Source) -> Iterator[Floats]:
+    """The rows of every span, see :func:`spans`."""
+    for start, stop in spans(source):
+        yield source.rows(start, stop)
