@@ -23,12 +23,8 @@ class ParsedCall(NamedTuple):
     end: int
 
 
-class CallSyntax(Protocol):
-    """How one family of models writes a call."""
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Texts that may be single tokens, perhaps tokens without a text of their own."""
+class CallForm(Protocol):
+    """One way to write a call."""
 
     @property
     def sure(self) -> bool:
@@ -38,14 +34,10 @@ class CallSyntax(Protocol):
     def ends(self) -> tuple[str, ...]:
         """A call is whole when one of these came, at the earliest."""
 
-    @property
-    def rendered(self) -> tuple[str, str]:
-        """What a template writes before the name of a call, and after one without arguments."""
-
     def opens(self, text: str, begins: bool) -> tuple[int, int] | None:
         """Where the first call in ``text`` begins, and where what :meth:`read` reads.
 
-        ``begins``: nothing was said yet.
+        ``begins``: nothing was said yet but calls.
         """
 
     def may_open(self, text: str, begins: bool) -> int:
@@ -64,16 +56,11 @@ class Marked:
 
     opening: str
     closing: tuple[str, ...]
-    markers: tuple[str, ...]
     sure = True
 
     @property
     def ends(self) -> tuple[str, ...]:
         return self.closing
-
-    @property
-    def rendered(self) -> tuple[str, str]:
-        return self.opening, self.closing[0]
 
     def opens(self, text: str, begins: bool) -> tuple[int, int] | None:
         at = text.find(self.opening)
@@ -90,17 +77,17 @@ class Marked:
         return literal(text, at, *self.closing)
 
 
-class HermesSyntax(Marked):
-    """``<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>``: Qwen 2.5, Qwen 3, Hermes, SmolLM 3."""
+class MarkedJson(Marked):
+    """``<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>``."""
 
     def read(self, text: str, names: Collection[str], whole: bool) -> ParsedCall:
         value, at = read_json(text, 0)
-        name, arguments = _named(value, ("arguments", "parameters"))
+        name, arguments = _named(value)
         return ParsedCall(name, arguments, self.close(text, at, whole))
 
 
-class GemmaSyntax(Marked):
-    """``<|tool_call>call:name{key:<|"|>text<|"|>,other:1}<tool_call|>``: Gemma 4."""
+class MarkedGemma(Marked):
+    """``<|tool_call>call:name{key:<|"|>text<|"|>,other:1}<tool_call|>``."""
 
     def read(self, text: str, names: Collection[str], whole: bool) -> ParsedCall:
         at = literal(text, 0, "call:")
@@ -114,39 +101,79 @@ class GemmaSyntax(Marked):
         return ParsedCall(name, as_json(value), self.close(text, at, whole))
 
 
-class LlamaSyntax:
-    """The answer is ``{"name": …, "parameters": {…}}``, several apart by ``;``: Llama 3.1 to 3.3.
+@dataclass(frozen=True)
+class BareJson:
+    """An answer that is ``{"name": …, "parameters": {…}}`` and nothing else, several apart by ``;``.
 
-    Any other answer in JSON is an answer, so the name must be that of a tool.
+    Any other JSON is an answer, so the name must be that of a tool. ``before`` may stand before it, and ``after`` then
+    after it.
     """
 
-    markers = ("<|python_tag|>",)
+    before: str
+    after: str = ""
+    needed: bool = False
     sure = False
-    ends = ("}",)
-    rendered = ('{"name": "', "{}}")
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return (self.after or "}",)
 
     def opens(self, text: str, begins: bool) -> tuple[int, int] | None:
-        match = re.match(r"[\s;]*(?:<\|python_tag\|>)?\s*(?=\{)", text) if begins else None
+        before = re.escape(self.before) if self.needed else f"(?:{re.escape(self.before)})?"
+        match = re.match(rf"[\s;]*{before}\s*(?={{)", text) if begins else None
         return (0, match.end()) if match else None
 
     def may_open(self, text: str, begins: bool) -> int:
-        rest = text.lstrip(" \t\r\n;")
-        return len(text) if begins and self.markers[0].startswith(rest.rstrip()) else 0
+        return len(text) if begins and self.before.startswith(text.lstrip(" \t\r\n;").rstrip()) else 0
 
     def read(self, text: str, names: Collection[str], whole: bool) -> ParsedCall:
         try:
             value, at = read_json(text, 0)
+            if not isinstance(value, dict) or value.get("name") not in names:
+                raise Broken
+            end = at if not self.after or (whole and not text[at:].strip()) else literal(text, at, self.after)
         except Broken as error:
             raise Broken(expected=False) from error
-        if not isinstance(value, dict) or value.get("name") not in names:
-            raise Broken(expected=False)
-        name, arguments = _named(value, ("parameters", "arguments"))
-        return ParsedCall(name, arguments, at)
+        return ParsedCall(*_named(value), end)
 
 
-HERMES = HermesSyntax("<tool_call>", ("</tool_call>",), ("<tool_call>", "</tool_call>"))
-GEMMA = GemmaSyntax("<|tool_call>", ("<tool_call|>", "<|tool_response>"), ("<|tool_call>", "<tool_call|>", '<|"|>'))
-LLAMA = LlamaSyntax()
+@dataclass(frozen=True)
+class CallSyntax:
+    """How one family of models writes calls: forms in the order in which they are looked for.
+
+    ``markers`` are texts that may be single tokens, perhaps tokens without a text of their own. ``rendered`` is what
+    its templates write before the name of a call, and after one without arguments.
+    """
+
+    forms: tuple[CallForm, ...]
+    markers: tuple[str, ...]
+    rendered: tuple[str, str]
+
+    def opens(self, text: str, begins: bool) -> tuple[int, int, CallForm] | None:
+        """Where the first call in ``text`` begins, where its form reads, and the form."""
+        found = [(*at, form) for form in self.forms if (at := form.opens(text, begins))]
+        return min(found, key=lambda one: one[0], default=None)
+
+    def may_open(self, text: str, begins: bool) -> int:
+        """How many characters at the end of ``text``, which opens no call, may yet become the beginning of one."""
+        return max(form.may_open(text, begins) for form in self.forms)
+
+
+_BARE = (BareJson("<|python_tag|>"), BareJson("```json", "```", needed=True), BareJson("```", "```", needed=True))
+#: Gemma 4.
+GEMMA = CallSyntax(
+    (MarkedGemma("<|tool_call>", ("<tool_call|>", "<|tool_response>")),),
+    ("<|tool_call>", "<tool_call|>", '<|"|>'),
+    ("<|tool_call>", "<tool_call|>"),
+)
+#: Qwen 2.5, Qwen 3, Hermes, SmolLM 3. Small ones leave the markers out, or write a block of code.
+HERMES = CallSyntax(
+    (MarkedJson("<tool_call>", ("</tool_call>",)), *_BARE),
+    ("<tool_call>", "</tool_call>"),
+    ("<tool_call>", "</tool_call>"),
+)
+#: Llama 3.1 to 3.3.
+LLAMA = CallSyntax(_BARE, ("<|python_tag|>",), ('{"name": "', "{}}"))
 
 
 def syntax_of(template: str) -> CallSyntax | None:
@@ -169,14 +196,15 @@ class ToolCalls:
         self.found: list[ParsedCall] = []
         self.broken = False
         self._held = ""
-        self._body: int | None = None  # where the body of a call that has begun is in what is held
+        self._form: CallForm | None = None  # of a call that has begun
+        self._body = 0  # where it is in what is held
         self._looked = 0
         self._begins = True
 
     @property
     def inside(self) -> bool:
         """Whether a call has begun and not ended."""
-        return self._body is not None
+        return self._form is not None
 
     def add(self, text: str) -> str:
         """What of the text so far is certain to be no part of a call."""
@@ -192,21 +220,21 @@ class ToolCalls:
     def _scan(self, *, whole: bool, last: bool) -> str:
         shown = ""
         while True:
-            if self._body is None:
+            if self._form is None:
                 shown += self._text()
-            if self._body is None or not (last or self._may_end()):
+            if self._form is None or not (last or self._may_end(self._form)):
                 return shown
             try:
-                call = self.syntax.read(self._held[self._body :], self._names, whole)
+                call = self._form.read(self._held[self._body :], self._names, whole)
             except NotYet:
                 if not last:
                     return shown
-                shown += self._let_go(broken=self.syntax.sure)
+                shown += self._let_go(broken=self._form.sure)
             except Broken as error:
                 shown += self._let_go(broken=error.expected)
             else:
                 self.found.append(call)
-                self._held, self._body, self._looked = self._held[self._body + call.end :], None, 0
+                self._held, self._form = self._held[self._body + call.end :], None
 
     def _text(self) -> str:
         """Pass on text up to where a call begins or may begin, without the blanks before it."""
@@ -216,21 +244,19 @@ class ToolCalls:
         self._held = self._held[len(shown) :]
         self._begins = self._begins and not shown
         if opened is not None:
-            self._body, self._looked = opened[1] - len(shown), 0
+            self._body, self._form, self._looked = opened[1] - len(shown), opened[2], 0
         return shown
 
-    def _may_end(self) -> bool:
+    def _may_end(self, form: CallForm) -> bool:
         """Whether an end came since the last look, so that a long call is not read again for every token."""
-        start = max(self._looked - max(map(len, self.syntax.ends)), self._body or 0, 0)
+        start = max(self._looked - max(map(len, form.ends)), self._body)
         self._looked = len(self._held)
-        return any(self._held.find(end, start) >= 0 for end in self.syntax.ends)
+        return any(self._held.find(end, start) >= 0 for end in form.ends)
 
     def _let_go(self, *, broken: bool) -> str:
         """What opened a call is text after all; what follows it may open another."""
-        body = self._body or 0
-        shown = self._held[:body] or self._held[:1]
-        self._held, self._body, self._looked = self._held[len(shown) :], None, 0
-        self._begins = False
+        shown = self._held[: self._body] or self._held[:1]
+        self._held, self._form, self._begins = self._held[len(shown) :], None, False
         self.broken = self.broken or broken
         return shown
 
@@ -245,12 +271,12 @@ def as_json(arguments: dict[str, Any]) -> str:
     return text
 
 
-def _named(value: Any, keys: tuple[str, str]) -> tuple[str, str]:
+def _named(value: Any) -> tuple[str, str]:
     """Name and arguments of a call that is a JSON object."""
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or not name:
         raise Broken
-    arguments = value.get(keys[0], value.get(keys[1], {}))
+    arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):  # some models write the object as a string, as the chat API has it
         arguments = _whole_json(arguments)
     if not isinstance(arguments, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from support import DATA
 
 from localspec.call_values import Broken, NotYet, gemma_arguments
 from localspec.template import ChatTemplate
-from localspec.tool_calls import GEMMA, HERMES, LLAMA, CallSyntax, ToolCalls, syntax_of
+from localspec.tool_calls import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, ToolCalls, syntax_of
 
 SYNTAXES: dict[str, CallSyntax] = {"hermes": HERMES, "gemma": GEMMA, "llama": LLAMA}
 NAMES = ("get_weather", "add")
@@ -104,6 +105,26 @@ def test_llama_calls_are_the_whole_answer() -> None:
         assert run("llama", list(answer)) == (answer, [], False)
 
 
+@pytest.mark.parametrize("kind", ["hermes", "llama"])
+def test_small_models_write_a_block_of_code_instead(kind: str) -> None:
+    """Or nothing about it, as Qwen2.5-Coder does: a call if it is the whole answer and names a tool."""
+    call = [("add", {"a": 1})]
+    for key in ("arguments", "parameters"):
+        written = json.dumps({"name": "add", key: {"a": 1}}, indent=2)
+        assert run(kind, list(f"```json\n{written}\n```")) == ("", call, False)
+        assert run(kind, list(f"```\n{written}\n```\n")) == ("", call, False)
+        assert run(kind, list(f"```json\n{written}")) == ("", call, False)
+        assert run(kind, list(written)) == ("", call, False)
+        for answer in (
+            f"So:\n```json\n{written}\n```",
+            f"```python\n{written}\n```",
+            f"```json\n[{written}]\n```",
+            "```json\n{}\n```",
+            "``",
+        ):
+            assert run(kind, list(answer)) == (answer, [], False)
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
@@ -150,7 +171,7 @@ def test_last_marker_may_be_missing_where_the_model_ended(kind: str) -> None:
     st.lists(st.sampled_from([
         "<tool_call>", "</tool_call>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "call:add{", "}", "{", Q,
         '{"name": "add", ', '"arguments": {}', '"parameters": {"a": 1}', "a:1", " ", "<", "tool_call>", "x", '"', "1",
-        "\n", ".", "<|python_tag|>", ";", "-", "e", "tru",
+        "\n", ".", "```", "json", "<|python_tag|>", ";", "-", "e", "tru",
     ]), max_size=14),
     st.lists(st.integers(0, 200), max_size=12),
 )  # fmt: skip
@@ -171,13 +192,13 @@ def test_long_calls_are_read_in_a_few_passes() -> None:
     """Not once for every token: 20,000 of them take well under a second of attempts."""
     attempts = 0
 
-    class Counting(type(HERMES)):  # type: ignore[misc]
+    class Counting(MarkedJson):
         def read(self, *args: Any) -> Any:
             nonlocal attempts
             attempts += 1
             return super().read(*args)
 
-    calls = ToolCalls(Counting(HERMES.opening, HERMES.closing, HERMES.markers), NAMES)
+    calls = ToolCalls(replace(HERMES, forms=(Counting("<tool_call>", ("</tool_call>",)),)), NAMES)
     text = hermes("add", {"a": "word " * 20_000})
     for at in range(0, len(text), 5):
         calls.add(text[at : at + 5])
