@@ -15,7 +15,7 @@ from localspec.errors import ModelFileError
 from localspec.exact import NO_GUARD, TEXT, WIDEST, Guard, Invariance, probe
 from localspec.output import Exactness
 
-_KIND = "rows-2"  # of remembered facts
+_KIND = "rows-3"  # of remembered facts
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def probe(context: ProbedContext, text: Sequence[int], widest: int = WIDEST) -> 
 
 
 def _widths(widest: int) -> list[int]:
-    return [width for width in (2, 3, 4, 5, 6, 7, 8, _NARROW, 16, 32, 64) if width < widest] + [widest]
+    """All narrow ones, and wider ones of every remainder by the groups of four and eight rows that kernels work in."""
+    return [width for width in (2, 3, 4, 5, 6, 7, 8, _NARROW, 13, 16, 27, 32, 46, 64) if width < widest] + [widest]
 
 
 def _compare(context: Context, tokens: Sequence[int], count: int, widths: Iterable[int]) -> dict[int, _Moved]:
