@@ -45,7 +45,9 @@ def test_star_import_gives_all() -> None:
     assert set(NAMES) <= space.keys() | {"__version__"}
 
 
-@pytest.mark.parametrize("verb", ["generate", "stream", "chat", "stream_chat", "tokenize", "detokenize", "close"])
+@pytest.mark.parametrize(
+    "verb", ["generate", "stream", "chat", "stream_chat", "tokenize", "detokenize", "save_state", "load_state", "close"]
+)
 def test_engine_has_the_contract_s_verbs(verb: str) -> None:
     """With a docstring each."""
     assert inspect.getdoc(getattr(localspec.Engine, verb))

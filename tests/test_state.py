@@ -265,6 +265,19 @@ def test_draft_model_catches_up_after_a_load(plain: Engine, tmp_path: Path) -> N
         assert count.accepted == count.proposed > 0
 
 
+def test_cells_that_an_interrupt_left_are_not_saved(plain: Engine, tmp_path: Path) -> None:
+    """In the cache, and in no token list: a signal came between the two."""
+    plain.generate("Once upon a time", max_tokens=6, temperature=0)
+    target: Any = plain._target
+    del target.tokens[-2:]
+    target._unfinished = True
+    held = list(target.tokens)
+    plain.save_state(tmp_path / "s")
+    plain.forget()
+    assert plain.load_state(tmp_path / "s") == len(held)
+    assert target.tokens == held
+
+
 # What does not fit.
 
 

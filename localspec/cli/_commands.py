@@ -102,7 +102,8 @@ def _save(session: Session, argument: str) -> None:
     except LocalspecError as error:
         session.notes.say(f"The cache was left out: {error}")
     else:
-        session.notes.say(f"The cache is beside it ({size / 1e6:.1f} MB), so that /load need not read it all again.")
+        much = f"{size / 1e6:.1f} MB" if size >= 10**6 else f"{size / 1e3:.0f} kB"
+        session.notes.say(f"The cache is beside it ({much}), so that /load need not read it all again.")
 
 
 def _state_of(path: Path) -> Path:
