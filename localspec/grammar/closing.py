@@ -6,8 +6,9 @@ that the grammar forces is taken in one go, and closing brackets and quotes are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
-from itertools import islice
+from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
 from localspec.grammar.vocabulary import GrammarVocabulary, check
@@ -17,26 +18,30 @@ if TYPE_CHECKING:
 
 #: A way of more tokens than this, or with more choices, is not followed.
 _MOST_TOKENS, _MOST_CHOICES = 2048, 200
-#: States that a search looks at, and ways that it tries from each: for a shorter way, and for any at all.
-_SHORTER, _ANY = (96, 6), (256, 64)
-#: States with the same legal tokens are taken for the same one after this many of them.
-_ALIKE = 2
+#: States with the same legal tokens are taken for the same one after so many of them: first, then with more patience.
+_ALIKE = (1, 2, 4, 8)
+#: Tokens tried on the way to any end with each patience; states, and ways from each, on the way to a shorter one.
+_TRIES, _STATES, _WAYS = 250, 96, 6
 #: How many tokens of a known way may have been said already.
 _SAID = 4
 
+Way = tuple[int, ...]
 
-def nearest_end(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -> tuple[int, ...] | None:
+
+def nearest_end(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int | None = None) -> Way | None:
     """Tokens to the nearest end that was found, None where there is none in sight.
 
-    A way of more than ``limit`` tokens is given only after a search for a shorter one.
+    With a ``limit``, a way of more tokens is given only after a search for a shorter one.
     """
-    quick = _follow(matcher, vocabulary)
-    if quick is not None and len(quick) <= limit:
-        return quick
-    return _search(matcher, vocabulary, limit, *(_ANY if quick is None else _SHORTER)) or quick
+    found = _follow(matcher, vocabulary)
+    if found is None:
+        found = _wander(matcher, vocabulary)
+    if limit is not None and found is not None and len(found) > limit:
+        found = _search(matcher, vocabulary, limit) or found
+    return found
 
 
-def adapted(matcher: LLMatcher, vocabulary: GrammarVocabulary, way: tuple[int, ...]) -> tuple[int, ...] | None:
+def adapted(matcher: LLMatcher, vocabulary: GrammarVocabulary, way: Way) -> Way | None:
     """``way``, known from one token before, as it is now: unchanged, partly said, or with a bracket more to close."""
     for said in range(min(_SAID, len(way)) + 1):
         if leads_out(matcher, way[said:]):
@@ -47,7 +52,7 @@ def adapted(matcher: LLMatcher, vocabulary: GrammarVocabulary, way: tuple[int, .
     return None
 
 
-def leads_out(matcher: LLMatcher, way: tuple[int, ...]) -> bool:
+def leads_out(matcher: LLMatcher, way: Way) -> bool:
     """Whether the answer is complete after ``way``."""
     done = matcher.try_consume_tokens(list(way))
     try:
@@ -56,58 +61,104 @@ def leads_out(matcher: LLMatcher, way: tuple[int, ...]) -> bool:
         matcher.rollback(done)
 
 
-def _follow(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> tuple[int, ...] | None:
+def _follow(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> Way | None:
     """Take the most promising token each time; where the legal tokens repeat, the next kind in turn."""
     path: list[int] = []
-    met: dict[bytes, int] = {}
+    met: dict[bytes, list[int]] = {}
+    choices = 0
     try:
-        while len(path) <= _MOST_TOKENS and sum(met.values()) <= _MOST_CHOICES:
+        while len(path) <= _MOST_TOKENS and choices <= _MOST_CHOICES:
             if matcher.is_accepting():
-                return tuple(path)
+                break
             step = matcher.compute_ff_tokens()
             if not step:
                 bits = matcher.compute_bitmask()
                 check(matcher)
-                turn = met.get(bits, 0)
-                met[bits] = turn + 1
-                ways = list(islice(vocabulary.ways(vocabulary.mask(bits)), turn + 1))
-                step = [ways[turn % len(ways)]]
+                before = met.setdefault(bits, [])
+                ways = list(islice(vocabulary.ways(vocabulary.mask(bits)), len(before) + 1))
+                step = [ways[len(before) % len(ways)]]
+                before.append(len(path))
+                choices += 1
             matcher.consume_tokens(step)
             check(matcher)
             path += step
-        return None
+        else:
+            return None
     finally:
         matcher.rollback(len(path))
+    return _without_loops(matcher, tuple(path), list(met.values()))
 
 
-def _search(
-    matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int, states: int, most_ways: int
-) -> tuple[int, ...] | None:
-    """Shortest first, over a bounded number of ``states``."""
-    heap: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+def _without_loops(matcher: LLMatcher, way: Way, alike: list[list[int]]) -> Way:
+    """``way`` without what lies between places that are ``alike``, where it leads out without that, too."""
+    kept = list(range(len(way)))
+    for places in alike:
+        for i, j in combinations(places, 2):
+            shorter = [at for at in kept if not i <= at < j]
+            if len(shorter) < len(kept) and leads_out(matcher, tuple(way[at] for at in shorter)):
+                kept = shorter
+    return tuple(way[at] for at in kept)
+
+
+def _wander(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> Way | None:
+    """Go where the legal tokens are new, and back where they are not."""
+    for most in _ALIKE:
+        tries, path = _TRIES, list[int]()
+        steps, bits = _steps(matcher, vocabulary, None)
+        met, trail = {bits: 1}, [(0, steps)]
+        try:
+            while trail and tries > 0:
+                step = next(trail[-1][1], None)
+                if step is None:
+                    back = trail.pop()[0]
+                    matcher.rollback(back)
+                    del path[len(path) - back :]
+                    continue
+                tries -= 1
+                matcher.consume_tokens(list(step))
+                path += step
+                if matcher.is_accepting():
+                    return tuple(path)
+                steps, bits = _steps(matcher, vocabulary, None)
+                if met.get(bits, 0) >= most:
+                    steps = iter(())
+                met[bits] = met.get(bits, 0) + 1
+                trail.append((len(step), steps))
+        finally:
+            matcher.rollback(len(path))
+    return None
+
+
+def _search(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -> Way | None:
+    """The shortest first, over a bounded number of states."""
+    waiting: list[tuple[int, int, Way]] = [(0, 0, ())]
     met: dict[bytes, int] = {}
     count = 0
-    for _ in range(states):
-        if not heap:
+    for _ in range(_STATES):
+        if not waiting:
             return None
-        _, _, path = heappop(heap)
+        _, _, path = heappop(waiting)
         matcher.consume_tokens(list(path))
         try:
             if matcher.is_accepting():
                 return path
-            forced = matcher.compute_ff_tokens()
-            if forced:
-                steps = [tuple(forced)]
-            else:
-                bits = matcher.compute_bitmask()
-                check(matcher)
-                met[bits] = met.get(bits, 0) + 1
-                ways = vocabulary.ways(vocabulary.mask(bits)) if met[bits] <= _ALIKE else iter(())
-                steps = [(token,) for token in dict.fromkeys(islice(ways, most_ways))]
+            steps, bits = _steps(matcher, vocabulary, _WAYS)
+            met[bits] = met.get(bits, 0) + 1
+            for step in steps if met[bits] <= _ALIKE[1] else ():
+                count += 1
+                if len(path) + len(step) <= limit:
+                    heappush(waiting, (len(path) + len(step), count, (*path, *step)))
         finally:
             matcher.rollback(len(path))
-        for step in steps:
-            count += 1
-            if len(path) + len(step) <= limit:
-                heappush(heap, (len(path) + len(step), count, (*path, *step)))
     return None
+
+
+def _steps(matcher: LLMatcher, vocabulary: GrammarVocabulary, most: int | None) -> tuple[Iterator[Way], bytes]:
+    """Ways to go on from here, and what tells this state apart: the legal tokens as bits, or the forced ones."""
+    bits = matcher.compute_bitmask()
+    check(matcher)
+    forced = matcher.compute_ff_tokens()
+    if forced:
+        return iter([tuple(forced)]), repr(forced).encode()
+    ways = dict.fromkeys(islice(vocabulary.ways(vocabulary.mask(bits)), most))
+    return ((token,) for token in ways), bits

@@ -5,7 +5,7 @@ Everything here is a function of the tokens alone, so that a text is the same wi
 * Where the grammar leaves only one text, its tokenization by the model's own tokenizer is the one legal choice, up to
   where a token could run on into text that is free.
 * At each token a way to end the answer is known. A token after which no way fits into what is left of the budget is
-  not chosen, and once the way is as long as what is left, the answer follows it.
+  not chosen.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class _State:
     """What is known after some tokens of the answer. ``way`` is None where no end is in sight.
 
     ``base``: where in the answer the grammar begins (one past a thought). ``closes``: the token that ends the thought.
-    ``plan``: forced tokens that follow, None before it was looked for. ``committed``: there is no room for anything
-    but the way.
+    ``plan``: forced tokens that follow, None before it was looked for. ``committed``: they do not fit, and the way is
+    what must follow.
     """
 
     kind: Literal["thought", "grammar", "ended"]
@@ -90,8 +90,8 @@ class GrammarConstraint:
             way = None if self._shortest is None else (inside, *self._shortest)
             first = _State("thought", 0, way, closes=inside)
         if first.way is not None and len(first.way) > self._budget:
-            _refuse(len(first.way), room, max_tokens)
-        first.committed = first.way is not None and len(first.way) == self._budget
+            least = nearest_end(self._matcher, vocabulary, len(first.way) - 1) or first.way
+            _refuse(min(len(least) + (inside is not None), len(first.way)), room, max_tokens)
         self._path, self._states = list[int](), [first]
         self._narrowed: dict[int, bool] = {}
 
@@ -183,14 +183,13 @@ class GrammarConstraint:
             return _State("ended", state.base, ())
         self._only(at)  # settles the plan
         way = self._way_after(at, token)
-        committed = state.committed or (way is not None and len(way) >= self._budget - at - 1)
         closes = self._opened_by(at, token)
         if closes is not None or (state.kind == "thought" and token != state.closes):
-            return _State("thought", 0, way, committed, closes if closes is not None else state.closes)
+            return _State("thought", 0, way, state.committed, closes if closes is not None else state.closes)
         if state.kind == "thought":
-            return _State("grammar", at + 1, way, committed)
+            return _State("grammar", at + 1, way, state.committed)
         rest = state.plan[1:] if state.plan and state.plan[0] == token else ()
-        return _State("grammar", state.base, way, committed, plan=rest or None)
+        return _State("grammar", state.base, way, state.committed, plan=rest or None)
 
     def _opened_by(self, at: int, token: int) -> int | None:
         """The token that closes the thought which ``token`` opens, if it opens one here."""
@@ -222,7 +221,9 @@ class GrammarConstraint:
             return None
         try:
             found = None if state.way is None else adapted(self._matcher, self._vocabulary, state.way)
-            return found if found is not None else nearest_end(self._matcher, self._vocabulary, left)
+            if found is None and (state.way is None or left >= len(state.way)):
+                found = nearest_end(self._matcher, self._vocabulary)
+            return found
         finally:
             self._matcher.rollback(1)
 
@@ -246,7 +247,8 @@ class GrammarConstraint:
         left = self._budget - at - 1
         way = self._way_after(at, token)
         if way is None:
-            return self._states[at].way is None or left > _PLENTY
+            known = self._states[at].way
+            return known is None or left > max(_PLENTY, len(known))
         return len(way) <= left
 
     def _only(self, at: int) -> int | None:

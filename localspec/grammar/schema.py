@@ -54,7 +54,9 @@ def schema_grammar(schema: Any, where: str) -> tuple[str, tuple[str, ...]]:
     matcher = import_llguidance().LLMatcher
     if schema is True:
         schema = {}
-    if not isinstance(schema, (dict, bool)):
+    if schema is False:
+        raise InputError(f"{where} is false, which nothing satisfies; give one that something does.")
+    if not isinstance(schema, dict):
         raise InputError(f"{where} is {type(schema).__name__!r}; it must be a JSON object.")
     notices = tuple(dict.fromkeys(_notices(schema, where)))
     try:

@@ -62,7 +62,7 @@ class GrammarVocabulary:
         if not self.ends:
             raise BackendError("this model has no end token, so that a structured answer could not end.")
         for token, piece in enumerate(pieces):
-            if not piece or _MARKER.fullmatch(piece):
+            if b"\0" in piece or _MARKER.fullmatch(piece):  # llama.cpp's grammars have no NUL either
                 pieces[token] = b""
         for token in self.ends:
             pieces[token] = b""
@@ -166,8 +166,8 @@ def _groups(pieces: Sequence[bytes]) -> dict[str, tuple[NDArray[np.int64], int]]
 
 
 def _kind(piece: bytes) -> str | None:
-    if set(piece) <= _CLOSERS:
-        return "brackets" if set(piece) <= _BRACKETS else "quotes"
+    if set(piece) <= _CLOSERS:  # a quote after a bracket would end what began before both
+        return "quotes" if piece.startswith(b'"') else "brackets" if set(piece) <= _BRACKETS else None
     if piece in _OPENERS:
         return "comma" if piece == b"," else "openers"
     if piece in _WORDS:
