@@ -23,7 +23,7 @@ ROWS = (
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft", "grammar"),
     ("verify", "backends.llama_quantize", "backends.llama_imatrix", "_trial_child"),
     ("decode",),
-    ("stream",),
+    ("stream", "request"),
     ("engine",),
     ("assurance",),
     ("assemble", "backends.scripted"),
