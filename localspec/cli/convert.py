@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gguf_convert.describing import Description
 
 _PATH = click.Path(path_type=Path)
+#: What a file is tried with.
+_CONTEXT, _TEXT = 128, "Once upon a time"
 
 
 @click.command(short_help="Convert a Hugging Face checkpoint to GGUF.")
@@ -40,7 +42,7 @@ def convert(folder: Path, out: Path, draft: Path | None, verify: bool, **options
     convert_one(folder, out, **options)
     if verify:
         check_one(folder, out)
-        _try(out, None, "none")
+        _try(out, None)
 
 
 def _convert_pair(folder: Path, draft: Path, out: Path, verify: bool, options: dict[str, Any]) -> None:
@@ -60,7 +62,7 @@ def _convert_pair(folder: Path, draft: Path, out: Path, verify: bool, options: d
         convert_one(source, file, **{**options, **extra})
         if verify:
             check_one(source, file)
-    _try(*files, "mtp" if assistant else "model")
+    _try(*files)
     click.echo(f"They go together: localspec chat -m {files[0]}{'' if assistant else f' -d {files[1]}'}", err=True)
 
 
@@ -96,10 +98,16 @@ def _name(folder: Path, kind: str, prefix: str = "") -> str:
     return f"{prefix}{folder.resolve().name}-{file_type_name(kind)}.gguf"
 
 
-def _try(target: Path, draft: Path | None, kind: str) -> None:
-    """Load what was written in a process of its own, and decode a few tokens."""
-    from localspec.trial import try_files
+def _try(target: Path, draft: Path | None) -> None:
+    """Load what was written, first in a process of its own, and decode a few tokens."""
+    import localspec
+    from localspec.gguf_header import read_header
+    from localspec.hub.pairs import is_assistant
 
-    for notice in try_files(target, draft, kind):
-        click.echo(f"Note: {notice}", err=True)
-    click.echo("llama.cpp loads and decodes it." if draft is None else "llama.cpp loads and decodes both.", err=True)
+    if is_assistant(read_header(target)):
+        click.echo("An assistant runs with its target only, so llama.cpp did not try it.", err=True)
+        return
+    drafter = "none" if draft is None else str(draft)
+    with localspec.load(str(target), drafter, ctx_size=_CONTEXT, exactness="off") as llm:
+        llm.generate(_TEXT, max_tokens=8, temperature=0)
+    click.echo(f"llama.cpp loads and decodes {'it' if draft is None else 'both'}.", err=True)

@@ -112,6 +112,14 @@ def test_one_file_by_type_or_recipe(pair: Path, options: tuple[str, ...], types:
     assert result.stderr.splitlines()[-1] == "llama.cpp loads and decodes it."
 
 
+def test_an_assistant_alone_is_not_tried(pair: Path) -> None:
+    """It computes nothing without a target; its values are compared all the same."""
+    result = run(pair / "it-assistant", "-o", pair / "a.gguf", "--verify")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-2].startswith("Checked ")
+    assert result.stderr.splitlines()[-1] == "An assistant runs with its target only, so llama.cpp did not try it."
+
+
 def test_a_type_and_a_recipe_that_do_not_go_together(pair: Path) -> None:
     """Are wrong usage, and nothing is written."""
     result = run(pair / "it", "-o", pair / "m.gguf", "--exact", "--type", "Q4_K_M")
