@@ -102,8 +102,8 @@ def more_ends(generation: Fields, special: Mapping[str, int], layout: Layout) ->
     ]
     if wrong and _GEMMA4 not in layout.texts:
         notes.append(
-            f"{shorten(wrong[0])} is ordinary text for this model; llama.cpp takes it for the end of a reply wherever "
-            "it is one token."
+            f"{shorten(wrong[0])} is a token like any other for this model; llama.cpp takes it for an end token, in "
+            "prompts too."
         )
     return dict(zip(("eot", "eom"), unknown, strict=False)), notes
 
