@@ -284,6 +284,9 @@ def _check_length(header: GgufHeader, reader: _Reader) -> int:
         raise reader.fail(f"its alignment is {alignment!r}")
     start = (reader.at + alignment - 1) // alignment * alignment
     for tensor in header.tensors:
+        per_block = BLOCKS.get(tensor.type, (1, 0))[0]
+        if tensor.shape and tensor.shape[0] % per_block:
+            raise reader.fail(f"tensor {tensor.name!r} has rows of {tensor.shape[0]} in blocks of {per_block}")
         end = start + tensor.offset + (tensor.bytes or 0)
         if end > reader.end:
             raise reader.fail(f"tensor {tensor.name!r} ends at byte {end}, but the file has {reader.end}")

@@ -285,6 +285,12 @@ def test_norm_has_a_float_type(parse: Any, kind: int) -> None:
         parse(gguf_bytes([ARCH], tensors, 256))
 
 
+@pytest.mark.parametrize(("kind", "row"), [(8, 31), (2, 16), (12, 128), (41, 48)])
+def test_rows_are_whole_blocks(parse: Any, kind: int, row: int) -> None:
+    with pytest.raises(ModelFileError, match=f"'a' has rows of {row} in blocks of"):
+        parse(gguf_bytes([ARCH], [gguf_tensor("a", [row, 4], kind)], 4096))
+
+
 def test_tensor_is_there_once(parse: Any) -> None:
     with pytest.raises(ModelFileError, match="'a' is there twice"):
         parse(gguf_bytes([ARCH], [gguf_tensor("a", [8]), gguf_tensor("a", [8])], 32))
