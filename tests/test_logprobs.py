@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import localspec
 from localspec.backends.scripted import ScriptedDrafter, ScriptedVocabulary, chain_logits, scripted_engine
-from localspec.engine import Engine, Request
+from localspec.engine import Engine
 from localspec.errors import UsageError
 from localspec.logprobs import token_logprobs
+from localspec.request import Request
 
 N = 64
 LOGITS = chain_logits(N, 3, scale=3.0)

@@ -95,6 +95,17 @@ def test_text_before_between_and_after_calls_stays(kind: str) -> None:
     assert run(kind, list(f"A {one} B\n")) == ("A B", expected[:1], False)
 
 
+@pytest.mark.parametrize("kind", sorted(SYNTAXES))
+def test_call_is_known_as_soon_as_it_is_whole(kind: str) -> None:
+    """With the last character of its last marker, however that came in pieces."""
+    calls, text = ToolCalls(SYNTAXES[kind], NAMES), WRITERS[kind]("add", {"a": 1})
+    for char in text[:-1]:
+        assert (calls.add(char), calls.found) == ("", [])
+    assert calls.inside
+    assert calls.add(text[-1]) == ""
+    assert ([call.name for call in calls.found], calls.inside) == (["add"], False)
+
+
 def test_llama_calls_are_the_whole_answer() -> None:
     """With the marker for code or without, several apart by semicolons; JSON that is no call is an answer."""
     one, two = llama("add", {"a": 1}), llama("get_weather", {"city": "Rome"})

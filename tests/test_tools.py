@@ -145,6 +145,15 @@ def test_call_that_the_budget_cut_is_text_and_told_of(family: str) -> None:
         assert done.notice == "A tool call could not be read, and was left in the text."
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_budget_that_ends_with_a_call_keeps_the_call(family: str) -> None:
+    """The end is still the budget's: there may have been more."""
+    budget = len(VOCABULARY.tokenize(CALLS[family], add_special=False))
+    with engine_saying(family, [CALLS[family] * 2]) as engine:
+        done = engine.chat([user("Rome?")], temperature=0, tools=TOOLS, max_tokens=budget)
+    assert (len(done.tool_calls), done.text, done.finish_reason, done.notice) == (1, "", "length", None)
+
+
 def test_stop_strings_do_not_look_into_calls() -> None:
     """A line end stops the text, not the call."""
     with engine_saying("qwen", [f"{CALLS['qwen']}\n{CALLS['qwen']}"]) as engine:
@@ -242,6 +251,22 @@ def test_continued_prompt_is_what_the_template_renders(family: str) -> None:
             spelled = "".join(VOCABULARY.text(token) for token in continued.tokens)
             fresh = Conversation(ChatTemplate(TEMPLATES[family]), VOCABULARY).prompt(messages, tools=TOOLS)
             assert spelled.replace("<|channel>thought\n<channel|>", "") == fresh.text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_turn_with_a_call_goes_on_after_a_load(family: str, tmp_path: Path) -> None:
+    """Its tokens are in the file as they were generated, the empty thought before them too."""
+    with engine_saying(family, [CALLS[family]]) as engine:
+        done = engine.chat([user("Rome?")], temperature=0, tools=TOOLS)
+        messages = [user("Rome?"), done.message, result(done.tool_calls[0], "sun")]
+        expected, cached = engine.prompt_tokens(messages, tools=TOOLS), list(engine._target.tokens)
+        engine.save_state(tmp_path / "s")
+        engine.forget()
+        fresh = engine.prompt_tokens(messages, tools=TOOLS)
+        engine.load_state(tmp_path / "s")
+        assert engine.prompt_tokens(messages, tools=TOOLS) == expected
+        assert expected[: len(cached)] == cached
+        assert (fresh[: len(cached)] != cached) == (family == "gemma")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
