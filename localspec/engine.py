@@ -18,7 +18,8 @@ from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.exact import NO_GUARD, Guard
-from localspec.grammar.constraint import GrammarConstraint, Thought
+from localspec.grammar.constraint import GrammarConstraint
+from localspec.grammar.state import Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.memo import file_identity
 from localspec.output import Chunk, Completion, Exactness

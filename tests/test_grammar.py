@@ -18,7 +18,8 @@ from localspec.config import SamplingParams
 from localspec.engine import Engine
 from localspec.errors import InputError, LocalspecError, MissingFeatureError, PromptTooLongError, UsageError
 from localspec.grammar.answer import answer_grammar
-from localspec.grammar.constraint import GrammarConstraint, Thought
+from localspec.grammar.constraint import GrammarConstraint
+from localspec.grammar.state import Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
 from tests.grammar_support import SCHEMAS, format_of, grammar_of, random_answer, shortest, text_of, validate
 from tests.support import MarkerVocabulary

@@ -10,15 +10,14 @@ Everything here is a function of the tokens alone, so that a text is the same wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
 from localspec.constraint import Mask
-from localspec.errors import InputError, PromptTooLongError
-from localspec.grammar.closing import adapted, nearest_end
+from localspec.errors import InputError
+from localspec.grammar.closing import Way, adapted, nearest_end
+from localspec.grammar.state import State, Thought, common_length, refuse
 from localspec.grammar.vocabulary import GrammarVocabulary, check
 from localspec.output import FinishReason
 
@@ -26,38 +25,6 @@ from localspec.output import FinishReason
 _PLENTY = 512
 #: Where no end is in sight it is looked for again at every so many tokens, with plenty of budget left and without.
 _SELDOM, _OFTEN = 32, 4
-Way = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Thought:
-    """A chat model's thinking, in which the grammar says nothing: token that opens it → token that closes it.
-
-    ``inside``: the prompt ends in a thought that this token closes. ``offered``: the answer may begin with one.
-    """
-
-    markers: Mapping[int, int] = field(default_factory=dict)
-    inside: int | None = None
-    offered: bool = False
-
-
-@dataclass
-class _State:
-    """What is known after some tokens of the answer. ``way`` is None where no end is in sight.
-
-    ``base``: where in the answer the grammar begins (one past a thought). ``closes``: the token that ends the thought.
-    ``plan``: forced tokens that follow, None before it was looked for. ``committed``: they do not fit, and the way is
-    what must follow.
-    """
-
-    kind: Literal["thought", "grammar", "ended"]
-    base: int
-    way: Way | None
-    committed: bool = False
-    closes: int | None = None
-    plan: Way | None = None
-    mask: Mask | None = None
-    ways: dict[int, Way | None] = field(default_factory=dict)
 
 
 class GrammarConstraint:
@@ -85,13 +52,13 @@ class GrammarConstraint:
         self._ends[list(vocabulary.ends)] = True
         self._shortest = nearest_end(self._matcher, vocabulary, self._budget)
         inside = self._thought.inside
-        first = _State("grammar", 0, self._shortest)
+        first = State("grammar", 0, self._shortest)
         if inside is not None:
             way = None if self._shortest is None else (inside, *self._shortest)
-            first = _State("thought", 0, way, closes=inside)
+            first = State("thought", 0, way, closes=inside)
         if first.way is not None and len(first.way) > self._budget:
             least = nearest_end(self._matcher, vocabulary, len(first.way) - 1) or first.way
-            _refuse(min(len(least) + (inside is not None), len(first.way)), room, max_tokens)
+            refuse(min(len(least) + (inside is not None), len(first.way)), room, max_tokens)
         self._path, self._states = list[int](), [first]
         self._narrowed: dict[int, bool] = {}
 
@@ -167,7 +134,7 @@ class GrammarConstraint:
     def _at(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         """Bring the states up to date; the index of the one after all of ``tokens`` and ``ahead``."""
         wanted = [*tokens[self._start :], *ahead]
-        same = _common(self._path, wanted)
+        same = common_length(self._path, wanted)
         if same < len(wanted):
             del self._path[same:], self._states[same + 1 :]
             for token in wanted[same:]:
@@ -176,20 +143,20 @@ class GrammarConstraint:
                 self._states.append(state)
         return len(wanted)
 
-    def _after(self, at: int, token: int) -> _State:
+    def _after(self, at: int, token: int) -> State:
         """The state that follows state ``at`` with ``token``."""
         state = self._states[at]
         if state.kind == "ended" or token in self._vocabulary.ends:
-            return _State("ended", state.base, ())
+            return State("ended", state.base, ())
         self._only(at)  # settles the plan
         way = self._way_after(at, token)
         closes = self._opened_by(at, token)
         if closes is not None or (state.kind == "thought" and token != state.closes):
-            return _State("thought", 0, way, state.committed, closes if closes is not None else state.closes)
+            return State("thought", 0, way, state.committed, closes if closes is not None else state.closes)
         if state.kind == "thought":
-            return _State("grammar", at + 1, way, state.committed)
+            return State("grammar", at + 1, way, state.committed)
         rest = state.plan[1:] if state.plan and state.plan[0] == token else ()
-        return _State("grammar", state.base, way, state.committed, plan=rest or None)
+        return State("grammar", state.base, way, state.committed, plan=rest or None)
 
     def _opened_by(self, at: int, token: int) -> int | None:
         """The token that closes the thought which ``token`` opens, if it opens one here."""
@@ -230,7 +197,7 @@ class GrammarConstraint:
     def _move(self, at: int) -> bool:
         """Bring the matcher to state ``at`` (of kind grammar); False where its tokens are against the grammar."""
         wanted = self._path[self._states[at].base : at]
-        same = _common(self._consumed, wanted)
+        same = common_length(self._consumed, wanted)
         self._matcher.rollback(len(self._consumed) - same)
         del self._consumed[same:]
         rest = wanted[same:]
@@ -313,23 +280,3 @@ class GrammarConstraint:
         if at == 0 and self._offers():
             mask[list(self._thought.markers)] = True
         return mask
-
-
-def _refuse(needed: int, room: int, max_tokens: int | None) -> None:
-    if max_tokens is not None and max_tokens <= room:
-        raise InputError(
-            f"max_tokens is {max_tokens}; the shortest structured answer that was found takes {needed} tokens. "
-            f"Allow at least {needed}."
-        )
-    raise PromptTooLongError(
-        f"the prompt leaves room for {room} tokens in the context, and the shortest structured answer that was found "
-        f"takes {needed}; shorten it, or set a larger --ctx-size."
-    )
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    end = min(len(a), len(b))
-    if a[:end] == b[:end]:
-        return end
-    return next(i for i in range(end) if a[i] != b[i])
