@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import localspec
 from localspec import assurance
 from localspec.assemble import load
+from localspec.assurance import hidden_noise
 from localspec.backends.cache_state import repeat_cells
 from localspec.backends.llama_cpp import LlamaContext
 from localspec.errors import ModelFileError, UsageError
 from localspec.exact import Guard, Invariance
+from localspec.gguf_header import GgufHeader, TensorInfo
 
 
 @pytest.mark.parametrize("draft", ["auto", "ngram"])
@@ -98,6 +101,24 @@ def test_require_refuses_where_nothing_is_exact(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ModelFileError, match="quantize IN OUT --exact"):
         load("tiny", "ngram", exactness="require")
     load("tiny", "none", exactness="require").close()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shape", "noise"),
+    [
+        ("blk.0.attn_q.weight", 8, (32, 32), 0.0),
+        ("blk.0.attn_norm.weight", 0, (32,), 0.0),
+        ("per_layer_token_embd.weight", 30, (32, 32), 0.0),
+        ("per_layer_model_proj.weight", 30, (32, 32), 0.1),
+        ("blk.0.attn_q.weight", 1, (32, 32), 0.1),
+        ("token_embd.weight", 0, (32, 32), 0.1),
+        ("blk.3.ffn_gate_inp.weight", 0, (32, 8), 1.4),
+    ],
+)
+def test_a_float_matrix_is_never_exact(name: str, kind: int, shape: tuple[int, ...], noise: float) -> None:
+    """Its rows differ only now and then, so a probe may see none that does; a table that is looked up is no such."""
+    header = GgufHeader(Path("x.gguf"), {}, {}, (TensorInfo(name, shape, kind, 0),), 0)
+    assert hidden_noise(header) == noise
 
 
 def test_repeated_cells_are_a_longer_cache() -> None:
