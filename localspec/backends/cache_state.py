@@ -1,8 +1,8 @@
 """The bytes of a saved sequence (``llama_state_seq_get_data``), read so far as to repeat its cells.
 
 A cache of many cells is what some kernels choose their path by, and filling one by decoding takes long. Layout as
-``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_write`` write it: a magic number and the sequence, then
-for each cache the number of streams (1), the number of cells, for each cell
+``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_write`` write it: a magic number and the sequence,
+then for each cache the number of streams (1), the number of cells, for each cell
 its position and its sequences (1), then whether V is transposed, the number of layers, and for each layer K's type, its
 bytes a cell and the cells; the same for V.
 """
