@@ -79,6 +79,8 @@ def _compare(tensor: ModelTensor, stored: TensorInfo, packed: npt.NDArray[np.uin
         raise ConvertError(
             f"{tensor.name} has shape {list(shape)} in the file and {list(tensor.shape)} in the checkpoint."
         )
+    if len(shape) < 2 and kind not in FLOATS:
+        raise ConvertError(f"{tensor.name} is {kind}, and what is no matrix stays in float: convert it again.")
     row_bytes = packed.size // max(1, shape[0])
     worst, row, lost, power = 0.0, 0, 0.0, 0.0
     for values in blocks(tensor.source):

@@ -125,7 +125,10 @@ class _Reader:
         length = self.peek()
         if length > longest:
             raise self.fail(f"a {what} of {length} bytes begins at {self.at}; the longest has {longest}")
-        return self.string()
+        text = self.string()
+        if not text.isprintable():  # it appears in messages
+            raise self.fail(f"it has the {what} {text[:80]!r}")
+        return text
 
     def value(self, kind: int) -> Scalar | None:
         """A scalar, or None for a text of more than a MiB."""

@@ -285,6 +285,15 @@ def test_norm_has_a_float_type(parse: Any, kind: int) -> None:
         parse(gguf_bytes([ARCH], tensors, 256))
 
 
+@pytest.mark.parametrize("text", ["llama.block\0count", "a\nb", "\x1b[2J", "a\u202eb"])
+def test_keys_and_names_can_be_printed(parse: Any, text: str) -> None:
+    """They appear in messages and on screens."""
+    for data in (gguf_bytes([ARCH, gguf_pair(text, U32, 1)]), gguf_bytes([ARCH], [gguf_tensor(text, [1])], 4)):
+        with pytest.raises(ModelFileError, match="damaged or incomplete") as caught:
+            parse(data)
+        assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(("kind", "row"), [(8, 31), (2, 16), (12, 128), (41, 48)])
 def test_rows_are_whole_blocks(parse: Any, kind: int, row: int) -> None:
     with pytest.raises(ModelFileError, match=f"'a' has rows of {row} in blocks of"):
