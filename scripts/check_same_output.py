@@ -68,6 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=256)
     parser.add_argument("-c", "--ctx", type=int, default=2048)
     parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--longest", type=int, default=2400, help="leave out prompts of more characters")
     parser.add_argument("--exactness", default="prefer", choices=("require", "prefer", "off"))
     return parser.parse_args()
 
@@ -76,7 +77,7 @@ def main() -> int:
     arguments = parse()
     with open(arguments.prompts, encoding="utf-8") as stream:
         prompts = [json.loads(line) for line in stream]
-    prompts = [row for row in prompts if sum(len(m["content"]) for m in row["messages"]) < 2400]
+    prompts = [row for row in prompts if sum(len(m["content"]) for m in row["messages"]) <= arguments.longest]
 
     def load(draft: str) -> localspec.Engine:
         return localspec.load(
@@ -104,7 +105,8 @@ def main() -> int:
         check(engines[draft], plain, row, seed, draft, width, again, totals)
     steps = max(1, totals["steps"])
     print(
-        f"{totals['texts']} generations, {totals['different']} differ; {totals['tokens']} tokens, "
+        f"{totals['texts']} generations, {totals['different']} differ ({totals['different fresh']} of {totals['fresh']} "
+        f"from a fresh cache); {totals['tokens']} tokens, "
         f"{steps} steps, {totals['near_ties'] / steps:.1%} of them decided by a row of their own; "
         f"{time.monotonic() - began:.0f} s; {rate(totals, 'drafted'):.1f} tok/s, plain {rate(totals, 'plain'):.1f}"
     )
@@ -132,7 +134,9 @@ def check(
             done = engine.chat(row["messages"], max_tokens=plain.n, draft_max=most, **sampling(seed))
     except localspec.PromptTooLongError:
         return
+    how = "second turn" if again else "fresh"
     totals["texts"] += 1
+    totals[how] += 1
     totals["tokens"] += len(done.tokens)
     totals["steps"] += done.stats.steps
     totals["near_ties"] += done.stats.near_ties
@@ -141,8 +145,8 @@ def check(
         totals[f"{name} ms"] += round(1000 * stats.generate_s)
     if done.tokens != expected.tokens:
         totals["different"] += 1
+        totals[f"different {how}"] += 1
         at = first_difference(expected.tokens, done.tokens)
-        how = "second turn" if again else "fresh"
         print(f"{row['id']} seed {seed} drafter {draft} width {width} {how}: differs at token {at}", flush=True)
 
 
