@@ -105,8 +105,8 @@ def main() -> int:
         check(engines[draft], plain, row, seed, draft, width, again, totals)
     steps = max(1, totals["steps"])
     print(
-        f"{totals['texts']} generations, {totals['different']} differ ({totals['different fresh']} of {totals['fresh']} "
-        f"from a fresh cache); {totals['tokens']} tokens, "
+        f"{totals['texts']} generations, {totals['different']} differ "
+        f"({totals['different fresh']} of {totals['fresh']} from a fresh cache); {totals['tokens']} tokens, "
         f"{steps} steps, {totals['near_ties'] / steps:.1%} of them decided by a row of their own; "
         f"{time.monotonic() - began:.0f} s; {rate(totals, 'drafted'):.1f} tok/s, plain {rate(totals, 'plain'):.1f}"
     )
