@@ -30,10 +30,9 @@ def settled(row: Row, params: SamplingParams, position: int, noise: float, exclu
     ``params`` have their seed; ``excluding`` says that XTC acts at ``position``.
     """
     if params.greedy:
-        if len(row) == 1:
-            return True
-        two = np.partition(row, len(row) - 2)[-2:]
-        return bool(two[1] - two[0] > noise)
+        first = int(row.argmax())
+        others = [part.max() for part in (row[:first], row[first + 1 :]) if len(part)]
+        return not others or bool(row[first] - max(others) > noise)
     if row.max() == -np.inf:
         return True
     noise = noise * (1 + _ROUNDING) + _ROUNDING
