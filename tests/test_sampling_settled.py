@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localspec.config import SamplingParams
-from localspec.sampling import Row, Sampler
+from localspec.sampling import Row, Sampler, gumbel, truncate
+from localspec.sampling.race import contenders
+from localspec.sampling.settled import _Bounds
 
 OPEN = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0)
 
@@ -167,3 +169,28 @@ def test_a_repeat_penalty_counts_as_more_noise() -> None:
     row, plain = np.array([0.0, 1.0, -3.0], np.float32), SamplingParams(temperature=0.0)
     assert Sampler(plain).settled(row, 0, 0.9)
     assert not Sampler(replace(plain, repeat_penalty=1.5)).settled(row, 0, 0.9)
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.5, 3.0])
+def test_contenders_hold_all_within_the_lead(lead: float) -> None:
+    """Also tokens far behind the likeliest that have luck."""
+    rng = np.random.default_rng(6)
+    for position in range(40):
+        row = rng.normal(0, 3, 3000).astype(np.float32)
+        scores = row.astype(np.float64) / 0.5 + gumbel(1, position, np.arange(3000))
+        ids, _ = contenders(row, 0.5, 1, position, lead)
+        assert set(np.flatnonzero(scores >= scores.max() - lead).tolist()) <= set(ids.tolist())
+
+
+@pytest.mark.parametrize("chain", [name for name in CHAINS if params_of(name).truncates])
+def test_sure_tokens_survive_and_no_others_than_possible_ones(chain: str) -> None:
+    """What any disturbed row leaves lies between the two bounds."""
+    rng = np.random.default_rng(7)
+    for position in range(12):
+        row = rng.normal(0, 1.5, 120).astype(np.float32)
+        noise, params = float(rng.choice([0.01, 0.1, 0.4])), params_of(chain)
+        bounds = _Bounds(row, params, noise)
+        bounds.follow(params.excludes)
+        sure, possible = set(bounds.ids[bounds.sure].tolist()), set(bounds.ids[bounds.possible].tolist())
+        for other in disturbed(row, noise * (1 - 1e-5), rng, position, params):
+            assert sure <= set(truncate(other, params, params.excludes).ids.tolist()) <= possible
