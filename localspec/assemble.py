@@ -18,7 +18,6 @@ from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
-from localspec.exact import WIDEST
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
@@ -104,7 +103,7 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
         context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
         stack.callback(context.close)
         drafters = _drafters(kind, plan.draft_header, model, context, params, plan.drafting, stack, plan.verbose)
-        sure = assure(context, plan.exactness, _widest(plan.drafting), last=last) if drafters else Assurance("exact")
+        sure = assure(context, plan.exactness, plan.drafting.max, last=last) if drafters else Assurance("exact")
         if sure is None:
             return None
         if sure.notice:
@@ -115,11 +114,6 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
             batch=params.batch, reads_hidden=kind == "mtp", exactness=sure.exactness, guard=sure.guard,
             close=stack.pop_all().close,
         )  # fmt: skip
-
-
-def _widest(drafting: DraftParams) -> int:
-    """The widest batch that may be used: a draft as long as the user allows, or what is probed anyway."""
-    return max(WIDEST, (drafting.max or 0) + 1)
 
 
 def _without_drafter(plan: _Plan, notices: list[str]) -> str:

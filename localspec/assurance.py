@@ -1,7 +1,9 @@
 """How sure the same output is on this machine: the probe's verdict, remembered, and what follows from it.
 
-``exact``: every batch that may be used gives the rows of single decodes, bit for bit. ``guarded``: some do not, and
-choices closer than the difference are made by a row of their own. ``off``: not looked at.
+``exact``: every batch that is used gives the rows of single decodes, bit for bit. ``guarded``: some do not, and
+choices closer than the difference are made by a row of their own. ``off``: not looked at. Where narrow batches are
+exact and wide ones are not, drafts stay narrow unless the user asks for longer ones: a guard cannot undo what wide
+batches leave in the cache.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from localspec.gguf_header import GgufHeader
 from localspec.output import Exactness
 
 _KIND = "rows-3"  # of remembered facts
+#: Batches of so many tokens are wide enough to draft in.
+_ENOUGH = 3
 _FLOATS = (0, 1, 30)  # ggml's F32, F16 and BF16
 
 
@@ -36,18 +40,19 @@ def attempts(wish: Wish, params: ContextParams) -> list[ContextParams]:
     return [replace(params, tiled=False), replace(params, tiled=False, repack=False)]
 
 
-def assure(context: LlamaContext, wish: Wish, widest: int, *, last: bool) -> Assurance | None:
-    """Probe, or recall the probe of, a loaded target whose batches will have up to ``widest`` tokens.
+def assure(context: LlamaContext, wish: Wish, draft_max: int | None, *, last: bool) -> Assurance | None:
+    """Probe, or recall the probe of, a loaded target. ``draft_max``: the longest drafts that the user asks for, if so.
 
     None: ``wish`` asks for more than these settings give, and they are not the ``last`` to try.
     Raises :class:`ModelFileError` where no setting gives it.
     """
     if wish == "off":
         return Assurance("off", Guard(widest=MAX_VERIFY_WIDTH))
-    found = invariance(context, widest)
+    found = invariance(context, max(WIDEST, (draft_max or 0) + 1))
     if found.exact:
         return Assurance("exact", Guard(found.width, widest=found.probed))
-    if wish == "prefer":
+    narrow = found.width >= _ENOUGH and (draft_max is None or draft_max < found.width)
+    if wish == "prefer" and not narrow:
         return Assurance("guarded", Guard(found.width, found.noise, found.greedy_noise, found.probed))
     if not last:
         return None

@@ -28,8 +28,8 @@ MORE = "Go on, and say more about the last point."
 class Plain:
     """Plain decoding, each text made once."""
 
-    def __init__(self, engine: localspec.Engine, n: int) -> None:
-        self.engine, self.n, self._known = engine, n, {}
+    def __init__(self, engine: localspec.Engine, n: int, anew: bool) -> None:
+        self.engine, self.n, self.anew, self._known = engine, n, anew, {}
 
     def turn(self, messages: list[dict[str, str]], seed: int | None) -> localspec.Completion:
         key = json.dumps([messages, seed])
@@ -44,7 +44,8 @@ class Plain:
             self.engine.forget()
             first = self.engine.chat(messages, max_tokens=32, **sampling(seed))
             longer = [*messages, {"role": "assistant", "content": first.text}, {"role": "user", "content": MORE}]
-            self.engine._target.rewind(0)  # the conversation's tokens stay known, and nothing of them is cached
+            if self.anew:
+                self.engine._target.rewind(0)  # the conversation's tokens stay known, and nothing of them is cached
             self._known[key] = (longer, self.engine.chat(longer, max_tokens=self.n, **sampling(seed)))
         return self._known[key]
 
@@ -68,6 +69,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=256)
     parser.add_argument("-c", "--ctx", type=int, default=2048)
     parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--draft-max", type=int, help="as the user's flag; widths are then up to it, and automatic")
+    parser.add_argument("--continued", action="store_true", help="the plain second turn goes on from its cache, too")
     parser.add_argument("--longest", type=int, default=2400, help="leave out prompts of more characters")
     parser.add_argument("--exactness", default="prefer", choices=("require", "prefer", "off"))
     return parser.parse_args()
@@ -81,12 +84,12 @@ def main() -> int:
 
     def load(draft: str) -> localspec.Engine:
         return localspec.load(
-            arguments.model, draft, ctx_size=arguments.ctx, threads=arguments.threads, draft_max=16,
+            arguments.model, draft, ctx_size=arguments.ctx, threads=arguments.threads, draft_max=arguments.draft_max,
             exactness=arguments.exactness,
         )  # fmt: skip
 
     engines = {draft: load(draft) for draft in arguments.draft}
-    plain = Plain(load("none"), arguments.n)
+    plain = Plain(load("none"), arguments.n, not arguments.continued)
     for draft, engine in engines.items():
         print(f"{draft}: {'+'.join(engine.drafters)}, {engine.exactness}, {engine.guard}", flush=True)
     totals: Counter[str] = Counter()

@@ -85,14 +85,23 @@ def test_require_tries_other_settings(inexact: list[str]) -> None:
     assert [line.endswith("tiled=False repack=False") for line in inexact] == [False, True]
 
 
-def test_require_narrows_where_no_setting_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wish", ["prefer", "require"])
+def test_drafts_stay_narrow_where_only_narrow_batches_are_exact(wish: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drafts that fit an exact batch, and a notice; a draft is never longer."""
-    monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(3, widest, 0.5))
-    with load("tiny", "auto", exactness="require") as engine:
+    monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(3, widest, 0.5, 0.25))
+    with load("tiny", "auto", exactness=wish) as engine:
         assert (engine.exactness, engine.guard.widest) == ("exact", 3)
         assert "drafting at most 2" in engine.notices[-1]
         done = engine.generate("Once upon a time", max_tokens=40, temperature=0, draft_max=9)
         assert len(done.stats.per_position) == 2
+
+
+def test_longer_drafts_that_are_asked_for_are_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that fit are exact."""
+    monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(3, widest, 0.5, 0.25))
+    for draft_max, exactness, widest in ((2, "exact", 3), (3, "guarded", 32), (40, "guarded", 41)):
+        with load("tiny", "ngram", draft_max=draft_max) as engine:
+            assert (engine.exactness, engine.guard.widest) == (exactness, widest)
 
 
 def test_require_refuses_where_nothing_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
