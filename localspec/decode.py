@@ -80,17 +80,17 @@ def decode(
         )  # fmt: skip
         for drafter in drafters:
             drafter.observe(prefix)
-        draft = propose(prefix, drafters, rules)
-        batch = len(prefix.tokens) - len(target.tokens) + len(draft.tokens)
-        noise = rules.guard.noise_of(batch, sampler.params.greedy)
+        missing = len(prefix.tokens) - len(target.tokens)
+        draft = propose(prefix, drafters, rules, rules.guard.widest - missing)
+        noise = rules.guard.noise_of(missing + len(draft.tokens), sampler.params.greedy)
         rows = verify(target, prefix, draft)
 
 
-def propose(prefix: Prefix, drafters: Sequence[Drafter], rules: Rules) -> Draft:
-    """The first draft that is not empty, cut where it leaves the grammar."""
+def propose(prefix: Prefix, drafters: Sequence[Drafter], rules: Rules, most: int) -> Draft:
+    """The first draft that is not empty, of at most ``most`` tokens, cut where it leaves the grammar."""
     constraint = prefix.sampler.constraint
     for drafter in drafters:
-        room = rules.limit(drafter)
+        room = min(rules.limit(drafter), most)
         draft = drafter.propose(prefix, room) if room > 0 else Draft()
         if constraint is not None:
             draft = Draft(draft.tokens[: constraint.legal(prefix.tokens, draft.tokens)], draft.drafter)

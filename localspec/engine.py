@@ -269,7 +269,7 @@ class Engine:
 
         def limit(drafter: Drafter) -> int:
             most = [n for n in (request.draft_max, self._draft.max) if n is not None]
-            return min(min(most, default=drafter.default_max), answer.left - 1, self.guard.widest - 1)
+            return min(min(most, default=drafter.default_max), answer.left - 1)
 
         clocks: list[Context | Drafter] = [self._target, *drafters]
         before = [clock.decode_s for clock in clocks]

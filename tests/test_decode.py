@@ -19,6 +19,8 @@ from localspec.draft.base import Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
+from localspec.exact import Guard
+from localspec.sampling import Sampler
 
 PROMPT = [1, 2, 3, 1, 2]
 DRAFTERS = ["right", "wrong", "half", "random", "ngram", "model", "other model", "mtp", "none"]
@@ -162,7 +164,7 @@ def test_first_drafter_with_a_proposal_drafts() -> None:
         return drafter
 
     drafters = [script("a", []), script("b", [1, 2, 3]), script("c", [4])]
-    draft = propose(prefix_of(PROMPT), drafters, limited(2))
+    draft = propose(prefix_of(PROMPT), drafters, limited(2), 63)
     assert (draft.tokens, draft.drafter, asked) == ((1, 2), "b", ["a", "b"])
 
 
@@ -173,13 +175,13 @@ def test_drafter_without_room_is_not_asked() -> None:
         raise AssertionError("asked")
 
     for room in (0, -1):
-        assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], limited(room)).tokens == ()
+        assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], limited(room), 63).tokens == ()
 
 
 def test_drafter_with_room_for_one_is_asked() -> None:
     """The limit is what it may propose."""
     for room in (1, 2, 3):
-        assert propose(prefix_of(PROMPT), [ScriptedDrafter(lambda _: [1] * 9)], limited(room)).tokens == (1,) * room  # type: ignore[misc]
+        assert propose(prefix_of(PROMPT), [ScriptedDrafter(lambda _: [1] * 9)], limited(room), 63).tokens == (1,) * room  # type: ignore[misc]
 
 
 def test_every_drafter_observes_every_step() -> None:
@@ -249,3 +251,50 @@ def test_recurrent_model_decodes_without_a_drafter() -> None:
     found = [token for step in islice(steps, 10) for token in step.tokens]
     assert found == plain_tokens(logits, PROMPT, GREEDY, 10)
     assert target.decoded == [len(PROMPT), *[1] * 9]
+
+
+class Forcing:
+    """After every even number of tokens four more are forced."""
+
+    def allowed(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> Any:
+        mask = np.ones(N_VOCAB, np.bool_)
+        if (run := self._run(len(tokens) + len(ahead))) is not None:
+            mask[:] = False
+            mask[run] = True
+        return mask
+
+    def _run(self, at: int) -> int | None:
+        return at % N_VOCAB if at % 6 < 4 else None
+
+    def fits(self, tokens: Sequence[int], ahead: Sequence[int], token: int) -> bool:
+        return True
+
+    def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
+        raise AssertionError("there is room")
+
+    def forced(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        found: list[int] = []
+        while (token := self._run(len(tokens) + len(found))) is not None:
+            found.append(token)
+        return tuple(found)
+
+    def legal(self, tokens: Sequence[int], draft: Sequence[int]) -> int:
+        wrong = (i for i, token in enumerate(draft) if not self.allowed(tokens, draft[:i])[token])
+        return next(wrong, len(draft))
+
+
+@pytest.mark.parametrize("widest", [2, 3, 5, 9])
+def test_no_batch_is_wider_than_the_guard_allows(widest: int) -> None:
+    """Forced tokens and the draft after them together; and the text is that of single rows."""
+    logits = chain_logits(N_VOCAB, 4)
+    texts = []
+    for drafters in ([], [ScriptedDrafter(lambda tokens: [len(tokens) % N_VOCAB] * 8)], [NgramDrafter(min_match=1)]):
+        target = ScriptedContext(logits, N_VOCAB)
+        prefix = Prefix(list(PROMPT), Sampler(GREEDY, Forcing()))
+        rows, _ = prefill(target, prefix, 512)
+        rules = Rules(lambda _: False, lambda _: 8, guard=Guard(widest, widest=widest))
+        steps = list(islice(decode(target, prefix, rows, drafters, rules), 60))
+        assert max(target.decoded[1:]) <= widest
+        assert sum(step.forced for step in steps) > 0
+        texts.append([token for step in steps for token in step.tokens][:60])
+    assert texts[0] == texts[1] == texts[2]
