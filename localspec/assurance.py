@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from localspec import memo
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, build
+from localspec.backends.llama_cpp import LlamaContext, build
 from localspec.config import MAX_VERIFY_WIDTH, ContextParams, Wish
 from localspec.errors import ModelFileError
 from localspec.exact import NO_GUARD, TEXT, WIDEST, Guard, Invariance, probe
@@ -95,17 +95,13 @@ def hidden_noise(header: GgufHeader) -> float:
 
 
 def _probed(context: LlamaContext, widest: int) -> Invariance:
-    key = f"{identity(context.model)} {build()} {context.settings()} widest={widest}"
+    path = context.model.path
+    try:
+        key = f"{memo.file_identity(path)} {build()} {context.settings()} widest={widest}"
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}.") from error
     known = Invariance.of(memo.recall(_KIND, key))
     if known is None:
         known = probe(context, context.model.vocabulary.tokenize(TEXT, add_special=False), widest)
         memo.remember(_KIND, key, known.record())
     return known
-
-
-def identity(model: LlamaModel) -> str:
-    """The model's file, as far as it can be told."""
-    try:
-        return memo.file_identity(model.path)
-    except OSError as error:
-        raise ModelFileError(f"cannot read {model.path}: {error.strerror or error}.") from error

@@ -157,7 +157,7 @@ class Engine:
         """Which model file the target is."""
         try:
             return file_identity(self.model.path)
-        except OSError:
+        except OSError:  # a model that is no file, such as the scripted one
             return str(self.model.path)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Completion:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.backends.base import Context
-from localspec.backends.cache_state import repeat_cells
+from localspec.backends.saved_cells import repeat_cells
 from localspec.config import MAX_VERIFY_WIDTH
 
 #: The widest batch that is probed unless a wider one may be used: drafts and forced runs stay within it.

@@ -12,8 +12,8 @@ import localspec
 from localspec import assurance
 from localspec.assemble import load
 from localspec.assurance import hidden_noise
-from localspec.backends.cache_state import repeat_cells
 from localspec.backends.llama_cpp import LlamaContext
+from localspec.backends.saved_cells import repeat_cells
 from localspec.errors import ModelFileError, UsageError
 from localspec.exact import Guard, Invariance
 from localspec.gguf_header import GgufHeader, TensorInfo

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
 
 from localspec.backends.base import Outputs, Rows
-from localspec.backends.cache_state import repeat_cells
+from localspec.backends.saved_cells import repeat_cells
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits
 from localspec.config import SamplingParams
 from localspec.decode import Rules, Step, decode, prefill

@@ -268,7 +268,7 @@ class LlamaContext:
         self.options = context_options(model, params, n_ctx)
         self._core = _Core(model, self.options, params.batch, n_ctx)
         self._width = params.verify_width
-        self._kernels = f"tiled={params.tiled} repack={params.repack}"
+        self._kernels = f"device={params.device} tiled={params.tiled} repack={params.repack}"
         self._n_out = self._floor = 0
         self._unfinished = False
         self._hidden = _hidden_view(self._core.handle, model.n_embd) if hidden else None

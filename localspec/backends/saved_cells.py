@@ -1,4 +1,4 @@
-"""Looks through the bytes of a saved sequence before llama.cpp reads them: it aborts on some that are no sequence.
+"""The bytes of a saved sequence: looked through before llama.cpp reads them (it aborts on some), and made longer.
 
 Layout as ``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_write`` write it: a magic number, the
 sequence; for each cache the number of streams (1) and of cells, for each cell its position and sequences (1); whether
@@ -33,6 +33,45 @@ def holds(state: bytes, n_tokens: int) -> bool:
     except (struct.error, ValueError):
         return False
     return bool(magic == _MAGIC and at == len(state) and caches)
+
+
+def repeat_cells(state: bytes, times: int) -> bytes | None:
+    """The state of a cache that holds the cells of ``state`` ``times`` over, at positions 0, 1, 2, …
+
+    What fills a long cache without decoding. None where ``state`` is none of :func:`holds`, or V is transposed in it.
+    """
+    if len(state) < _START.size + _HEAD.size:
+        return None
+    n_tokens = int(_HEAD.unpack_from(state, _START.size)[1])
+    if not holds(state, n_tokens):
+        return None
+    parts, at = [state[: _START.size]], _START.size
+    while at < len(state):
+        end = _cache_end(state, at, n_tokens)
+        repeated = _repeat_cache(state, at, end, n_tokens, times)
+        if repeated is None:
+            return None
+        parts.append(repeated)
+        at = end
+    return b"".join(parts)
+
+
+def _repeat_cache(state: bytes, at: int, end: int, n_tokens: int, times: int) -> bytes | None:
+    """The cache at ``at`` … ``end``, which was looked through; None unless it has every token's cell, V as it is."""
+    cells = np.zeros(n_tokens * times, _CELL)
+    cells["position"], cells["sequences"] = np.arange(len(cells)), 1
+    kept = int(_HEAD.unpack_from(state, at)[1])
+    at += _HEAD.size + n_tokens * _CELL.itemsize
+    if kept != n_tokens or _DATA.unpack_from(state, at)[0]:
+        return None
+    parts = [_HEAD.pack(1, len(cells)), cells.tobytes(), state[at : at + _DATA.size]]
+    at += _DATA.size
+    while at < end:
+        rows = at + _ROWS.size
+        size = n_tokens * int(_ROWS.unpack_from(state, at)[1])
+        parts += [state[at:rows], state[rows : rows + size] * times]
+        at = rows + size
+    return b"".join(parts)
 
 
 def _cache_end(state: bytes, at: int, n_tokens: int) -> int:
