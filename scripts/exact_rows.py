@@ -54,7 +54,11 @@ def write_checkpoint(folder: Path, layers: int, experts: int = 0) -> None:
         num_kv_shared_layers=layers - max(2, layers // 4 * 2),
     )
     tiny.write(folder, config, weights={}, vocabulary=vocabulary(config["vocab_size"]))
-    shapes = dict(tensor_shapes(config))
+    write_tensors(folder, dict(tensor_shapes(config)))
+
+
+def write_tensors(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Random BF16 tensors: vectors near 1, matrices scaled to keep activations near 1."""
     header: dict[str, Any] = {}
     at = 0
     for name, shape in shapes.items():

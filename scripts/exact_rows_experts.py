@@ -8,14 +8,11 @@ Slow: four files of some 300 million weights are made and probed (five minutes o
 from __future__ import annotations
 
 import argparse
-import json
-import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import exact_rows  # before tiny_checkpoint, which it makes importable
-import numpy as np
 import tiny_checkpoint as tiny
 
 import gguf_convert
@@ -55,20 +52,7 @@ def write_checkpoint(folder: Path, experts: int) -> None:
         layer = tiny._layer_shapes(config, index)
         shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
     tiny.write(folder, config, weights={}, vocabulary=exact_rows.vocabulary(vocab))
-    header: dict[str, Any] = {}
-    at = 0
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(header).encode()
-    random = np.random.default_rng(0)
-    with (folder / "model.safetensors").open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for shape in shapes.values():
-            scale, middle = (0.1, 1.0) if len(shape) == 1 else (shape[-1] ** -0.5, 0.0)
-            values = random.standard_normal(shape, np.float32) * np.float32(scale) + np.float32(middle)
-            stream.write(tiny.to_bfloat16(values).tobytes())
+    exact_rows.write_tensors(folder, shapes)
 
 
 def main() -> None:

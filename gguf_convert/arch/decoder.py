@@ -7,13 +7,14 @@ configuration implies or refused, and what is left out is said in the notes. Ref
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from gguf_convert.arch import ModelMap, Value
+from gguf_convert.arch.text_tensors import TextTensors
 from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
 from gguf_convert.fields import Fields, shorten
 from gguf_convert.tensors import BLOCK_ELEMENTS, ModelTensor, Source
@@ -22,13 +23,6 @@ from localspec.errors import ConvertError
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
 
-_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.")
-_OTHER_MODALITIES = {
-    "vision_": "vision",
-    "multi_modal_projector.": "vision",
-    "audio_": "audio",
-}
-_RECOMPUTED = ".rotary_emb.inv_freq"  # a buffer that old checkpoints of Llama hold
 _HEAD, _EMBEDDING = "lm_head.weight", "embed_tokens.weight"
 
 
@@ -190,60 +184,35 @@ def map_decoder(
     tensors = [*text.embedding(decoder), *extra]
     for index in range(decoder.layers):
         for name, part in layer.items():
-            source = text.take(f"layers.{index}.{name}", part.shape)
+            source = text.take(f"layers.{index}.{name}", *part.shape)
             tensors.append(ModelTensor(f"blk.{index}.{part.name}", part.change(source) if part.change else source))
-    norm = text.take("norm.weight", (decoder.hidden_size,))
+    norm = text.take("norm.weight", decoder.hidden_size)
     tensors.append(ModelTensor("output_norm.weight", change_norm(norm) if change_norm else norm))
     tensors.extend(text.output(decoder))
     text.refuse_leftovers()
     return ModelMap(architecture, metadata, tuple(tensors), decoder.vocab_size, text.notes())
 
 
-class _Tensors:
-    """The tensors of the text model, taken out one by one, so that what is left over shows."""
+class _Tensors(TextTensors):
+    """With the embedding and the head, which may be one."""
+
+    recomputed: ClassVar[tuple[str, ...]] = (".rotary_emb.inv_freq",)  # a buffer that old checkpoints of Llama hold
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self.left: dict[str, CheckpointTensor] = {}
-        self.left_out: Counter[str] = Counter()
-        self.remarks: list[str] = []
+        super().__init__(checkpoint)
         self.tied_to: CheckpointTensor | None = None
-        for name, tensor in checkpoint.tensors.items():
-            self._sort(name, tensor)
-
-    def _sort(self, name: str, tensor: CheckpointTensor) -> None:
-        short = name.removeprefix(next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""))
-        other = next((kind for start, kind in _OTHER_MODALITIES.items() if short.startswith(start)), None)
-        if other is not None:
-            self.left_out[f"of the {other} part"] += 1
-        elif short in self.left:
-            raise ConvertError(
-                f"Tensors {self.left[short].name} and {name} are both {short}: the checkpoint is ambiguous."
-            )
-        elif not short.endswith(_RECOMPUTED):
-            self.left[short] = tensor
-
-    def take(self, name: str, shape: tuple[int, ...]) -> CheckpointTensor:
-        tensor = self.left.pop(name, None)
-        if tensor is None:
-            raise ConvertError(f"The checkpoint has no tensor {name}: download it again.")
-        if tensor.shape != shape:
-            raise ConvertError(
-                f"Tensor {tensor.name} has shape {list(tensor.shape)} but config.json implies {list(shape)}: "
-                "they do not belong together."
-            )
-        return tensor
 
     def embedding(self, decoder: Decoder) -> Iterator[ModelTensor]:
         """The embedding; a checkpoint with tied weights may hold it under the name of the head alone."""
         name = _HEAD if decoder.tied and _EMBEDDING not in self.left and _HEAD in self.left else _EMBEDDING
-        self.tied_to = self.take(name, (decoder.vocab_size, decoder.hidden_size))
+        self.tied_to = self.take(name, decoder.vocab_size, decoder.hidden_size)
         yield ModelTensor("token_embd.weight", self.tied_to)
 
     def output(self, decoder: Decoder) -> Iterator[ModelTensor]:
         """The head unless it is the embedding. Like transformers, goes by the values rather than by the setting."""
         if decoder.tied and _HEAD not in self.left:
             return
-        head = self.take(_HEAD, (decoder.vocab_size, decoder.hidden_size))
+        head = self.take(_HEAD, decoder.vocab_size, decoder.hidden_size)
         if decoder.tied and self.tied_to is not None and _equal(head, self.tied_to):
             self.left_out["of the output head, which equals the embedding"] += 1
             return
@@ -252,22 +221,6 @@ class _Tensors:
                 "The output head is kept: it differs from the embedding, although the configuration ties them."
             )
         yield ModelTensor("output.weight", head)
-
-    def notes(self) -> tuple[str, ...]:
-        left_out = (
-            f"Left out: {count} {'tensor' if count == 1 else 'tensors'} {reason}."
-            for reason, count in self.left_out.items()
-        )
-        return (*left_out, *self.remarks)
-
-    def refuse_leftovers(self) -> None:
-        """ConvertError when a tensor of the text model has no place in the GGUF file."""
-        if self.left:
-            names = sorted(self.left)
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ConvertError(
-                f"The checkpoint has tensors that this architecture does not: {', '.join(names[:3])}{more}."
-            )
 
 
 def _equal(one: CheckpointTensor, other: CheckpointTensor) -> bool:

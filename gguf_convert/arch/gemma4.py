@@ -7,28 +7,20 @@ modalities, K/V projections that no layer reads) is said in the notes.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from gguf_convert.arch import ModelMap, Value
 from gguf_convert.arch.gemma4_config import Gemma4Config, Layer, read_gemma4_config
 from gguf_convert.arch.gemma4_experts import expert_tensors
+from gguf_convert.arch.text_tensors import TextTensors
 from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
 from gguf_convert.tensors import ArraySource, FirstRows, ModelTensor, Source
 from localspec.errors import ConvertError
 
 UNROTATED = 1e30  # a rope factor this large leaves the angle at 0
-
-_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.")
-_OTHER_MODALITIES = {
-    "vision_": "vision",
-    "embed_vision.": "vision",
-    "multi_modal_projector.": "vision",
-    "audio_": "audio",
-    "embed_audio.": "audio",
-}
 
 _LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm.weight",
@@ -61,7 +53,7 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     """Map a ``Gemma4ForCausalLM`` checkpoint, or the text part of a ``Gemma4ForConditionalGeneration``."""
     config = read_gemma4_config(checkpoint.config)
     check_kv_sharing(config)
-    text = TextTensors(checkpoint, config)
+    text = Gemma4Tensors(checkpoint, config)
     tensors = [*text.embedding(), *text.per_layer_input(), *text.layers(), *text.output()]
     text.refuse_leftovers()
     metadata = text_metadata(config)
@@ -112,53 +104,18 @@ def check_kv_sharing(config: Gemma4Config) -> None:
         )
 
 
-class TextTensors:
-    """Takes the tensors of the text model out of a checkpoint one by one, so that what is left over shows."""
+class Gemma4Tensors(TextTensors):
+    """The tensors of a text model of this configuration."""
+
+    modalities: ClassVar[Mapping[str, str]] = {
+        **TextTensors.modalities,
+        "embed_vision.": "vision",
+        "embed_audio.": "audio",
+    }
 
     def __init__(self, checkpoint: Checkpoint, config: Gemma4Config) -> None:
+        super().__init__(checkpoint)
         self.config = config
-        self.left_out: Counter[str] = Counter()
-        self.left = self._text_tensors(checkpoint)
-
-    def _text_tensors(self, checkpoint: Checkpoint) -> dict[str, CheckpointTensor]:
-        text: dict[str, CheckpointTensor] = {}
-        for name, tensor in checkpoint.tensors.items():
-            prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
-            short = name.removeprefix(prefix)
-            other = next((kind for start, kind in _OTHER_MODALITIES.items() if short.startswith(start)), None)
-            if other is not None:
-                self.left_out[f"of the {other} part"] += 1
-            elif short in text:
-                raise ConvertError(
-                    f"Tensors {text[short].name} and {name} are both {short}: the checkpoint is ambiguous."
-                )
-            else:
-                text[short] = tensor
-        return text
-
-    def leave_out(self, name: str, reason: str) -> None:
-        """Drop a tensor, if there is one of this name, and say so in the notes."""
-        if self.left.pop(name, None) is not None:
-            self.left_out[reason] += 1
-
-    def notes(self) -> tuple[str, ...]:
-        """A sentence for each kind of tensor that was left out."""
-        return tuple(
-            f"Left out: {count} {'tensor' if count == 1 else 'tensors'} {reason}."
-            for reason, count in self.left_out.items()
-        )
-
-    def take(self, name: str, *shape: int) -> CheckpointTensor:
-        """Remove a tensor from what is left; ConvertError when it is missing or not of this shape."""
-        tensor = self.left.pop(name, None)
-        if tensor is None:
-            raise ConvertError(f"The checkpoint has no tensor {name}: download it again.")
-        if tensor.shape != shape:
-            raise ConvertError(
-                f"Tensor {tensor.name} has shape {list(tensor.shape)} but config.json implies {list(shape)}: "
-                "they do not belong together."
-            )
-        return tensor
 
     def embedding(self) -> Iterator[ModelTensor]:
         config = self.config
@@ -232,15 +189,6 @@ class TextTensors:
             self.leave_out("lm_head.weight", "of the output head, which the configuration ties to the embedding")
         else:
             yield ModelTensor("output.weight", self.take("lm_head.weight", config.vocab_size, config.hidden_size))
-
-    def refuse_leftovers(self) -> None:
-        """ConvertError when a tensor of the text model has no place in the GGUF file."""
-        if self.left:
-            names = sorted(self.left)
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ConvertError(
-                f"The checkpoint has tensors that this architecture does not: {', '.join(names[:3])}{more}."
-            )
 
 
 def rope_factors(config: Gemma4Config) -> ArraySource:

@@ -7,7 +7,7 @@ An assistant has no K/V of its own: all its layers read the target's. Reference:
 from __future__ import annotations
 
 from gguf_convert.arch import ModelMap
-from gguf_convert.arch.gemma4 import TextTensors, text_metadata
+from gguf_convert.arch.gemma4 import Gemma4Tensors, text_metadata
 from gguf_convert.arch.gemma4_config import Gemma4Config, read_gemma4_config
 from gguf_convert.checkpoint import Checkpoint
 from gguf_convert.tensors import ModelTensor
@@ -22,7 +22,7 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     config = read_gemma4_config(checkpoint.config, all_shared=True)
     backbone = checkpoint.config.integer("backbone_hidden_size")
     _check(config, backbone)
-    text = TextTensors(checkpoint, config)
+    text = Gemma4Tensors(checkpoint, config)
     for name in [name for name in text.left if name.startswith("masked_embedding.")]:
         text.leave_out(name, "of centroids, because llama.cpp computes the whole vocabulary head")
     tensors = [*text.embedding(), *text.layers(), *text.output()]

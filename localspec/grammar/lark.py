@@ -8,7 +8,7 @@ match (``ws`` before a line end, an identifier that begins like a keyword).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from localspec.errors import InputError
 from localspec.grammar.gbnf import Alt, Chars, Node, Ref, Rep, Seq, Text, parse_gbnf
@@ -42,32 +42,35 @@ def to_lark(rules: Mapping[str, Node]) -> str:
 
 def _rule(node: Node, number: Mapping[str, int]) -> str:
     """``node`` in a rule, where each character is a lexeme."""
-    if isinstance(node, Ref):
-        return f"r{number[node.name]}"
-    if isinstance(node, Text):
-        return f"({' '.join(f'/{_escaped(char)}/' for char in node.text)})" if node.text else '""'
-    if isinstance(node, Chars):
-        return f"/{_char_class(node)}/"
-    if isinstance(node, Seq):
-        return f"({' '.join(_rule(part, number) for part in node.parts)})" if node.parts else '""'
-    if isinstance(node, Alt):
-        return f"({' | '.join(_rule(option, number) for option in node.options)})"
-    return f"({_rule(node.node, number)}){_times(node)}"
+
+    def text(chars: str) -> str:
+        return f"({' '.join(f'/{_escaped(char)}/' for char in chars)})"
+
+    return _notation(node, lambda name: f"r{number[name]}", text)
 
 
 def _lexeme(node: Node, number: Mapping[str, int]) -> str:
     """``node`` within the one lexeme."""
+    return _notation(node, lambda name: f"T{number[name]}", lambda chars: f"/{_escaped(chars)}/")
+
+
+def _notation(node: Node, ref: Callable[[str], str], text: Callable[[str], str]) -> str:
+    """``node`` in Lark, with these forms of a reference and of a text that is not empty."""
+
+    def written(part: Node) -> str:
+        return _notation(part, ref, text)
+
     if isinstance(node, Ref):
-        return f"T{number[node.name]}"
+        return ref(node.name)
     if isinstance(node, Text):
-        return f"/{_escaped(node.text)}/" if node.text else '""'
+        return text(node.text) if node.text else '""'
     if isinstance(node, Chars):
         return f"/{_char_class(node)}/"
     if isinstance(node, Seq):
-        return f"({' '.join(_lexeme(part, number) for part in node.parts)})" if node.parts else '""'
+        return f"({' '.join(map(written, node.parts))})" if node.parts else '""'
     if isinstance(node, Alt):
-        return f"({' | '.join(_lexeme(option, number) for option in node.options)})"
-    return f"({_lexeme(node.node, number)}){_times(node)}"
+        return f"({' | '.join(map(written, node.options))})"
+    return f"({written(node.node)}){_times(node)}"
 
 
 def _parts(node: Node) -> tuple[Node, ...]:
