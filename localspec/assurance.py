@@ -85,13 +85,8 @@ def hidden_noise(header: GgufHeader) -> float:
     llama-quantize leaves Gemma's ``per_layer_model_proj`` (0.033 logits seen) and the routers of experts (0.46, when
     another expert is chosen) in float.
     """
-    untied = any(tensor.name == "output.weight" for tensor in header.tensors)
-    looked_up = {"per_layer_token_embd.weight", *(["token_embd.weight"] if untied else [])}
-    noise = 0.0
-    for tensor in header.tensors:
-        if tensor.type in _FLOATS and len(tensor.shape) > 1 and tensor.name not in looked_up:
-            noise = max(noise, 1.4 if "ffn_gate_inp" in tensor.name else 0.1)
-    return noise
+    floats = (tensor.name for tensor in header.multiplied if tensor.type in _FLOATS)
+    return max((1.4 if "ffn_gate_inp" in name else 0.1 for name in floats), default=0.0)
 
 
 def _probed(context: LlamaContext, widest: int) -> Invariance:

@@ -83,6 +83,14 @@ class GgufHeader:
     data_start: int = 0
 
     @property
+    def multiplied(self) -> list[TensorInfo]:
+        """The matrices that activations are multiplied with; an embedding that is only looked up is none."""
+        untied = any(tensor.name == "output.weight" for tensor in self.tensors)
+        looked_up = {"per_layer_token_embd.weight", *(["token_embd.weight"] if untied else [])}
+        matrices = (tensor for tensor in self.tensors if len(tensor.shape) > 1 and tensor.name.endswith("weight"))
+        return [tensor for tensor in matrices if tensor.name not in looked_up]
+
+    @property
     def architecture(self) -> str:
         return str(self.metadata.get("general.architecture", ""))
 

@@ -91,5 +91,5 @@ def verdict(exactness: str, drafts: bool, guard: Guard) -> str:
         return "off: not looked at; leave out --exactness off to have it probed"
     return (
         f"guarded: batches of more than {guard.width} tokens move logits by up to {guard.noise:.2g}, and choices that "
-        "are closer get a row of their own; --exactness require is exact, and slower in wide batches"
+        "are closer get a row of their own; --exactness require picks settings that are exact, or refuses"
     )

@@ -141,13 +141,8 @@ def _same_vocabulary(a: GgufHeader, b: GgufHeader) -> bool:
 
 def inexact_tensor(header: GgufHeader) -> str | None:
     """The first matrix that is multiplied in another type than Q4_0 or Q8_0, or None."""
-    untied = any(tensor.name == "output.weight" for tensor in header.tensors)
-    for tensor in header.tensors:
-        looked_up = tensor.name == "per_layer_token_embd.weight" or (untied and tensor.name == "token_embd.weight")
-        multiplied = len(tensor.shape) > 1 and tensor.name.endswith("weight") and not looked_up
-        if multiplied and type_name(tensor.type) not in ("Q4_0", "Q8_0"):
-            return tensor.name
-    return None
+    others = (tensor.name for tensor in header.multiplied if type_name(tensor.type) not in ("Q4_0", "Q8_0"))
+    return next(others, None)
 
 
 def type_name(number: int) -> str:
