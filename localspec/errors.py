@@ -12,6 +12,7 @@
     ├── BackendError              llama.cpp refused or failed
     │   └── MissingFeatureError   this build of llama-cpp-python lacks a function
     ├── PromptTooLongError        the prompt does not fit the context
+    ├── HubError                  the Hub or the network refused, failed, or sent something else than it promised
     ├── TemplateError             the chat template is missing, raised, or tried to leave the sandbox
     └── ConvertError              a checkpoint that cannot be converted
 
@@ -63,6 +64,10 @@ class MissingFeatureError(BackendError):
 
 class PromptTooLongError(LocalspecError):
     """The prompt has more tokens than the context has cells."""
+
+
+class HubError(LocalspecError):
+    """The Hub or the network refused, failed, or sent something else than it promised; or there is no room for it."""
 
 
 class TemplateError(LocalspecError):
