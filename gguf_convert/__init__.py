@@ -15,13 +15,27 @@ if TYPE_CHECKING:
     from gguf_convert.conversion import convert
     from gguf_convert.quantizing import Step, quantize
     from gguf_convert.report import Fallback, Report
+    from gguf_convert.trimming import TrimReport, trim
 
 from gguf_convert.recipes import FILE_TYPES, ROLES
 
 TYPES = tuple(FILE_TYPES)
 """The types that a file can have, as llama.cpp spells them; "Q4_K" and the like mean the M variant."""
 
-__all__ = ["ROLES", "TYPES", "Check", "Fallback", "Report", "Step", "check", "convert", "quantize", "supported"]
+__all__ = [
+    "ROLES",
+    "TYPES",
+    "Check",
+    "Fallback",
+    "Report",
+    "Step",
+    "TrimReport",
+    "check",
+    "convert",
+    "quantize",
+    "supported",
+    "trim",
+]
 
 _HOMES = {
     "supported": "gguf_convert.arch",
@@ -32,6 +46,8 @@ _HOMES = {
     "quantize": "gguf_convert.quantizing",
     "Fallback": "gguf_convert.report",
     "Report": "gguf_convert.report",
+    "TrimReport": "gguf_convert.trimming",
+    "trim": "gguf_convert.trimming",
 }
 
 

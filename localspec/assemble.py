@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import get_args
 
 from localspec.assurance import Assurance, assure, attempts
+from localspec.backends.base import Context
 from localspec.backends.devices import total_memory
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.trim_file import Trim, is_trimmed, read_trim
 from localspec.config import ContextParams, DraftParams, Wish
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
+from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf_header import GgufHeader, read_header
@@ -134,6 +137,10 @@ def _target_header(path: Path) -> GgufHeader:
         )
     if header.architecture in ("clip", "mmproj") or header.metadata.get("general.type") == "mmproj":
         raise ModelFileError(f"{path} is a multimodal projector, not a language model; give the model it belongs to.")
+    if is_trimmed(header):
+        raise ModelFileError(
+            f"{path} is a trimmed drafter, which lacks most tokens; give it with -d and its target with -m."
+        )
     return header
 
 
@@ -171,29 +178,38 @@ def _drafters(
         assistant = LlamaMtpContext(model, params, context)
         stack.callback(assistant.close)
         return (MtpDrafter(assistant, drafting),)
-    check_vocabularies(target, model)
+    trim = read_trim(header) if is_trimmed(header) else None
+    check_vocabularies(target, model, trim)
     if not model.generates or not model.rewinds:
         raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
-    own = LlamaContext(model, params, context.n_ctx)
+    own: Context = LlamaContext(model, params, context.n_ctx, inputs=trim.inputs.embeddings if trim else None)
     stack.callback(own.close)
-    drafter = ModelDrafter(own, drafting, params.batch, min(target.n_vocab, model.n_vocab))
+    n_vocab = trim.vocab_size if trim else model.n_vocab
+    if trim:
+        own = TrimmedContext(own, trim.ids, n_vocab)
+    drafter = ModelDrafter(own, drafting, params.batch, min(target.n_vocab, n_vocab))
     return (NgramDrafter(min_match=_SURE_MATCH), drafter)  # the first with a proposal drafts
 
 
-def check_vocabularies(target: LlamaModel, drafter: LlamaModel) -> None:
-    """Raise :class:`DraftMismatchError` unless an id means the same text in both models (llama.cpp's rule)."""
+def check_vocabularies(target: LlamaModel, drafter: LlamaModel, trim: Trim | None = None) -> None:
+    """Raise :class:`DraftMismatchError` unless an id means the same text in both models (llama.cpp's rule).
+
+    Of a trimmed drafter the kept tokens are compared, and the size that its vocabulary had.
+    """
     a, b = target.vocabulary, drafter.vocabulary
+    ids = range(b.n_tokens) if trim is None else trim.ids.tolist()  # of the drafter's tokens, in the target
+    size = trim.vocab_size if trim else b.n_tokens
     reason = None
     if a.type != b.type:
         reason = f"their tokenizers are of different types ({a.type} and {b.type})"
-    elif (a.add_bos, a.add_eos) != (b.add_bos, b.add_eos) or (a.add_bos and a.bos != b.bos):
+    elif (a.add_bos, a.add_eos) != (b.add_bos, b.add_eos) or (a.add_bos and a.bos != ids[b.bos]):
         reason = "they begin or end texts with different tokens"
-    elif abs(a.n_tokens - b.n_tokens) > _MAX_VOCAB_DIFFERENCE:
-        reason = f"their vocabularies have {a.n_tokens} and {b.n_tokens} tokens"
+    elif abs(a.n_tokens - size) > _MAX_VOCAB_DIFFERENCE:
+        reason = f"their vocabularies have {a.n_tokens} and {size} tokens"
     else:
-        for token in range(_FIRST_COMPARED, min(a.n_tokens, b.n_tokens)):
-            if a.raw_text(token) != b.raw_text(token):
-                reason = f"token {token} is {a.raw_text(token)!r} in one and {b.raw_text(token)!r} in the other"
+        for own, token in enumerate(ids):
+            if _FIRST_COMPARED <= token < a.n_tokens and a.raw_text(token) != b.raw_text(own):
+                reason = f"token {token} is {a.raw_text(token)!r} in one and {b.raw_text(own)!r} in the other"
                 break
     if reason:
         raise DraftMismatchError(

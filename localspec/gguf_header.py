@@ -67,6 +67,15 @@ class TensorInfo:
         return self.elements // per_block * size
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A metadata value: its GGUF type number, and the offsets in the file of its first byte and of what follows it."""
+
+    kind: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class GgufHeader:
     """``metadata`` holds scalars, and arrays of at most 1024 numbers or 16 strings as tuples; ``lengths`` those of all.
@@ -216,6 +225,20 @@ def read_strings(path: str | Path, key: str) -> list[bytes]:
             else:
                 break
     return []
+
+
+def read_spans(path: str | Path) -> dict[str, Span]:
+    """Where the value of each key lies, in the order of the file. Raises as :func:`read_header` does."""
+    found: dict[str, Span] = {}
+    with _open(Path(path)) as reader:
+        for key, kind in _pairs(reader, _preamble(reader)[1]):
+            start = reader.at
+            if kind == _ARRAY:
+                reader.array()
+            else:
+                reader.value(kind)
+            found[key] = Span(kind, start, reader.at)
+    return found
 
 
 @contextmanager

@@ -258,11 +258,21 @@ class LlamaModel:
 class LlamaContext:
     """One sequence in one model's cache; see :class:`localspec.backends.base.Context`.
 
-    With ``hidden=True`` every output row also gives its hidden row (what an MTP assistant reads).
+    With ``hidden=True`` every output row also gives its hidden row (what an MTP assistant reads). With ``inputs``
+    tokens are fed as what it gives for them, shape (n, n_embd), and need not be in the model's vocabulary.
     """
 
-    def __init__(self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        params: ContextParams,
+        n_ctx: int,
+        *,
+        hidden: bool = False,
+        inputs: Callable[[Sequence[int]], Rows] | None = None,
+    ) -> None:
         self.model, self.n_ctx, self.decode_s = model, n_ctx, 0.0
+        self._inputs = inputs
         self.tokens: list[int] = []
         self.batch = params.batch
         self.options = context_options(model, params, n_ctx)
@@ -300,7 +310,10 @@ class LlamaContext:
         began = perf_counter()
         self._unfinished = True
         self._core.fill(tokens, start, self._n_out)
-        self._core.run(n)
+        if self._inputs is None:
+            self._core.run(n)
+        else:
+            self._core.run_embedded(n, self._inputs(tokens))
         rows = self._core.rows(self._n_out)
         if self.model.vocabulary.suppressed.size:  # tokens that the model's file says are never to be generated
             rows[:, self.model.vocabulary.suppressed] = -np.inf
@@ -411,12 +424,13 @@ class _Core:
                 "Try a smaller --ctx-size."
             )
         self._handle = handle
-        self._model = model  # a context must not outlive its model
+        self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
         self.cells = int(lib.llama_n_ctx(handle))
         self._batch = lib.llama_batch_init(n_batch, 0, 1)
         self._free = weakref.finalize(self, _free_core, handle, self._batch)
         view = np.ctypeslib.as_array
         self._token, self._pos = (view(a, (n_batch,)) for a in (self._batch.token, self._batch.pos))
+        self._token_pointer = ctypes.cast(self._batch.token, type(self._batch.token))  # a copy, not a view of the field
         self._flag = view(self._batch.logits, (n_batch,))
         view(self._batch.n_seq_id, (n_batch,))[:] = 1
         for i in range(n_batch):
@@ -457,6 +471,17 @@ class _Core:
         self._batch.embd = None  # the array is not llama.cpp's to free
         if code != 0:
             raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {_why()}.")
+
+    def run_embedded(self, n: int, inputs: Rows) -> None:
+        """A pass over embeddings (n, n_embd) in place of tokens."""
+        values = np.ascontiguousarray(inputs, np.float32)
+        if values.shape != (n, self._n_embd):
+            raise BackendError(f"embeddings of shape {values.shape} were given for {n} tokens of width {self._n_embd}.")
+        self._batch.token = None
+        try:
+            self.run(n, embd=values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)))
+        finally:
+            self._batch.token = self._token_pointer  # it is freed with the batch
 
     def close(self) -> None:
         self._handle = None

@@ -13,12 +13,13 @@ import click
 from localspec._version import __version__
 from localspec.cli._errors import RunState, debug_option, run
 
-#: Command -> its line in ``localspec --help``. The module ``localspec.cli.NAME`` holds the command ``NAME``.
+#: Command -> its line in ``localspec --help``. The module ``localspec.cli.NAME``, with ``_`` for ``-``, holds ``NAME``.
 COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "generate": "Answer one prompt, or a file of them.",
     "convert": "Convert a Hugging Face checkpoint to GGUF.",
     "quantize": "Quantise a GGUF file.",
+    "trim-draft": "Make a drafter cheaper: only the tokens that matter.",
     "imatrix": "Measure an importance matrix for quantising.",
     "inspect": "Show what a GGUF file holds.",
     "devices": "List what llama.cpp can compute on here.",
@@ -35,7 +36,8 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"localspec.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"localspec.cli.{name}"), name)
         if not any("--debug" in parameter.opts for parameter in command.params):
             debug_option(command)
         return command

@@ -1,0 +1,79 @@
+"""The metadata of a trimmed file: the old one, with everything that speaks of token ids in the new ids."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localspec.backends.trim_file import IDS, INPUT_TYPE, VOCAB_SIZE, read_integers
+from localspec.gguf_header import GgufHeader, read_spans, read_strings
+
+_UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
+_TOKENS, _MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
+_BY_TOKEN = {"tokenizer.ggml.scores": _FLOAT32, "tokenizer.ggml.token_type": _INT32}
+_NO_TOKEN = 2**32 - 1
+
+
+def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], input_type: int) -> list[bytes]:
+    """Packed pairs, in the order of the file; those of :mod:`localspec.backends.trim_file` come last."""
+    changed = dict(_changed(header, ids))
+    data = np.memmap(header.path, np.uint8, "r")
+    pairs = []
+    for key, span in read_spans(header.path).items():
+        value = changed.get(key, struct.pack("<I", span.kind) + data[span.start : span.end].tobytes())
+        pairs.append(_string(key.encode()) + value)
+    own = {
+        IDS: _numbers(_INT32, ids.astype("<i4")),
+        VOCAB_SIZE: struct.pack("<II", _UINT32, header.lengths[_TOKENS]),
+        INPUT_TYPE: struct.pack("<II", _UINT32, input_type),
+    }
+    return [*pairs, *(_string(key.encode()) + value for key, value in own.items())]
+
+
+def _changed(header: GgufHeader, ids: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
+    """Keys with their new type and value."""
+    old = read_strings(header.path, _TOKENS)
+    kept = [old[i] for i in ids.tolist()]
+    new_id = {before: after for after, before in enumerate(ids.tolist())}
+    yield _TOKENS, _strings(kept)
+    for key, kind in _BY_TOKEN.items():
+        if header.lengths.get(key) == len(old):
+            yield key, _numbers(kind, read_integers(header.path, key, kind)[ids])
+    if _MERGES in header.lengths:
+        yield _MERGES, _strings(possible_merges(read_strings(header.path, _MERGES), kept))
+    for key, value in header.metadata.items():
+        if key == f"{header.architecture}.vocab_size":
+            yield key, struct.pack("<II", _UINT32, len(ids))
+        elif key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
+            yield key, struct.pack("<II", _UINT32, new_id.get(value, _NO_TOKEN))
+    for key in header.lengths:
+        if key in ("tokenizer.ggml.suppress_tokens", "tokenizer.ggml.eog_token_ids"):
+            found = read_integers(header.path, key).tolist()
+            yield key, _numbers(_INT32, np.array([new_id[i] for i in found if i in new_id], "<i4"))
+
+
+def possible_merges(merges: Sequence[bytes], tokens: Sequence[bytes]) -> list[bytes]:
+    """Those of ``merges`` whose parts and result are among ``tokens``."""
+    known = set(tokens)
+    found = []
+    for merge in merges:
+        gap = merge.find(b" ", 1)  # as llama.cpp parts them
+        left, right = merge[:gap], merge[gap + 1 :]
+        if left in known and right in known and left + right in known:
+            found.append(merge)
+    return found
+
+
+def _string(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text
+
+
+def _strings(texts: Sequence[bytes]) -> bytes:
+    return struct.pack("<IIQ", _ARRAY, _STRING, len(texts)) + b"".join(map(_string, texts))
+
+
+def _numbers(kind: int, values: NDArray[np.int32]) -> bytes:
+    return struct.pack("<IIQ", _ARRAY, kind, len(values)) + values.tobytes()
