@@ -2,199 +2,181 @@
 """Times localspec and llama-server in alternation on the same files, threads and prompts.
 
     python scripts/bench_peers.py --server llama-server -m TARGET.gguf -d DRAFT.gguf --prompts PROMPTS.jsonl \\
-        --ours none --ours "model:3" --peer "" --peer "--spec-type draft-simple --spec-draft-n-max 3"
+        --peer-set issue --per-category 4 --minutes 45 --out results.jsonl
 
 Each line of PROMPTS is ``{"id", "category", "messages"}``. ``--ours`` is ``none``, ``ngram``, ``auto`` or ``model``,
-with ``:N`` for --draft-max N; ``--peer`` is what to add to llama-server's command line (empty: plain decoding). Each
-prompt runs greedily in every mode before the next prompt, so that a slow minute of the machine hits all of them. Prints
-medians of tokens/s and of the per-prompt ratios, and counts the answers that equal the first mode's. Measure on an
-otherwise idle machine.
+with ``:N`` for --draft-max N or ``@FILE`` for another drafter; ``--peer`` is what to add to llama-server's command line
+(empty: plain decoding), ``--peer-set`` a list of such (``issue``: its six modes). Each prompt runs in every mode before
+the next prompt, in rotating order, so that a slow minute of the machine hits all of them; prompts come round-robin over
+the categories. Every run is written to ``--out`` at once, and the same command goes on where the last one ended.
+``--report`` only prints the tables of what is there. Measure on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import socket
-import statistics
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from measure.engines import ask_engine, load_mode
+from measure.machine import about
+from measure.peers_report import tables
+from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
+from measure.records import Book, Run, Study, Unit, read
+from measure.schedule import Clock, Mode, measure
+from measure.servers import PEER_SETS, Peer, Sampling, ask_server, server
+
 import localspec
-from localspec.errors import InputError
+
+__all__ = ["server"]  # bench_grammar.py takes it from here
+WARM_UNIT = Unit("warm-up", "warm-up")
 
 
 @dataclass
-class Run:
-    """One prompt in one mode; rates in tokens a second."""
-
-    tokens: list[int]
-    rate: float
-    prompt_s: float
-    python_share: float = 0.0
-    accepted: float | None = None
-
-
-@dataclass
-class Mode:
-    """A way to answer, with its runs so far (one a prompt)."""
+class Ours:
+    """A mode of localspec."""
 
     name: str
-    answer: Any
-    runs: list[Run] = field(default_factory=list)
+    engine: localspec.Engine
+    draft_max: int | None
+    prompts: dict[str, Prompt]
+    n: int
+    sampling: Sampling
+
+    def answer(self, unit: Unit) -> Run:
+        messages = self.prompts[unit.prompt].messages
+        return ask_engine(self.engine, messages, self.n, of_turn(self.sampling, unit), self.draft_max)
 
 
-@contextmanager
-def server(binary: str, arguments: list[str]) -> Iterator[str]:
-    """Run llama-server; yields its address when it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [binary, *arguments, "--host", "127.0.0.1", "--port", str(port), "-np", "1", "--no-warmup"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            if process.poll() is not None:
-                raise SystemExit(f"llama-server ended at once: {shlex.join(command)}")
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+def of_turn(sampling: Sampling, unit: Unit) -> Sampling:
+    """Each pass has a seed of its own."""
+    return replace(sampling, seed=sampling.seed + unit.turn)
 
 
-def ask_server(address: str, tokens: list[int], n: int) -> Run:
-    """Greedy completion of ``tokens`` by llama-server, without its prompt cache."""
-    body = {
-        "prompt": tokens, "n_predict": n, "temperature": 0, "samplers": ["top_k"], "top_k": 1, "cache_prompt": False,
-        "return_tokens": True,
-    }  # fmt: skip
-    request = urllib.request.Request(
-        f"{address}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=600) as response:
-        reply = json.load(response)
-    timings = reply["timings"]
-    drafted = timings.get("draft_n", 0)
-    accepted = timings.get("draft_n_accepted", 0) / drafted if drafted else None
-    return Run(reply["tokens"], timings["predicted_per_second"], timings["prompt_ms"] / 1000, accepted=accepted)
+def peer_flags(arguments: argparse.Namespace) -> list[str]:
+    return [*(PEER_SETS[arguments.peer_set].values() if arguments.peer_set else ()), *arguments.peer]
 
 
-def ask_engine(engine: localspec.Engine, messages: list[dict[str, str]], n: int, draft_max: int | None) -> Run:
-    """Greedy answer by localspec, nothing reused from the prompt before."""
-    engine.forget()
-    done = engine.chat(messages, max_tokens=n, temperature=0, draft_max=draft_max)
-    stats = done.stats
-    return Run(
-        list(done.tokens), stats.tokens_per_s, stats.prompt_s, stats.python_s / stats.generate_s, stats.acceptance
-    )
-
-
-def prompts(path: str, categories: list[str], per_category: int) -> list[dict[str, Any]]:
-    """The first ``per_category`` prompts of each category asked for (all when none is)."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    with open(path, encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                row = json.loads(line)
-                found.setdefault(row["category"], []).append({"id": row["id"], **row})
-            except (ValueError, KeyError) as error:
-                raise InputError(f"{path}, line {number}: {error}; each line is {{id, category, messages}}.") from error
-    return [row for name, rows in found.items() if not categories or name in categories for row in rows[:per_category]]
-
-
-def build_modes(arguments: argparse.Namespace, stack: ExitStack) -> list[Mode]:
-    """All modes, each with its own loaded model."""
-    modes = []
+def build_modes(
+    arguments: argparse.Namespace, prompts: dict[str, Prompt], stack: ExitStack
+) -> tuple[list[Ours], list[Peer]]:
+    """All modes, each with its own loaded model; the servers are not started yet."""
+    sampling = Sampling(arguments.temp, arguments.seed)
+    ours = []
     for spec in arguments.ours:
-        kind, _, most = spec.partition(":")
-        draft = arguments.draft if kind == "model" else kind
-        engine = stack.enter_context(
-            localspec.load(arguments.model, draft, ctx_size=arguments.ctx, threads=arguments.threads)
-        )
-        draft_max = int(most) if most else None
-        modes.append(
-            Mode(
-                f"localspec {spec}",
-                lambda row, e=engine, k=draft_max: ask_engine(e, row["messages"], arguments.n, k),
-            )
-        )
-    for flags in arguments.peer:
-        extra = shlex.split(flags)
-        if any("draft" in flag for flag in extra):
-            extra += ["-md", arguments.draft, "-td", str(arguments.threads)]
-        common = ["-m", arguments.model, "-c", str(arguments.ctx), "-t", str(arguments.threads)]
-        address = stack.enter_context(server(arguments.server, common + extra))
-        vocabulary = modes[0].answer.__defaults__[0]
-        modes.append(
-            Mode(
-                f"llama-server {flags or 'plain'}",
-                lambda row, a=address, e=vocabulary: ask_server(a, e.prompt_tokens(row["messages"]), arguments.n),
-            )
-        )
-    return modes
+        engine, most = load_mode(spec, arguments.model, arguments.draft, arguments.ctx, arguments.threads)
+        stack.enter_context(engine)
+        ours.append(Ours(f"localspec {spec}", engine, most, prompts, arguments.n, sampling))
+    vocabulary = ours[0].engine
+
+    def ask(address: str, unit: Unit) -> Run:
+        tokens = vocabulary.prompt_tokens(prompts[unit.prompt].messages)
+        return ask_server(address, tokens, arguments.n, of_turn(sampling, unit))
+
+    common = ["-m", arguments.model, "-c", str(arguments.ctx), "-t", str(arguments.threads), *arguments.peer_extra]
+    draft = ["-md", str(arguments.draft), "-td", str(arguments.threads)]
+    return ours, [Peer(flags, arguments.server, common, draft, ask) for flags in peer_flags(arguments)]
 
 
-def report(modes: list[Mode], rows: list[dict[str, Any]]) -> None:
-    """Medians by category; ratios are medians of per-prompt ratios to the first mode."""
-    base = modes[0].runs
-    for category in [*dict.fromkeys(row["category"] for row in rows), "all"]:
-        chosen = [i for i, row in enumerate(rows) if category in (row["category"], "all")]
-        print(f"\n{category} ({len(chosen)} prompts)")
-        for mode in modes:
-            runs = [mode.runs[i] for i in chosen]
-            ratio = statistics.median(mode.runs[i].rate / base[i].rate for i in chosen)
-            shares = [run.accepted for run in runs if run.accepted is not None]
-            same = sum(mode.runs[i].tokens == base[i].tokens for i in chosen)
-            print(
-                f"  {mode.name:58} {statistics.median(run.rate for run in runs):7.2f} tok/s  {ratio:5.3f}x"
-                f"  prompt {statistics.median(run.prompt_s for run in runs):6.3f} s"
-                f"  accepted {statistics.mean(shares) if shares else 0:5.1%}"
-                f"  python {statistics.median(run.python_share for run in runs):5.2%}  same {same}/{len(chosen)}"
-            )
-    for i, one in enumerate(modes):
-        for other in modes[i + 1 :]:
-            ratio = statistics.median(a.rate / b.rate for a, b in zip(one.runs, other.runs, strict=True))
-            print(f"{one.name} / {other.name}: {ratio:.3f}")
+def setting_of(arguments: argparse.Namespace, names: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What two runs must share to be compared."""
+    return {
+        "script": "bench_peers",
+        "model": file_of(arguments.model),
+        "draft": file_of(arguments.draft),
+        "n": arguments.n, "ctx": arguments.ctx, "threads": arguments.threads,
+        "temperature": arguments.temp, "seed": arguments.seed, "peer_extra": arguments.peer_extra,
+        "modes": [{"name": name, "side": side} for name, side in names],
+    }  # fmt: skip
+
+
+def file_of(path: str | None) -> list[str | int] | None:
+    """Name and size of a model's file."""
+    if path is None:
+        return None
+    return [Path(path).name, Path(path).stat().st_size] if Path(path).exists() else [path]
+
+
+def run(arguments: argparse.Namespace, book: Book, ours: list[Ours], peers: list[Peer], units: Sequence[Unit]) -> None:
+    """Pass by pass, with fresh servers in each, since some remember what they answered."""
+    clock = Clock(arguments.minutes)
+    modes: list[Mode] = [*ours, *peers]
+    turns = sorted({unit.turn for unit in units if not book.has(unit)})
+    for turn in turns:
+        for peer in peers:
+            if not peer.pid:
+                peer.start()
+                peer.answer(WARM_UNIT)
+        if turn == turns[0]:
+            for mode in ours:
+                mode.answer(WARM_UNIT)
+        mine = [unit for unit in units if unit.turn == turn and not book.has(unit)]
+        finished = measure(mine, modes, book, clock, pause=arguments.pause)
+        for peer in peers:
+            if peer.remembers or turn == turns[-1] or finished < len(mine):
+                book.note("memory", mode=peer.name, peak_rss=peer.stop())
+        if finished < len(mine):
+            return
+
+
+def report(studies: Sequence[Study]) -> None:
+    """Print all tables."""
+    for study in studies:
+        print(f"\n{len(study.units)} prompts finished in every mode: {', '.join(study.modes)}")
+        for table in tables(study) if study.units else ():
+            print("\n" + table.text())
 
 
 def main() -> None:
+    arguments = options()
+    if arguments.report:
+        report(read(arguments.out))
+        return
+    prompts = read_prompts(arguments.prompts, arguments.category)
+    units = units_of(prompts, arguments.per_category, arguments.repeat)
+    known = {prompt.id: prompt for prompt in prompts}
+    known[WARM_UNIT.prompt] = Prompt(WARM_UNIT.prompt, "warm-up", [{"role": "user", "content": WARM_UP}])
+    with ExitStack() as stack:
+        ours, peers = build_modes(arguments, known, stack)
+        names = [*((mode.name, "ours") for mode in ours), *((peer.name, "peer") for peer in peers)]
+        told = {**about(arguments.server), "command": " ".join(sys.argv)}
+        book = Book(arguments.out, setting_of(arguments, names), told)
+        for peer in peers:
+            stack.callback(peer.stop)
+        run(arguments, book, ours, peers, units)
+    report([book.study()])
+
+
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", required=True, help="path of llama-server")
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("-d", "--draft")
-    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--prompts", required=True, type=Path)
+    parser.add_argument("--out", type=Path, default=Path("bench_peers.jsonl"))
     parser.add_argument("--category", action="append", default=[])
     parser.add_argument("--per-category", type=int, default=4)
-    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=1, help="passes over all prompts")
+    parser.add_argument("--minutes", type=float, help="begin no prompt that would end after so many minutes")
     parser.add_argument("-n", type=int, default=160)
     parser.add_argument("-c", "--ctx", type=int, default=2048)
     parser.add_argument("-t", "--threads", type=int, default=2)
-    parser.add_argument("--ours", action="append", required=True)
-    parser.add_argument("--peer", action="append", default=[])
+    parser.add_argument("--temp", type=float, default=0.0, help="above 0 nothing is truncated, on either side")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.2, help="seconds between answers")
+    parser.add_argument("--ours", action="append", help="default: none and auto")
+    parser.add_argument("--peer", action="append", default=[], help="flags for llama-server; empty: plain")
+    parser.add_argument("--peer-set", choices=sorted(PEER_SETS))
+    parser.add_argument("--peer-extra", default="", help="flags for every llama-server")
+    parser.add_argument("--report", action="store_true", help="measure nothing, print the tables of --out")
     arguments = parser.parse_args()
-    rows = prompts(arguments.prompts, arguments.category, arguments.per_category) * arguments.repeat
-    with ExitStack() as stack:
-        modes = build_modes(arguments, stack)
-        for mode in modes:
-            mode.answer(rows[0])  # page the files in
-        for number, row in enumerate(rows):
-            order = modes[number % len(modes) :] + modes[: number % len(modes)]
-            for mode in order:
-                mode.runs.append(mode.answer(row))
-                time.sleep(0.2)
-        report(modes, rows)
+    arguments.ours = arguments.ours or ["none", "auto"]
+    arguments.peer_extra = arguments.peer_extra.split()
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Parts of the measuring scripts: records of runs, schedules, statistics, peers, tables and pictures."""

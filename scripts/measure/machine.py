@@ -1,0 +1,82 @@
+"""What a measurement was made on: one line about the machine, and what tells one build of the code from another."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def about(server: str | None = None) -> dict[str, Any]:
+    """Machine, date and versions; nothing that identifies a person or a host."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": machine(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "commit": _said(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
+        "llama_cpp": _binding(),
+        "server": _said([server, "--version"]) if server else None,
+    }
+
+
+def machine() -> str:
+    """Processor, cores, memory."""
+    memory = _memory()
+    return f"{_processor()}, {os.cpu_count()} cores" + (f", {memory / 2**30:.0f} GiB" if memory else "")
+
+
+def peak_rss(pid: int | str = "self") -> int | None:
+    """Bytes of memory that a process had at most, mapped files that it touched included; None where nobody tells."""
+    return _status(pid, "VmHWM")
+
+
+def anonymous_rss(pid: int | str = "self") -> int | None:
+    """Bytes of memory that a process has now and that no file backs."""
+    return _status(pid, "RssAnon")
+
+
+def _status(pid: int | str, field: str) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _said(command: list[str]) -> str | None:
+    """The first line of what a command says."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    said = (done.stdout or done.stderr).strip().splitlines()
+    return said[0] if said else None
+
+
+def _binding() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("llama-cpp-python")
+    except PackageNotFoundError:
+        return None

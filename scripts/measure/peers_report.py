@@ -1,0 +1,202 @@
+"""What runs against llama-server show: tables of rates and ratios, and which targets of the project are met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from measure.records import Study
+from measure.statistics import (
+    Ratio,
+    best_peer,
+    chosen,
+    first,
+    median_of,
+    prefill,
+    ratio,
+    same_answers,
+    share,
+    whole,
+)
+from measure.tables import Table, number, percent
+
+PEER_PLAIN = "llama-server plain"
+OURS_PLAIN, OURS_AUTO = "localspec none", "localspec auto"
+#: Against the best mode of llama-server in the category.
+AGAINST_BEST = {"code": 1.10, "edit": 1.10}
+AGAINST_BEST_ELSE, NEVER_SLOWER, PLAIN, PREFILL, PYTHON, MEMORY = 1.0, 0.98, 0.99, 0.98, 0.02, 1.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One aim in one category: ``value`` should be ``aim`` or more (or less, where ``most``)."""
+
+    what: str
+    where: str
+    aim: float
+    value: float
+    ratio: Ratio | None = None
+    most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.aim if self.most else self.value >= self.aim
+
+    @property
+    def sure(self) -> bool:
+        """Whether the whole interval is on the side where the value is."""
+        if self.ratio is None:
+            return True
+        edge = self.ratio.low if self.met != self.most else self.ratio.high
+        return edge <= self.aim if self.met == self.most else edge >= self.aim
+
+    def sentence(self) -> str:
+        sign = "≤" if self.most else "≥"
+        span = f" [{self.ratio.low:.2f}, {self.ratio.high:.2f}]" if self.ratio else ""
+        doubt = "" if self.sure else ", and the interval has the aim within it"
+        return f"{self.what}, {self.where}: {self.value:.3f}{span}, aim {sign} {self.aim:g}{doubt}"
+
+
+def rates(study: Study) -> Table:
+    """Median tokens a second of each mode in each category."""
+    rows = []
+    for category in study.categories:
+        units = chosen(study, category)
+        rows.append((category, *(number(median_of(study, mode, units), 1) for mode in study.modes)))
+    return Table("Tokens a second (median)", ("category", *map(short, study.modes)), tuple(rows))
+
+
+def comparison(study: Study, auto: str = OURS_AUTO) -> Table:
+    """The ratios that the targets are about, a row for each category and one for all."""
+    rows = []
+    for category in [*study.categories, None]:
+        best = best_peer(study, category)
+        cells = [
+            ratio(study, auto, OURS_PLAIN, category),
+            ratio(study, auto, best, category) if best else None,
+            ratio(study, auto, None, category) if best else None,
+            ratio(study, OURS_PLAIN, PEER_PLAIN, category) if PEER_PLAIN in study.modes else None,
+        ]
+        count = len({unit.prompt for unit in chosen(study, category)})
+        named = short(best) if best else "–"
+        told = [*map(_cell, cells[:2]), named if category else f"({named})", *map(_cell, cells[2:])]
+        rows.append((category or "all", str(count), *told))
+    header = (
+        "category", "prompts", "auto / plain", "auto / best peer", "that mode", "auto / best per prompt",
+        "plain / peer's plain",
+    )  # fmt: skip
+    note = (
+        "Medians of per-prompt ratios with 95% bootstrap intervals. The best peer is the mode with the highest median "
+        "rate in the category, chosen from these very runs; best per prompt is the fastest peer on each prompt in "
+        "hindsight."
+    )
+    return Table("Ratios of generation rates", header, tuple(rows), note)
+
+
+def answers(study: Study, auto: str = OURS_AUTO) -> Table:
+    """Ratios of whole answers, first tokens and prompts."""
+    rows = []
+    for category in [*study.categories, None]:
+        best = best_peer(study, category)
+        peer = PEER_PLAIN if PEER_PLAIN in study.modes else None
+        rows.append(
+            (
+                category or "all",
+                _cell(ratio(study, auto, OURS_PLAIN, category, whole)),
+                _cell(ratio(study, auto, best, category, whole) if best else None),
+                _cell(ratio(study, auto, peer, category, first) if peer else None),
+                _cell(ratio(study, OURS_PLAIN, peer, category, prefill) if peer else None),
+            )
+        )
+    header = (
+        "category", "auto / plain", "auto / best peer", "first token: auto / peer's plain", "prefill: plain / peer's",
+    )  # fmt: skip
+    note = "Whole answers, prompt included, in tokens a second; seconds to the first token (less is better)."
+    return Table("Ratios of whole answers", header, tuple(rows), note)
+
+
+def drafting(study: Study) -> Table:
+    """What was drafted and where the time went."""
+    rows = []
+    for category in study.categories:
+        units = chosen(study, category)
+        for mode in study.modes:
+            if share(study, mode, units, "accepted", "proposed") is None and not mode.startswith("localspec"):
+                continue
+            rows.append(
+                (
+                    f"{category}, {short(mode)}",
+                    percent(share(study, mode, units, "accepted", "proposed")),
+                    number(share(study, mode, units, "generated", "steps")),
+                    percent(share(study, mode, units, "draft_s", "generate_s")),
+                    percent(share(study, mode, units, "python_s", "generate_s"), 1),
+                    f"{same_answers(study, study.modes[0], mode, units)}/{len(units)}",
+                )
+            )
+    header = ("category, mode", "accepted", "tokens a step", "time drafting", "time in Python", "same tokens")
+    note = f"Same tokens: answers that equal those of {study.modes[0]}."
+    return Table("Drafts", header, tuple(rows), note)
+
+
+def verdicts(study: Study, auto: str = OURS_AUTO) -> list[Verdict]:
+    """Every aim that these runs say something about."""
+    found: list[Verdict] = []
+
+    def add(what: str, where: str, aim: float, value: Ratio | None) -> None:
+        if value is not None:
+            found.append(Verdict(what, where, aim, value.median, value))
+
+    if not {auto, OURS_PLAIN} <= set(study.modes):
+        return []
+    greedy = study.setting.get("temperature", 0) == 0
+    for category in study.categories:
+        best = best_peer(study, category)
+        if best and greedy:
+            aim = AGAINST_BEST.get(category, AGAINST_BEST_ELSE)
+            add("auto against llama-server's best", category, aim, ratio(study, auto, best, category))
+        add("auto against plain", category, NEVER_SLOWER, ratio(study, auto, OURS_PLAIN, category))
+        if PEER_PLAIN in study.modes:
+            add("plain against llama-server's plain", category, PLAIN, ratio(study, OURS_PLAIN, PEER_PLAIN, category))
+    if PEER_PLAIN in study.modes:
+        add("prefill against llama-server's", "all", PREFILL, ratio(study, OURS_PLAIN, PEER_PLAIN, None, prefill))
+    python = share(study, auto, chosen(study, None), "python_s", "generate_s")
+    if python is not None:
+        found.append(Verdict("Python's share of the time", "all", PYTHON, python, most=True))
+    return found
+
+
+def targets(found: Sequence[Verdict]) -> Table:
+    """The verdicts as a table."""
+    rows = [
+        (
+            f"{one.what}, {one.where}",
+            f"{'≤' if one.most else '≥'} {one.aim:g}",
+            number(one.value, 3),
+            f"{one.ratio.low:.2f} to {one.ratio.high:.2f}" if one.ratio else "–",
+            ("met" if one.met else "missed") + ("" if one.sure else ", not surely"),
+        )
+        for one in found
+    ]
+    return Table("Aims", ("what", "aim", "measured", "interval", ""), tuple(rows))
+
+
+def tables(study: Study, auto: str = OURS_AUTO) -> list[Table]:
+    """All tables of a study that has ``auto`` and plain decoding, else what can be told without them."""
+    if not {auto, OURS_PLAIN} <= set(study.modes):
+        return [rates(study), drafting(study)]
+    return [
+        rates(study),
+        comparison(study, auto),
+        answers(study, auto),
+        drafting(study),
+        targets(verdicts(study, auto)),
+    ]
+
+
+def short(mode: str) -> str:
+    """A mode's name for the head of a column."""
+    return mode.replace("llama-server ", "peer: ").replace("localspec ", "")
+
+
+def _cell(value: Ratio | None) -> str:
+    return "–" if value is None else str(value)
