@@ -1,8 +1,9 @@
 """A Hub on this machine: it speaks the protocol that ``huggingface_hub`` speaks, and misbehaves on request.
 
-Two servers on two ports, as the real one has two hosts: one answers the API and ``resolve``, the other is the "CDN" that
-large files are redirected to. Nothing is stored; a repository is a table of names and bytes. ``python hub_server.py DIR``
-serves every ``DIR/user/repo/file`` until it is interrupted, for scripts and for a look at the screens.
+Two servers on two ports, as the real one has two hosts: one answers the API and ``resolve``, the other is the "CDN"
+that large files are redirected to. Nothing is stored; a repository is a table of names and bytes. ``python
+hub_server.py DIR`` serves every ``DIR/user/repo/file`` until it is interrupted, for scripts and for a look at the
+screens.
 """
 
 from __future__ import annotations
