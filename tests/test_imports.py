@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = (
     ("errors", "_version", "gguf_values"),
     ("config", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
-    ("tool_calls", "state"),
+    ("memory", "tool_calls", "state"),
     ("backends.saved_cells", "backends.symbols"),
     ("backends.base", "backends.devices", "backends.imatrix_file", "sampling", "template", "trial", "hub"),
     ("backends.llama_vocabulary", "backends.rows", "logprobs", "exact"),
