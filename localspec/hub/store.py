@@ -62,6 +62,9 @@ class StoredModel:
 
     @property
     def name(self) -> str:
+        """What it is called on the command line. A drafter goes by its file: its target may share the rest."""
+        if self.role == "drafter":
+            return f"{self.repo}/{self.files[0].name}"
         return f"{self.repo}:{self.quant}" if self.quant else self.repo
 
     @property
@@ -122,24 +125,21 @@ def find(repo: str, quant: str | None = None, role: Role | None = None) -> list[
     ]
 
 
-def locate(name: HubName) -> Path:
+def locate(name: HubName, drafter: bool = False) -> Path:
     """The file that a Hub name means on this disk: no network, no delay.
 
-    A name without a quant takes of what is here what it would take of the Hub. Raises :class:`ModelNotFoundError` with
+    A name without a quant takes of what is here what it would take of the Hub; with ``drafter`` that is the drafter of a
+    repository that holds both. Raises :class:`ModelNotFoundError` with
     the command to run when online.
     """
-    from localspec.hub.choose import HubFile, choose_model
+    from localspec.hub.choose import HubFile, choose_model, choose_named_drafter
 
     here = find(name.repo)
     by_file = {file.name: model.path for model in here for file in model.files}
-    if name.file is not None and name.file in by_file:
-        return by_file[name.file]
     listing = [HubFile(file.name, file.size, file.sha256) for model in here for file in model.files]
-    with contextlib.suppress(ModelNotFoundError):
-        return by_file[choose_model(listing, name).first.path]
-    drafters = [model for model in here if name.quant is None or (model.quant or "").lower() == name.quant.lower()]
-    if drafters and name.file is None:
-        return drafters[0].path
+    for choose in (choose_named_drafter, choose_model) if drafter else (choose_model, choose_named_drafter):
+        with contextlib.suppress(ModelNotFoundError):
+            return by_file[choose(listing, name).first.path]
     raise ModelNotFoundError(f"{name} is not on disk; run `localspec pull {name}` when online.")
 
 
