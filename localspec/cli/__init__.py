@@ -17,6 +17,9 @@ from localspec.cli._errors import RunState, debug_option, run
 COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "generate": "Answer one prompt, or a file of them.",
+    "pull": "Fetch a model and its drafter from the Hub.",
+    "list": "Show the models on disk, with their drafters.",
+    "rm": "Remove a pulled model from the disk.",
     "convert": "Convert a Hugging Face checkpoint to GGUF.",
     "quantize": "Quantise a GGUF file.",
     "trim-draft": "Make a drafter cheaper: only the tokens that matter.",
