@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.trim_file import IDS, INPUT_TYPE, VOCAB_SIZE, read_integers
+from localspec.backends.trim_file import HEAD_TYPE, IDS, INPUT_TYPE, VOCAB_SIZE, read_integers
 from localspec.gguf_header import GgufHeader, read_spans, read_strings
 
 _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
@@ -17,8 +17,11 @@ _BY_TOKEN = {"tokenizer.ggml.scores": _FLOAT32, "tokenizer.ggml.token_type": _IN
 _NO_TOKEN = 2**32 - 1
 
 
-def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], input_type: int) -> list[bytes]:
-    """Packed pairs, in the order of the file; those of :mod:`localspec.backends.trim_file` come last."""
+def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], types: Sequence[int]) -> list[bytes]:
+    """Packed pairs, in the order of the file; those of :mod:`localspec.backends.trim_file` come last.
+
+    ``types``: the ggml types of the tables behind the tensors.
+    """
     changed = dict(_changed(header, ids))
     data = np.memmap(header.path, np.uint8, "r")
     pairs = []
@@ -28,7 +31,7 @@ def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], input_type: int
     own = {
         IDS: _numbers(_INT32, ids.astype("<i4")),
         VOCAB_SIZE: struct.pack("<II", _UINT32, header.lengths[_TOKENS]),
-        INPUT_TYPE: struct.pack("<II", _UINT32, input_type),
+        **{key: struct.pack("<II", _UINT32, kind) for key, kind in zip((INPUT_TYPE, HEAD_TYPE), types, strict=False)},
     }
     return [*pairs, *(_string(key.encode()) + value for key, value in own.items())]
 

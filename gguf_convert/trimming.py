@@ -1,8 +1,8 @@
 """GGUF file → a drafter of the same model whose output head keeps some tokens (FR-Spec, Zhao et al., arXiv 2502.14856).
 
 The new file is an ordinary model of a smaller vocabulary: token list, merges, embedding and head have the kept rows, as
-they were, bit for bit. Behind the tensors the input embeddings of all tokens follow
-(:mod:`localspec.backends.trim_file`), so that the drafter can read any text.
+they were, bit for bit. Behind the tensors the input embeddings and the head of all tokens follow
+(:mod:`localspec.backends.trim_file`), so that the drafter can read any text, and say a text's own rare words.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ def check_trimmable(header: GgufHeader) -> None:
             f"{name} is {header.architecture!r}, which cannot be fed tokens that its head lacks; these can: "
             f"{', '.join(SCALES)}."
         )
+    if _HEAD_BIAS in shapes:
+        raise ConvertError(f"{name} has a bias in its head, which this version does not trim.")
     size = header.lengths.get(TOKENS, 0)
     for tensor in (_EMBEDDING, _HEAD):
         if tensor in shapes and (len(shapes[tensor]) != 2 or shapes[tensor][1] != size):
@@ -110,12 +112,12 @@ def check_trimmable(header: GgufHeader) -> None:
 
 def write_trimmed(header: GgufHeader, path: Path, ids: Ids) -> None:
     """Write the trimmed file as ``path``; one tensor in memory at a time."""
-    table = next(tensor for tensor in header.tensors if tensor.name == _EMBEDDING)
+    tables = [tensor for name in (_EMBEDDING, _HEAD) for tensor in header.tensors if tensor.name == name]
     step = _alignment(header)
     shapes = [_shape(tensor, len(ids)) for tensor in header.tensors]
     data: NDArray[np.uint8] = np.memmap(header.path, np.uint8, "r")
     with path.open("wb") as new:
-        metadata = trimmed_metadata(header, ids, table.type)
+        metadata = trimmed_metadata(header, ids, [table.type for table in tables])
         new.write(b"GGUF" + struct.pack("<IQQ", 3, len(header.tensors), len(metadata)) + b"".join(metadata))
         offset = 0
         for tensor, shape in zip(header.tensors, shapes, strict=True):
@@ -127,8 +129,9 @@ def write_trimmed(header: GgufHeader, path: Path, ids: Ids) -> None:
             stored = data[start : start + _size(tensor, tensor.shape)]
             _copy(new, stored.reshape(tensor.shape[-1], -1)[ids] if shape != tensor.shape else stored)
             _pad(new, step)
-        start = header.data_start + table.offset
-        _copy(new, data[start : start + _size(table, table.shape)])
+        for table in tables:
+            start = header.data_start + table.offset
+            _copy(new, data[start : start + _size(table, table.shape)])
         new.flush()
         os.fsync(new.fileno())
 
@@ -145,8 +148,7 @@ def _alignment(header: GgufHeader) -> int:
 
 
 def _shape(tensor: TensorInfo, kept: int) -> tuple[int, ...]:
-    rows = tensor.name in (_EMBEDDING, _HEAD, _HEAD_BIAS)
-    return (*tensor.shape[:-1], kept) if rows else tensor.shape
+    return (*tensor.shape[:-1], kept) if tensor.name in (_EMBEDDING, _HEAD) else tensor.shape
 
 
 def _size(tensor: TensorInfo, shape: Sequence[int]) -> int:

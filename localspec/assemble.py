@@ -12,6 +12,7 @@ from localspec.assurance import Assurance, assure, attempts
 from localspec.backends.base import Context
 from localspec.backends.devices import total_memory
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.llama_trimmed import LlamaTrimmedContext
 from localspec.backends.trim_file import Trim, is_trimmed, read_trim
 from localspec.config import ContextParams, DraftParams, Wish
 from localspec.draft.base import Drafter
@@ -182,12 +183,14 @@ def _drafters(
     check_vocabularies(target, model, trim)
     if not model.generates or not model.rewinds:
         raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
-    own: Context = LlamaContext(model, params, context.n_ctx, inputs=trim.inputs.embeddings if trim else None)
+    if trim is None:
+        own, n_vocab = LlamaContext(model, params, context.n_ctx), model.n_vocab
+        seen: Context = own
+    else:
+        own, n_vocab = LlamaTrimmedContext(model, params, context.n_ctx, trim.embeddings), trim.vocab_size
+        seen = TrimmedContext(own, trim.ids, n_vocab, trim.head.values, trim.softcap)
     stack.callback(own.close)
-    n_vocab = trim.vocab_size if trim else model.n_vocab
-    if trim:
-        own = TrimmedContext(own, trim.ids, n_vocab)
-    drafter = ModelDrafter(own, drafting, params.batch, min(target.n_vocab, n_vocab))
+    drafter = ModelDrafter(seen, drafting, params.batch, min(target.n_vocab, n_vocab))
     return (NgramDrafter(min_match=_SURE_MATCH), drafter)  # the first with a proposal drafts
 
 

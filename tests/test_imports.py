@@ -22,7 +22,7 @@ ROWS = (
     ("output",),
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft", "grammar"),
     ("verify", "backends.llama_quantize", "backends.llama_imatrix", "backends.llama_tokenizer", "_trial_child"),
-    ("decode", "backends.trim_file"),
+    ("decode", "backends.trim_file", "backends.llama_trimmed"),
     ("stream", "request"),
     ("engine",),
     ("assurance",),

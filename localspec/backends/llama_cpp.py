@@ -102,6 +102,7 @@ def _address_getter(function: Any) -> Any:
 
 
 _get_logits = _address_getter(lib.llama_get_logits)
+get_embeddings = _address_getter(lib.llama_get_embeddings)
 
 
 def bindings() -> Any:
@@ -258,21 +259,11 @@ class LlamaModel:
 class LlamaContext:
     """One sequence in one model's cache; see :class:`localspec.backends.base.Context`.
 
-    With ``hidden=True`` every output row also gives its hidden row (what an MTP assistant reads). With ``inputs``
-    tokens are fed as what it gives for them, shape (n, n_embd), and need not be in the model's vocabulary.
+    With ``hidden=True`` every output row also gives its hidden row (what an MTP assistant reads).
     """
 
-    def __init__(
-        self,
-        model: LlamaModel,
-        params: ContextParams,
-        n_ctx: int,
-        *,
-        hidden: bool = False,
-        inputs: Callable[[Sequence[int]], Rows] | None = None,
-    ) -> None:
+    def __init__(self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False) -> None:
         self.model, self.n_ctx, self.decode_s = model, n_ctx, 0.0
-        self._inputs = inputs
         self.tokens: list[int] = []
         self.batch = params.batch
         self.options = context_options(model, params, n_ctx)
@@ -310,10 +301,7 @@ class LlamaContext:
         began = perf_counter()
         self._unfinished = True
         self._core.fill(tokens, start, self._n_out)
-        if self._inputs is None:
-            self._core.run(n)
-        else:
-            self._core.run_embedded(n, self._inputs(tokens))
+        self._run(tokens)
         rows = self._core.rows(self._n_out)
         if self.model.vocabulary.suppressed.size:  # tokens that the model's file says are never to be generated
             rows[:, self.model.vocabulary.suppressed] = -np.inf
@@ -321,6 +309,9 @@ class LlamaContext:
         self.tokens.extend(tokens)
         self._unfinished = False
         return rows
+
+    def _run(self, tokens: Sequence[int]) -> None:
+        self._core.run(len(tokens))
 
     def hidden(self) -> Rows:
         if self._hidden is None:

@@ -1,8 +1,9 @@
 """What the file of a trimmed drafter holds beside an ordinary model of fewer tokens, and reading it.
 
 A trimmed drafter's head computes logits of the kept tokens only, and llama.cpp takes its whole vocabulary from there.
-It can still be fed every token: by its embedding. So the file ends, behind the last tensor, with the input embeddings
-of the whole vocabulary, row by row as they were in the model it was made from. Only rows that are fed are ever read.
+It can still read every token, fed as an embedding, and say any, one logit at a time: so behind the last tensor the file
+has the input embeddings and (unless they are the same) the head of the whole vocabulary, row by row as they were in the
+model it was made from. Of these only the rows that are used are ever read.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from numpy.typing import NDArray
 from localspec.errors import ModelFileError
 from localspec.gguf_header import BLOCKS, TYPE_NAMES, GgufHeader, read_spans
 
-#: new id → old id, ascending (int32 array); the tokens of the model before; the ggml type of the embeddings behind.
-IDS, VOCAB_SIZE, INPUT_TYPE = "localspec.trim.ids", "localspec.trim.vocab_size", "localspec.trim.input_type"
+#: new id → old id, ascending (int32 array), and how many tokens the model had.
+IDS, VOCAB_SIZE = "localspec.trim.ids", "localspec.trim.vocab_size"
+#: ggml types of the tables behind the tensors, in this order; without the second the first serves for both.
+INPUT_TYPE, HEAD_TYPE = "localspec.trim.input_type", "localspec.trim.head_type"
 _UINT32, _INT32, _ARRAY, _ARRAY_HEAD = 4, 5, 9, 12
 
-#: Architectures whose graph reads nothing of a token but its embedding, with what an embedding is multiplied by that
-#: llama.cpp multiplies a looked-up one by and a given one not: False for nothing, True for √n_embd (read off
-#: ``llama.cpp/src/models``).
+#: Architectures whose graph reads nothing of a token but its embedding, and whose logits are a matrix times what
+#: ``res->t_embd`` names; with whether llama.cpp multiplies a looked-up embedding by √n_embd and leaves a given one as
+#: it is (read off ``llama.cpp/src/models``).
 SCALES = {
     "llama": False,
     "qwen2": False,
@@ -35,35 +38,31 @@ SCALES = {
     "phi3": False,
     "olmo2": False,
     "mistral3": False,
-    "gemma": False,
     "gemma2": False,
     "gemma3": True,
 }
 
 
 @dataclass(frozen=True)
-class InputTable:
-    """The input embeddings of a whole vocabulary, in a file."""
+class Table:
+    """A matrix with a row for each token of a whole vocabulary, in a file, in ggml type ``kind``."""
 
     rows: NDArray[np.uint8] = field(repr=False)
     kind: str
     width: int
-    scale: float = 1.0
 
-    def embeddings(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """What a model takes for ``tokens``: shape (n, ``width``)."""
+    def values(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """The rows of ``tokens``: shape (n, ``width``)."""
         from localspec.backends.llama_quantize import dequantize_rows
 
         packed = np.ascontiguousarray(self.rows[np.asarray(tokens, np.int64)])
         if self.kind == "F32":
-            values = packed.view("<f4").astype(np.float32)
-        elif self.kind == "F16":
-            values = packed.view("<f2").astype(np.float32)
-        elif self.kind == "BF16":
-            values = (packed.view("<u2").astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = dequantize_rows(packed, self.kind, self.width)
-        return values if self.scale == 1.0 else values * np.float32(self.scale)
+            return packed.view("<f4").astype(np.float32)
+        if self.kind == "F16":
+            return packed.view("<f2").astype(np.float32)
+        if self.kind == "BF16":
+            return (packed.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        return dequantize_rows(packed, self.kind, self.width)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,15 @@ class Trim:
 
     ids: NDArray[np.int32]
     vocab_size: int
-    inputs: InputTable
+    inputs: Table
+    head: Table
+    scale: float = 1.0
+    softcap: float = 0.0
+
+    def embeddings(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """What the model takes for ``tokens`` of the whole vocabulary: shape (n, n_embd)."""
+        values = self.inputs.values(tokens)
+        return values if self.scale == 1.0 else values * np.float32(self.scale)
 
 
 def is_trimmed(header: GgufHeader) -> bool:
@@ -88,7 +95,12 @@ def read_trim(header: GgufHeader) -> Trim:
         raise _broken(header, f"it maps {len(ids)} tokens and has {tokens}")
     if ids[0] < 0 or ids[-1] >= size or (np.diff(ids) <= 0).any():
         raise _broken(header, f"its map of tokens is not one into a vocabulary of {size}")
-    return Trim(ids, size, _inputs(header, size))
+    if header.architecture not in SCALES:
+        raise _broken(header, f"it is {header.architecture!r}")
+    inputs, *others = _tables(header, size)
+    width, softcap = inputs.width, header.metadata.get(f"{header.architecture}.final_logit_softcapping", 0.0)
+    scale = math.sqrt(width) if SCALES[header.architecture] else 1.0
+    return Trim(ids, size, inputs, others[0] if others else inputs, scale, float(softcap) if softcap else 0.0)  # type: ignore[arg-type] # no text is written there
 
 
 def read_integers(path: Path, key: str, kind: int = _INT32) -> NDArray[np.int32]:
@@ -102,35 +114,31 @@ def read_integers(path: Path, key: str, kind: int = _INT32) -> NDArray[np.int32]
     return np.frombuffer(data, "<i4", offset=_ARRAY_HEAD).astype(np.int32)
 
 
-def input_scale(architecture: str, width: int) -> float:
-    """What a given embedding is multiplied by, to be what llama.cpp would look up."""
-    return math.sqrt(width) if SCALES[architecture] else 1.0
-
-
 def tensors_end(header: GgufHeader) -> int:
     """The offset in the file behind the last tensor, padded as tensors are."""
-    step = header.metadata.get("general.alignment", 32)
-    end = max((t.offset + (t.bytes or 0) for t in header.tensors), default=0)
-    return header.data_start + -(-end // (step if isinstance(step, int) else 32)) * (
-        step if isinstance(step, int) else 32
-    )
+    alignment = header.metadata.get("general.alignment", 32)
+    step = alignment if isinstance(alignment, int) else 32
+    end = max((tensor.offset + (tensor.bytes or 0) for tensor in header.tensors), default=0)
+    return header.data_start + -(-end // step) * step
 
 
-def _inputs(header: GgufHeader, size: int) -> InputTable:
-    kind, width = header.metadata.get(INPUT_TYPE), header.number("embedding_length") or 0
-    if header.architecture not in SCALES or not isinstance(kind, int) or kind not in BLOCKS:
-        raise _broken(header, f"its inputs are of type {kind} for the architecture {header.architecture!r}")
-    per_block, block = BLOCKS[kind]
-    row = width // per_block * block
+def _tables(header: GgufHeader, size: int) -> list[Table]:
+    """Those behind the tensors, which must fill the rest of the file."""
+    width, at = header.number("embedding_length") or 0, tensors_end(header)
     data: NDArray[Any] = np.memmap(header.path, np.uint8, "r")
-    start = tensors_end(header)
-    if width % per_block or row == 0 or len(data) - start != size * row:
-        raise _broken(
-            header,
-            f"{size} input embeddings of {row} bytes should follow its tensors, and {len(data) - start} bytes do",
-        )
-    table = data[start:].reshape(size, row)
-    return InputTable(table, TYPE_NAMES[kind], width, input_scale(header.architecture, width))
+    found = []
+    for key in (INPUT_TYPE, HEAD_TYPE):
+        if key == HEAD_TYPE and key not in header.metadata:
+            break
+        kind = header.metadata.get(key)
+        if not isinstance(kind, int) or kind not in BLOCKS or width % BLOCKS[kind][0] or width == 0:
+            raise _broken(header, f"{key} is {kind} for rows of {width}")
+        row = width // BLOCKS[kind][0] * BLOCKS[kind][1]
+        if at + size * row > len(data):
+            raise _broken(header, f"the {size} rows of {row} bytes that should follow its tensors are not there")
+        found.append(Table(data[at : at + size * row].reshape(size, row), TYPE_NAMES[kind], width))
+        at += size * row
+    return found
 
 
 def _broken(header: GgufHeader, why: str) -> ModelFileError:
