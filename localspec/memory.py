@@ -29,7 +29,7 @@ _PER_TOKEN, _PER_MERGE = 164, 158
 _F16, _Q8_0 = (2, 1), (34, 32)
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 #: Batches of an assistant's context, which reads the target's cache.
-_ASSISTANT_BATCH = 32
+ASSISTANT_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def model_memory(
     """
     header, cells = parts[0], n_cells(n_ctx, params)
     doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
-    batch = _ASSISTANT_BATCH if assistant else params.batch
+    batch = ASSISTANT_BATCH if assistant else params.batch
     wide = (header.number("embedding_length_out") or header.number("embedding_length") or 0) if assistant else 0
     return ModelMemory(
         file=sum(_end(part) for part in parts),

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parent.parent
 #: A module imports from its own package and from rows above its own; nothing else of localspec.
 ROWS = (
     ("errors", "_version", "gguf_values"),
-    ("config", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
+    ("config", "settings", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
     ("memory", "tool_calls", "state"),
     ("backends.saved_cells", "backends.symbols"),
     ("backends.base", "backends.devices", "backends.imatrix_file", "sampling", "template", "trial", "hub"),
-    ("backends.llama_vocabulary", "backends.rows", "logprobs", "exact"),
-    ("output",),
+    ("backends.llama_vocabulary", "backends.rows", "logprobs", "exact", "offload"),
+    ("output", "fit"),
     ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft", "grammar"),
     ("verify", "backends.llama_quantize", "backends.llama_imatrix", "backends.llama_tokenizer", "_trial_child"),
     ("decode", "backends.trim_file", "backends.llama_trimmed"),

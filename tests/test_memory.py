@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_headers import F32, Q4_0, Q4_K, Q8_0, made
 
 from localspec.backends import llama_cpp
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
@@ -31,21 +32,7 @@ from localspec.memory import (
 )
 
 PARAMS = ContextParams(device="none", threads=1)
-F32, Q4_0, Q8_0, Q4_K = 0, 2, 8, 12
 X86, ARM = "CPU : AVX2 = 1 | REPACK = 1 | ", "CPU : NEON = 1 | MATMUL_INT8 = 1 | DOTPROD = 1 | REPACK = 1 |"
-
-
-def made(tensors: dict[str, tuple[tuple[int, ...], int]] | None = None, tokens: int = 0, **numbers: Any) -> GgufHeader:
-    """The header of a made-up model of four layers, eight heads of 64, two of which are kept."""
-    given = {"block_count": 4, "embedding_length": 512, "feed_forward_length": 1024} | numbers
-    heads: dict[str, Any] = {"attention.head_count": 8, "attention.head_count_kv": 2}
-    values = {f"made.{key.replace('__', '.')}": value for key, value in (heads | given).items()}
-    infos, at = [], 0
-    for name, (shape, kind) in (tensors or {}).items():
-        infos.append(TensorInfo(name, shape, kind, at))
-        at += infos[-1].bytes or 0
-    metadata = {"general.architecture": "made", **values}
-    return GgufHeader(Path("made.gguf"), metadata, {"tokenizer.ggml.tokens": tokens}, tuple(infos), 0, 1000)
 
 
 def reported(log: str, what: str) -> float:

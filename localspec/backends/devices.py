@@ -1,4 +1,4 @@
-"""What the machine has: llama.cpp's devices through ggml's C functions, and its physical cores.
+"""What the machine has: llama.cpp's devices through ggml's C functions, its memory, and its physical cores.
 
 Takes the loaded libraries as arguments; it imports nothing of llama.cpp itself.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -85,31 +87,71 @@ def list_devices(libraries: Sequence[ctypes.CDLL]) -> list[Device]:
 
 
 def place(devices: Sequence[Device], params: ContextParams) -> Placement:
-    """All layers on the GPUs where there are any, none otherwise; flags override.
+    """``gpu_layers`` on the GPUs where there are any (None: all; :mod:`localspec.fit` finds how many fit), else none.
 
     Raises :class:`UsageError` for a device that is not there, naming those that are.
     """
+    gpus = chosen_gpus(devices, params)
+    layers = params.gpu_layers if params.gpu_layers is not None else (-1 if gpus else 0)
+    if params.device is None:
+        return Placement(gpu=bool(gpus) and layers != 0, layers=layers)
+    if not gpus:
+        return Placement(gpu=False, layers=0, handles=(ctypes.c_void_p * 1)(None))
+    return Placement(gpu=layers != 0, layers=layers, handles=(ctypes.c_void_p * 2)(gpus[0].handle, None))
+
+
+def chosen_gpus(devices: Sequence[Device], params: ContextParams) -> list[Device]:
+    """The GPUs that layers may go to: the one that is named, else those that llama.cpp takes by itself.
+
+    It takes every GPU with a memory of its own, and one that shares the host's only where there is no other.
+    """
     gpus = [device for device in devices if device.kind in ("gpu", "igpu")]
     if params.device is None:
-        layers = params.gpu_layers if params.gpu_layers is not None else (-1 if gpus else 0)
-        return Placement(gpu=bool(gpus) and layers != 0, layers=layers)
+        return [device for device in gpus if device.kind == "gpu"] or gpus
     wanted = params.device.lower()
     if wanted in ("none", "cpu"):
-        return Placement(gpu=False, layers=0, handles=(ctypes.c_void_p * 1)(None))
-    for device in devices:
-        if device.name.lower() == wanted and device in gpus:
-            layers = params.gpu_layers if params.gpu_layers is not None else -1
-            return Placement(gpu=layers != 0, layers=layers, handles=(ctypes.c_void_p * 2)(device.handle, None))
+        return []
+    named = [device for device in gpus if device.name.lower() == wanted]
+    if named:
+        return named[:1]
     names = ", ".join(["cpu", *(device.name for device in gpus)])
     raise UsageError(f"there is no device {params.device!r}; there is: {names}. `localspec devices` tells more.")
 
 
 def total_memory() -> int | None:
-    """Bytes of physical memory, or None where the system does not say."""
+    """Bytes of physical memory, or what a container may have of it; None where the system does not say."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            total = min(total, int(Path("/sys/fs/cgroup", name).read_text()))
+    return total
+
+
+def available_memory() -> int | None:
+    """Bytes that a program can still have without others giving up theirs, or None where the system does not say."""
+    with suppress(OSError, ValueError):
+        return memory_available(Path("/proc/meminfo").read_text())
+    with suppress(OSError, ValueError, subprocess.SubprocessError):
+        found = subprocess.run(["vm_stat"], capture_output=True, text=True, timeout=2, check=True)
+        return memory_available(found.stdout)
+    return None
+
+
+def memory_available(told: str) -> int:
+    """From ``/proc/meminfo`` (Linux), or from what ``vm_stat`` prints (macOS: free, inactive and purgeable pages).
+
+    Raises ValueError for anything else.
+    """
+    if found := re.search(r"^MemAvailable: +(\d+) kB", told, re.MULTILINE):
+        return int(found[1]) * 1024
+    page = re.search(r"page size of (\d+) bytes", told)
+    pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)", told, re.MULTILINE)
+    if page is None or not pages:
+        raise ValueError(told[:100])
+    return int(page[1]) * sum(map(int, pages))
 
 
 @cache
