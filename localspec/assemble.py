@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from localspec.assurance import Assurance, assure, attempts
 from localspec.backends.base import Context
-from localspec.backends.devices import total_memory
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
 from localspec.backends.llama_trimmed import LlamaTrimmedContext
 from localspec.backends.trim_file import Trim, is_trimmed, read_trim
 from localspec.config import ContextParams, DraftParams, Wish
+from localspec.control.controller import Controller
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
@@ -25,12 +25,12 @@ from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
+from localspec.measure import Meter
 from localspec.template import ChatTemplate
+from localspec.this_machine import fit_here, load_of
 from localspec.trial import try_files
 
 _DEFAULT_CTX = 8192
-#: From matches of this length on n-gram lookup drafts in a draft model's place: as often right, and free.
-_SURE_MATCH = 6
 #: llama.cpp's rule for a separate drafter: sizes may differ by padding, the first few tokens by special ones.
 _MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
 
@@ -44,7 +44,6 @@ def load(
     gpu_layers: int | None = None,
     device: str | None = None,
     draft_max: int | None = None,
-    draft_p_min: float | None = None,
     exactness: Wish = "prefer",
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
@@ -61,12 +60,17 @@ def load(
     if exactness not in get_args(Wish):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(Wish))}.")
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
-    drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)
+    drafting = DraftParams(max=draft_max)
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
-    notices = try_files(header.path, draft_header.path if draft_header else None, kind)
-    plan = _Plan(str(target), header, kind, draft_header, drafting, exactness, draft != "auto", verbose, progress)
-    *others, last = attempts(exactness, params)
+    fitted = fit_here(load_of(header, kind, draft_header, draft_max), params)
+    tried = try_files(header.path, draft_header.path if draft_header else None, kind)
+    notices = [*fitted.notices, *tried]
+    plan = _Plan(
+        str(target), header, kind, draft_header, drafting, exactness, draft != "auto", verbose, progress,
+        fitted.drafter.gpu_layers,
+    )  # fmt: skip
+    *others, last = attempts(exactness, fitted.target)
     for settings in others:
         if engine := _open(plan, settings, list(notices), last=False):
             return engine
@@ -77,7 +81,7 @@ def load(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be loaded. ``chosen``: the user named the drafter."""
+    """What is to be loaded. ``chosen``: the user named the drafter; ``draft_layers`` of it go to the GPU."""
 
     name: str
     header: GgufHeader
@@ -88,6 +92,7 @@ class _Plan:
     chosen: bool
     verbose: bool
     progress: Callable[[float], None] | None
+    draft_layers: int | None
 
 
 def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool) -> Engine | None:
@@ -99,22 +104,24 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
         if not model.generates:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
         n_ctx = params.ctx_size or min(model.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
-        check_cache_fits(header, n_ctx)
         if 0 < model.n_ctx_train < n_ctx:
             notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
         if not model.rewinds and kind != "none":
             kind = _without_drafter(plan, notices)
         context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
         stack.callback(context.close)
-        drafters = _drafters(kind, plan.draft_header, model, context, params, plan.drafting, stack, plan.verbose)
+        own = replace(params, gpu_layers=plan.draft_layers)
+        drafters, drafting = _drafters(kind, plan.draft_header, model, context, own, stack, plan.verbose)
         sure = assure(context, plan.exactness, plan.drafting.max, last=last) if drafters else Assurance("exact")
         if sure is None:
             return None
         if sure.notice:
             notices.append(sure.notice)
+        meter = Meter(context, drafting, sure.guard.widest) if drafters else None
         return Engine(
             context, model.vocabulary, drafters,
             model=_info(plan.name, model), template=_template(model), draft=plan.drafting, notices=notices,
+            control=Controller(meter.costs(), sure.guard.widest) if meter else None, tune=meter.tune if meter else None,
             batch=params.batch, reads_hidden=kind == "mtp", exactness=sure.exactness, guard=sure.guard,
             close=stack.pop_all().close,
         )  # fmt: skip
@@ -165,20 +172,20 @@ def _drafters(
     target: LlamaModel,
     context: LlamaContext,
     params: ContextParams,
-    drafting: DraftParams,
     stack: ExitStack,
     verbose: bool,
-) -> tuple[Drafter, ...]:
+) -> tuple[tuple[Drafter, ...], LlamaContext | LlamaMtpContext | None]:
+    """What drafts for ``target``, lookup first, and the context in which the model among them decodes."""
     if kind == "none":
-        return ()
+        return (), None
     if header is None:
-        return (NgramDrafter(),)
+        return (NgramDrafter(),), None
     model = LlamaModel(header, params, verbose=verbose)
     stack.callback(model.close)
     if kind == "mtp":
         assistant = LlamaMtpContext(model, params, context)
         stack.callback(assistant.close)
-        return (MtpDrafter(assistant, drafting),)
+        return (NgramDrafter(), MtpDrafter(assistant)), assistant
     trim = read_trim(header) if is_trimmed(header) else None
     check_vocabularies(target, model, trim)
     if not model.generates or not model.rewinds:
@@ -190,8 +197,7 @@ def _drafters(
         own, n_vocab = LlamaTrimmedContext(model, params, context.n_ctx, trim.embeddings), trim.vocab_size
         seen = TrimmedContext(own, trim.ids, n_vocab, trim.head.values, trim.softcap)
     stack.callback(own.close)
-    drafter = ModelDrafter(seen, drafting, params.batch, min(target.n_vocab, n_vocab))
-    return (NgramDrafter(min_match=_SURE_MATCH), drafter)  # the first with a proposal drafts
+    return (NgramDrafter(), ModelDrafter(seen, params.batch, min(target.n_vocab, n_vocab))), own
 
 
 def check_vocabularies(target: LlamaModel, drafter: LlamaModel, trim: Trim | None = None) -> None:
@@ -218,23 +224,6 @@ def check_vocabularies(target: LlamaModel, drafter: LlamaModel, trim: Trim | Non
         raise DraftMismatchError(
             f"{drafter.path.name} cannot draft for {target.path.name}: {reason}. "
             "Give a smaller model of the same family, or use `-d ngram`."
-        )
-
-
-def check_cache_fits(header: GgufHeader, n_ctx: int) -> None:
-    """Raise :class:`UsageError` when the cache of ``n_ctx`` tokens is larger than the machine's memory.
-
-    llama.cpp would allocate it, and the system would kill the process when it is written to.
-    """
-    layers = (header.number("block_count") or 0) - (header.number("attention.shared_kv_layers") or 0)
-    heads = header.metadata.get(f"{header.architecture}.attention.head_count_kv", 1)
-    most = max((n for n in heads if isinstance(n, int)), default=1) if isinstance(heads, tuple) else int(heads)
-    width = (header.number("attention.key_length") or 64) + (header.number("attention.value_length") or 64)
-    size, memory = n_ctx * layers * most * width, total_memory()
-    if memory is not None and size > memory:
-        raise UsageError(
-            f"a context of {n_ctx} tokens needs at least {size / 2**30:.0f} GiB, and this machine has "
-            f"{memory / 2**30:.0f} GiB; set a smaller --ctx-size."
         )
 
 

@@ -214,19 +214,13 @@ class StopParams:
 
 @dataclass(frozen=True)
 class DraftParams:
-    """How far to draft.
-
-    ``max`` None leaves the most tokens a step to each drafter. A draft ends before the first token that
-    the drafter gives a probability below ``p_min``.
-    """
+    """How far to draft: at most ``max`` tokens a step (None: as far as it pays)."""
 
     max: int | None = None
-    p_min: float = 0.6
 
     def __post_init__(self) -> None:
         if self.max is not None:
             _check("draft max", self.max, 0, MAX_DRAFT, " (0 drafts nothing)")
-        _check("draft p_min", self.p_min, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

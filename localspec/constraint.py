@@ -27,7 +27,7 @@ class Constraint(Protocol):
     def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         """A token that always fits: the next one on the way to the nearest end of the answer."""
 
-    def forced(self, tokens: Sequence[int]) -> tuple[int, ...]:
+    def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:
         """The tokens that must follow, one legal token each; ``()`` where there is a choice."""
 
     def legal(self, tokens: Sequence[int], draft: Sequence[int]) -> int:

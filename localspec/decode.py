@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from localspec.accept import Accepted, accept
 from localspec.backends.base import Context, Rows
+from localspec.config import MAX_DRAFT
+from localspec.control.base import Control, Room
 from localspec.draft.base import Draft, Drafter, Prefix, common_length
 from localspec.exact import NO_GUARD, Guard
 from localspec.logprobs import TokenLogprobs, token_logprobs
@@ -19,25 +21,34 @@ Progress = Callable[[int, int], None]
 class Step:
     """What one pass of the loop added: ``tokens``.
 
-    It begins with the first ``accepted`` of ``proposed`` draft tokens, and ends with ``forced`` tokens that a grammar
-    left no choice about. ``near_tie``: a row of its own decided one. ``logprobs`` go with them, where asked for.
+    It begins with the first ``accepted`` tokens of the ``draft``, and ends with ``forced`` tokens that a grammar left
+    no choice about. ``near_tie``: a row of its own decided one. ``logprobs`` go with them, where asked for.
     """
 
     tokens: tuple[int, ...]
     accepted: int
-    proposed: int
-    drafter: str
+    draft: Draft
     forced: int = 0
     near_tie: bool = False
     logprobs: tuple[TokenLogprobs, ...] = ()
 
+    @property
+    def proposed(self) -> int:
+        """Draft tokens that somebody proposed."""
+        return len(self.draft.tokens) - self.draft.padding
+
 
 @dataclass(frozen=True)
 class Rules:
-    """What does not change from step to step. ``limit`` says how far a drafter may draft now."""
+    """What does not change from step to step.
+
+    ``left`` says how many tokens the answer may still have, ``draft_max`` how many may be drafted in a step.
+    """
 
     is_end: Callable[[int], bool]
-    limit: Callable[[Drafter], int]
+    left: Callable[[], int]
+    control: Control
+    draft_max: int = MAX_DRAFT
     reads_hidden: bool = False
     guard: Guard = NO_GUARD
     logprobs: int | None = None
@@ -63,7 +74,8 @@ def decode(
     target: Context, prefix: Prefix, rows: Rows, drafters: Sequence[Drafter], rules: Rules
 ) -> Generator[Step, None, None]:
     """Yield steps for ever, from the logits ``rows`` of a prefilled ``prefix``; the caller stops when it has enough."""
-    draft, noise, sampler = Draft(), 0.0, prefix.sampler
+    draft, noise, sampler, control = Draft(), 0.0, prefix.sampler, rules.control
+    room, before = None, 0.0
     while True:
         found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
         if found.near_tie:
@@ -74,29 +86,22 @@ def decode(
         target.rewind(len(prefix.tokens) - 1)
         forced = forced_run(prefix, rules)
         prefix.tokens.extend(forced)
-        yield Step(
-            (*found.tokens, *forced), found.count, len(draft.tokens), draft.drafter,
-            len(forced), found.near_tie, found.logprobs,
-        )  # fmt: skip
+        if room is not None:
+            control.learn(draft, found.count, room, target.decode_s - before)
+        yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
         for drafter in drafters:
             drafter.observe(prefix)
-        missing = len(prefix.tokens) - len(target.tokens)
-        draft = propose(prefix, drafters, rules, rules.guard.widest - missing)
-        noise = rules.guard.noise_of(missing + len(draft.tokens), sampler.params.greedy)
+        room = room_after(target, prefix, rules)
+        draft = control.draft(prefix, drafters, room) if room.most > 0 and drafters else Draft()
+        noise = rules.guard.noise_of(room.missing + len(draft.tokens), sampler.params.greedy)
+        before = target.decode_s
         rows = verify(target, prefix, draft)
 
 
-def propose(prefix: Prefix, drafters: Sequence[Drafter], rules: Rules, most: int) -> Draft:
-    """The first draft that is not empty, of at most ``most`` tokens, cut where it leaves the grammar."""
-    constraint = prefix.sampler.constraint
-    for drafter in drafters:
-        room = min(rules.limit(drafter), most)
-        draft = drafter.propose(prefix, room) if room > 0 else Draft()
-        if constraint is not None:
-            draft = Draft(draft.tokens[: constraint.legal(prefix.tokens, draft.tokens)], draft.drafter)
-        if draft.tokens:
-            return draft
-    return Draft()
+def room_after(target: Context, prefix: Prefix, rules: Rules) -> Room:
+    """What the next pass may hold: within the budget, the guard and the user's limit."""
+    missing, left = len(prefix.tokens) - len(target.tokens), rules.left()
+    return Room(missing, min(rules.draft_max, rules.guard.widest - missing, left - 1), left)
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:

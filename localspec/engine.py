@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from localspec.backends.base import Context, Rows
 from localspec.channels import Channels
-from localspec.config import DraftParams, SamplingParams
+from localspec.config import MAX_DRAFT, DraftParams, SamplingParams
+from localspec.control.base import Control, FixedDepth
+from localspec.control.controller import Controller
+from localspec.control.costs import Costs
 from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
 from localspec.decode import Rules, decode, prefill
 from localspec.detokenize import detokenize
@@ -53,7 +56,8 @@ class ModelInfo:
 class Engine:
     """A loaded target with its drafters. Use it as a context manager, or :meth:`close` it.
 
-    One thread at a time. The keyword options of a generation are those of :class:`Options`.
+    One thread at a time. The keyword options of a generation are those of :class:`Options`. ``control`` decides how far
+    each step drafts; put another in its place to fix or record that.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Engine:
         model: ModelInfo,
         template: ChatTemplate | None = None,
         draft: DraftParams | None = None,
+        control: Control | None = None,
+        tune: Callable[[Callable[[float], None] | None], Costs] | None = None,
         exactness: Exactness = "off",
         guard: Guard = NO_GUARD,
         notices: Sequence[str] = (),
@@ -77,6 +83,8 @@ class Engine:
         self.vocabulary = vocabulary
         self._target, self._drafters, self._batch = target, tuple(drafters), batch
         self._draft = draft or DraftParams()
+        self.control: Control = control or FixedDepth()
+        self._tune = tune
         self.guard, self._reads_hidden, self._close = guard, reads_hidden, close
         self._conversation = Conversation(template, vocabulary) if template else None
         self._grammars: GrammarVocabulary | None = None
@@ -93,6 +101,24 @@ class Engine:
     def n_ctx(self) -> int:
         """Tokens that prompt and answer may have together."""
         return self._target.n_ctx
+
+    @property
+    def costs(self) -> Costs | None:
+        """What passes and drafts cost on this machine, as followed since it was loaded; None if not measured."""
+        return self.control.costs if isinstance(self.control, Controller) else None
+
+    def tune(self, progress: Callable[[float], None] | None = None) -> Costs:
+        """Measure at length what passes and drafts cost, and go by that from now on, here and in later runs.
+
+        What was cached is forgotten. Raises :class:`UsageError` where there is no drafter.
+        """
+        if self._tune is None:
+            raise UsageError(f"{self.model.name} was loaded without a drafter, so there is nothing to tune.")
+        self._running = None
+        self.forget()
+        costs = self._tune(progress)
+        self.control = Controller(costs, self.guard.widest)
+        return costs
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of ``text``, special tokens recognised, no BOS added."""
@@ -267,14 +293,14 @@ class Engine:
         stats = Stats(prompt_tokens=len(tokens))
         rows = self._prefill(prefix, drafters, request, stats)
 
-        def limit(drafter: Drafter) -> int:
-            most = [n for n in (request.draft_max, self._draft.max) if n is not None]
-            return min(min(most, default=drafter.default_max), answer.left - 1)
-
         clocks: list[Context | Drafter] = [self._target, *drafters]
         before = [clock.decode_s for clock in clocks]
         guard = self.guard if drafters else replace(NO_GUARD, widest=self.guard.widest)
-        rules = Rules(self.vocabulary.is_end, limit, self._reads_hidden, guard, request.logprobs)
+        rules = Rules(
+            self.vocabulary.is_end, lambda: answer.left, self.control, self._draft_max(request), self._reads_hidden,
+            guard, request.logprobs,
+        )  # fmt: skip
+        self.control.begin()
         steps = decode(self._target, prefix, rows, drafters, rules)
         try:
             while answer.finish_reason is None:
@@ -282,7 +308,7 @@ class Engine:
                     raise BackendError("another generation was started on this engine; finish or close one first.")
                 began = perf_counter()
                 step = next(steps)
-                stats.record(step.drafter, step.proposed, step.accepted)
+                stats.record(step.draft.names[: step.proposed], step.accepted)
                 stats.near_ties += step.near_tie
                 stats.forced += step.forced
                 chunks = answer.add(step)
@@ -325,6 +351,10 @@ class Engine:
             request.progress(stats.prefilled_tokens, stats.prefilled_tokens)
         stats.prompt_s = perf_counter() - began
         return rows
+
+    def _draft_max(self, request: Request) -> int:
+        """The most draft tokens a step that request and engine allow."""
+        return min([MAX_DRAFT, *(n for n in (request.draft_max, self._draft.max) if n is not None)])
 
     def _calls(self, prompt: ChatPrompt | None) -> ToolCalls | None:
         """What takes calls out of the answer, if there is anything to call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,32 +33,33 @@ class Stats:
     target_s: float = 0.0
     draft_s: float = 0.0
     steps: int = 0
+    drafted_steps: int = 0
     near_ties: int = 0
     forced: int = 0
     by_drafter: dict[str, Count] = field(default_factory=dict)
     per_position: list[Count] = field(default_factory=list)
 
-    def record(self, drafter: str, proposed: int, accepted: int) -> None:
-        """Count one step of the loop: ``accepted`` of ``proposed`` draft tokens were right."""
+    def record(self, names: Sequence[str], accepted: int) -> None:
+        """Count one step of the loop: the first ``accepted`` draft tokens were right; ``names`` say whose each was."""
         self.steps += 1
-        if proposed == 0:
-            return
-        count = self.by_drafter.setdefault(drafter, Count())
-        count.proposed += proposed
+        for i, name in enumerate(names):
+            self._count(self.by_drafter.setdefault(name, Count()), i < accepted, i == 0 or names[i - 1] != name)
+            if i == len(self.per_position):
+                self.per_position.append(Count())
+            self._count(self.per_position[i], i < accepted, True)
+        self.drafted_steps += bool(names)
+
+    @staticmethod
+    def _count(count: Count, accepted: bool, first: bool) -> None:
+        count.proposed += 1
         count.accepted += accepted
-        count.steps += 1
-        while len(self.per_position) < proposed:
-            self.per_position.append(Count())
-        for i in range(proposed):
-            self.per_position[i].proposed += 1
-            self.per_position[i].steps += 1
-            self.per_position[i].accepted += i < accepted
+        count.steps += first
 
     def add(self, other: Stats) -> None:
         """Sum another generation into this one."""
         for name in ("prompt_tokens", "cached_tokens", "prompt_s", "generated_tokens", "generate_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("target_s", "draft_s", "steps", "near_ties", "forced"):
+        for name in ("target_s", "draft_s", "steps", "drafted_steps", "near_ties", "forced"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for drafter, count in other.by_drafter.items():
             _sum(self.by_drafter.setdefault(drafter, Count()), count)
@@ -86,8 +88,7 @@ class Stats:
     @property
     def mean_accepted(self) -> float | None:
         """Draft tokens accepted in a step that drafted (the token every step adds anyway is not in it)."""
-        steps = sum(count.steps for count in self.by_drafter.values())
-        return self.accepted / steps if steps else None
+        return self.accepted / self.drafted_steps if self.drafted_steps else None
 
     @property
     def tokens_per_s(self) -> float:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import localspec
 from localspec.backends.scripted import Logits
 from localspec.config import SamplingParams
-from localspec.draft.base import Prefix
+from localspec.control.base import FixedDepth
+from localspec.draft.base import Draft, Drafter, Prefix
+from localspec.engine import Engine
 from localspec.sampling import Row, Sampler
 
 DATA = Path(__file__).parent / "data"
@@ -31,6 +35,18 @@ SAMPLINGS = (
 
 def prefix_of(tokens: Sequence[int], params: SamplingParams = GREEDY) -> Prefix:
     return Prefix(list(tokens), Sampler(params))
+
+
+def drafted(drafter: Drafter, prefix: Prefix, limit: int, ahead: Sequence[int] = ()) -> Draft:
+    """The first ``limit`` guesses of a drafter."""
+    return Draft.by(drafter.name, list(islice(drafter.propose(prefix, ahead), limit)))
+
+
+def load_fixed(target: str | Path = "tiny", draft: str | Path = "none", **options: Any) -> Engine:
+    """A pair on one thread, so that tests do not fight for the cores, that drafts at every step, however unsure."""
+    engine = localspec.load(target, draft, **{"threads": 1, **options})
+    engine.control = FixedDepth(4)
+    return engine
 
 
 def one_hot(token: int, n_vocab: int = N_VOCAB, high: float = 50.0) -> Row:

@@ -34,8 +34,6 @@ OUTSIDE = [
     (StopParams, "max_tokens", -5, "1"),
     (DraftParams, "max", -1, f"0 to {MAX_DRAFT}"),
     (DraftParams, "max", MAX_DRAFT + 1, f"0 to {MAX_DRAFT}"),
-    (DraftParams, "p_min", -0.01, "0.0 to 1.0"),
-    (DraftParams, "p_min", 1.01, "0.0 to 1.0"),
     (ContextParams, "ctx_size", 0, "1"),
     (ContextParams, "threads", 0, "1 to 512"),
     (ContextParams, "threads", 513, "1 to 512"),

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, plain_tokens, prefix_of
 
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
-from localspec.config import DraftParams, SamplingParams
-from localspec.decode import Rules, Step, decode, prefill, propose
-from localspec.draft.base import Drafter, Prefix
+from localspec.config import SamplingParams
+from localspec.control.base import FixedDepth, Room
+from localspec.decode import Rules, Step, decode, prefill
+from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
@@ -28,7 +29,7 @@ DRAFTERS = ["right", "wrong", "half", "random", "ngram", "model", "other model",
 
 def make_drafter(kind: str, logits: Logits, params: SamplingParams) -> list[Drafter]:
     """A drafter that is right, wrong, or anything between."""
-    sure, n = DraftParams(p_min=0.0), N_VOCAB
+    n = N_VOCAB
 
     def right(tokens: list[int]) -> Sequence[int]:
         return plain_tokens(logits, tokens, params, 8)
@@ -43,15 +44,20 @@ def make_drafter(kind: str, logits: Logits, params: SamplingParams) -> list[Draf
         return [ScriptedDrafter(scripts[kind])]
     if kind in ("model", "other model"):
         own = logits if kind == "model" else chain_logits(n, 99)
-        return [ModelDrafter(ScriptedContext(own, n), sure, 512, n)]
+        return [ModelDrafter(ScriptedContext(own, n), 512, n)]
     if kind == "mtp":
-        return [MtpDrafter(FakeMtp(lambda token, *_: chain_logits(n, 7, order=1)((token,))), sure)]
+        return [MtpDrafter(FakeMtp(lambda token, *_: chain_logits(n, 7, order=1)((token,))))]
     return [NgramDrafter(min_match=1)] if kind == "ngram" else []
 
 
-def limited(n: int) -> Rules:
-    """Rules that allow ``n`` draft tokens."""
-    return Rules(lambda _: False, lambda _: n)
+def limited(n: int, is_end: Callable[[int], bool] = lambda _: False, **other: Any) -> Rules:
+    """Rules that draft ``n`` tokens, or as many as there are."""
+    return Rules(is_end, lambda: 1 << 20, FixedDepth(n), **other)
+
+
+def propose(drafters: Sequence[Drafter], room: int) -> Draft:
+    """What a control of fixed depth drafts after the prompt."""
+    return FixedDepth().draft(prefix_of(PROMPT), drafters, Room(1, room, 99))
 
 
 def run(
@@ -65,7 +71,7 @@ def run(
     """Enough steps for ``count`` tokens, with the invariant of the cache checked at each."""
     target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT, params)
     rows, _ = prefill(target, prefix, 512)
-    steps = decode(target, prefix, rows, drafters, Rules(is_end, lambda _: width, reads_hidden=True))
+    steps = decode(target, prefix, rows, drafters, limited(width, is_end, reads_hidden=True))
     seen: list[Step] = []
     while len(prefix.tokens) < len(PROMPT) + count:
         seen.append(next(steps))
@@ -96,7 +102,7 @@ def test_steps_add_up(kind: str) -> None:
     for step in steps:
         assert len(step.tokens) == step.accepted + 1
         assert 0 <= step.accepted <= step.proposed <= 5
-        assert (step.proposed == 0) == (step.drafter == "none")
+        assert (step.proposed == 0) == (step.draft.drafter == "none")
     assert target.decoded == [len(PROMPT), *(1 + step.proposed for step in steps[1:])]
 
 
@@ -123,7 +129,7 @@ def test_end_token_inside_a_draft_is_the_last_of_its_step(at: int) -> None:
     drafter = ScriptedDrafter(lambda tokens: (script + [8] * 9)[len(tokens) - len(PROMPT) :])
     target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
-    steps = decode(target, prefix, rows, [drafter], Rules(lambda token: token == 9, lambda _: 8))
+    steps = decode(target, prefix, rows, [drafter], limited(8, lambda token: token == 9))
     tokens: list[int] = []
     while 9 not in tokens:
         tokens.extend(next(steps).tokens)
@@ -144,7 +150,7 @@ def test_hidden_row_is_of_the_second_last_token(kind: str) -> None:
     target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
     drafters = make_drafter(kind, logits, GREEDY)
-    steps = decode(target, prefix, rows, drafters, Rules(lambda _: False, lambda _: 4, reads_hidden=True))
+    steps = decode(target, prefix, rows, drafters, limited(4, reads_hidden=True))
     for _ in islice(steps, 12):
         assert prefix.hidden is not None
         seen.append(prefix.hidden[:2].tolist())
@@ -164,7 +170,7 @@ def test_first_drafter_with_a_proposal_drafts() -> None:
         return drafter
 
     drafters = [script("a", []), script("b", [1, 2, 3]), script("c", [4])]
-    draft = propose(prefix_of(PROMPT), drafters, limited(2), 63)
+    draft = propose(drafters, 2)
     assert (draft.tokens, draft.drafter, asked) == ((1, 2), "b", ["a", "b"])
 
 
@@ -175,13 +181,13 @@ def test_drafter_without_room_is_not_asked() -> None:
         raise AssertionError("asked")
 
     for room in (0, -1):
-        assert propose(prefix_of(PROMPT), [ScriptedDrafter(never)], limited(room), 63).tokens == ()
+        assert propose([ScriptedDrafter(never)], room).tokens == ()
 
 
 def test_drafter_with_room_for_one_is_asked() -> None:
     """The limit is what it may propose."""
     for room in (1, 2, 3):
-        assert propose(prefix_of(PROMPT), [ScriptedDrafter(lambda _: [1] * 9)], limited(room), 63).tokens == (1,) * room  # type: ignore[misc]
+        assert propose([ScriptedDrafter(lambda _: [1] * 9)], room).tokens == (1,) * room  # type: ignore[misc]
 
 
 def test_every_drafter_observes_every_step() -> None:
@@ -247,7 +253,7 @@ def test_recurrent_model_decodes_without_a_drafter() -> None:
     logits = chain_logits(N_VOCAB, 3)
     target, prefix = Recurrent(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
-    steps = decode(target, prefix, rows, [], Rules(lambda _: False, lambda _: 0))
+    steps = decode(target, prefix, rows, [], limited(0))
     found = [token for step in islice(steps, 10) for token in step.tokens]
     assert found == plain_tokens(logits, PROMPT, GREEDY, 10)
     assert target.decoded == [len(PROMPT), *[1] * 9]
@@ -272,9 +278,9 @@ class Forcing:
     def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         raise AssertionError("there is room")
 
-    def forced(self, tokens: Sequence[int]) -> tuple[int, ...]:
+    def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:
         found: list[int] = []
-        while (token := self._run(len(tokens) + len(found))) is not None:
+        while (token := self._run(len(tokens) + len(ahead) + len(found))) is not None:
             found.append(token)
         return tuple(found)
 
@@ -292,7 +298,7 @@ def test_no_batch_is_wider_than_the_guard_allows(widest: int) -> None:
         target = ScriptedContext(logits, N_VOCAB)
         prefix = Prefix(list(PROMPT), Sampler(GREEDY, Forcing()))
         rows, _ = prefill(target, prefix, 512)
-        rules = Rules(lambda _: False, lambda _: 8, guard=Guard(widest, widest=widest))
+        rules = limited(8, guard=Guard(widest, widest=widest))
         steps = list(islice(decode(target, prefix, rows, drafters, rules), 60))
         assert max(target.decoded[1:]) <= widest
         assert sum(step.forced for step in steps) > 0

@@ -20,9 +20,10 @@ from localspec import decode as loop
 from localspec.accept import Accepted
 from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
-from localspec.config import ContextParams, DraftParams, SamplingParams
+from localspec.config import ContextParams, SamplingParams
+from localspec.control.base import FixedDepth
 from localspec.decode import Rules, decode, prefill
-from localspec.draft.base import Draft, Drafter, Prefix
+from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.gguf_header import read_header
@@ -112,8 +113,8 @@ class RememberedMtp:
 class Argmax(MtpDrafter):
     """Drafts its likeliest token, without the noise that it shares with the target."""
 
-    def propose(self, prefix: Prefix, limit: int) -> Draft:
-        return super().propose(replace(prefix, sampler=Sampler(SamplingParams(temperature=0.0))), limit)
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        return super().propose(replace(prefix, sampler=Sampler(SamplingParams(temperature=0.0))), ahead)
 
 
 class Pair:
@@ -129,8 +130,8 @@ class Pair:
         kinds: dict[str, Callable[[], list[Drafter]]] = {
             "none": list,
             "ngram": lambda: [NgramDrafter()],
-            "mtp": lambda: [MtpDrafter(self._mtp, DraftParams(p_min=0.0))],
-            "mtp, argmax": lambda: [Argmax(self._mtp, DraftParams(p_min=0.0))],
+            "mtp": lambda: [MtpDrafter(self._mtp)],
+            "mtp, argmax": lambda: [Argmax(self._mtp)],
         }
         return kinds[name]()
 
@@ -141,7 +142,8 @@ class Pair:
         for drafter in drafters:
             drafter.observe(prefix)
         start, drafted = len(self.target.prompt), 0
-        rules = Rules(self.is_end, lambda _: LENGTH - 1 - (len(prefix.tokens) - start), reads_hidden=True)
+        left = lambda: LENGTH - (len(prefix.tokens) - start)  # noqa: E731
+        rules = Rules(self.is_end, left, FixedDepth(LENGTH), reads_hidden=True)
         for step in decode(self.target, prefix, rows, drafters, rules):  # type: ignore[arg-type]
             drafted += step.proposed
             if len(prefix.tokens) - start >= LENGTH or self.is_end(prefix.tokens[-1]):

@@ -15,6 +15,7 @@ from localspec.backends.base import Outputs, Rows
 from localspec.backends.saved_cells import repeat_cells
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits
 from localspec.config import SamplingParams
+from localspec.control.base import FixedDepth
 from localspec.decode import Rules, Step, decode, prefill
 from localspec.exact import NO_GUARD, Guard, Invariance, probe
 
@@ -71,7 +72,7 @@ def guarded(
         right = plain_tokens(logits, tokens, params, width)
         return [(token + (len(tokens) % 3 == 0 and i == 2)) % N_VOCAB for i, token in enumerate(right)]
 
-    rules = Rules(lambda _: False, lambda _: width, guard=guard)
+    rules = Rules(lambda _: False, lambda: 1 << 20, FixedDepth(width), guard=guard)
     steps = list(islice(decode(context, prefix, rows, [ScriptedDrafter(script)], rules), count))
     return [token for step in steps for token in step.tokens], steps
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from support import load_fixed
 
 import localspec
 from localspec.backends.llama_cpp import LlamaModel, bindings
@@ -32,7 +33,7 @@ NOT_FOR_LLAMA_CPP = "left recursion"
 def engines() -> Iterator[tuple[Engine, Engine]]:
     with (
         localspec.load("tiny", "none", threads=1) as plain,
-        localspec.load("tiny", "auto", threads=1, draft_p_min=0.0) as drafting,
+        load_fixed("tiny", "auto") as drafting,
     ):
         yield plain, drafting
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import load_fixed
 
-import localspec
 from localspec.engine import Engine
 from localspec.grammar.vocabulary import GrammarVocabulary
 from tests.grammar_support import SCHEMAS, format_of, grammar_of, shortest, validate
@@ -19,7 +19,7 @@ SEEDED: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p":
 
 @pytest.fixture(scope="module")
 def engines() -> Iterator[dict[str, Engine]]:
-    loaded = {draft: localspec.load("tiny", draft, threads=1, draft_p_min=0.0) for draft in ("none", "ngram", "auto")}
+    loaded = {draft: load_fixed("tiny", draft) for draft in ("none", "ngram", "auto")}
     yield loaded
     for engine in loaded.values():
         engine.close()

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import N_VOCAB
+from support import N_VOCAB, load_fixed
 
 import localspec
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
-from localspec.config import DraftParams
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.ngram import NgramDrafter
@@ -98,10 +97,9 @@ def remembered(logits: Logits) -> Logits:
 
 
 def scripted_drafters(kind: str) -> list[Drafter]:
-    params = DraftParams(p_min=0.0)
     if kind == "ngram":
         return [NgramDrafter(min_match=1)]
-    return [ModelDrafter(ScriptedContext(remembered(chain_logits(N_VOCAB, 5)), N_VOCAB), params, 512, N_VOCAB)]
+    return [ModelDrafter(ScriptedContext(remembered(chain_logits(N_VOCAB, 5)), N_VOCAB), 512, N_VOCAB)]
 
 
 @pytest.mark.parametrize("kind", ["ngram", "model"])
@@ -131,6 +129,6 @@ def test_interrupt_at_any_line_of_the_backend(draft: str, tmp_path: Path) -> Non
     if draft == "model":
         name = str(tmp_path / "copy.gguf")
         Path(name).write_bytes(TINY_TARGET.read_bytes())
-    with localspec.load("tiny", name, threads=1, ctx_size=256, draft_p_min=0.0, draft_max=3) as engine:
+    with load_fixed("tiny", name, ctx_size=256, draft_max=3) as engine:
         files = ("llama_cpp.py", "decode.py", "model.py", "mtp.py")
         survives_interrupts(generate(engine), "Once upon a time", "Once upon us and our little dog", files)

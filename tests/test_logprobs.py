@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import load_fixed
 
-import localspec
 from localspec.backends.scripted import ScriptedDrafter, ScriptedVocabulary, chain_logits, scripted_engine
 from localspec.engine import Engine
 from localspec.errors import UsageError
@@ -27,7 +27,7 @@ SAMPLINGS: tuple[dict[str, Any], ...] = (
 
 
 def load(draft: str) -> Engine:
-    return localspec.load("tiny", draft, threads=1, draft_p_min=0.0)
+    return load_fixed("tiny", draft)
 
 
 @pytest.fixture(scope="module")

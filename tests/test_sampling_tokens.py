@@ -70,7 +70,7 @@ class Only:
     def allowed(self, tokens: Any, ahead: Any = ()) -> Any:
         return self._mask
 
-    def forced(self, tokens: Any) -> tuple[int, ...]:
+    def forced(self, tokens: Any, ahead: Any = ()) -> tuple[int, ...]:
         return ()
 
     def legal(self, tokens: Any, draft: Any) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import load_fixed
 
-import localspec
 from localspec.backends.saved_cells import holds
 from localspec.backends.scripted import chain_logits, scripted_engine
 from localspec.engine import Engine
@@ -25,7 +25,7 @@ LONG = "Tell me a story. " + "The little fox had a red ball and went into the wo
 
 
 def load(draft: str = "none", **options: Any) -> Engine:
-    return localspec.load("tiny", draft, **{"threads": 1, "draft_p_min": 0.0, **options})
+    return load_fixed("tiny", draft, **options)
 
 
 @pytest.fixture(scope="module", params=["none", "ngram", "auto"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import load_fixed
 
 import localspec
 from localspec.engine import Engine
@@ -41,7 +42,7 @@ GREEDY = {"temperature": 0, "max_tokens": 24}
 
 def load(target: str | Path = "tiny", draft: str | Path = "none", **options: Any) -> Engine:
     """One thread, so that tests do not fight for the cores; every draft token is proposed, however unsure."""
-    return localspec.load(target, draft, **{"threads": 1, "draft_p_min": 0.0, **options})
+    return load_fixed(target, draft, **options)
 
 
 @pytest.fixture(scope="module", params=["none", "ngram", "auto"])
@@ -488,7 +489,6 @@ def test_assistant_that_llama_cpp_would_abort_on_is_refused(tmp_path: Path, key:
     "options",
     [
         {"ctx_size": 0}, {"threads": 0}, {"gpu_layers": -2}, {"draft_max": -1}, {"draft_max": 64}, {"device": "CUDA99"},
-        {"draft_p_min": 2.0},
     ],
 )  # fmt: skip
 def test_wrong_option_of_load_is_wrong_usage(options: dict[str, Any]) -> None:

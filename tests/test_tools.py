@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import DATA, MarkerVocabulary
+from support import DATA, MarkerVocabulary, load_fixed
 
 import localspec
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter
@@ -379,7 +379,7 @@ class Led:
 
 @pytest.fixture(scope="module", params=["none", "ngram", "auto"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    with localspec.load("tiny", request.param, threads=1, draft_p_min=0.0) as engine:
+    with load_fixed("tiny", request.param) as engine:
         engine._conversation = Conversation(ChatTemplate(TEMPLATES["gemma"], bos="<bos>"), engine.vocabulary)
         yield engine
 

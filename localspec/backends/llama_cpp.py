@@ -265,6 +265,8 @@ class LlamaContext:
     def __init__(self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False) -> None:
         self.model, self.n_ctx, self.decode_s = model, n_ctx, 0.0
         self.tokens: list[int] = []
+        #: The last passes that gave all their rows: tokens and seconds.
+        self.passes: deque[tuple[int, float]] = deque(maxlen=256)
         self.batch = params.batch
         self.options = context_options(model, params, n_ctx)
         self._core = _Core(model, self.options, params.batch, n_ctx)
@@ -305,7 +307,10 @@ class LlamaContext:
         rows = self._core.rows(self._n_out)
         if self.model.vocabulary.suppressed.size:  # tokens that the model's file says are never to be generated
             rows[:, self.model.vocabulary.suppressed] = -np.inf
-        self.decode_s += perf_counter() - began
+        seconds = perf_counter() - began
+        self.decode_s += seconds
+        if self._n_out == n:
+            self.passes.append((n, seconds))
         self.tokens.extend(tokens)
         self._unfinished = False
         return rows
@@ -381,7 +386,7 @@ class LlamaMtpContext:
         _fill(options, ctx_type=_CONTEXT_MTP, ctx_other=target.handle, n_outputs_max=1, n_batch=32, n_ubatch=32)
         for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
             setattr(options, name, getattr(target.options, name))
-        self._target = target
+        self.model, self._target = model, target
         self._core = _Core(model, options, 32, target.n_ctx)
         self._hidden = _hidden_view(self._core.handle, target.model.n_embd)
         self._input = np.zeros(target.model.n_embd, np.float32)

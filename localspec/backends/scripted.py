@@ -10,14 +10,15 @@ The contexts are as strict as llama.cpp: they refuse what it would abort on, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.config import DraftParams
-from localspec.draft.base import Draft, Drafter, Prefix
+from localspec.control.base import Control
+from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import BackendError
 from localspec.template import ChatTemplate
@@ -126,16 +127,19 @@ class ScriptedContext:
 class ScriptedDrafter:
     """Proposes what ``script`` says for the tokens so far; remembers what it was shown."""
 
-    name = "scripted"
+    name, free = "scripted", True
     decode_s = 0.0
 
-    def __init__(self, script: Callable[[list[int]], Sequence[int]], default_max: int = 8) -> None:
-        self._script, self.default_max = script, default_max
+    def __init__(self, script: Callable[[list[int]], Sequence[int]]) -> None:
+        self._script = script
         self.observed: list[int] = []
         self.closed = False
 
-    def propose(self, prefix: Prefix, limit: int) -> Draft:
-        return Draft(tuple(self._script(list(prefix.tokens)))[:limit], self.name)
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        return (Guess(token, 1.0) for token in self._script([*prefix.tokens, *ahead]))
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 0
 
     def observe(self, prefix: Prefix) -> None:
         self.observed.append(len(prefix.tokens))
@@ -151,9 +155,11 @@ def scripted_engine(
     vocabulary: ScriptedVocabulary | None = None,
     n_ctx: int = 4096,
     draft: DraftParams | None = None,
+    control: Control | None = None,
 ) -> Engine:
     """An engine on a :class:`ScriptedContext`, with a small chat template."""
     vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
     target = ScriptedContext(logits, vocabulary.n_tokens, n_ctx)
-    return Engine(target, vocabulary, drafters, model=info, template=ChatTemplate(CHAT_TEMPLATE), draft=draft)
+    template = ChatTemplate(CHAT_TEMPLATE)
+    return Engine(target, vocabulary, drafters, model=info, template=template, draft=draft, control=control)

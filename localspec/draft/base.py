@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -26,12 +26,34 @@ class Prefix:
     revision: object = field(default_factory=object)
 
 
+class Guess(NamedTuple):
+    """A ``token`` that may follow, and how ``sure`` its drafter is that the target says the same (0 … 1)."""
+
+    token: int
+    sure: float
+
+
 @dataclass(frozen=True)
 class Draft:
-    """Proposed ``tokens`` to follow a prefix, and the name of who proposed them."""
+    """Proposed ``tokens`` to follow a prefix, and for each the name of who proposed it and how sure it was.
+
+    ``padding`` of them, the last, are no guesses: they make the pass as wide as a width that costs less.
+    """
 
     tokens: tuple[int, ...] = ()
-    drafter: str = "none"
+    names: tuple[str, ...] = ()
+    sure: tuple[float, ...] = ()
+    padding: int = 0
+
+    @property
+    def drafter(self) -> str:
+        """Who proposed the first token; ``none`` when nobody did."""
+        return self.names[0] if self.names else "none"
+
+    @classmethod
+    def by(cls, name: str, guesses: Sequence[Guess]) -> Draft:
+        """All of one drafter's."""
+        return cls(tuple(g.token for g in guesses), (name,) * len(guesses), tuple(g.sure for g in guesses))
 
 
 class Drafter(Protocol):
@@ -42,15 +64,21 @@ class Drafter(Protocol):
         """``ngram``, ``model``, ``mtp``: the name in statistics."""
 
     @property
-    def default_max(self) -> int:
-        """Draft tokens a step when the user sets no limit."""
+    def free(self) -> bool:
+        """Whether it proposes without decoding anything."""
 
     @property
     def decode_s(self) -> float:
         """Seconds spent inside llama.cpp since it was made."""
 
-    def propose(self, prefix: Prefix, limit: int) -> Draft:
-        """At most ``limit`` (≥ 1) tokens to follow ``prefix``; fewer, or none, where it is not confident."""
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        """Guess after guess at what follows ``prefix`` and the draft tokens ``ahead``, for as long as it is asked.
+
+        Each is made when it is asked for, and follows those before it. It ends where the drafter has nothing to say.
+        """
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        """How many tokens of ``prefix`` and ``ahead`` it has to decode before its next guess (0: none, as a lookup)."""
 
     def observe(self, prefix: Prefix) -> None:
         """Take note of the text so far: after the prefill, after every step, and when it is emptied."""
@@ -74,12 +102,12 @@ class KnownPrefix:
         return at
 
 
-def look_ahead(prefix: Prefix, row: Row, draft: Sequence[int]) -> tuple[int, float]:
-    """What a drafter with logits ``row`` says after ``prefix`` and ``draft``, and how sure it is (0 … 1)."""
+def look_ahead(prefix: Prefix, row: Row, draft: Sequence[int]) -> Guess:
+    """What a drafter with logits ``row`` says after ``prefix`` and ``draft``."""
     sampler = prefix.sampler
     shaped = sampler.shape(row, prefix.tokens, draft)
     token = sampler.choose(shaped, len(prefix.tokens) + len(draft))
-    return token, sampler.confidence(shaped, token)
+    return Guess(token, sampler.confidence(shaped, token))
 
 
 def common_length(a: list[int], b: list[int], start: int = 0) -> int:

@@ -2,67 +2,65 @@
 
 from __future__ import annotations
 
-from localspec.backends.base import Context, Rows
-from localspec.config import DraftParams
-from localspec.draft.base import Draft, KnownPrefix, Prefix, look_ahead
+from collections.abc import Iterator, Sequence
 
-#: From this many missing tokens on, catching up is prompt work, done when the prompt is observed.
-_CATCH_UP = 32
+from localspec.backends.base import Context, Rows
+from localspec.draft.base import Guess, KnownPrefix, Prefix, common_length, look_ahead
 
 
 class ModelDrafter:
-    """Drafts with ``context`` until a token's probability falls below ``params.p_min``.
+    """Drafts with ``context``; it decodes nothing, not even the prompt, before it is asked.
 
     ``n_vocab`` is the part of the vocabulary that both models have: padded ones differ in size.
     """
 
-    name = "model"
-    default_max = 8
+    name, free = "model", False
 
-    def __init__(self, context: Context, params: DraftParams, batch: int, n_vocab: int) -> None:
-        self._context, self._params, self._batch, self._n_vocab = context, params, batch, n_vocab
+    def __init__(self, context: Context, batch: int, n_vocab: int) -> None:
+        self._context, self._batch, self._n_vocab = context, batch, n_vocab
         self._known = KnownPrefix()
 
     @property
     def decode_s(self) -> float:
         return self._context.decode_s
 
-    def propose(self, prefix: Prefix, limit: int) -> Draft:
-        self._drop_what_differs(prefix)
-        missing = prefix.tokens[len(self._context.tokens) :]
-        if max(missing) >= self._n_vocab:
-            return Draft()  # a token that only the target has
-        row = self._feed(missing)[0]
-        draft: list[int] = []
-        while True:
-            row = row[: self._n_vocab]
-            token, sure = look_ahead(prefix, row, draft)
-            if sure < self._params.p_min:
-                break
-            draft.append(token)
-            if len(draft) == limit:
-                break
-            row = self._context.decode((token,), "last")[0]
-        return Draft(tuple(draft), self.name)
-
-    def observe(self, prefix: Prefix) -> None:
-        self._drop_what_differs(prefix)
-        missing = prefix.tokens[len(self._context.tokens) : -1]
-        if len(missing) >= _CATCH_UP and max(missing) < self._n_vocab:
-            self._feed(missing, last=False)
-
-    def _drop_what_differs(self, prefix: Prefix) -> None:
-        """Rewind to what is in the prefix; its last token is always decoded anew, for its row."""
-        shared = self._known.shared(self._context.tokens, prefix)
-        keep = min(shared, max(0, len(prefix.tokens) - 1))
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        keep = self._kept(prefix, ahead)
         if keep < len(self._context.tokens):
             self._context.rewind(keep)
+        keep = len(self._context.tokens)  # a rewind may take more
+        missing = [*prefix.tokens[keep:], *ahead[max(0, keep - len(prefix.tokens)) :]]
+        if max(missing) >= self._n_vocab:
+            return  # a token that only the target has
+        row = self._feed(missing)[0]
+        draft = list(ahead)
+        while True:
+            guess = look_ahead(prefix, row[: self._n_vocab], draft)
+            yield guess
+            draft.append(guess.token)
+            row = self._context.decode((guess.token,), "last")[0]
 
-    def _feed(self, tokens: list[int], last: bool = True) -> Rows:
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return len(prefix.tokens) + len(ahead) - self._kept(prefix, ahead)
+
+    def observe(self, prefix: Prefix) -> None:
+        """Nothing to decode before it is asked, but an emptied text empties the cache."""
+        if not prefix.tokens:
+            self._context.rewind(0)
+
+    def _kept(self, prefix: Prefix, ahead: Sequence[int]) -> int:
+        """How much of its cache is of use: the last token is always decoded anew, for its row."""
+        own, n = self._context.tokens, len(prefix.tokens)
+        shared = self._known.shared(own, prefix)
+        if shared == n:
+            shared += common_length(own[n:], list(ahead))
+        return min(shared, n + len(ahead) - 1)
+
+    def _feed(self, tokens: list[int]) -> Rows:
         while len(tokens) > self._batch:
             self._context.decode(tokens[: self._batch], "none")
             tokens = tokens[self._batch :]
-        return self._context.decode(tokens, "last" if last else "none")
+        return self._context.decode(tokens, "last")
 
     def close(self) -> None:
         self._context.close()

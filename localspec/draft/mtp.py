@@ -5,35 +5,35 @@ Every draft token is one pass at the same position, the length of the target's c
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from localspec.backends.base import MtpContext
-from localspec.config import DraftParams
-from localspec.draft.base import Draft, Prefix, look_ahead
+from localspec.draft.base import Guess, Prefix, look_ahead
 
 
 class MtpDrafter:
-    """Drafts with an assistant until a token's probability falls below ``params.p_min``."""
+    """Drafts with an assistant. It cannot go on from another drafter's tokens: it needs the target's hidden row."""
 
-    name = "mtp"
-    default_max = 4
+    name, free = "mtp", False
 
-    def __init__(self, context: MtpContext, params: DraftParams) -> None:
-        self._context, self._params = context, params
+    def __init__(self, context: MtpContext) -> None:
+        self._context = context
 
     @property
     def decode_s(self) -> float:
         return self._context.decode_s
 
-    def propose(self, prefix: Prefix, limit: int) -> Draft:
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
         hidden, token, position = prefix.hidden, prefix.tokens[-1], len(prefix.tokens) - 1
         draft: list[int] = []
-        while hidden is not None and len(draft) < limit:
-            row = self._context.step(token, position, hidden)[0]
-            token, sure = look_ahead(prefix, row, draft)
-            if sure < self._params.p_min:
-                break
+        while hidden is not None and not ahead:
+            guess = look_ahead(prefix, self._context.step(token, position, hidden)[0], draft)
+            hidden, token = self._context.hidden()[0].copy(), guess.token
             draft.append(token)
-            hidden = self._context.hidden()[0]
-        return Draft(tuple(draft), self.name)
+            yield guess
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 1
 
     def observe(self, prefix: Prefix) -> None:
         """Nothing to note: what it needs comes with the prefix."""

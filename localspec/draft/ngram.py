@@ -1,15 +1,37 @@
 """N-gram lookup as drafter: what followed the last time the text ended like this.
 
 The longest suffix of the text that occurred before is found with an online suffix automaton (Blumer et al. 1985),
-amortised constant time a token; the draft is what followed its latest earlier occurrence.
+amortised constant time a token; the draft is what followed its latest earlier occurrence. The longer the match, and the
+more it went on alike, the surer the guess.
 """
 
 from __future__ import annotations
 
-from localspec.draft.base import Draft, KnownPrefix, Prefix
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from localspec.config import MAX_DRAFT
+from localspec.draft.base import Guess, KnownPrefix, Prefix
 
 #: How far up the suffix links the latest occurrence is kept current: constant work a token.
 _REFRESH = 8
+#: How often a match of 1, 2, … tokens went on as before: answers of a 1.5B model to 64 prompts in eight categories.
+_ALIKE = (0.2, 0.45, 0.62, 0.72, 0.82, 0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.935, 0.94, 0.945, 0.95)
+_LONG, _SURELY = 32, 0.99
+#: A short match that went on in several ways says less.
+_TORN = 0.5
+#: A copy is a match of so many tokens. Where it breaks off the text likely goes on in its source a little further down.
+_COPY, _WINDOW, _SOON, _LATE = 5, 40, 8, 40
+#: How often it did, by the tokens that match there (1, 2, 3), soon after the break and later; as after a longer match.
+_RESUMED, _RESUMED_LATE, _BONUS = (0.5, 0.8, 0.9), (0.2, 0.45, 0.7), 4
+
+
+class Match(NamedTuple):
+    """A suffix of ``length`` tokens that occurred before, lastly up to index ``end``, and went on in ``ways`` ways."""
+
+    length: int
+    end: int
+    ways: int
 
 
 class SuffixAutomaton:
@@ -40,12 +62,16 @@ class SuffixAutomaton:
         self._last = new
         self._note_match(at)
 
-    def continuation(self, length: int) -> tuple[int, ...]:
-        """``length`` tokens after the match; where it reaches the end of the text, the text goes on periodically."""
-        found = self.tokens[self.match_end + 1 : self.match_end + 1 + length]
-        while len(found) < length:
-            found += found[: length - len(found)]
-        return tuple(found)
+    def match(self, ahead: Sequence[int] = ()) -> Match:
+        """The longest suffix of the text and ``ahead`` that occurs in the text, with something behind it."""
+        state, length, end = self._link[self._last], self.match_length, self.match_end
+        for token in ahead:
+            while state > 0 and token not in self._next[state]:
+                state = self._link[state]
+                length = self._length[state]
+            state = self._next[state].get(token, 0)
+            length, end = (length + 1, self._end[state]) if state else (0, -1)
+        return Match(length, end, len(self._next[state])) if state > 0 else Match(0, -1, 0)
 
     def _state(self, length: int, end: int) -> int:
         self._length.append(length)
@@ -79,33 +105,73 @@ class SuffixAutomaton:
 
 
 class NgramDrafter:
-    """Proposes the continuation of the longest earlier match, the longer the match the further."""
+    """Proposes what followed the longest earlier match of at least ``min_match`` tokens, and so on."""
 
-    name = "ngram"
-    default_max = 8
+    name, free = "ngram", True
     decode_s = 0.0
 
-    def __init__(self, min_match: int = 3) -> None:
+    def __init__(self, min_match: int = 1) -> None:
         self._min_match = min_match
         self._automaton = SuffixAutomaton()
         self._known = KnownPrefix()
         self._growing = False
+        self._pointer, self._copied = -1, 0
 
-    def propose(self, prefix: Prefix, limit: int) -> Draft:
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
         self.observe(prefix)
-        automaton = self._automaton
-        if automaton.match_length < self._min_match:
-            return Draft()
-        return Draft(automaton.continuation(min(limit, automaton.match_length)), self.name)
+        match = self._automaton.match(ahead)
+        length, end, sure = match.length, match.end, alike(match.length)
+        if match.ways > 1 and length < len(_ALIKE):
+            sure *= _TORN
+        if length < _COPY and not ahead:
+            length, end, sure = self._resumed() or (length, end, sure)
+        if length < self._min_match or end < 0:
+            return
+        text = self._automaton.tokens
+        said = text[end + 1 : end + 1 + MAX_DRAFT]
+        if len(said) < MAX_DRAFT:
+            said += ahead  # where the match reaches the end of the text, the text goes on periodically
+        for i in range(MAX_DRAFT):
+            guess = Guess(said[i], alike(length + i) if i else sure)
+            said.append(guess.token)
+            yield guess
+
+    def _resumed(self) -> tuple[int, int, float] | None:
+        """Where the source of the last copy goes on like the end of the text: as a match, its end, and how sure."""
+        text, at = self._automaton.tokens, self._pointer
+        since = len(text) - self._copied
+        if at < 0 or since > _LATE:
+            return None
+        for n in (3, 2, 1):
+            ending = text[-n:]
+            for j in range(max(n, at - 2), min(len(text), at + _WINDOW)):
+                if text[j - n : j] == ending:
+                    sure = (_RESUMED if since < _SOON else _RESUMED_LATE)[n - 1]
+                    return n + _BONUS, j - 1, sure
+        return None
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 0
 
     def observe(self, prefix: Prefix) -> None:
         shared = self._known.shared(self._automaton.tokens, prefix)
         if shared < len(self._automaton.tokens) or self._growing:
             self._automaton, shared = SuffixAutomaton(), 0
+            self._pointer = -1
         self._growing = True  # an interrupt in the middle of an append leaves an automaton that is none
+        automaton = self._automaton
         for token in prefix.tokens[shared:]:
-            self._automaton.append(token)
+            automaton.append(token)
+            if automaton.match_length >= _COPY:
+                self._pointer, self._copied = automaton.match_end + 1, len(automaton.tokens)
         self._growing = False
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def alike(length: int) -> float:
+    """How often a match of ``length`` ≥ 1 tokens goes on as it did before."""
+    if length <= len(_ALIKE):
+        return _ALIKE[length - 1] if length else 0.0
+    return _SURELY if length >= _LONG else 0.97

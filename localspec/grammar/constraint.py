@@ -87,10 +87,10 @@ class GrammarConstraint:
         state = self._states[self._at(tokens, ahead)]
         return state.way[0] if state.way else self._vocabulary.ends[0]
 
-    def forced(self, tokens: Sequence[int]) -> tuple[int, ...]:
+    def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:
         run: list[int] = []
         while True:
-            at = self._at(tokens, run)
+            at = self._at(tokens, [*ahead, *run])
             only = self._only(at)
             if only is None:
                 return tuple(run)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import N_VOCAB, prefix_of
+from support import N_VOCAB, drafted, prefix_of
 
 from localspec.backends.scripted import (
     ScriptedContext,
@@ -108,7 +108,7 @@ def test_vocabulary_of_bytes_is_its_own_inverse(text: str) -> None:
 def test_drafter_keeps_to_its_limit_and_remembers() -> None:
     """Its script may say more."""
     drafter = ScriptedDrafter(lambda tokens: [len(tokens)] * 9)
-    assert drafter.propose(prefix_of([1, 2]), 3).tokens == (2, 2, 2)
+    assert drafted(drafter, prefix_of([1, 2]), 3).tokens == (2, 2, 2)
     drafter.observe(prefix_of([1, 2]))
     assert drafter.observed == [2]
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
+from support import N_VOCAB, SAMPLINGS, drafted, plain_tokens, prefix_of
 
 from localspec.backends.base import Outputs, Rows
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
-from localspec.config import DraftParams, SamplingParams
+from localspec.config import SamplingParams
 from localspec.draft.base import common_length
 from localspec.draft.model import ModelDrafter
 
 PROMPT = [1, 2, 3, 4, 5]
-ALL = DraftParams(p_min=0.0)
 
 
 class Recording(ScriptedContext):
@@ -36,11 +36,9 @@ class Recording(ScriptedContext):
         return sum(len(tokens) for _, tokens in self.passes)
 
 
-def drafting(
-    logits: Logits | None = None, params: DraftParams = ALL, batch: int = 512, n_vocab: int = N_VOCAB
-) -> tuple[ModelDrafter, Recording]:
+def drafting(logits: Logits | None = None, batch: int = 512, n_vocab: int = N_VOCAB) -> tuple[ModelDrafter, Recording]:
     context = Recording(logits or chain_logits(N_VOCAB, 0), batch=batch)
-    return ModelDrafter(context, params, batch, n_vocab), context
+    return ModelDrafter(context, batch, n_vocab), context
 
 
 @given(st.integers(1, 12), st.sampled_from(SAMPLINGS), st.integers(0, 20))
@@ -48,7 +46,7 @@ def test_draft_is_what_the_drafter_would_write(limit: int, params: SamplingParam
     """With no confidence cut it is the small model's own plain decoding, with the noise of the target's positions."""
     logits = chain_logits(N_VOCAB, seed)
     drafter, _ = drafting(logits)
-    draft = drafter.propose(prefix_of(PROMPT, params), limit)
+    draft = drafted(drafter, prefix_of(PROMPT, params), limit)
     assert list(draft.tokens) == plain_tokens(logits, PROMPT, params, limit)
     assert draft.drafter == "model"
 
@@ -61,7 +59,7 @@ def test_nothing_in_the_cache_is_decoded_twice(steps: list[tuple[int, int, bool]
     for limit, agreed, observes in steps:
         shared = min(common_length(context.tokens, prefix.tokens), len(prefix.tokens) - 1)
         before = len(context.passes)
-        draft = drafter.propose(prefix, limit)
+        draft = drafted(drafter, prefix, limit)
         passes = context.passes[before:]
         assert passes[0] == (shared, tuple(prefix.tokens[shared:]))
         assert [tokens for _, tokens in passes[1:]] == [(token,) for token in draft.tokens[:-1]]
@@ -76,9 +74,9 @@ def test_full_acceptance_costs_two_tokens() -> None:
     """The last draft token, which it never decoded, and the bonus token."""
     drafter, context = drafting()
     prefix = prefix_of(PROMPT)
-    prefix.tokens.extend([*drafter.propose(prefix, 4).tokens, 9])
+    prefix.tokens.extend([*drafted(drafter, prefix, 4).tokens, 9])
     context.passes.clear()
-    drafter.propose(prefix, 1)
+    drafted(drafter, prefix, 1)
     assert context.passes == [(len(PROMPT) + 3, tuple(prefix.tokens[-2:]))]
 
 
@@ -86,29 +84,29 @@ def test_rejection_rewinds_to_the_difference() -> None:
     """Two of four accepted: the recovered token is all that is decoded."""
     drafter, context = drafting()
     prefix = prefix_of(PROMPT)
-    draft = drafter.propose(prefix, 4).tokens
+    draft = drafted(drafter, prefix, 4).tokens
     recovered = (draft[2] + 1) % N_VOCAB
     prefix.tokens.extend([*draft[:2], recovered])
     context.passes.clear()
-    drafter.propose(prefix, 1)
+    drafted(drafter, prefix, 1)
     assert context.passes == [(len(PROMPT) + 2, (recovered,))]
 
 
 def test_same_prefix_again_decodes_its_last_token_only() -> None:
     """The logits after the last token need a pass; the rest is there."""
     drafter, context = drafting()
-    first = drafter.propose(prefix_of(PROMPT), 3)
+    first = drafted(drafter, prefix_of(PROMPT), 3)
     context.passes.clear()
-    assert drafter.propose(prefix_of(PROMPT), 3) == first
+    assert drafted(drafter, prefix_of(PROMPT), 3) == first
     assert context.passes[0] == (len(PROMPT) - 1, (PROMPT[-1],))
 
 
 def test_new_conversation_reuses_what_it_shares() -> None:
     """Another prompt with the same beginning decodes from the first difference."""
     drafter, context = drafting()
-    drafter.propose(prefix_of([*PROMPT, 6, 7]), 2)
+    drafted(drafter, prefix_of([*PROMPT, 6, 7]), 2)
     context.passes.clear()
-    drafter.propose(prefix_of([*PROMPT, 8, 9, 10]), 1)
+    drafted(drafter, prefix_of([*PROMPT, 8, 9, 10]), 1)
     assert context.passes == [(len(PROMPT), (8, 9, 10))]
 
 
@@ -118,50 +116,48 @@ def test_draft_never_depends_on_what_was_drafted_before() -> None:
     drafter, _ = drafting(logits)
     for tokens in ([1, 2, 3], [1, 2, 3, 4, 4], [1, 2, 9], [5], [1, 2, 3]):
         fresh, _ = drafting(logits)
-        assert drafter.propose(prefix_of(tokens), 5) == fresh.propose(prefix_of(tokens), 5)
+        assert drafted(drafter, prefix_of(tokens), 5) == drafted(fresh, prefix_of(tokens), 5)
 
 
-@pytest.mark.parametrize("n", [40, 1000, 1025])
-def test_long_prompt_is_caught_up_when_it_is_observed(n: int) -> None:
-    """Prompt work belongs to the prefill: the first draft then decodes one token, in passes of at most the batch."""
-    drafter, context = drafting(batch=128)
-    prefix = prefix_of([i % N_VOCAB for i in range(n)])
-    drafter.observe(prefix)
-    assert context.tokens == prefix.tokens[:-1]
-    assert max(len(tokens) for _, tokens in context.passes) <= 128
-    context.passes.clear()
-    drafter.propose(prefix, 1)
-    assert context.passes == [(n - 1, (prefix.tokens[-1],))]
-
-
-def test_short_gap_is_left_to_the_next_draft() -> None:
-    """A step of the loop does not make the drafter decode when it will not be asked."""
+def test_nothing_is_decoded_before_it_is_asked() -> None:
+    """Not even a prompt: a drafter that does not pay costs nothing."""
     drafter, context = drafting()
-    drafter.observe(prefix_of(PROMPT))
+    prefix = prefix_of([i % N_VOCAB for i in range(500)])
+    drafter.observe(prefix)
+    assert drafter.lag(prefix) == 500
     assert context.passes == []
+
+
+@given(st.lists(st.integers(1, 9), max_size=5), st.integers(0, 5), st.integers(1, 4), st.integers(0, 20))
+def test_goes_on_from_another_s_draft(ahead: list[int], own: int, limit: int, seed: int) -> None:
+    """As if it were text; and what it has decoded of it, by guessing the same, it does not decode again."""
+    logits = chain_logits(N_VOCAB, seed, order=50)
+    drafter, context = drafting(logits)
+    prefix = prefix_of(PROMPT)
+    ahead = [*drafted(drafter, prefix, own).tokens, *ahead]
+    lag, before = drafter.lag(prefix, ahead), context.count
+    found = drafted(drafter, prefix, limit, ahead)
+    assert list(found.tokens) == plain_tokens(logits, [*PROMPT, *ahead], SAMPLINGS[0], limit)
+    assert context.count - before == lag + limit - 1
+    assert lag <= len(PROMPT) + len(ahead) if not own else lag <= max(1, len(ahead) - own + 2)
 
 
 def test_gap_longer_than_a_batch_is_decoded_in_parts() -> None:
     """Also when nothing was observed."""
     drafter, context = drafting(batch=64)
-    drafter.propose(prefix_of([1] * 200), 1)
+    drafted(drafter, prefix_of([1] * 200), 1)
     assert [len(tokens) for _, tokens in context.passes] == [64, 64, 64, 8]
 
 
-@pytest.mark.parametrize("p_min", [0.3, 0.6, 0.9])
-def test_draft_ends_before_the_first_unsure_token(p_min: float) -> None:
-    """Every proposed token has the probability, and the one after the draft has not."""
+def test_sureness_is_the_probability_of_the_token() -> None:
+    """At temperature 1, of the drafter's own row."""
     logits = chain_logits(N_VOCAB, 5, scale=4.0)
     for start in range(N_VOCAB):
-        drafter, _ = drafting(logits, DraftParams(p_min=p_min))
+        drafter, _ = drafting(logits)
         tokens = [start]
-        draft = drafter.propose(prefix_of(tokens), 6).tokens
-        for token in draft:
-            assert _probability(logits, tokens, token) >= p_min
-            tokens.append(token)
-        if len(draft) < 6:
-            row = logits(tuple(tokens))
-            assert _probability(logits, tokens, int(row.argmax())) < p_min
+        for guess in islice(drafter.propose(prefix_of(tokens)), 6):
+            assert guess.sure == pytest.approx(_probability(logits, tokens, guess.token), rel=1e-4)
+            tokens.append(guess.token)
 
 
 def _probability(logits: Logits, tokens: list[int], token: int) -> float:
@@ -191,22 +187,22 @@ def test_token_that_only_the_target_has_is_not_drafted_after() -> None:
     """A padded target may say what the drafter has no row for: then it waits, and goes on with the next text."""
     drafter, context = drafting(n_vocab=20)
     prefix = prefix_of([*PROMPT, 22])
-    assert drafter.propose(prefix, 3).tokens == ()
+    assert drafted(drafter, prefix, 3).tokens == ()
     drafter.observe(prefix_of([22] * 100))
     assert context.passes == []
-    assert drafter.propose(prefix_of(PROMPT), 3).tokens
+    assert drafted(drafter, prefix_of(PROMPT), 3).tokens
 
 
 @given(st.sampled_from(SAMPLINGS), st.integers(0, 20))
 def test_token_that_the_target_lacks_is_never_proposed(params: SamplingParams, seed: int) -> None:
     """A drafter with a larger vocabulary keeps to the common part."""
     drafter, _ = drafting(chain_logits(N_VOCAB, seed), n_vocab=7)
-    assert all(token < 7 for token in drafter.propose(prefix_of([1, 2], params), 8).tokens)
+    assert all(token < 7 for token in drafted(drafter, prefix_of([1, 2], params), 8).tokens)
 
 
 def test_emptied_text_empties_the_cache() -> None:
     """What ``forget`` shows a drafter."""
     drafter, context = drafting()
-    drafter.propose(prefix_of(PROMPT), 2)
+    drafted(drafter, prefix_of(PROMPT), 2)
     drafter.observe(prefix_of([]))
     assert context.tokens == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support import N_VOCAB, SAMPLINGS, FakeMtp, one_hot, plain_tokens, prefix_of
+from support import N_VOCAB, SAMPLINGS, FakeMtp, drafted, one_hot, plain_tokens, prefix_of
 
 from localspec.backends.scripted import chain_logits
-from localspec.config import DraftParams, SamplingParams
+from localspec.config import SamplingParams
 from localspec.draft.base import Draft
 from localspec.draft.mtp import MtpDrafter
 from localspec.sampling import Row
@@ -32,34 +33,35 @@ def mtp_prefix(tokens: list[int], params: SamplingParams = SAMPLINGS[0]) -> Any:
 def test_position_is_constant_and_hidden_rows_chain(limit: int) -> None:
     """Every step is at the length of the target's cache; each takes the row that the one before gave."""
     context = FakeMtp(next_token)
-    draft = MtpDrafter(context, DraftParams()).propose(mtp_prefix([3, 4, 5]), limit)
-    assert draft == Draft(tuple(range(6, 6 + limit)), "mtp")
+    draft = drafted(MtpDrafter(context), mtp_prefix([3, 4, 5]), limit)
+    assert (draft.tokens, draft.drafter) == (tuple(range(6, 6 + limit)), "mtp")
     assert context.steps == [(5 + i, 2, [10.0 + i, 20.0 + i, 30.0 + i, 40.0 + i]) for i in range(limit)]
 
 
 def test_without_a_hidden_row_nothing_is_drafted() -> None:
     """Before the target has decoded anything there is nothing to go on."""
     context = FakeMtp(next_token)
-    assert MtpDrafter(context, DraftParams()).propose(prefix_of([1, 2]), 4) == Draft((), "mtp")
+    assert drafted(MtpDrafter(context), prefix_of([1, 2]), 4) == Draft()
     assert context.steps == []
 
 
-def test_draft_ends_before_the_first_unsure_token() -> None:
-    """The unsure token is not proposed, and no step follows it."""
+def test_each_guess_is_made_when_it_is_asked_for() -> None:
+    """And says how sure it is; no step is made ahead of it."""
 
     def unsure_after_two(token: int, position: int, hidden: NDArray[Any]) -> Row:
         return one_hot(token + 1, high=50.0 if hidden[0] < 12 else 0.5)
 
     context = FakeMtp(unsure_after_two)
-    draft = MtpDrafter(context, DraftParams(p_min=0.6)).propose(mtp_prefix([3]), 6)
-    assert draft.tokens == (4, 5)
-    assert len(context.steps) == 3
+    for made, guess in enumerate(islice(MtpDrafter(context).propose(mtp_prefix([3])), 4), 1):
+        assert len(context.steps) == made
+        assert (guess.sure > 0.9) == (made <= 2)
 
 
-def test_no_cut_with_p_min_zero() -> None:
-    """Then a draft always has the length that is allowed."""
-    context = FakeMtp(lambda token, *_: one_hot(token + 1, high=0.1))
-    assert MtpDrafter(context, DraftParams(p_min=0.0)).propose(mtp_prefix([3]), 6).tokens == (4, 5, 6, 7, 8, 9)
+def test_it_does_not_go_on_from_another_s_tokens() -> None:
+    """There is no hidden row to go on from."""
+    context = FakeMtp(next_token)
+    assert drafted(MtpDrafter(context), mtp_prefix([3]), 4, [4]) == Draft()
+    assert context.steps == []
 
 
 @given(st.sampled_from(SAMPLINGS), st.integers(0, 20))
@@ -67,21 +69,21 @@ def test_samples_with_the_noise_of_the_target_s_positions(params: SamplingParams
     """An assistant as good as the target proposes exactly what the target will say."""
     logits = chain_logits(N_VOCAB, seed, order=1)
     context = FakeMtp(lambda token, *_: logits((token,)))
-    draft = MtpDrafter(context, DraftParams(p_min=0.0)).propose(mtp_prefix([1, 2, 3], params), 5)
+    draft = drafted(MtpDrafter(context), mtp_prefix([1, 2, 3], params), 5)
     assert list(draft.tokens) == plain_tokens(logits, [1, 2, 3], params, 5)
 
 
 def test_prefix_s_hidden_row_is_left_alone() -> None:
     """It belongs to the loop."""
     prefix = mtp_prefix([1])
-    MtpDrafter(FakeMtp(next_token), DraftParams()).propose(prefix, 3)
+    drafted(MtpDrafter(FakeMtp(next_token)), prefix, 3)
     assert prefix.hidden.tolist() == [10.0, 20.0, 30.0, 40.0]
 
 
 def test_close_closes_the_context() -> None:
     """Twice is fine."""
     context = FakeMtp(next_token)
-    drafter = MtpDrafter(context, DraftParams())
+    drafter = MtpDrafter(context)
     drafter.close()
     drafter.close()
     assert context.closed

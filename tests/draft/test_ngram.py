@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import prefix_of
+from support import drafted, prefix_of
 
-from localspec.draft.base import Draft
 from localspec.draft.ngram import NgramDrafter, SuffixAutomaton
 
 texts = st.integers(1, 4).flatmap(lambda letters: st.lists(st.integers(0, letters), max_size=60))
@@ -60,19 +59,6 @@ def test_match_in_repetition_is_one_period_back(period: int, n: int) -> None:
     assert (automaton.match_length, automaton.match_end) == (n - period, n - 1 - period)
 
 
-@given(texts, st.integers(1, 30))
-def test_continuation_is_what_followed(tokens: list[int], length: int) -> None:
-    """Token by token, it is what stood one distance back, in the text or in the continuation itself."""
-    automaton = automaton_of(tokens)
-    if not automaton.match_length:
-        return
-    found = automaton.continuation(length)
-    distance = len(tokens) - 1 - automaton.match_end
-    text = [*tokens, *found]
-    assert len(found) == length
-    assert all(text[i] == text[i - distance] for i in range(len(tokens), len(text)))
-
-
 @given(texts)
 def test_states_are_at_most_twice_the_tokens(tokens: list[int]) -> None:
     """The memory is linear in the text."""
@@ -104,27 +90,58 @@ def test_no_match_before_anything_repeats() -> None:
 
 
 @given(texts, st.integers(1, 12), st.integers(1, 5))
-def test_never_more_than_the_limit_or_the_match(tokens: list[int], limit: int, least: int) -> None:
-    """A draft is as long as allowed, as the match supports, and none at all below the shortest match."""
+def test_no_guess_below_the_shortest_match(tokens: list[int], limit: int, least: int) -> None:
+    """And as many as are asked for above it."""
     tokens = [*tokens, 0]
-    drafter = NgramDrafter(min_match=least)
-    draft = drafter.propose(prefix_of(tokens), limit)
+    draft = drafted(NgramDrafter(min_match=least), prefix_of(tokens), limit)
     length, _ = longest_earlier_suffix(tokens)
-    assert len(draft.tokens) == (min(limit, length) if length >= least else 0)
+    if length >= least:
+        assert len(draft.tokens) == limit
     assert draft.drafter == ("ngram" if draft.tokens else "none")
+    assert all(0.0 < sure < 1.0 for sure in draft.sure)
+
+
+@given(texts, texts, st.integers(1, 12))
+def test_goes_on_from_a_draft_as_from_text(tokens: list[int], ahead: list[int], limit: int) -> None:
+    """The match counts the draft in; it is looked up in the text alone."""
+    tokens, ahead = [*tokens, 0], [1, *ahead]
+    match = automaton_of(tokens).match(ahead)
+    whole = [*tokens, *ahead]
+    suffixes = [n for n in range(1, len(whole)) if _occurs(tokens, whole[-n:])]
+    assert match.length == max(suffixes, default=0)
+    if match.length:
+        assert tokens[match.end + 1 - match.length : match.end + 1] == whole[-match.length :]
+    drafted(NgramDrafter(), prefix_of(tokens), limit, ahead)
+
+
+def _occurs(tokens: list[int], part: list[int]) -> bool:
+    return any(tokens[i : i + len(part)] == part for i in range(len(tokens) - len(part) + 1))
 
 
 def test_proposes_what_followed_the_last_time() -> None:
-    """The plain case."""
+    """The plain case; where the match reaches the end of the text, the text goes on periodically."""
     text = [1, 2, 3, 4, 5, 6, 7, 8, 2, 3, 4]
-    assert NgramDrafter().propose(prefix_of(text), 2) == Draft((5, 6), "ngram")
-    assert NgramDrafter().propose(prefix_of(text), 9) == Draft((5, 6, 7), "ngram")
+    assert drafted(NgramDrafter(), prefix_of(text), 2).tokens == (5, 6)
+    assert drafted(NgramDrafter(), prefix_of(text), 9).tokens == (5, 6, 7, 8, 2, 3, 4, 5, 6)
+
+
+def test_longer_matches_are_surer() -> None:
+    """Of a text that goes on one way."""
+    sure = [drafted(NgramDrafter(), prefix_of([*range(40), *range(n)]), 1).sure[0] for n in (1, 2, 3, 5, 9, 20, 35)]
+    assert sure == sorted(sure)
+
+
+def test_a_copy_that_broke_off_is_resumed_in_its_source() -> None:
+    """One token was replaced: what followed it there is expected, not what followed such a token lately."""
+    source = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
+    text = [*source, 50, 16, 99, *source[:5], 51, 16]
+    assert drafted(NgramDrafter(), prefix_of(text), 3).tokens == (17, 18, 19)
 
 
 def test_latest_of_two_occurrences_wins() -> None:
     """What followed more recently is proposed."""
     text = [1, 2, 3, 7, 9, 1, 2, 3, 8, 9, 5, 1, 2, 3]
-    assert NgramDrafter().propose(prefix_of(text), 1).tokens == (8,)
+    assert drafted(NgramDrafter(), prefix_of(text), 1).tokens == (8,)
 
 
 @given(texts, texts, st.integers(0, 60))
@@ -133,11 +150,11 @@ def test_any_history_gives_what_a_new_drafter_gives(first: list[int], second: li
     drafter = NgramDrafter()
     old = prefix_of([*first, 1])
     for token in [2, 0, 1]:
-        drafter.propose(old, 4)
+        drafted(drafter, old, 4)
         old.tokens.append(token)
         drafter.observe(old)
     new = prefix_of([*first[:keep], *second, 0])
-    assert drafter.propose(new, 8) == NgramDrafter().propose(prefix_of(new.tokens), 8)
+    assert drafted(drafter, new, 8) == drafted(NgramDrafter(), prefix_of(new.tokens), 8)
 
 
 def test_text_that_only_grows_is_not_read_again() -> None:

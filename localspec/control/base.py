@@ -1,0 +1,70 @@
+"""What the loop asks of whoever is in control: a draft before each pass, and attention to what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from localspec.draft.base import Draft, Drafter, Guess, Prefix
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the next pass may hold: ``missing`` tokens that it decodes anyway, and at most ``most`` draft tokens.
+
+    ``left``: tokens that the answer may still have, this pass's own among them.
+    """
+
+    missing: int
+    most: int
+    left: int
+
+
+class Control(Protocol):
+    """Picks the drafter and the depth of each step."""
+
+    def begin(self) -> None:
+        """A new answer begins."""
+
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
+        """What to verify next: of at most ``room.most`` tokens, or none."""
+
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
+        """The first ``accepted`` tokens of ``draft`` were right.
+
+        ``target_s``: seconds of the pass that verified it, or decoded ``room.missing`` tokens alone.
+        """
+
+
+class FixedDepth:
+    """Control that measures nothing: the first drafter with a guess drafts ``depth`` tokens, while sure enough."""
+
+    def __init__(self, depth: int = 8, p_min: float = 0.0) -> None:
+        self._depth, self._p_min = depth, p_min
+
+    def begin(self) -> None:
+        """Nothing to begin."""
+
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
+        most = min(self._depth, room.most)
+        for drafter in drafters if most > 0 else ():
+            guesses: list[Guess] = []
+            for guess in islice(drafter.propose(prefix), most):
+                if guess.sure < self._p_min:
+                    break
+                guesses.append(guess)
+            legal = legal_length(prefix, [guess.token for guess in guesses])
+            if legal:
+                return Draft.by(drafter.name, guesses[:legal])
+        return Draft()
+
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
+        """Nothing: it does not change its mind."""
+
+
+def legal_length(prefix: Prefix, tokens: Sequence[int]) -> int:
+    """How many of ``tokens`` the grammar of the answer allows to follow, if it has one."""
+    constraint = prefix.sampler.constraint
+    return len(tokens) if constraint is None or not tokens else constraint.legal(prefix.tokens, tokens)

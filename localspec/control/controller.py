@@ -1,0 +1,207 @@
+"""The automatic control: which drafter, how far, and when not at all. It knows no model and no clock.
+
+Each step it takes the draft that is worth most, given what passes cost here (:mod:`.costs`) and how often guesses like
+these were right (:mod:`.estimates`). What costs nothing (a lookup, a grammar that leaves no choice) is always asked;
+a model is asked for one guess after another, as long as the next is expected to pay. A model that does not pay is tried
+again now and then, for a small share of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, islice
+from operator import mul
+
+from localspec.control.base import Room, legal_length
+from localspec.control.costs import Costs, DraftCosts, LiveCurve
+from localspec.control.estimates import Calibration, Outlook
+from localspec.control.plan import Plan
+from localspec.draft.base import Draft, Drafter, Guess, Prefix
+
+#: Share of the time that may be lost on trying drafters that are not expected to pay.
+_EXPLORE = 0.005
+#: Free guesses are looked at while they are at least this likely to be reached.
+_UNLIKELY = 0.05
+#: The memory, in tokens, of what a token costs lately.
+_LATELY = 6.0
+#: An answer is expected to go on for as many tokens as it has, and at least so many.
+_AT_LEAST = 64
+#: Tokens that a model has to read before its first guess, when it guessed in the step before.
+_USUAL_LAG = 2
+#: Share of the steps to come in which a model is expected to be of use as it is now.
+_CAUTION = 0.5
+_FOLLOW = 0.1
+#: Time saved up for trying models, in plain steps.
+_MOST_SPARE = 40.0
+#: The name of tokens that a grammar demands.
+GRAMMAR = "grammar"
+
+
+@dataclass
+class _Model:
+    """What is known of a drafter that decodes."""
+
+    first: LiveCurve
+    step: float
+    outlook: Outlook = field(default_factory=Outlook)
+
+    @classmethod
+    def of(cls, costs: DraftCosts) -> _Model:
+        return cls(LiveCurve(costs.first, 64), costs.step)
+
+
+@dataclass
+class _Asked:
+    """A model that is being asked, after ``at`` draft tokens; it reads ``lag`` tokens before its next guess."""
+
+    drafter: Drafter
+    at: int
+    lag: int
+    guesses: Iterator[Guess]
+
+
+class Controller:
+    """Control by measured ``costs``; passes are at most ``widest`` wide. One for all generations of an engine."""
+
+    def __init__(self, costs: Costs, widest: int) -> None:
+        self.verify = LiveCurve(costs.verify, widest)
+        self.models = {name: _Model.of(one) for name, one in costs.drafters.items()}
+        self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
+        self._worth = self._lately = self.verify.seconds(1)
+        self._spare = self._draft_s = 0.0
+        self._generated = 0
+
+    @property
+    def costs(self) -> Costs:
+        """As they are now."""
+        models = {name: DraftCosts(model.first.now(), model.step) for name, model in self.models.items()}
+        return Costs(self.verify.now(), models)
+
+    def begin(self) -> None:
+        """A new answer."""
+        self._generated = 0
+
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
+        self._draft_s = 0.0
+        plan = Plan(self.verify, room, self._worth)
+        free = [drafter for drafter in drafters if drafter.free]
+        models = [drafter for drafter in drafters if drafter.name in self.models]
+        asked: _Asked | None = None
+        while not plan.full:
+            name, guesses = self._free(prefix, free, plan)
+            reach = list(accumulate((self._probability(name, guess) for guess in guesses), mul, initial=plan.q))[1:]
+            choice = plan.best(reach)
+            asked = self._model_that_pays(prefix, models, plan, choice.value, asked)
+            if asked is not None:
+                if not self._ask(asked, plan):
+                    models.remove(asked.drafter)
+                continue
+            take = choice.length - len(plan.tokens)
+            if take <= 0:
+                break
+            for guess in guesses[:take]:
+                plan.add(guess, name, self._probability(name, guess))
+        return self._finished(plan)
+
+    def _free(self, prefix: Prefix, free: Sequence[Drafter], plan: Plan) -> tuple[str, list[Guess]]:
+        """What may follow the draft so far and costs nothing: what the grammar demands, else the first found."""
+        constraint, most = prefix.sampler.constraint, plan.room.most - len(plan.tokens)
+        forced = constraint.forced(prefix.tokens, plan.tokens) if constraint is not None else ()
+        if forced:
+            return GRAMMAR, [Guess(token, 1.0) for token in forced[:most]]
+        for drafter in free:
+            guesses, q = list[Guess](), plan.q
+            for guess in islice(drafter.propose(prefix, plan.tokens), most):
+                q *= self._probability(drafter.name, guess)
+                if q < _UNLIKELY:
+                    break
+                guesses.append(guess)
+            tokens = [*plan.tokens, *(guess.token for guess in guesses)]
+            guesses = guesses[: legal_length(prefix, tokens) - len(plan.tokens)] if guesses else []
+            if guesses:
+                return drafter.name, guesses
+        return "", []
+
+    def _probability(self, name: str, guess: Guess) -> float:
+        return 1.0 if name == GRAMMAR else self._calibrations[name].probability(guess.sure)
+
+    def _model_that_pays(
+        self, prefix: Prefix, models: Sequence[Drafter], plan: Plan, value: float, asked: _Asked | None
+    ) -> _Asked | None:
+        """The model whose next guesses are worth more than ``value``, by what is known of it; None if there is none."""
+        found, most = None, 0.0
+        for drafter in models:
+            model, k = self.models[drafter.name], len(plan.tokens)
+            if asked is not None and asked.drafter is drafter and asked.at == k:
+                rest = model.outlook.rest.value
+                if plan.forecast(rest, rest, model.step, model.step).value > value:
+                    return asked
+                continue
+            lag = drafter.lag(prefix, plan.tokens)
+            start = model.first.seconds(min(lag, _USUAL_LAG + k))
+            late = model.first.seconds(lag) - start
+            choice = plan.forecast(model.outlook.first.value, model.outlook.rest.value, start, model.step)
+            gain = choice.value - value
+            if not self._invests(gain, late, choice.length, plan):
+                continue
+            if gain > most or found is None:
+                found, most = _Asked(drafter, k, lag, drafter.propose(prefix, tuple(plan.tokens))), gain
+        return found
+
+    def _invests(self, gain: float, late: float, length: int, plan: Plan) -> bool:
+        """Whether a model that gains so many seconds a step is asked, when it must read for ``late`` seconds first."""
+        left = min(plan.room.left, max(_AT_LEAST, self._generated))
+        if gain > 0.0 and late <= gain * _CAUTION * left / (length + 1):
+            return True
+        loss = max(0.0, -gain) + late
+        if plan.tokens or loss > self._spare:
+            return False
+        self._spare -= loss
+        return True
+
+    def _ask(self, asked: _Asked, plan: Plan) -> bool:
+        """Add the next guess of a model, if it has one; note what it cost."""
+        drafter, model = asked.drafter, self.models[asked.drafter.name]
+        before = drafter.decode_s
+        guess = next(asked.guesses, None)
+        seconds = drafter.decode_s - before
+        self._draft_s += seconds
+        if guess is None:
+            return False
+        if asked.lag:
+            model.first.observe(asked.lag, seconds)
+        else:
+            model.step += _FOLLOW * (min(seconds, 2.0 * model.step) - model.step)
+        plan.add(guess, drafter.name, self._probability(drafter.name, guess))
+        asked.at, asked.lag = len(plan.tokens), 0
+        return True
+
+    def _finished(self, plan: Plan) -> Draft:
+        """The draft. What a model guessed in vain counts for its outlook by how likely it was."""
+        draft = plan.draft()
+        for i in range(len(draft.tokens) - draft.padding, len(plan.tokens)):
+            name = plan.names[i]
+            if name in self.models:
+                later = i > 0 and plan.names[i - 1] == name
+                self.models[name].outlook.learn(later, self._calibrations[name].probability(plan.sure[i]))
+                break
+        return draft
+
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
+        self.verify.observe(room.missing + len(draft.tokens), target_s)
+        guesses = len(draft.tokens) - draft.padding
+        for i in range(min(accepted + 1, guesses)):
+            name, right = draft.names[i], i < accepted
+            if name != GRAMMAR:
+                self._calibrations[name].learn(draft.sure[i], right)
+            if name in self.models:
+                self.models[name].outlook.learn(i > 0 and draft.names[i - 1] == name, float(right))
+        seconds, tokens = target_s + self._draft_s, accepted + 1
+        self._generated += tokens
+        self._spare = min(self._spare + _EXPLORE * seconds, _MOST_SPARE * self.verify.seconds(1))
+        part = 1.0 - math.exp(-tokens / _LATELY)
+        self._lately += part * (seconds / tokens - self._lately)
+        self._worth = min(self._lately, self.verify.seconds(1))

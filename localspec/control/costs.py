@@ -1,0 +1,135 @@
+"""What passes cost on a machine: c(n), the seconds of one pass over n tokens, and the seconds of drafting.
+
+A curve is measured at some widths, the only ones that are then used: few widths let llama.cpp reuse its graphs, and
+kernels that work in groups of rows make some widths cheaper than narrower ones. A live curve follows real passes, since
+context length, other programs and heat change them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from localspec.errors import InputError
+
+#: The widths that are measured, those of groups of four and eight rows above all.
+WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
+_FAST, _SLOW, _JUMP = 0.1, 0.15, 0.4
+_LONGEST = 3600.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them and beyond."""
+
+    widths: tuple[int, ...]
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.widths, self.widths[1:], strict=False))
+        if not self.widths or len(self.widths) != len(self.times) or self.widths[0] != 1 or not rising:
+            raise InputError(f"a cost curve has the widths {list(self.widths)}; they must rise from 1.")
+        for seconds in self.times:
+            if not 0.0 < seconds < _LONGEST:
+                raise InputError(f"a cost curve has a time of {seconds} s; it must be above 0 and below an hour.")
+
+    def seconds(self, n: int) -> float:
+        """c(n), n ≥ 1."""
+        widths, times = self.widths, self.times
+        if len(widths) == 1:
+            return times[0] * n
+        i = next((i for i, width in enumerate(widths[1:], 1) if width >= n), len(widths) - 1)
+        slope = (times[i] - times[i - 1]) / (widths[i] - widths[i - 1])
+        return max(times[i - 1] + slope * (n - widths[i - 1]), min(times[0], times[i]))
+
+    def scaled(self, factor: float) -> Curve:
+        """The same shape, ``factor`` times as slow."""
+        return Curve(self.widths, tuple(factor * seconds for seconds in self.times))
+
+    def record(self) -> dict[str, float]:
+        """Width → milliseconds, for :meth:`of`."""
+        return {str(n): round(1000 * t, 4) for n, t in zip(self.widths, self.times, strict=True)}
+
+    @classmethod
+    def of(cls, record: object) -> Curve:
+        """From width → milliseconds. Raises :class:`InputError` where it is not that."""
+        if not isinstance(record, dict) or not record:
+            raise InputError(f"a cost curve is {record!r:.80}; it must map widths to milliseconds.")
+        try:
+            pairs = sorted((int(n), float(t) / 1000) for n, t in record.items())
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a cost curve holds {record!r:.80}; it must map widths to milliseconds.") from error
+        return cls(tuple(n for n, _ in pairs), tuple(t for _, t in pairs))
+
+
+@dataclass(frozen=True)
+class DraftCosts:
+    """``first``: one pass over the n tokens that the drafter has not seen, which gives the first draft token.
+
+    ``step``: seconds of each further draft token.
+    """
+
+    first: Curve
+    step: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of a target (``verify``) and its drafters by name, in seconds. ``python``: of a step, outside llama.cpp."""
+
+    verify: Curve
+    drafters: Mapping[str, DraftCosts] = field(default_factory=dict)
+    python: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """What JSON can say, in milliseconds, for :meth:`of`."""
+        drafters = {
+            name: {"first": costs.first.record(), "step": round(1000 * costs.step, 4)}
+            for name, costs in self.drafters.items()
+        }
+        return {"verify": self.verify.record(), "drafters": drafters, "python": round(1000 * self.python, 4)}
+
+    @classmethod
+    def of(cls, record: object) -> Costs:
+        """What :meth:`record` gave. Raises :class:`InputError` where it is not that."""
+        if not isinstance(record, dict) or "verify" not in record:
+            raise InputError('costs must be an object with "verify": {width: milliseconds}; run `localspec tune`.')
+        given, python = record.get("drafters", {}), record.get("python", 0.0)
+        if not isinstance(given, dict) or not all(isinstance(one, dict) and "step" in one for one in given.values()):
+            raise InputError('the drafters of a cost curve must be {name: {"first": {...}, "step": milliseconds}}.')
+        drafters = {
+            str(name): DraftCosts(Curve.of(one.get("first", {"1": one["step"]})), Curve.of({"1": one["step"]}).times[0])
+            for name, one in given.items()
+        }
+        if not isinstance(python, int | float) or not 0 <= python < 1000 * _LONGEST:
+            raise InputError(f"the python time of a cost curve is {python!r}; it must be milliseconds.")
+        return cls(Curve.of(record["verify"]), drafters, python / 1000)
+
+
+class LiveCurve:
+    """A curve that follows what passes really take: a scale common to all widths, and a factor of each width."""
+
+    def __init__(self, curve: Curve, widest: int) -> None:
+        self.widths: Sequence[int] = [n for n in curve.widths if n <= widest]
+        self._times = [0.0] + [curve.seconds(n) for n in range(1, max(widest, curve.widths[-1]) + 1)]
+        self._curve, self._scale = curve, 1.0
+
+    def seconds(self, n: int) -> float:
+        """c(n) now."""
+        known = self._times[n] if n < len(self._times) else self._curve.seconds(n)
+        return self._scale * known
+
+    def observe(self, n: int, seconds: float) -> None:
+        """A pass over ``n`` tokens took so long. One outlier moves little: its logarithm is clipped."""
+        if n >= len(self._times) or seconds <= 0.0:
+            return
+        off = max(-_JUMP, min(_JUMP, math.log(seconds / self.seconds(n))))
+        self._scale *= math.exp(_FAST * off)
+        self._times[n] *= math.exp(_SLOW * off)
+
+    def now(self) -> Curve:
+        """As it is, for the next run."""
+        widths = self._curve.widths
+        return Curve(widths, tuple(self.seconds(n) for n in widths))

@@ -1,0 +1,163 @@
+"""What a loaded pair costs on this machine: measured at first use in a second or two and remembered, or at length.
+
+Passes that a probe of exactness has just made are samples too. What contexts held is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from localspec import memo
+from localspec.backends.llama_cpp import LlamaContext, LlamaMtpContext, build
+from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
+from localspec.errors import InputError
+from localspec.exact import TEXT
+
+_KIND = "costs-1"  # of remembered facts
+#: The order in which widths are measured while time lasts.
+_ORDER = (1, 4, 2, 3, 8, 16, 5, 32, 6, 12, 7, 24, 10, 20, 64, 48, 40)
+_BUDGET_S, _DRAFT_BUDGET_S = 1.5, 0.5
+#: Once all widths are known they are measured again, where that is quick: a pass may be disturbed by other programs.
+_ROUNDS, _AGAIN_S = 6, 0.5
+#: Kernels work in groups of rows, so that a width may cost this much more than a wider one; beyond, it was disturbed.
+_STEPPED, _DISTURBED = 1.35, 1.4
+_HELD = 32
+#: Passes of each width when there is time, and draft steps.
+_OFTEN, _STEPS = 5, 8
+Progress = Callable[[float], None]
+
+
+def curve_of(samples: Iterable[tuple[int, float]]) -> Curve:
+    """The quickest pass of each width (tokens, seconds): other programs only ever make one slower.
+
+    So no width costs more than two passes that are as wide together, nor much more than a wider one.
+    """
+    times = quickest(samples)
+    least = float("inf")
+    for width in sorted(times, reverse=True):
+        times[width] = min(times[width], _STEPPED * least)
+        least = min(least, times[width])
+    for width in sorted(times):
+        parts = (times[a] + times[width - a] for a in times if width - a in times)
+        times[width] = min([times[width], *parts])
+    widths = tuple(sorted(times))
+    return Curve(widths, tuple(times[width] for width in widths))
+
+
+def quickest(samples: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """The least seconds of each width."""
+    times: dict[int, float] = {}
+    for width, seconds in samples:
+        times[width] = max(1e-7, min(seconds, times.get(width, seconds)))
+    return times
+
+
+def disturbed(samples: Sequence[tuple[int, float]]) -> bool:
+    """Whether some width never had a pass as quick as it must have been: other programs were busy all the time."""
+    curve = curve_of(samples)
+    return any(seconds > _DISTURBED * curve.seconds(width) for width, seconds in quickest(samples).items())
+
+
+def measure_passes(
+    context: LlamaContext, tokens: Sequence[int], widest: int, *, thorough: bool, progress: Progress | None = None
+) -> list[tuple[int, float]]:
+    """Passes (tokens, seconds) after a few tokens: widths in turn while a budget lasts, or every width many times."""
+    wanted = [width for width in (sorted(WIDTHS) if thorough else _ORDER) if width <= widest]
+    samples = [] if thorough else [(n, s) for n, s in context.passes if n <= widest]
+    known = {width for width, _ in samples}
+    rounds, spent = _OFTEN if thorough else _ROUNDS, 0.0
+    context.rewind(0)
+    context.decode(tokens[:_HELD], "none")
+    for i in range(rounds * len(wanted)):
+        width = wanted[i % len(wanted)]
+        if not thorough and spent > (_AGAIN_S if known.issuperset(wanted) else _BUDGET_S) and 1 in known:
+            break
+        if not thorough and width in known and not known.issuperset(wanted):
+            continue
+        context.rewind(_HELD)
+        context.decode(tokens[_HELD : _HELD + width])
+        samples.append(context.passes[-1])
+        spent += samples[-1][1]
+        known.add(width)
+        if progress is not None:
+            progress((i + 1) / (rounds * len(wanted)))
+    context.rewind(0)
+    return samples
+
+
+def measure_model(context: LlamaContext, tokens: Sequence[int], *, thorough: bool) -> DraftCosts:
+    """Of a draft model: passes over what it has not read, and single steps, which give one row each."""
+    samples, spent = list[tuple[int, float]](), 0.0
+    context.rewind(0)
+    context.decode(tokens[:_HELD], "none")
+    for i, width in enumerate((1, 1, 1, 2, 4, 8, 16, 3, 32, 64) * 3):
+        if i > 4 and spent > _DRAFT_BUDGET_S and not thorough:
+            break
+        context.rewind(_HELD)
+        before = context.decode_s
+        context.decode(tokens[_HELD : _HELD + width], "last")
+        samples.append((width, context.decode_s - before))
+        spent += samples[-1][1]
+    context.rewind(0)
+    curve = curve_of(samples[1:])  # the first pass pages the file in
+    return DraftCosts(curve, curve.seconds(1))
+
+
+def measure_mtp(context: LlamaMtpContext, target: LlamaContext, tokens: Sequence[int]) -> DraftCosts:
+    """Of an assistant: single steps on the target's cache."""
+    target.rewind(0)
+    target.decode(tokens[:_HELD], "none")
+    hidden, times = np.zeros(target.model.n_embd, np.float32), []
+    for _ in range(_STEPS):
+        before = context.decode_s
+        context.step(tokens[_HELD], _HELD, hidden)
+        times.append(context.decode_s - before)
+    target.rewind(0)
+    step = max(min(times), 1e-7)
+    return DraftCosts(Curve((1,), (step,)), step)
+
+
+class Meter:
+    """Measures one loaded pair, or recalls what it measured. ``drafter`` is the drafter's context, if it has one."""
+
+    def __init__(self, target: LlamaContext, drafter: LlamaContext | LlamaMtpContext | None, widest: int) -> None:
+        self._target, self._drafter, self._widest = target, drafter, widest
+
+    def costs(self) -> Costs:
+        """Remembered, else measured within a second or two."""
+        try:
+            return Costs.of(memo.recall(_KIND, self._key()) or {})
+        except InputError:
+            return self._measure(thorough=False, progress=None)
+
+    def tune(self, progress: Progress | None = None) -> Costs:
+        """Measured at length, and remembered."""
+        return self._measure(thorough=True, progress=progress)
+
+    def _measure(self, *, thorough: bool, progress: Progress | None) -> Costs:
+        tokens = self._target.model.vocabulary.tokenize(TEXT, add_special=False)
+        tokens = (tokens * (1 + 2 * (_HELD + max(WIDTHS)) // max(1, len(tokens))))[: _HELD + max(WIDTHS)]
+        passes = measure_passes(self._target, tokens, self._widest, thorough=thorough, progress=progress)
+        drafters = {}
+        if isinstance(self._drafter, LlamaMtpContext):
+            drafters["mtp"] = measure_mtp(self._drafter, self._target, tokens)
+        elif self._drafter is not None:
+            own = [token % self._drafter.model.n_vocab for token in tokens]
+            drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
+        costs = Costs(curve_of(passes), drafters)
+        if thorough or not disturbed(passes):
+            memo.remember(_KIND, self._key(), costs.record())
+        return costs
+
+    def _key(self) -> str:
+        parts = [
+            build(),
+            memo.file_identity(self._target.model.path),
+            self._target.settings(),
+            f"widest={self._widest}",
+        ]
+        if self._drafter is not None:
+            parts.append(memo.file_identity(self._drafter.model.path))
+        return " ".join(parts)
