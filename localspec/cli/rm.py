@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def rm(name: str | None, unfinished: bool, yes: bool) -> None:
     """Remove a model that was pulled, and the drafters that were pulled for it alone, after asking.
 
-    NAME is as in `localspec list`. Files that localspec did not fetch itself, or that something else in the cache needs,
-    stay.
+    NAME is as in `localspec list`. Files that localspec did not fetch itself, or that something else in the cache
+    needs, stay.
     """
     from localspec.hub import removing
     from localspec.hub.choose import size_text

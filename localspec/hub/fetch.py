@@ -200,15 +200,12 @@ def _link(place: _Place) -> None:
     if not place.blob.exists() or (place.pointer.exists() and os.path.samefile(place.pointer, place.blob)):
         return
     place.pointer.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.pointer.with_name(f".{uuid.uuid4().hex}.tmp")
+    place.pointer.unlink(missing_ok=True)
     try:
         if constants.HF_HUB_DISABLE_SYMLINKS:
             raise NotImplementedError
-        os.symlink(os.path.relpath(place.blob, place.pointer.parent), temporary)
-        os.replace(temporary, place.pointer)
+        os.symlink(os.path.relpath(place.blob, place.pointer.parent), place.pointer)
     except (OSError, NotImplementedError):
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         os.replace(place.blob, place.pointer)
 
 

@@ -92,6 +92,8 @@ def _tidy(path: Path) -> None:
             parent.rmdir()
         if parent.name == "snapshots":
             break
+    for left in root.glob("refs/.*.tmp"):  # of a pull that was killed
+        left.unlink(missing_ok=True)
     main = root / "refs" / "main"
     with contextlib.suppress(OSError):
         if not (root / "snapshots" / main.read_text(encoding="utf-8").strip()).exists():

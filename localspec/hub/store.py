@@ -128,9 +128,8 @@ def find(repo: str, quant: str | None = None, role: Role | None = None) -> list[
 def locate(name: HubName, drafter: bool = False) -> Path:
     """The file that a Hub name means on this disk: no network, no delay.
 
-    A name without a quant takes of what is here what it would take of the Hub; with ``drafter`` that is the drafter of a
-    repository that holds both. Raises :class:`ModelNotFoundError` with
-    the command to run when online.
+    A name without a quant takes of what is here what it would take of the Hub; with ``drafter`` that is the drafter of
+    a repository that holds both. Raises :class:`ModelNotFoundError` with the command to run when online.
     """
     from localspec.hub.choose import HubFile, choose_model, choose_named_drafter
 
