@@ -21,6 +21,12 @@ DEFAULT_CTX = 8192
 _GIB = 1 << 30
 #: Contexts are proposed in steps of so many tokens, and not below so many.
 _STEP, _SMALLEST = 256, 512
+#: Where the user did not say how large the context should be, it is made no smaller than this.
+_LEAST_DEFAULT = 2048
+_NO_COPY = (
+    "The memory has no room for a second copy of the weights, in the order that this CPU likes best: decoding without "
+    "it, which is slower. A smaller quant would fit with it."
+)
 _PART = re.compile(r"(.*)-00001-of-(\d{5})(\.[^.]+)")
 
 
@@ -103,13 +109,15 @@ def fit(load: Load, params: ContextParams, machine: Machine) -> Fit:
         return replace(found, notices=(*found.notices, *_slow(load, found, machine)))
     plain = replace(placed, target=replace(placed.target, repack=False), drafter=replace(placed.drafter, repack=False))
     plain = _measured(load, plain, gpus, machine)
-    if plain.private > machine.memory:
-        raise UsageError(_refusal(load, plain, gpus, machine))
-    why = (
-        "The memory has no room for a second copy of the weights, in the order that this CPU likes best: decoding "
-        "without it, which is slower. A smaller quant would fit with it."
-    )
-    return replace(plain, notices=(*plain.notices, why))
+    if plain.private <= machine.memory:
+        return replace(plain, notices=(*plain.notices, _NO_COPY))
+    tokens = _largest_context(load, plain, gpus, machine)
+    if params.ctx_size is not None or tokens < _LEAST_DEFAULT:
+        raise UsageError(_refusal(load, plain, gpus, machine, tokens))
+    short = f"The memory has room for a context of {tokens} tokens, which is what it gets. A smaller quant leaves more."
+    target, drafter = (replace(settings, ctx_size=tokens) for settings in (plain.target, plain.drafter))
+    found = _measured(load, replace(plain, target=target, drafter=drafter, n_ctx=tokens), gpus, machine)
+    return replace(found, notices=(*found.notices, short))
 
 
 def _on_gpus(load: Load, found: Fit, gpus: Sequence[Device]) -> Fit:
@@ -159,19 +167,24 @@ def _measured(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine) 
     return replace(found, peak=host + files, private=host, device=device)
 
 
-def _refusal(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine) -> str:
-    """What does not fit, and what would."""
-    most = machine.memory or 0
+def _largest_context(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine) -> int:
+    """Tokens of the largest context up to that of ``found`` that fits; 0 where none does."""
 
     def fits(steps: int) -> bool:
-        return _measured(load, replace(found, n_ctx=steps * _STEP), gpus, machine).private <= most
+        return _measured(load, replace(found, n_ctx=steps * _STEP), gpus, machine).private <= (machine.memory or 0)
 
+    return largest(found.n_ctx // _STEP, fits) * _STEP
+
+
+def _refusal(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine, tokens: int) -> str:
+    """What does not fit, and what would."""
+    most = machine.memory or 0
     told = (
         f"{load.target.name} with a context of {found.n_ctx} tokens needs {gib(found.private)} beside its weights, and "
         f"this machine has {gib(most)}"
     )
-    tokens = largest(found.n_ctx // _STEP, fits) * _STEP
     if tokens >= _SMALLEST:
+        tokens = min(tokens, load.target.parts[0].number("context_length") or tokens)  # what it was trained for
         return f"{told}; a context of {tokens} tokens fits (--ctx-size {tokens})."
     if load.drafter and _measured(replace(load, drafter=None), found, gpus, machine).private <= most:
         return f"{told}; it fits without {load.drafter.name} (-d ngram, or -d none)."

@@ -160,6 +160,23 @@ def test_context_beyond_the_memory_is_refused_with_one_that_fits() -> None:
         without_gpu(16, ctx_size=tokens + 256)
 
 
+def test_context_proposed_is_one_that_the_model_was_made_for() -> None:
+    """However much fits."""
+    small = Load(Weights((dense(name="small.gguf", context_length=2048),)))
+    with pytest.raises(UsageError, match="a context of 2048 tokens fits"):
+        without_gpu(16, small, ctx_size=10**9)
+
+
+def test_context_left_open_is_one_that_fits() -> None:
+    """With a notice; one that is too small to be of use is refused."""
+    need = [fit(Load(TARGET), ContextParams(ctx_size=n, repack=False), machine(64)).private for n in (1024, 3072, 4096)]
+    found = fit(Load(TARGET), ContextParams(), machine(need[1] / GIB))
+    assert (found.n_ctx, found.target.ctx_size, found.drafter.ctx_size) == (3072, 3072, 3072)
+    assert "room for a context of 3072 tokens" in found.notices[0]
+    with pytest.raises(UsageError, match="--ctx-size 1024"):
+        fit(Load(TARGET), ContextParams(), machine(need[0] / GIB))
+
+
 def test_second_copies_are_left_out_where_that_makes_it_fit() -> None:
     """Rather than refuse; decoding is slower."""
     full = without_gpu(64).private

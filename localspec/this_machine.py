@@ -1,0 +1,28 @@
+"""What :mod:`localspec.fit` needs to know of the machine that this runs on, and of what is to be loaded."""
+
+from __future__ import annotations
+
+from localspec.backends import llama_cpp
+from localspec.backends.devices import available_memory, total_memory
+from localspec.config import MAX_VERIFY_WIDTH, ContextParams
+from localspec.exact import WIDEST
+from localspec.fit import Fit, Load, Machine, fit, weights
+from localspec.gguf_header import GgufHeader
+from localspec.memory import repacked_types
+
+
+def this_machine() -> Machine:
+    """Its memory and devices, now."""
+    repacks = repacked_types(llama_cpp.system_info())
+    return Machine(total_memory(), available_memory(), tuple(llama_cpp.devices()), repacks)
+
+
+def load_of(target: GgufHeader, kind: str, drafter: GgufHeader | None, draft_max: int | None = None) -> Load:
+    """A load as :func:`localspec.load` does it; ``kind`` of drafter: none, ngram, mtp or model."""
+    rows = 1 if kind == "none" else min(MAX_VERIFY_WIDTH, max(WIDEST, (draft_max or 0) + 1))
+    return Load(weights(target), weights(drafter, assistant=kind == "mtp") if drafter else None, rows)
+
+
+def fit_here(load: Load, params: ContextParams) -> Fit:
+    """Settings with which it fits this machine. Raises :class:`UsageError` where none do."""
+    return fit(load, params, this_machine())
