@@ -14,6 +14,7 @@ from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpConte
 from localspec.backends.llama_trimmed import LlamaTrimmedContext
 from localspec.backends.trim_file import Trim, is_trimmed, read_trim
 from localspec.config import ContextParams, DraftParams, Wish
+from localspec.control.controller import Controller
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
@@ -24,13 +25,12 @@ from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
+from localspec.measure import Meter
 from localspec.template import ChatTemplate
 from localspec.this_machine import fit_here, load_of
 from localspec.trial import try_files
 
 _DEFAULT_CTX = 8192
-#: From matches of this length on n-gram lookup drafts in a draft model's place: as often right, and free.
-_SURE_MATCH = 6
 #: llama.cpp's rule for a separate drafter: sizes may differ by padding, the first few tokens by special ones.
 _MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
 
@@ -44,7 +44,6 @@ def load(
     gpu_layers: int | None = None,
     device: str | None = None,
     draft_max: int | None = None,
-    draft_p_min: float | None = None,
     exactness: Wish = "prefer",
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
@@ -61,7 +60,7 @@ def load(
     if exactness not in get_args(Wish):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(Wish))}.")
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
-    drafting = DraftParams(max=draft_max) if draft_p_min is None else DraftParams(draft_max, draft_p_min)
+    drafting = DraftParams(max=draft_max)
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
     fitted = fit_here(load_of(header, kind, draft_header, draft_max), params)
@@ -112,15 +111,17 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
         context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
         stack.callback(context.close)
         own = replace(params, gpu_layers=plan.draft_layers)
-        drafters = _drafters(kind, plan.draft_header, model, context, own, plan.drafting, stack, plan.verbose)
+        drafters, drafting = _drafters(kind, plan.draft_header, model, context, own, stack, plan.verbose)
         sure = assure(context, plan.exactness, plan.drafting.max, last=last) if drafters else Assurance("exact")
         if sure is None:
             return None
         if sure.notice:
             notices.append(sure.notice)
+        meter = Meter(context, drafting, sure.guard.widest) if drafters else None
         return Engine(
             context, model.vocabulary, drafters,
             model=_info(plan.name, model), template=_template(model), draft=plan.drafting, notices=notices,
+            control=Controller(meter.costs(), sure.guard.widest) if meter else None, tune=meter.tune if meter else None,
             batch=params.batch, reads_hidden=kind == "mtp", exactness=sure.exactness, guard=sure.guard,
             close=stack.pop_all().close,
         )  # fmt: skip
@@ -171,20 +172,20 @@ def _drafters(
     target: LlamaModel,
     context: LlamaContext,
     params: ContextParams,
-    drafting: DraftParams,
     stack: ExitStack,
     verbose: bool,
-) -> tuple[Drafter, ...]:
+) -> tuple[tuple[Drafter, ...], LlamaContext | LlamaMtpContext | None]:
+    """What drafts for ``target``, lookup first, and the context in which the model among them decodes."""
     if kind == "none":
-        return ()
+        return (), None
     if header is None:
-        return (NgramDrafter(),)
+        return (NgramDrafter(),), None
     model = LlamaModel(header, params, verbose=verbose)
     stack.callback(model.close)
     if kind == "mtp":
         assistant = LlamaMtpContext(model, params, context)
         stack.callback(assistant.close)
-        return (MtpDrafter(assistant, drafting),)
+        return (NgramDrafter(), MtpDrafter(assistant)), assistant
     trim = read_trim(header) if is_trimmed(header) else None
     check_vocabularies(target, model, trim)
     if not model.generates or not model.rewinds:
@@ -196,8 +197,7 @@ def _drafters(
         own, n_vocab = LlamaTrimmedContext(model, params, context.n_ctx, trim.embeddings), trim.vocab_size
         seen = TrimmedContext(own, trim.ids, n_vocab, trim.head.values, trim.softcap)
     stack.callback(own.close)
-    drafter = ModelDrafter(seen, drafting, params.batch, min(target.n_vocab, n_vocab))
-    return (NgramDrafter(min_match=_SURE_MATCH), drafter)  # the first with a proposal drafts
+    return (NgramDrafter(), ModelDrafter(seen, params.batch, min(target.n_vocab, n_vocab))), own
 
 
 def check_vocabularies(target: LlamaModel, drafter: LlamaModel, trim: Trim | None = None) -> None:
