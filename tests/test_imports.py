@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 #: A module imports from its own package and from rows above its own; nothing else of localspec.
 ROWS = (
     ("errors", "_version", "gguf_values"),
+    ("plot",),
     ("config", "settings", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
     ("memory", "tool_calls", "state"),
     ("backends.saved_cells", "backends.symbols"),
@@ -29,6 +30,7 @@ ROWS = (
     ("engine", "replay"),
     ("assurance",),
     ("assemble", "backends.scripted"),
+    ("bench",),
     ("cli",),
     ("__main__",),
 )

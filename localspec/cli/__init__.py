@@ -17,6 +17,8 @@ from localspec.cli._errors import RunState, debug_option, run
 COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "generate": "Answer one prompt, or a file of them.",
+    "bench": "Measure what drafting brings.",
+    "tune": "Measure what passes cost here, at length.",
     "pull": "Fetch a model and its drafter from the Hub.",
     "list": "Show the models on disk, with their drafters.",
     "rm": "Remove a pulled model from the disk.",

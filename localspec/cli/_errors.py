@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from localspec.errors import LocalspecError
 
@@ -77,10 +78,20 @@ def describe(error: Exception, debug: bool) -> str:
 
 def _usage(error: click.ClickException) -> None:
     message = error.format_message()
-    tell(message[:1].lower() + message[1:])  # click's sentences begin with a capital, ours do not
+    message = message[:1].lower() + message[1:]  # click's sentences begin with a capital, ours do not
+    tell(f"{_variable(error)}{message}")
     context = getattr(error, "ctx", None)
     if context is not None:
         click.echo(f"Try '{context.command_path} -h' for help.", err=True)
+
+
+def _variable(error: click.ClickException) -> str:
+    """The environment variable that a refused value came from, if it did."""
+    context, option = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or option is None or option.name is None:
+        return ""
+    from_there = context.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT
+    return f"{option.envvar}: " if from_there else ""
 
 
 def _settle_output() -> None:

@@ -7,14 +7,17 @@ command does not repeat them. Making that object checks the values, before any m
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from localspec.cli._format import FORMAT_OPTIONS, given_format
 from localspec.cli._sampling import SAMPLING_OPTIONS, given_sampling
+from localspec.cli._settings import make_setting, naming_variables
 from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams, Wish
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -25,7 +28,7 @@ _DEFAULT = SamplingParams()
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which models to open and where."""
+    """Which models to open and where. ``chosen``: the model was given, by a flag, the environment or the file."""
 
     model: str
     draft: str
@@ -36,6 +39,14 @@ class ModelOptions:
     draft_max: int | None
     exactness: Wish
     verbose: bool
+    offline: bool = False
+    chosen: bool = True
+
+    @classmethod
+    def of(cls, **values: Any) -> ModelOptions:
+        """From the values of the options; click knows where the model comes from."""
+        source = click.get_current_context().get_parameter_source("model")
+        return cls(**values, chosen=source is not ParameterSource.DEFAULT)
 
     def __post_init__(self) -> None:
         ContextParams(ctx_size=self.ctx_size, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device)
@@ -86,18 +97,45 @@ class PromptOptions:
     messages: str | None
     system: str | None
 
+    @classmethod
+    def of(cls, **values: Any) -> PromptOptions:
+        """From the values of the options. A system message that is only a default gives way where none can be had."""
+        context = click.get_current_context()
+        given = context.get_parameter_source("system") is ParameterSource.COMMANDLINE
+        alone = values["messages"] is not None or context.params.get("raw") or context.params.get("jsonl")
+        return cls(**{**values, "system": None}) if alone and not given else cls(**values)
 
-def _bundle(name: str, kind: Callable[..., Any], options: dict[str, Callable[..., Any]]) -> _Decorator[_Command]:
-    """A decorator that adds ``options`` and passes them to the command as ``name=kind(**values)``."""
+
+def _offline(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    """Said in the environment, where ``huggingface_hub`` and every part of ours look, while the command runs."""
+    if value:
+        before = os.environ.get("HF_HUB_OFFLINE", "")
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        context.call_on_close(lambda: os.environ.update(HF_HUB_OFFLINE=before))
+    return value
+
+
+def _bundle(
+    name: str, kind: Callable[..., Any], options: dict[str, Callable[..., Any]], one_time: Collection[str] = ()
+) -> _Decorator[_Command]:
+    """A decorator that adds ``options`` and passes them to the command as ``name=kind(**values)``.
+
+    Those that take one value and are not for ``one_time`` have a default in the settings file and the environment, too.
+    """
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
         def bundled(**values: Any) -> None:
             own = {key: values.pop(key) for key in options}
-            command(**{name: kind(**own)}, **values)
+            with naming_variables():
+                made = kind(**own)
+            command(**{name: made}, **values)
 
-        for option in reversed(options.values()):
+        for key, option in reversed(options.items()):
             bundled = option(bundled)
+            made = bundled.__click_params__[-1]  # type: ignore[attr-defined]
+            if key not in one_time and not made.multiple and not made.hidden:
+                make_setting(made)
         return bundled  # type: ignore[return-value]
 
     return decorate
@@ -105,7 +143,7 @@ def _bundle(name: str, kind: Callable[..., Any], options: dict[str, Callable[...
 
 model_options: _Decorator[Any] = _bundle(
     "models",
-    ModelOptions,
+    ModelOptions.of,
     {
         "model": click.option(
             "-m",
@@ -153,6 +191,12 @@ model_options: _Decorator[Any] = _bundle(
             default="prefer",
             show_default=True,
             help="The output of decoding without a drafter: proved or refused, proved or guarded, or not looked at.",
+        ),
+        "offline": click.option(
+            "--offline",
+            is_flag=True,
+            callback=_offline,
+            help="Connect to nothing; what is not on disk is refused. HF_HUB_OFFLINE=1 does the same.",
         ),
         "verbose": click.option("--verbose", is_flag=True, help="Let llama.cpp's own log through."),
     },
@@ -205,11 +249,12 @@ answer_options: _Decorator[Any] = _bundle(
         **FORMAT_OPTIONS,
         **SAMPLING_OPTIONS,
     },
+    one_time=FORMAT_OPTIONS,
 )
 
 prompt_options: _Decorator[Any] = _bundle(
     "source",
-    PromptOptions,
+    PromptOptions.of,
     {
         "prompt": click.option("-p", "--prompt", metavar="TEXT", help="The prompt."),
         "file": click.option("-f", "--file", metavar="FILE", help="Read the prompt from FILE; - is standard input."),
@@ -218,4 +263,5 @@ prompt_options: _Decorator[Any] = _bundle(
         ),
         "system": click.option("--system", metavar="TEXT", help="A system message to put first."),
     },
+    one_time=("prompt", "file", "messages"),
 )

@@ -82,7 +82,7 @@ class FakeEngine:
             raise reply.error
         words = len(reply.text.split())
         stats = Stats(prompt_tokens=10, cached_tokens=4, generated_tokens=words, generate_s=0.5, target_s=0.4)
-        stats.record("mtp", 3, 2)
+        stats.record(("mtp",) * 3, 2)
         done = Completion(
             reply.text,
             tuple(range(words)),
@@ -146,6 +146,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
 
     monkeypatch.setattr(localspec, "load", load, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("LOCALSPEC_MODEL", "tiny")  # chosen, so that nothing is said about the choice
     monkeypatch.chdir(tmp_path)
     return run
 

@@ -1,0 +1,28 @@
+"""Records traces with a loaded engine: plain answers, and what its models would have guessed along them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from localspec.bench.paired import Ask, answer
+from localspec.bench.prompts import BenchPrompt
+from localspec.trace import Recorder, Trace
+
+if TYPE_CHECKING:
+    from localspec.engine import Engine
+
+
+def traces(engine: Engine, prompts: Sequence[BenchPrompt], ask: Ask) -> Iterator[Trace | None]:
+    """A trace for each prompt, or None where the answer is a single token. The engine's control is put back."""
+    recorder = Recorder()
+    before = engine.control, engine.drafting
+    engine.control, engine.drafting = recorder, True
+    try:
+        for prompt in prompts:
+            messages = list(prompt.messages)
+            done, _ = answer(engine, messages, ask)
+            known = engine.prompt_tokens(messages)
+            yield recorder.trace(prompt.id, prompt.category, known, done.tokens) if len(done.tokens) > 1 else None
+    finally:
+        engine.control, engine.drafting = before

@@ -1,0 +1,87 @@
+"""Tables of a terminal out of summaries, at any width: aligned columns, or blocks of short lines where it is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from localspec.bench.summary import Interval, Summary
+
+#: Columns below which there are blocks in place of a table.
+_NARROW = 78
+_GIB = 1024**3
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(wide) for cell, wide in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def span(interval: Interval) -> str:
+    """``1.42 to 1.61``, or a dash where one pair alone has no interval."""
+    if interval.low is None or interval.high is None:
+        return "-"
+    return f"{interval.low:.2f} to {interval.high:.2f}"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    return "-" if share is None else f"{share:.{digits}%}"
+
+
+def short(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def bench_lines(found: Sequence[Summary], width: int) -> list[str]:
+    """Everything about each category, in lines of at most ``width`` columns if that is 40 or more."""
+    if not found:
+        return ["No pair of answers could be compared: they had one token each."]
+    return _tables(found) if width >= _NARROW else [line for one in found for line in _block(one)]
+
+
+def _tables(found: Sequence[Summary]) -> list[str]:
+    speed = [
+        (
+            one.category, short(one.plain), short(one.auto), f"{one.ratio.value:.2f}", span(one.ratio),
+            percent(one.acceptance), short(one.mean_accepted),
+        )
+        for one in found
+    ]  # fmt: skip
+    time = [
+        (
+            one.category, percent(one.verify), percent(one.draft), percent(one.python, 1),
+            f"{one.plain_first_s:.2f}", f"{one.first_s:.2f}", f"{one.same}/{one.pairs}",
+        )
+        for one in found
+    ]  # fmt: skip
+    return [
+        *aligned(("tokens/s", "plain", "auto", "ratio", "95% interval", "accepted", "a step"), speed),
+        "",
+        *aligned(("auto's time", "verify", "draft", "Python", "first s: plain", "auto", "same text"), time),
+    ]
+
+
+def _block(one: Summary) -> list[str]:
+    interval = "" if one.ratio.low is None else f" [{span(one.ratio)}]"
+    lines = [
+        f"{one.category}: {one.ratio.value:.2f}x{interval}",
+        f"  {one.plain:.1f} -> {one.auto:.1f} tokens/s",
+    ]
+    if one.acceptance is not None:
+        lines.append(f"  {percent(one.acceptance)} accepted, {short(one.mean_accepted)} a step")
+    return [
+        *lines,
+        f"  verify {percent(one.verify)}, draft {percent(one.draft)}, Python {percent(one.python, 1)}",
+        f"  first token {one.plain_first_s:.2f} -> {one.first_s:.2f} s",
+        f"  same text {one.same}/{one.pairs}",
+    ]
+
+
+def memory_line(peak: int | None) -> list[str]:
+    """The most memory the process had, where the system tells."""
+    return [] if peak is None else [f"peak memory {peak / _GIB:.2f} GiB"]

@@ -1,0 +1,140 @@
+"""What ``localspec bench`` prints and draws, from what was measured or replayed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localspec.cli._errors import tell
+
+if TYPE_CHECKING:
+    from localspec.bench.curves import NamedCosts
+    from localspec.bench.paired import Pair
+    from localspec.bench.simulation import Replayed
+    from localspec.bench.summary import Interval
+    from localspec.control.costs import Costs
+    from localspec.engine import Engine
+    from localspec.plot.charts import IntervalRow
+    from localspec.trace import Trace
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked of the command, and where its results go."""
+
+    model: str
+    max_tokens: int
+    temperature: float
+    seed: int
+    repeat: int
+    plot: Path | None
+    as_json: bool
+
+    def check(self) -> None:
+        """Raise for a picture that cannot be written, before anything is measured."""
+        if self.plot is not None:
+            from localspec.plot.files import check_picture
+
+            check_picture(self.plot)
+
+    def settings(self) -> dict[str, Any]:
+        """Of every answer."""
+        return {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
+
+
+def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
+    """Tables or JSON on standard output, and the picture."""
+    from localspec.bench.machine import machine, peak_memory
+    from localspec.bench.report import bench_lines, memory_line
+    from localspec.bench.summary import summaries
+    from localspec.cli._report import set_up
+    from localspec.cli._style import columns
+
+    found, peak = summaries(pairs), peak_memory()
+    if job.as_json:
+        about = {
+            "target": engine.model.name,
+            "drafters": list(engine.drafters),
+            "exactness": engine.exactness,
+            "machine": machine(),
+            "settings": {**job.settings(), "repeat": job.repeat},
+            "peak_memory": peak,
+            "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
+            "overall": found[-1].record() if found else None,
+            "runs": [pair.record() for pair in pairs],
+        }
+        click.echo(json.dumps(about))
+    elif pairs:
+        click.echo("\n".join([set_up(engine), *bench_lines(found, columns(sys.stdout)), *memory_line(peak)]))
+    if found:
+        _draw(job, f"{engine.model.name}: drafting over plain decoding", [(s.category, s.ratio) for s in found])
+
+
+def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | None, job: Job) -> bool:
+    """Replay, and print what came of it. False where Ctrl-C ended it early; what was replayed is printed."""
+    from localspec.bench.curves import fitted
+    from localspec.bench.simulation import replay_all, simulated, simulation_lines
+    from localspec.cli._style import columns
+    from localspec.errors import InputError
+
+    if not traces:
+        raise InputError("there is no trace to replay; look at --category, or record some with --traces FILE.")
+    named = dict.fromkeys(name for trace in traces for name in trace.guesses)
+    fit = fitted(curve, list(named), here)
+    for notice in fit.notices:
+        tell(notice)
+    replayed: list[Replayed] = []
+    finished = _follow(replayed, replay_all(traces, fit.costs, fit.sources, curve.widest), len(traces))
+    found = simulated(replayed)
+    if job.as_json:
+        about = {
+            "curve": curve.name,
+            "machine": curve.machine,
+            "sources": list(fit.sources),
+            "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
+            "overall": found[-1].record() if found else None,
+            "prompts": [one.record() for one in replayed],
+        }
+        click.echo(json.dumps(about))
+    elif found:
+        lines = [f"{curve.name}: {curve.machine}", f"drafters {'+'.join(fit.sources)}"]
+        click.echo("\n".join([*lines, *simulation_lines(found, columns(sys.stdout))]))
+    if found:
+        _draw(job, f"Drafting over plain decoding at the costs of {curve.name}", [(s.category, s.ratio) for s in found])
+    return finished
+
+
+def _follow(into: list[Replayed], replays: Any, total: int) -> bool:
+    from localspec.cli._interrupt import listening
+    from localspec.cli._progress import Progress
+
+    with Progress("Replaying", sys.stderr) as bar, listening() as stop:
+        try:
+            for one in replays:
+                into.append(one)
+                bar.count(len(into), total)
+                stop.check()
+        except KeyboardInterrupt:
+            tell(f"interrupted after {len(into)} of {total} traces.")
+            return False
+    return True
+
+
+def _draw(job: Job, title: str, rows: Sequence[tuple[str, Interval]]) -> None:
+    if job.plot is None:
+        return
+    from localspec.plot.charts import interval_chart
+    from localspec.plot.files import save_picture
+
+    def row(name: str, ratio: Interval) -> IntervalRow:
+        value = ratio.value
+        return (name, value, value if ratio.low is None else ratio.low, value if ratio.high is None else ratio.high)
+
+    save_picture(job.plot, interval_chart(title, "times as fast", [row(*one) for one in rows], mark=1.0))
+    tell(f"wrote {job.plot}.")

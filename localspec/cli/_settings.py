@@ -1,0 +1,194 @@
+"""Which options are settings, and what the settings file and the environment say for them.
+
+A shared option that takes one value is a setting: its key is its first long flag, its environment variable
+``LOCALSPEC_`` and the key. A flag beats the environment, and that the file (click's ``default_map``). Values are
+checked by parsing them as the flag would be. The file is read when a command's first option asks for its default, so
+help and completion never read it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from localspec.errors import InputError, LocalspecError, UsageError
+from localspec.settings import Value, as_text, line_of, parse, read_text, settings_path
+
+_PREFIX = "LOCALSPEC_"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting, the parameter that it gives a default to, and the environment variable that does so as well."""
+
+    key: str
+    name: str
+    variable: str
+    option: click.Option
+
+    @property
+    def default(self) -> Value | None:
+        """What it is where nothing is set; None: that depends on the model or the machine."""
+        value = False if self.option.is_flag else self.option.default
+        return value if isinstance(value, (str, int, float)) else None
+
+
+def key_of(option: click.Option) -> str:
+    """``temp`` for ``--temp``."""
+    return next(flag for flag in option.opts if flag.startswith("--"))[2:]
+
+
+def make_setting(option: click.Option) -> None:
+    """Give the option its environment variable, which also marks it."""
+    option.envvar = f"{_PREFIX}{key_of(option).upper().replace('-', '_')}"
+
+
+def _marked(command: click.Command) -> list[click.Option]:
+    return [
+        option
+        for option in command.params
+        if isinstance(option, click.Option) and str(option.envvar or "").startswith(_PREFIX)
+    ]
+
+
+@cache
+def _probe() -> tuple[click.Command, Mapping[str, Setting]]:
+    """A command that only checks its options, and reads no environment; and all settings by key."""
+    from localspec.cli._options import answer_options, model_options, prompt_options
+
+    @click.command(add_help_option=False)
+    @model_options
+    @answer_options
+    @prompt_options
+    def probe(**_: Any) -> None:
+        """Nothing: making its arguments checked them."""
+
+    settings = {}
+    for option in _marked(probe):
+        key = key_of(option)
+        settings[key] = Setting(key, str(option.name), str(option.envvar), option)
+        option.envvar = None
+    return probe, settings
+
+
+def settings() -> Mapping[str, Setting]:
+    """All settings by key, in the order of the help."""
+    return _probe()[1]
+
+
+def find(key: str) -> Setting:
+    """The setting of that key, with ``_`` for ``-`` if one likes. Raises :class:`UsageError` where there is none."""
+    name = key.removeprefix("--").replace("_", "-").lower()
+    if name not in settings():
+        raise UsageError(f"there is no setting {key!r}. {_near(name)}")
+    return settings()[name]
+
+
+def _near(key: str) -> str:
+    near = get_close_matches(key, settings(), n=1)
+    return f"Did you mean {near[0]}?" if near else "`localspec config` lists them."
+
+
+def check(texts: Mapping[str, str]) -> dict[str, Value]:
+    """Setting → its value, of settings given as text. Raises :class:`UsageError` as the flags would."""
+    probe, known = _probe()
+    flags = {key: text for key, text in texts.items() if known[key].option.is_flag}
+    try:
+        switches = {key: bool(click.BOOL.convert(text, known[key].option, None)) for key, text in flags.items()}
+        arguments = [f"--{key}={text}" for key, text in texts.items() if key not in flags]
+        with probe.make_context("probe", arguments) as context:
+            values = {key: context.params[known[key].name] for key in texts if key not in flags}
+            probe.invoke(context)
+    except click.BadParameter as error:
+        key = key_of(error.param) if isinstance(error.param, click.Option) else "setting"
+        raise UsageError(f"{key}: {error.message}") from None
+    return {**values, **switches}
+
+
+def file_values(path: Path) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """The settings in the file, checked, and a sentence for every key that is none.
+
+    Raises :class:`InputError` with the line for a file that is damaged or holds a value that is not allowed.
+    """
+    text = read_text(path)
+    if not text:
+        return {}, ()
+    found = parse(text, path)
+    strange = [key for key in found if key not in settings()]
+    known = {key: as_text(value) for key, value in found.items() if key not in strange}
+    try:
+        values = check(known)
+    except LocalspecError:
+        for key, value in known.items():
+            _check_line(key, value, text, path)
+        raise
+    notices = (f"{path} line {line_of(text, key)}: there is no setting {key!r}. {_near(key)}" for key in strange)
+    return values, tuple(notices)
+
+
+def _check_line(key: str, value: str, text: str, path: Path) -> None:
+    try:
+        check({key: value})
+    except LocalspecError as error:
+        raise InputError(f"{path} line {line_of(text, key)}: {error}") from None
+
+
+class FileDefaults(Mapping[str, str]):
+    """What the settings file says for the options of one command, by parameter; nothing while help is written."""
+
+    def __init__(self, command: click.Command) -> None:
+        self._keys = {str(option.name): key_of(option) for option in _marked(command)}
+        self._read: Mapping[str, Value] | None = None
+
+    def _values(self) -> Mapping[str, Value]:
+        context = click.get_current_context(silent=True)
+        if context is None or context.resilient_parsing:
+            return {}
+        if self._read is None:
+            from localspec.cli._errors import tell
+
+            self._read, notices = file_values(settings_path())
+            for notice in notices:
+                tell(notice)
+        return self._read
+
+    def __getitem__(self, name: str) -> str:
+        key = self._keys[name]  # a parameter that is no setting reads nothing
+        return as_text(self._values()[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, key in self._keys.items() if key in self._values())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@contextmanager
+def naming_variables() -> Iterator[None]:
+    """A value that is refused and came from the environment is told with the name of its variable."""
+    try:
+        yield
+    except UsageError as error:
+        context = click.get_current_context()
+        for option in _marked(context.command):
+            if context.get_parameter_source(str(option.name)) is ParameterSource.ENVIRONMENT:
+                try:
+                    check({key_of(option): os.environ[str(option.envvar)]})
+                except UsageError as guilty:
+                    raise UsageError(f"{option.envvar}: {guilty}") from None
+        raise error
+
+
+def environment() -> dict[str, str]:
+    """Setting → text, of the environment variables that are set; an empty one is not."""
+    found = {key: os.environ.get(setting.variable) for key, setting in settings().items()}
+    return {key: text for key, text in found.items() if text}
