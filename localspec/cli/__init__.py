@@ -6,7 +6,7 @@ Every command gets ``-h``, ``--debug`` and the error handling of :mod:`localspec
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -27,6 +27,7 @@ COMMANDS = {
     "trim-draft": "Make a drafter cheaper: only the tokens that matter.",
     "imatrix": "Measure an importance matrix for quantising.",
     "inspect": "Show what a GGUF file holds.",
+    "config": "Show or change the defaults of the flags.",
     "devices": "List what llama.cpp can compute on here.",
     "doctor": "Say what works here, and how sure the output is.",
 }
@@ -81,8 +82,13 @@ class Program(click.Group):
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Local speculative decoding: the same output as plain decoding, sooner."""
-    if context.invoked_subcommand is None:
+    name = context.invoked_subcommand
+    if name is None:
         click.echo(context.get_help())
+    elif command := cast(click.Group, context.command).get_command(context, name):
+        from localspec.cli._settings import FileDefaults
+
+        context.default_map = {name: FileDefaults(command)}
 
 
 debug_option(cli)
