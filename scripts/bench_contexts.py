@@ -64,6 +64,23 @@ class Ours:
         return self.ask(self.engine, unit)
 
 
+@dataclass
+class Fresh:
+    """Starts the servers that remember n-grams anew at each length: the questions are the same ones."""
+
+    modes: Sequence[Mode]
+    length: int | str | None = None
+
+    def __call__(self, unit: Unit) -> None:
+        length, before = dict(unit.more)["context"], self.length
+        self.length = length
+        for mode in self.modes if before not in (None, length) else ():
+            if isinstance(mode, Peer) and mode.remembers:
+                mode.stop()
+                mode.start()
+                mode.answer(WARM_UNIT)
+
+
 def build_modes(arguments: argparse.Namespace, texts: Texts, threads: int, stack: ExitStack) -> list[Mode]:
     """All modes with so many threads, warmed up."""
     ctx, n = max(arguments.contexts) + arguments.room, arguments.n
@@ -145,7 +162,7 @@ def main() -> None:
         with ExitStack() as stack:
             modes = build_modes(arguments, Texts(known, text), threads, stack)
             waiting = sum(not book.has(unit) for unit in mine)
-            if measure(mine, modes, book, clock, pause=arguments.pause) < waiting:
+            if measure(mine, modes, book, clock, pause=arguments.pause, before=Fresh(modes)) < waiting:
                 break
     for study in read(arguments.out):
         print("\n" + table(study).text())
