@@ -34,21 +34,22 @@ _CONVERTED = "Q8_0"
 )
 @click.option("--type", "kind", metavar="TYPE", help="Which quant, where NAME has none; what --convert makes. [Q8_0]")
 @click.option("--convert", is_flag=True, help="Where there is only a checkpoint of the drafter, fetch and convert it.")
+@click.option("--offline", is_flag=True, help="Connect to nothing, and only say whether NAME is on disk.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output: what is on disk now, where.")
-def pull(name: str, draft: str, kind: str | None, convert: bool, as_json: bool) -> None:
+def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, as_json: bool) -> None:
     """Fetch a model and the drafter that goes with it from the Hub, check them, and keep them for use offline.
 
     NAME is user/repo, user/repo:QUANT, user/repo/file.gguf, an address of hf.co, or a short name like gemma-4-e4b:Q8_0.
     Files go into the cache that other programs share. What was interrupted goes on where it stopped.
     """
     from localspec.cli._transfer import Transfer
-    from localspec.hub.remote import offline
+    from localspec.hub.remote import offline as told_offline
 
     wanted = _parsed(name)
     if wanted is None:
         click.echo("tiny is built in: there is nothing to pull.", err=True)
         return
-    if offline():
+    if offline or told_offline():
         _offline(wanted)
         return
     screen = Transfer(sys.stderr, quiet=as_json and not sys.stderr.isatty())

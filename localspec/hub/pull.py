@@ -116,9 +116,9 @@ def _with_drafter(hub: Hub, name: HubName, target: Wanted) -> Plan:
     if found is not None:
         return Plan(target, Wanted(target.listing, found, "drafter"))
     for repo in drafter_repositories(name):
-        if needs_converting(repo):
-            return Plan(target, checkpoint=repo)
         listing = _listing_if_there(hub, repo)
+        if listing and needs_converting(repo):
+            return Plan(target, checkpoint=listing.repo)
         found = choose_drafter(_hub_files(listing), target.chosen) if listing else None
         if listing and found is not None:
             return Plan(target, Wanted(listing, found, "drafter"))
@@ -198,7 +198,7 @@ def mismatch(target: Path, drafter: Path) -> str | None:
         header = read_header(drafter)
         return assistant_mismatch(read_header(target), header) if is_assistant(header) else None
     except LocalspecError as error:
-        return str(error)
+        return str(error).rstrip(".")
 
 
 Convert = Callable[[Path, Path, str], None]

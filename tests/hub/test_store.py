@@ -50,7 +50,7 @@ def test_what_was_added_is_listed_as_it_was(tmp_path: Path) -> None:
     model = pulled(tmp_path, role="drafter", commit="abc", draft_of=("u/t:Q8_0",), pulled=5.0)
     assert store.models() == [model]
     assert store.files() == [model.path]
-    assert (model.name, model.size) == ("u/r:Q4_0", 1000)
+    assert (model.name, model.size) == ("u/r/m-Q4_0.gguf", 1000)
 
 
 def test_nothing_is_listed_where_nothing_was_pulled() -> None:
