@@ -136,8 +136,8 @@ def locate(name: HubName, drafter: bool = False) -> Path:
     here = find(name.repo)
     by_file = {file.name: model.path for model in here for file in model.files}
     listing = [HubFile(file.name, file.size, file.sha256) for model in here for file in model.files]
-    only_drafters = all(model.role == "drafter" for model in here)
-    for choose in (choose_named_drafter, choose_model) if drafter or only_drafters else (choose_model,):
+    no_target = name.file is not None or all(model.role == "drafter" for model in here)
+    for choose in (choose_named_drafter, choose_model) if drafter or no_target else (choose_model,):
         with contextlib.suppress(ModelNotFoundError):
             return by_file[choose(listing, name).first.path]
     raise ModelNotFoundError(f"{name} is not on disk; run `localspec pull {name}` when online.")
