@@ -63,12 +63,12 @@ def _stands_for_byte(text: bytes) -> bool:
     return ord(text.decode("utf-8")) < 0x144
 
 
-def choose(header: GgufHeader, keep: int, ranking: Ranking | None) -> Ids:
-    """``keep`` ids, ascending, rounded up to whole groups: always kept ones, then by count, then by id.
+def choose(header: GgufHeader, first: Ids, keep: int, ranking: Ranking | None) -> Ids:
+    """``keep`` ids, ascending, rounded up to whole groups: ``first``, then by count, then by id.
 
     Vocabularies are made by merging, so that lower ids are about the more frequent ones.
     """
-    first, size = always_kept(header), header.lengths[TOKENS]
+    size = header.lengths[TOKENS]
     keep = -(-keep // GROUP) * GROUP
     if keep < len(first):
         raise ConvertError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gguf_convert.files import check_destination, check_room, replaced_when_done
 from gguf_convert.trim_metadata import trimmed_metadata
-from gguf_convert.trim_vocabulary import TOKENS, Ids, Ranking, choose, rank
+from gguf_convert.trim_vocabulary import TOKENS, Ids, Ranking, always_kept, choose, rank
 from localspec.backends.trim_file import SCALES, is_trimmed
 from localspec.errors import ConvertError, UsageError
 from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, read_header
@@ -70,9 +70,10 @@ def trim(
     check_trimmable(header)
     if out.exists() and out.samefile(source):
         raise ConvertError(f"{out} is the file to read: give the result another name.")
-    choose(header, keep, None)  # what cannot be is refused before the text is read
+    first = always_kept(header)
+    choose(header, first, keep, None)  # what cannot be is refused before the text is read
     ranking = rank(header, [Path(text) for text in texts], TEXT_LIMIT, progress) if texts else None
-    ids = choose(header, keep, ranking)
+    ids = choose(header, first, keep, ranking)
     check_room(out, source.stat().st_size + len(ids) * 8 * (header.number("embedding_length") or 0))
     with replaced_when_done(out) as partial:
         write_trimmed(header, partial, ids)
