@@ -101,10 +101,13 @@ def data_dir() -> Path:
 
 
 def models() -> list[StoredModel]:
-    """What is listed: every model whose files are all there, by name. A model whose files are gone is not on disk."""
+    """What is listed: models whose files are all there, targets first, by name. What has lost a file is not on disk."""
     with contextlib.suppress(OSError, RuntimeError):  # the latter: no home folder
         found = [_read(path) for path in sorted((data_dir() / "pulled").glob("*.json"))]
-        return sorted((model for model in found if model and model.there()), key=lambda model: model.name.lower())
+        return sorted(
+            (model for model in found if model and model.there()),
+            key=lambda model: (model.role == "drafter", model.name.lower()),
+        )
     return []
 
 
