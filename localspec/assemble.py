@@ -25,6 +25,7 @@ from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
 from localspec.hub.resolve import resolve_model
+from localspec.hub.store import used
 from localspec.measure import Meter
 from localspec.template import ChatTemplate
 from localspec.this_machine import fit_here, load_of
@@ -64,6 +65,9 @@ def load(
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
     fitted = fit_here(load_of(header, kind, draft_header, draft_max), params)
+    for opened in (header, draft_header):
+        if opened:
+            used(opened.path)
     tried = try_files(header.path, draft_header.path if draft_header else None, kind)
     notices = [*fitted.notices, *tried]
     plan = _Plan(
