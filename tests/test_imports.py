@@ -31,6 +31,7 @@ ROWS = (
     ("assurance",),
     ("assemble", "backends.scripted"),
     ("bench",),
+    ("doctor",),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,118 @@
+"""Laws of doctor's lines: the verdict first, the next steps last, nothing wider than the terminal but commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localspec.doctor.text import cost_text, lines, verdict
+from localspec.exact import Guard
+
+GIB = 2**30
+COMMAND = "CMAKE_ARGS=-DGGML_CUDA=on python -m pip install --force-reinstall --no-cache-dir llama-cpp-python"
+REPORT: dict[str, Any] = {
+    "verdict": {"level": "improvable", "text": "Works, but not as fast as it could be: a GPU here is not used."},
+    "machine": {
+        "localspec": "0.1.0", "python": "3.12.1", "platform": "Linux x86_64", "llama_cpp": "0.3.36 CPU",
+        "cpu_features": ["SSE3", "AVX2"] * 6, "memory": 32 * GIB, "memory_free": 20 * GIB,
+        "devices": [
+            {"name": "CUDA0", "kind": "gpu", "description": "a card with a long name", "memory_free": 3 * GIB,
+             "memory_total": 8 * GIB},
+            {"name": "CPU", "kind": "cpu", "description": "a processor", "memory_free": 0, "memory_total": 0},
+        ],
+    },
+    "build": {"version": "0.3.36", "backends": ["cpu"], "unused": []},
+    "pair": {
+        "target": "big.gguf", "drafters": ["ngram", "mtp"], "context": 8192, "exactness": "guarded", "exact_width": 3,
+        "widest": 32, "noise": 0.52, "greedy_noise": 0.1, "memory": GIB,
+    },
+    "costs": {"verify_ms": {"1": 30.0, "2": 60.0, "4": 75.0, "16": 240.0}, "draft_token_ms": {"mtp": 3.0}},
+    "models": [
+        {"name": f"a/{n}", "role": "model", "bytes": 1, "drafters": ["a/small"] * (n == 0)} for n in range(5)
+    ],
+    "fits": [
+        {"target": "tiny", "title": "Tiny", "download": 0, "needs": 1, "fits": True},
+        {"target": "e2b", "title": "E2B", "download": 2_600_000_000, "needs": 4 * GIB, "fits": True},
+        {"target": "12b", "title": "12B", "download": 7_000_000_000, "needs": 9 * GIB, "fits": False},
+    ],
+    "next": [{"text": "Build llama-cpp-python with CUDA, which this machine could use.", "commands": [COMMAND, "b"]}],
+}  # fmt: skip
+
+
+def test_verdict_is_first_and_next_steps_are_last() -> None:
+    """Each command is whole, on a line of its own."""
+    found = lines(REPORT)
+    assert found[0] == REPORT["verdict"]["text"]
+    assert found[found.index("Next:") :] == [
+        "Next:", "- Build llama-cpp-python with CUDA, which this machine could use.", f"    {COMMAND}", "  or", "    b",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [32, 40, 80, 120])
+def test_nothing_but_commands_is_wider_than_the_terminal(width: int) -> None:
+    """And no word is lost."""
+    found = lines(REPORT, width)
+    assert [line for line in found if len(line) > width and COMMAND not in line] == []
+    assert " ".join(" ".join(found).split()) == " ".join(" ".join(lines(REPORT)).split())
+
+
+def test_what_continues_a_line_is_indented() -> None:
+    """Below the text where there is room for that, by two columns where there is not."""
+    for width, indent in ((80, 11), (40, 2)):
+        found = lines(REPORT, width)
+        start = next(i for i, line in enumerate(found) if line.startswith("exactness"))
+        following = found[start + 1]
+        assert len(following) - len(following.lstrip()) == indent
+
+
+def test_models_are_named_and_the_rest_counted() -> None:
+    """With their drafters."""
+    (told,) = [line for line in lines(REPORT) if line.startswith("on disk")]
+    assert told == (
+        "on disk    a/0 with a/small; a/1 with n-gram lookup; a/2 with n-gram lookup; 2 more (localspec list)"
+    )
+    (told,) = [line for line in lines(REPORT | {"models": []}) if line.startswith("on disk")]
+    assert told == "on disk    no model was pulled"
+
+
+def test_what_fits_is_said_with_its_price() -> None:
+    """Or what the smallest would take."""
+    (told,) = [line for line in lines(REPORT) if line.startswith("fits")]
+    assert told == "fits       E2B: the last takes 2.6 GB of disk and 4.0 GiB of memory"
+    none = [row | {"fits": row["target"] == "tiny"} for row in REPORT["fits"]]
+    (told,) = [line for line in lines(REPORT | {"fits": none}) if line.startswith("fits")]
+    assert told == "fits       the built-in pair; E2B takes 4.0 GiB of memory"
+
+
+def test_memory_of_devices_is_said_where_it_is_known() -> None:
+    """Of a GPU."""
+    told = [line for line in lines(REPORT) if line.startswith("device")]
+    assert told == [
+        "device     CUDA0 (gpu), a card with a long name, 3.0 GiB of 8.0 GiB free",
+        "device     CPU (cpu), a processor",
+    ]
+
+
+def test_costs_are_told_by_the_single_pass() -> None:
+    """Of the widths that were measured."""
+    assert cost_text(REPORT["costs"]) == (
+        "33.3 tokens/s without drafts; passes over 2, 4 and 16 tokens cost 2, 2.5 and 8 times a single one, "
+        "a draft token of mtp 0.1"
+    )
+    assert cost_text({"verify_ms": {"1": 10.0}, "draft_token_ms": {}}) == "100 tokens/s without drafts"
+    assert cost_text(None) is None
+
+
+@pytest.mark.parametrize(
+    ("exactness", "drafts", "says"),
+    [
+        ("exact", False, "nothing drafts"),
+        ("exact", True, "up to 32 tokens"),
+        ("off", True, "--exactness off"),
+        ("guarded", True, "more than 3 tokens move logits by up to 0.52"),
+    ],
+)
+def test_exactness_names_what_was_found(exactness: str, drafts: bool, says: str) -> None:
+    """And the next step where it is not the best."""
+    assert says in verdict(exactness, drafts, Guard(3, 0.521, 0.2, 32))
