@@ -26,7 +26,7 @@ _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _HEAD = re.compile(r"mtp-|^(?i:mtp-)")
 _OTHER_HEAD = re.compile(r"eagle3-|dflash-|dspark-", re.IGNORECASE)
 _ASSISTANT = re.compile(r"gemma[-_ ]?4.*(?:assistant|mtp)", re.IGNORECASE)
-_READS_LITTLE = re.compile(r"[-_]a\d+b[-_.]|qat", re.IGNORECASE)
+_READS_LITTLE = re.compile(r"[-_]a\d+b[-_.]|qat|_q4_0-it", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,10 @@ class _Set:
         return sum(file.size for file in self.parts.values())
 
     def matches(self, tag: str) -> bool:
-        """llama.cpp's rule, on the right of the tag; on its left it has none, so that ``F16`` is also ``BF16``."""
+        """llama.cpp's rule, but for two things: on the left of the tag it has none, so that ``F16`` is also ``BF16``;
+        and here a quant does not match elsewhere in the name of a file that tells its own."""
+        if self.quant and quant_of(f"{tag}.gguf") == tag.upper():
+            return f"-{self.quant}".endswith(f"-{tag.upper()}")
         return re.search(rf"(?:^|[./_-]){re.escape(tag)}[./-]", self.path, re.IGNORECASE) is not None
 
     def chosen(self, name: HubName) -> Chosen:
@@ -127,9 +130,10 @@ def choose_model(listing: Sequence[HubFile], name: HubName) -> Chosen:
     """The target that ``name`` means: never a drafter, projector or importance matrix.
 
     With no quant Q4_K_M, then Q8_0, then the first model of the listing. A quant that several sets have is settled by
-    the one whose quant is just that (``Q4_K_M``, not ``UD-Q4_K_M``), then by the one in the fewest folders; llama.cpp
-    takes the first. Raises :class:`ModelNotFoundError`, which lists what there is with sizes, when the quant is missing
-    or ambiguous, a part of a split is missing, the file is no model, or there is no GGUF model at all.
+    the one whose quant is just that (``Q4_K_M``, not ``UD-Q4_K_M``), then by the one in the fewest folders, then by the
+    one in fewer parts; llama.cpp takes the first. Raises :class:`ModelNotFoundError`, which lists what there is with
+    sizes, when the quant is missing or ambiguous, a part of a split is missing, the file is no model, or there is no
+    GGUF model at all.
     """
     models = [] if is_drafter_repository(name.repo) else _sets(listing, is_model)
     if name.file is not None:
@@ -149,7 +153,7 @@ def choose_drafter(listing: Sequence[HubFile], target: Chosen, quant: str | None
     if not drafters:
         return None
     name = HubName("the repository", quant)
-    best = _of_quant(drafters, name) if quant else min(drafters, key=_preference(target))
+    best = _of_quant(drafters, name) if quant else min(drafters, key=_preference(target.first.path))
     return best.chosen(name)
 
 
@@ -161,36 +165,33 @@ def choose_named_drafter(listing: Sequence[HubFile], name: HubName, target: Chos
     ggufs = _sets(listing, _is_gguf)
     if name.file is not None:
         return _of_file(ggufs, name, [found for found in ggufs if not _NO_MODEL.search(found.path)]).chosen(name)
-    drafters = ggufs if is_drafter_repository(name.repo) else _drafters(listing, target)
-    if name.quant and not any(found.matches(name.quant) for found in drafters):
-        return choose_model(listing, name)
-    if not drafters:
+    drafters = _drafters(listing, target, _is_gguf if is_drafter_repository(name.repo) else is_drafter)
+    if not any(found.matches(name.quant) for found in drafters) if name.quant else not drafters:
         return choose_model(listing, name)
     if name.quant:
         return _of_quant(drafters, name).chosen(name)
     if len({gemma_4_size(found.path) for found in drafters}) > 1:
         raise _ambiguous(drafters, name)
-    return min(drafters, key=_preference(target)).chosen(name)
+    return min(drafters, key=_preference(target.first.path if target else name.repo)).chosen(name)
 
 
-def _drafters(listing: Sequence[HubFile], target: Chosen | None) -> list[_Set]:
+def _drafters(
+    listing: Sequence[HubFile], target: Chosen | None, wanted: Callable[[str], bool] = is_drafter
+) -> list[_Set]:
     """The assistants that may be the target's: none that names another size of Gemma 4."""
     size = gemma_4_size(target.first.path) if target else None
-    drafters = _sets(listing, is_drafter)
+    drafters = _sets(listing, wanted)
     return [found for found in drafters if size is None or gemma_4_size(found.path) in (None, size)]
 
 
-def _preference(target: Chosen | None) -> Callable[[_Set], tuple[int, int, int, str]]:
+def _preference(target: str) -> Callable[[_Set], tuple[int, int, int, str]]:
     """Which quant of an assistant: Q8_0, then Q4_0, what names none (its publisher's choice), the smallest.
 
     A draft that is refused costs a step, and a draft step in Q8_0 reads some 3 % of what its target reads for a token:
     there is little to save. Q4_0 comes first where it is more than that, a mixture of experts that reads a tenth of its
     weights (26B-A4B: 460 MB beside some 2 GB), and where the weights were trained for it (``qat``).
     """
-    path = target.first.path if target else ""
-    order = ["Q8_0", "Q4_0", None]
-    if _READS_LITTLE.search(path):
-        order = ["Q4_0", None, "Q8_0"]
+    order = ["Q4_0", None, "Q8_0"] if _READS_LITTLE.search(target) else ["Q8_0", "Q4_0", None]
 
     def rank(found: _Set) -> tuple[int, int, int, str]:
         place = order.index(found.quant) if found.quant in order else len(order)
@@ -243,10 +244,10 @@ def _of_quant(sets: list[_Set], name: HubName, defaults: Sequence[str] = ()) -> 
         found = [candidate for candidate in found if candidate.quant == tag.upper()] or found
         least = min((candidate.path.count("/") for candidate in found), default=0)
         found = [candidate for candidate in found if candidate.path.count("/") == least]
+        if len({_stem(candidate.path) for candidate in found}) == 1:  # whole, and in parts for old programs
+            return min(found, key=lambda candidate: candidate.count)
         if len(found) > 1:
             raise _ambiguous(found, name)
-        if found:
-            return found[0]
     if name.quant:
         raise ModelNotFoundError(f"{name.repo} has no quant {name.quant}. {_offer(sets, name)}")
     return sets[0]
@@ -265,7 +266,8 @@ def _offer(sets: list[_Set], name: HubName) -> str:
     by_quant = len(set(quants)) == len(sets)
     labels = quants if by_quant else [found.path for found in sets]
     listed = ", ".join(f"{label} ({size_text(found.size)})" for label, found in zip(labels, sets, strict=True))
-    return f"It has {listed}; give {name.repo}{':' if by_quant else '/'}{labels[0]}, for example."
+    example = next((label for label in labels if label and "q4" in label.lower()), labels[-1])
+    return f"It has {listed}; give {name.repo}{':' if by_quant else '/'}{example}, for example."
 
 
 def _no_model(listing: Sequence[HubFile], name: HubName) -> ModelNotFoundError:

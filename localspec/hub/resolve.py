@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from pathlib import Path
 
 from localspec.errors import ModelNotFoundError
+from localspec.hub.names import HubName, parse_name
 
 TINY = "tiny"
 _MODELS = Path(__file__).parent.parent / "models"
 TINY_TARGET = _MODELS / "tiny.gguf"
 TINY_ASSISTANT = _MODELS / "tiny-assistant.gguf"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
 def resolve_model(name: str | Path) -> Path:
-    """The file that ``name`` means: ``tiny``, or a path.
+    """The file that ``name`` means: ``tiny``, a path, or what was pulled from the Hub under that name.
 
-    Raises :class:`ModelNotFoundError` with the next step where there is none.
+    A file on disk comes before a name on the Hub, and that before a folder. Raises :class:`ModelNotFoundError` with the
+    next step where there is none; never connects to anything.
     """
     if name == TINY:
         return TINY_TARGET
     path = Path(name).expanduser()
-    if path.exists():
+    folder = False
+    with contextlib.suppress(OSError):  # a name that is too long for a file
+        if path.exists() and not path.is_dir():
+            return path
+        folder = path.is_dir()
+    hub = parse_name(name) if isinstance(name, str) else None
+    if hub is not None:
+        try:
+            return _pulled(hub)
+        except ModelNotFoundError:
+            if not folder and not _in_a_folder_here(hub, path):
+                raise
+    if folder:
         return path
-    if isinstance(name, str) and _HUB_NAME.fullmatch(name) and not name.endswith(".gguf"):
-        raise ModelNotFoundError(
-            f"{name} is not on disk, and this version does not download; "
-            "fetch its .gguf from the Hub and give the path, or use `tiny`."
-        )
-    raise ModelNotFoundError(f"there is no file {path}; give the path of a .gguf file, or `tiny`.")
+    raise ModelNotFoundError(
+        f"there is no file {path}; give the path of a .gguf file, a name on the Hub (user/repo), or `tiny`."
+    )
+
+
+def _pulled(name: HubName) -> Path:
+    """The seam to the store of what was pulled. Raises :class:`ModelNotFoundError` where it is not there."""
+    from localspec.hub.store import locate
+
+    return locate(name)
+
+
+def _in_a_folder_here(name: HubName, path: Path) -> bool:
+    """Whether ``a/b/c.gguf`` speaks of a folder that is there: then it is a path, wrongly spelt."""
+    return name.file is not None and str(path) == str(name) and Path(path.parts[0]).is_dir()
