@@ -228,7 +228,7 @@ class ContextParams:
     """Size and place of a context.
 
     ``ctx_size`` in tokens (None: the model's own, at most 8192); ``threads`` (None: the physical cores);
-    ``gpu_layers`` (None: all where llama.cpp reports a GPU, else 0); ``device`` a name that
+    ``gpu_layers`` (None: as many as fit a GPU that llama.cpp reports, else 0); ``device`` a name that
     ``localspec devices`` lists (None: all GPUs); ``batch`` tokens prefilled at a time; ``tiled`` and
     ``repack`` allow the CPU kernels that are faster for wide batches and whose rows may depend on the batch.
     """

@@ -179,7 +179,7 @@ model_options: _Decorator[Any] = _bundle(
             "--gpu-layers",
             type=int,
             metavar="N",
-            help="Layers to put on the GPU.  [default: all where there is one]",
+            help="Layers to put on the GPU.  [default: as many as fit]",
         ),
         "device": click.option("--device", metavar="NAME", help="Compute on this one of 'localspec devices'."),
         "draft_max": click.option(
