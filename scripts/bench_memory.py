@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from measure.machine import about, anonymous_rss, peak_rss
+from measure.memory_report import read_peaks, table
 from measure.prompts import Prompt, read_prompts
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server
-from measure.tables import Table
 
 OURS, PEERS = ("none", "auto"), ("", *list(PEER_SETS["issue"].values())[1:2])
 
@@ -64,34 +63,6 @@ def theirs(flags: str, arguments: argparse.Namespace, tokens: Sequence[int]) -> 
         peer.stop()
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def table(lines: Sequence[dict[str, Any]]) -> Table:
-    """Peaks of each mode, and localspec's over llama-server's where both use the same models."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
-        found.setdefault(line["mode"], []).append(line)
-    peaks = {mode: statistics.median(line["peak"] for line in of) for mode, of in found.items()}
-    own = {mode: statistics.median(line["anonymous"] for line in of) for mode, of in found.items()}
-    rows = []
-    for mode, peak in peaks.items():
-        base = counterpart(mode, list(peaks))
-        ratio = f"{peak / peaks[base]:.2f}" if base else "–"
-        rows.append((mode, f"{peak / 2**20:.0f} MiB", f"{own[mode] / 2**20:.0f} MiB", ratio))
-    return Table("Peak memory", ("mode", "peak", "not backed by a file", "to llama-server's"), tuple(rows))
-
-
-def counterpart(mode: str, modes: Sequence[str]) -> str | None:
-    """llama-server with the same models: with the drafter's for every mode of localspec that loads it."""
-    if not mode.startswith("localspec"):
-        return None
-    plain = mode in ("localspec none", "localspec ngram")
-    peers = [one for one in modes if one.startswith("llama-server")]
-    return next((one for one in peers if ("draft" not in one) == plain), None)
-
-
 def main() -> None:
     arguments = options()
     prompts = read_prompts(arguments.prompts)
@@ -100,7 +71,7 @@ def main() -> None:
         measure_child(arguments, prompt)
         return
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    told = about(arguments.server)
+    told = {**about(arguments.server), "command": " ".join(sys.argv)}
     for _ in range(arguments.repeat):
         tokens: list[int] = []
         for side, spec in (*(("ours", one) for one in arguments.ours), *(("peer", one) for one in arguments.peer)):
@@ -109,13 +80,15 @@ def main() -> None:
                 tokens, name = found.pop("tokens"), f"localspec {spec}"
             else:
                 found, name = theirs(spec, arguments, tokens), Peer(spec, "", (), (), ask_nothing).name
-            line = {"kind": "memory", "mode": name, **found, "model": Path(arguments.model).name,
-                    "ctx": arguments.ctx, "threads": arguments.threads, "about": told}  # fmt: skip
+            line = {
+                "kind": "memory", "mode": name, **found, "model": Path(arguments.model).name,
+                "draft": Path(arguments.draft).name, "ctx": arguments.ctx, "n": arguments.n, "about": told,
+            }  # fmt: skip
             with arguments.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
             print(f"{name}: {found['peak'] / 2**20:.0f} MiB", file=sys.stderr, flush=True)
-    mine = [line for line in rows_of(arguments.out) if line["model"] == Path(arguments.model).name]
-    print(table(mine).text())
+    for peaks in read_peaks(arguments.out):
+        print("\n" + table(peaks).text())
 
 
 def ask_nothing(address: str, unit: object) -> Any:

@@ -153,10 +153,10 @@ def build_modes(arguments: argparse.Namespace, prompts: dict[str, Messages], sta
         )
     if ask("plain", WARM_UP, 1)["ids"] != engine.prompt_tokens(WARM_UP):
         raise SystemExit("the prompt's tokens differ: the checkpoints in --work are not those of the pair tiny")
-    for mode in THEIRS:
-        ways.append(
-            Way(f"transformers {mode}", lambda messages, m=mode: run_of(ask(m, messages, arguments.n)), prompts)  # type: ignore[misc]
-        )
+    ways += [
+        Way(f"transformers {mode}", lambda messages, m=mode: run_of(ask(m, messages, arguments.n)), prompts)  # type: ignore[misc]
+        for mode in THEIRS
+    ]
     for way in ways:
         way.ask(WARM_UP)
     return ways
@@ -172,12 +172,8 @@ def held_out(count: int) -> dict[str, tuple[str, Messages]]:
         kind = found["story" if "story" in text or "tale" in text else "talk"]
         if len(kind) < count:
             kind.append(messages)
-    return {
-        f"{kind} {i}": (kind, messages)
-        for i in range(count)
-        for kind, of in found.items()
-        for messages in of[i : i + 1]
-    }
+    names = [(kind, i) for i in range(count) for kind in found if i < len(found[kind])]
+    return {f"{kind} {i}": (kind, found[kind][i]) for kind, i in names}
 
 
 def main() -> None:

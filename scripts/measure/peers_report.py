@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from measure.records import Study
 from measure.statistics import (
     Ratio,
+    against_best,
+    against_unseen,
     best_peer,
     chosen,
     first,
+    interval,
     median_of,
     prefill,
     ratio,
@@ -70,25 +74,27 @@ def comparison(study: Study, auto: str = OURS_AUTO) -> Table:
     """The ratios that the targets are about, a row for each category and one for all."""
     rows = []
     for category in [*study.categories, None]:
-        best = best_peer(study, category)
-        cells = [
-            ratio(study, auto, OURS_PLAIN, category),
-            ratio(study, auto, best, category) if best else None,
-            ratio(study, auto, None, category) if best else None,
-            ratio(study, OURS_PLAIN, PEER_PLAIN, category) if PEER_PLAIN in study.modes else None,
+        best = best_peer(study, category) if category else None
+        row = [
+            category or "all",
+            str(len({unit.prompt for unit in chosen(study, category)})),
+            _cell(ratio(study, auto, OURS_PLAIN, category)),
+            _cell(interval(against_best(study, auto, category))),
+            short(best) if best else "–",
+            _cell(interval(against_unseen(study, auto, category))),
+            _cell(ratio(study, auto, None, category)),
+            _cell(ratio(study, OURS_PLAIN, PEER_PLAIN, category) if PEER_PLAIN in study.modes else None),
         ]
-        count = len({unit.prompt for unit in chosen(study, category)})
-        named = short(best) if best else "–"
-        told = [*map(_cell, cells[:2]), named if category else f"({named})", *map(_cell, cells[2:])]
-        rows.append((category or "all", str(count), *told))
+        rows.append(tuple(row))
     header = (
-        "category", "prompts", "auto / plain", "auto / best peer", "that mode", "auto / best per prompt",
-        "plain / peer's plain",
+        "category", "prompts", "auto / plain", "auto / best peer", "that mode", "auto / best of the others",
+        "auto / best per prompt", "plain / peer's plain",
     )  # fmt: skip
     note = (
         "Medians of per-prompt ratios with 95% bootstrap intervals. The best peer is the mode with the highest median "
-        "rate in the category, chosen from these very runs; best per prompt is the fastest peer on each prompt in "
-        "hindsight."
+        "rate in the category, chosen from these very runs, which favours it: of modes that draft nothing the luckiest "
+        "is taken. Best of the others: chosen for each prompt from the category's other prompts. Best per prompt: the "
+        "fastest peer on each prompt in hindsight."
     )
     return Table("Ratios of generation rates", header, tuple(rows), note)
 
@@ -97,13 +103,12 @@ def answers(study: Study, auto: str = OURS_AUTO) -> Table:
     """Ratios of whole answers, first tokens and prompts."""
     rows = []
     for category in [*study.categories, None]:
-        best = best_peer(study, category)
         peer = PEER_PLAIN if PEER_PLAIN in study.modes else None
         rows.append(
             (
                 category or "all",
                 _cell(ratio(study, auto, OURS_PLAIN, category, whole)),
-                _cell(ratio(study, auto, best, category, whole) if best else None),
+                _cell(interval(against_best(study, auto, category, whole))),
                 _cell(ratio(study, auto, peer, category, first) if peer else None),
                 _cell(ratio(study, OURS_PLAIN, peer, category, prefill) if peer else None),
             )
@@ -136,6 +141,22 @@ def drafting(study: Study) -> Table:
     header = ("category, mode", "accepted", "tokens a step", "time drafting", "time in Python", "same tokens")
     note = f"Same tokens: answers that equal those of {study.modes[0]}."
     return Table("Drafts", header, tuple(rows), note)
+
+
+def others(study: Study, auto: str = OURS_AUTO) -> list[Table]:
+    """What further modes of localspec (another drafter, a fixed depth) bring; nothing where there are none."""
+    further = [mode for mode in study.of_side("ours") if mode not in (auto, OURS_PLAIN)]
+    rows = [
+        (
+            f"{category or 'all'}, {short(mode)}",
+            _cell(ratio(study, mode, OURS_PLAIN, category)),
+            _cell(ratio(study, mode, auto, category)),
+        )
+        for category in [*study.categories, None]
+        for mode in further
+    ]
+    header = ("category, mode", "to plain", "to auto")
+    return [Table("Further modes of localspec", header, tuple(rows))] if rows else []
 
 
 def verdicts(study: Study, auto: str = OURS_AUTO) -> list[Verdict]:
@@ -184,18 +205,15 @@ def tables(study: Study, auto: str = OURS_AUTO) -> list[Table]:
     """All tables of a study that has ``auto`` and plain decoding, else what can be told without them."""
     if not {auto, OURS_PLAIN} <= set(study.modes):
         return [rates(study), drafting(study)]
-    return [
-        rates(study),
-        comparison(study, auto),
-        answers(study, auto),
-        drafting(study),
-        targets(verdicts(study, auto)),
-    ]
+    aims = targets(verdicts(study, auto))
+    return [rates(study), comparison(study, auto), answers(study, auto), *others(study, auto), drafting(study), aims]
 
 
 def short(mode: str) -> str:
     """A mode's name for the head of a column."""
-    return mode.replace("llama-server ", "peer: ").replace("localspec ", "")
+    words = mode.replace("llama-server ", "peer: ").replace("localspec ", "")
+    kind, _, file = words.partition("@")
+    return f"{kind}@{Path(file).stem}" if file else words
 
 
 def _cell(value: Ratio | None) -> str:

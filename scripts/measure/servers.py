@@ -124,9 +124,9 @@ def ask_server(address: str, tokens: Sequence[int], n: int, sampling: Sampling, 
 
 
 def run_of(reply: dict[str, Any], wall_s: float) -> Run:
-    """A reply of ``/completion`` as a run."""
+    """A reply of ``/completion`` as a run. Its tokens have the end token among them, localspec's have not."""
     timings = reply["timings"]
-    prompt_s = timings["prompt_ms"] / 1000
+    prompt_s, tokens = timings["prompt_ms"] / 1000, reply.get("tokens", [])
     return Run(
         generated=timings["predicted_n"],
         generate_s=timings["predicted_ms"] / 1000,
@@ -134,7 +134,7 @@ def run_of(reply: dict[str, Any], wall_s: float) -> Run:
         prompt_s=prompt_s,
         first_s=prompt_s,
         wall_s=wall_s,
-        digest=digest(reply.get("tokens", [])),
+        digest=digest(tokens[:-1] if reply.get("stop_type") == "eos" else tokens),
         proposed=timings.get("draft_n"),
         accepted=timings.get("draft_n_accepted"),
     )

@@ -104,6 +104,32 @@ def best_peer(study: Study, category: str | None, **more: int | str) -> str | No
     return max(peers, key=lambda mode: median_of(study, mode, units) or 0.0, default=None) if units else None
 
 
+def against_best(study: Study, one: str, category: str | None, of: Quantity = rate) -> list[float]:
+    """``one`` over the peer's best mode of the prompt's category, for each prompt."""
+    found = []
+    for name in study.categories if category is None else [category]:
+        best = best_peer(study, name)
+        found += ratios(study, chosen(study, name), one, best, of) if best else []
+    return found
+
+
+def against_unseen(study: Study, one: str, category: str | None) -> list[float]:
+    """``one`` over the peer's best mode for each prompt, where that is chosen from the category's other prompts only.
+
+    Chosen from the same runs, the best of several modes that do the same thing is the luckiest.
+    """
+    found = []
+    for name in study.categories if category is None else [category]:
+        units = chosen(study, name)
+        for prompt in dict.fromkeys(unit.prompt for unit in units):
+            rest = [unit for unit in units if unit.prompt != prompt]
+            rated = {mode: median_of(study, mode, rest) or 0.0 for mode in study.of_side("peer")} if rest else {}
+            if rated:
+                best = max(rated, key=rated.__getitem__)
+                found += ratios(study, [unit for unit in units if unit.prompt == prompt], one, best)
+    return found
+
+
 def total(study: Study, mode: str, units: Sequence[Unit], field: str) -> float | None:
     """Sum of a field over runs; None where no run has it."""
     values = [getattr(study.units[unit][mode], field) for unit in units]

@@ -11,7 +11,7 @@ THEIR_PLAIN = "transformers plain"
 
 
 def table(study: Study, auto: str = "localspec auto") -> Table:
-    """A row for each mode and category: its rate, its ratio to plain decoding of its own side, and localspec's to it."""
+    """A row for each mode and category: its rate, its ratio to its own side's plain decoding, and localspec's to it."""
     rows = []
     for category in study.categories:
         units = chosen(study, category)

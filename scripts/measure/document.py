@@ -1,0 +1,191 @@
+"""docs/benchmarks.md and its pictures, made from raw results: nothing in them is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from localspec.control.costs import Costs, Curve
+from localspec.plot.charts import IntervalRow, Series, interval_chart, line_chart
+from localspec.plot.shapes import Picture
+from measure import contexts_report, memory_report, peers_report, transformers_report
+from measure.memory_report import Peaks
+from measure.peers_report import OURS_AUTO, OURS_PLAIN, Verdict
+from measure.records import Study
+from measure.statistics import best_peer, ratio
+from measure.tables import Table
+
+_BUSY = 0.7
+INTRODUCTION = """\
+# Benchmarks
+
+Made by `scripts/make_benchmarks.py` from raw results; the words about what fell short come from the same numbers.
+
+**How it is measured.** Every mode answers a prompt before the next prompt comes, in rotating order, so that a slow
+minute of the machine hits all of them. A ratio is one of two answers to one prompt; tables give the median over the
+prompts (of a prompt's repeats, their median) and a 95% interval of bootstrapped medians. With a few prompts in a
+category these intervals are wide and rough.
+
+**What is counted, on both sides.** A rate is all tokens but the first (the end token included) over the time from the
+first to the last. llama-server counts so itself (`predicted_per_second`), and its drafter's pass over the prompt falls
+into `prompt_ms`, not into that time; so does localspec's. Whole answers are timed by the caller, prompt included. The
+server decodes the same prompt tokens, reuses nothing (`cache_prompt` false), keeps no old prompts (`--cache-ram 0`),
+samples greedily in the cheapest way that it has (`top_k` 1), and answers a text that is in no prompt file before it is
+timed, as localspec does. `ngram-mod` keeps n-grams from one request to the next, as it does for its users; it is
+started anew for each pass, since a prompt asked twice would find its own answer. Caches are each side's default (F16
+and F16 there, Q8_0 and F16 here), so some answers differ; the tables of drafts count those that do not.
+"""
+
+
+@dataclass
+class Document:
+    """Markdown and pictures by file name, and which aims the sections spoke of."""
+
+    parts: list[str] = field(default_factory=list)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    verdicts: list[tuple[str, Verdict]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The whole, what fell short first."""
+        return "\n\n".join([INTRODUCTION.rstrip(), short_of(self.verdicts), *self.parts]) + "\n"
+
+    def picture(self, name: str, picture: Picture) -> None:
+        self.pictures[name] = picture
+        self.parts.append(f"![{picture.title}](img/{name})")
+
+    def table(self, table: Table, *, titled: bool = True) -> None:
+        self.parts.append((f"**{table.title}.**\n\n" if titled else "") + table.markdown())
+
+
+def short_of(found: Sequence[tuple[str, Verdict]]) -> str:
+    """What fell short, in words; and what is met only within its interval."""
+    missed = [f"- {pair}: {one.sentence()}." for pair, one in found if not one.met]
+    unsure = [f"- {pair}: {one.sentence()}." for pair, one in found if one.met and not one.sure]
+    met = sum(one.met for _, one in found)
+    lines = ["## What fell short", f"{met} of {len(found)} aims are met."] if found else ["## What fell short"]
+    if missed:
+        lines.append("Missed:\n\n" + "\n".join(missed))
+    if unsure:
+        lines.append("Met, but so narrowly that the interval reaches beyond the aim:\n\n" + "\n".join(unsure))
+    return "\n\n".join(lines)
+
+
+def add_peers(document: Document, study: Study) -> None:
+    """A study against llama-server: charts of the two ratios, and all tables."""
+    setting = study.setting
+    name = pair_name(setting)
+    heat = setting.get("temperature", 0)
+    document.parts.append(
+        f"## {name} against llama-server{f', temperature {heat:g}' if heat else ''}\n\n{measured(study)}\n\n"
+        f"{setting['threads']} threads, {setting['n']} tokens, {'sampled, nothing truncated' if heat else 'greedy'}, "
+        f"{len({unit.prompt for unit in study.units})} prompts, {len(study.units)} units in all."
+    )
+    if {OURS_AUTO, OURS_PLAIN} <= set(study.modes):
+        slug = slug_of(f"{name} {f't{heat:g}' if heat else ''} {setting['threads']}")
+        for kind, told in (("plain", "automatic over plain decoding"), ("peer", "automatic over llama-server's best")):
+            rows = chart_rows(study, kind)
+            if rows:
+                picture = interval_chart(f"{name}: {told}", "ratio of tokens a second", rows, mark=1.0)
+                document.picture(f"{slug}-{kind}.svg", picture)
+        label = f"{name}{f' at temperature {heat:g}' if heat else ''}"
+        document.verdicts += [(label, one) for one in peers_report.verdicts(study)]
+    for table in peers_report.tables(study):
+        document.table(table)
+
+
+def chart_rows(study: Study, kind: str) -> list[IntervalRow]:
+    """A category's ratio of automatic to ``plain`` decoding or to the best ``peer``."""
+    rows = []
+    for category in study.categories:
+        base = OURS_PLAIN if kind == "plain" else best_peer(study, category)
+        value = ratio(study, OURS_AUTO, base, category) if base else None
+        if value:
+            rows.append((category, value.median, value.low, value.high))
+    return rows
+
+
+def add_transformers(document: Document, study: Study) -> None:
+    document.parts.append(f"## The built-in pair and transformers' assisted generation\n\n{measured(study)}")
+    document.table(transformers_report.table(study), titled=False)
+
+
+def add_contexts(document: Document, study: Study) -> None:
+    document.parts.append(f"## Context and threads: {pair_name(study.setting)}\n\n{measured(study)}")
+    document.table(contexts_report.table(study), titled=False)
+
+
+def add_memory(document: Document, found: Sequence[Peaks]) -> None:
+    for peaks in found:
+        document.parts.append(f"## Memory: {peaks.pair}\n\n{about_line(peaks.about)}\n\n{command_of(peaks.about)}")
+        document.table(memory_report.table(peaks))
+        document.verdicts += [(peaks.pair, one) for one in memory_report.verdicts(peaks)]
+
+
+def add_curve(document: Document, path: Path) -> None:
+    """What passes cost: a table and a picture of the curve in a JSON file of ``localspec tune``."""
+    costs = Costs.of(find_costs(json.loads(path.read_text(encoding="utf-8"))))
+    series = [curve_series("target: verify", costs.verify)]
+    series += [curve_series(f"{name}: first pass", one.first) for name, one in costs.drafters.items()]
+    document.parts.append(f"## What passes cost: {path.stem}")
+    picture = line_chart(f"Cost of a pass, {path.stem}", "tokens in the pass", "milliseconds", series)
+    document.picture(f"curve-{slug_of(path.stem)}.svg", picture)
+    head = ("", *(str(width) for width in costs.verify.widths))
+    base = costs.verify.times[0]
+    rows = (
+        ("ms", *(f"{1000 * time:.1f}" for time in costs.verify.times)),
+        ("passes of one token", *(f"{time / base:.2f}" for time in costs.verify.times)),
+    )
+    steps = [f"{name} {1000 * one.step:.1f} ms" for name, one in costs.drafters.items()]
+    note = f"Each further draft token: {', '.join(steps)}." if steps else ""
+    document.table(Table("Verify width", head, rows, note), titled=False)
+
+
+def curve_series(name: str, curve: Curve) -> Series:
+    return Series(name, tuple((float(n), 1000 * time) for n, time in zip(curve.widths, curve.times, strict=True)))
+
+
+def find_costs(record: Any) -> Any:
+    """The costs in a JSON document, wherever they lie in it."""
+    if isinstance(record, dict) and "verify" not in record:
+        return next((found for value in record.values() if (found := find_costs(value)) is not None), None)
+    return record if isinstance(record, dict) else None
+
+
+def add_extra(document: Document, title: str, path: Path) -> None:
+    """What another script printed: Markdown as it is, other text as a block."""
+    text = path.read_text(encoding="utf-8").strip()
+    document.parts.append(f"## {title}\n\n" + (text if path.suffix == ".md" else f"```\n{text}\n```"))
+
+
+def pair_name(setting: dict[str, Any]) -> str:
+    names = [Path(str(one[0])).stem for one in (setting.get("model"), setting.get("draft")) if one]
+    return " with ".join(names)
+
+
+def measured(study: Study) -> str:
+    """When and where, and the command."""
+    last = study.metas[-1] if study.metas else {}
+    dates = sorted({meta["date"][:10] for meta in study.metas})
+    return f"{about_line({**last, 'date': ', '.join(dates)})}\n\n{command_of(last)}"
+
+
+def about_line(about: dict[str, Any]) -> str:
+    parts = [about.get("machine"), about.get("date"), about.get("commit") and f"localspec at {about['commit']}",
+             about.get("llama_cpp") and f"llama-cpp-python {about['llama_cpp']}"]  # fmt: skip
+    load = about.get("load")
+    busy = f" **Other programs were running (load {load:g}).**" if load is not None and load > _BUSY else ""
+    return "; ".join(str(part) for part in parts if part) + "." + busy
+
+
+def command_of(about: dict[str, Any]) -> str:
+    """The command that was run, without the folders of this machine."""
+    words = [Path(word).name if word.startswith("/") else word for word in shlex.split(about.get("command", ""))]
+    return f"```sh\npython {shlex.join(words)}\n```" if words else ""
+
+
+def slug_of(text: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
