@@ -5,13 +5,17 @@ Every command gets ``-h``, ``--debug`` and the error handling of :mod:`localspec
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from localspec._version import __version__
 from localspec.cli._errors import RunState, debug_option, run
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Command -> its line in ``localspec --help``. The module ``localspec.cli.NAME``, with ``_`` for ``-``, holds ``NAME``.
 COMMANDS = {
@@ -28,9 +32,14 @@ COMMANDS = {
     "imatrix": "Measure an importance matrix for quantising.",
     "inspect": "Show what a GGUF file holds.",
     "config": "Show or change the defaults of the flags.",
+    "completion": "Print what makes a shell complete.",
     "devices": "List what llama.cpp can compute on here.",
     "doctor": "Say what works here, and how sure the output is.",
 }
+
+
+#: Set where a shell asks for completions (click's name for it).
+_COMPLETING = "_LOCALSPEC_COMPLETE"
 
 
 class Program(click.Group):
@@ -46,7 +55,18 @@ class Program(click.Group):
         command: click.Command = getattr(import_module(f"localspec.cli.{name}"), name)
         if not any("--debug" in parameter.opts for parameter in command.params):
             debug_option(command)
+        if _COMPLETING in os.environ:
+            from localspec.cli.completion import prepare
+
+            prepare(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -63,6 +83,9 @@ class Program(click.Group):
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         state = RunState()
         extra = {"prog_name": "localspec", "obj": state, **extra, "standalone_mode": False}
+
+        if _COMPLETING in os.environ:
+            import_module("localspec.cli.completion")
 
         def call() -> Any:
             return super(Program, self).main(*args, **extra)

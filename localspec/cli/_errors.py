@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
+from localspec.cli._style import columns
 from localspec.errors import LocalspecError
 
 INTERRUPTED = 130
@@ -57,8 +59,12 @@ def debug_option(target: Decorated) -> Decorated:
 
 
 def tell(message: str) -> None:
-    """A line of ours on standard error, as every error and notice looks."""
-    click.echo(f"localspec: {message}", err=True)
+    """A line of ours on standard error, as every error and notice looks; in a terminal no word is cut in two."""
+    line = f"localspec: {message}"
+    if sys.stderr.isatty() and "\n" not in message:
+        width = max(columns(sys.stderr), 20)
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    click.echo(line, err=True)
 
 
 def describe(error: Exception, debug: bool) -> str:

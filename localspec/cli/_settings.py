@@ -21,7 +21,7 @@ import click
 from click.core import ParameterSource
 
 from localspec.errors import InputError, LocalspecError, UsageError
-from localspec.settings import Value, as_text, line_of, parse, read_text, settings_path
+from localspec.settings import Value, as_text, changed, line_of, parse, read_text, settings_path, write
 
 _PREFIX = "LOCALSPEC_"
 
@@ -140,6 +140,13 @@ def _check_line(key: str, value: str, text: str, path: Path) -> None:
         check({key: value})
     except LocalspecError as error:
         raise InputError(f"{path} line {line_of(text, key)}: {error}") from None
+
+
+def keep(key: str, value: Value | None) -> Path:
+    """Put a checked value into the settings file, or take it out (None). Raises :class:`InputError` and OSError."""
+    path = settings_path()
+    write(path, changed(read_text(path), key, value, path))
+    return path
 
 
 class FileDefaults(Mapping[str, str]):

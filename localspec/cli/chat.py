@@ -47,8 +47,11 @@ def chat(
     """Talk with a model. -p, -f or --messages start the conversation; /help in the chat lists what else there is.
 
     Without a terminal each line of standard input is a message, and only the answers are printed.
+
+    Without -m it is the model that was used last, or what you choose the first time; outside a terminal it is tiny.
     """
     from localspec.cli._engine import open_engine
+    from localspec.cli._first_run import chosen
     from localspec.cli._notes import Notes
     from localspec.cli._session import Session, Switches
     from localspec.cli._tools import read_tools
@@ -56,7 +59,7 @@ def chat(
     conversation, question = _start(source)
     offered = [] if tools is None else read_tools(tools)
     interactive = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
-    with open_engine(models) as engine:
+    with open_engine(chosen(models, interactive and sys.stderr.isatty())) as engine:
         session = Session(
             engine,
             conversation,

@@ -41,7 +41,7 @@ def config(context: click.Context, as_json: bool) -> None:
 
 
 @config.command()
-@click.argument("key")
+@click.argument("key", metavar="KEY")
 def get(key: str) -> None:
     """Print the value of a setting; nothing where it is left to the model or the machine."""
     from localspec.cli._settings import find
@@ -53,29 +53,29 @@ def get(key: str) -> None:
 
 
 @config.command("set", context_settings={"ignore_unknown_options": True})
-@click.argument("key")
+@click.argument("key", metavar="KEY")
 @click.argument("value")
 def set_value(key: str, value: str) -> None:
     """Keep VALUE in the settings file, if the flag would take it."""
     from localspec.cli._messages import argument
-    from localspec.cli._settings import check, find
+    from localspec.cli._settings import check, find, keep
     from localspec.settings import as_text
 
     setting = find(key)
     checked = check({setting.key: _from_anywhere(setting.key, argument(value, "the value"))})[setting.key]
-    path = _change(setting.key, checked)
+    path = keep(setting.key, checked)
     tell(f"{setting.key} is {as_text(checked)} from now on ({path}).")
     _tell_of_environment(setting.key)
 
 
 @config.command()
-@click.argument("key")
+@click.argument("key", metavar="KEY")
 def unset(key: str) -> None:
     """Take a setting out of the settings file."""
-    from localspec.cli._settings import find
+    from localspec.cli._settings import find, keep
 
     setting = find(key)
-    path = _change(setting.key, None)
+    path = keep(setting.key, None)
     tell(f"{setting.key} is not in {path} any more.")
     _tell_of_environment(setting.key)
 
@@ -157,14 +157,6 @@ def _left_open(key: str) -> str:
 
     said = re.search(r"\[default: (.*)\]$", settings()[key].option.help or "")
     return said[1] if said else "none"
-
-
-def _change(key: str, value: Value | None) -> Path:
-    from localspec.settings import changed, read_text, settings_path, write
-
-    file = settings_path()
-    write(file, changed(read_text(file), key, value, file))
-    return file
 
 
 def _tell_of_environment(key: str) -> None:

@@ -12,6 +12,7 @@ import click
 
 from localspec.cli._engine import open_engine
 from localspec.cli._errors import INTERRUPTED, tell
+from localspec.cli._first_run import chosen
 from localspec.cli._format import with_format
 from localspec.cli._help import HeadedCommand
 from localspec.cli._messages import (
@@ -72,6 +73,8 @@ def generate(
 
     The prompt is a user message to the model's chat template, unless --raw is given. One line end at the end of a
     file or of standard input is left out.
+
+    Without -m a terminal gets the model that was used last, or a choice the first time; scripts and pipes get tiny.
     """
     options = {**answer.engine(), **_more(tools, logprobs, raw, as_json or jsonl is not None)}
     if jsonl is not None:
@@ -79,15 +82,20 @@ def generate(
         jobs = read_jobs(jsonl)
         if answer.stop and any(job.format for job in jobs):
             raise click.UsageError("--stop would cut a structured answer before its end; leave it out.")
-        with open_engine(models) as engine:
+        with open_engine(chosen(models, at_terminal=False)) as engine:
             _answer_all(engine, jobs, options, stats)
         return
     prompt = _prompt(source, raw)
-    with open_engine(models) as engine:
+    with open_engine(chosen(models, _at_terminal() and not as_json)) as engine:
         done = _answer(engine, prompt, options, None if as_json else _printer(raw))
         if as_json:
             _print_json(engine, done)
     _tell_about(done, stats, as_json)
+
+
+def _at_terminal() -> bool:
+    """Whether a person is there: a script in a terminal mostly takes the answer itself."""
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def _more(tools: str | None, logprobs: int | None, raw: bool, as_json: bool) -> dict[str, Any]:
