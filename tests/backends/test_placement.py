@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_headers import dense
 
+from localspec import assemble
 from localspec.backends.devices import Device, memory_available
+from localspec.backends.llama_cpp import LlamaModel
 from localspec.config import ContextParams
 from localspec.errors import UsageError
 from localspec.fit import Fit, Load, Machine, context_size, fit, weights
-from localspec.gguf_header import read_header
+from localspec.gguf_header import GgufHeader, read_header
 from localspec.hub.resolve import TINY_TARGET
 from localspec.memory import MIB, repacked_types
 from localspec.offload import Weights, device_bytes, gpu_layers, room
@@ -247,3 +249,37 @@ def test_free_memory_is_read_from_what_systems_tell() -> None:
     assert memory_available(mac) == 37 * 16384
     with pytest.raises(ValueError, match="nonsense"):
         memory_available("nonsense")
+
+
+def test_load_refuses_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is opened, and no file is tried."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("loaded")
+
+    for name in ("LlamaModel", "try_files"):
+        monkeypatch.setattr(assemble, name, refuse)
+    with pytest.raises(UsageError, match=r"tiny\.gguf with a context of 2000000000 tokens .*--ctx-size 4096"):
+        assemble.load("tiny", ctx_size=2_000_000_000)
+
+
+def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each its own number, and the user hears of it."""
+    settings = []
+
+    class Model(LlamaModel):
+        def __init__(self, header: GgufHeader, params: ContextParams, **options: Any) -> None:
+            settings.append((header.path.name, params.gpu_layers))
+            super().__init__(header, params, **options)
+
+    def fit_here(load: Load, params: ContextParams) -> Fit:
+        return replace(fit(load, params, machine(8, card((256 + 10.5) / 1024, 4))), notices=("some fit",))
+
+    monkeypatch.setattr(assemble, "LlamaModel", Model)
+    monkeypatch.setattr(assemble, "fit_here", fit_here)
+    with assemble.load("tiny", ctx_size=512) as engine:
+        assert "some fit" in engine.notices
+    (target, few), (drafter, all_of_it) = settings
+    assert (target, drafter, all_of_it) == ("tiny.gguf", "tiny-assistant.gguf", -1)
+    assert few is not None
+    assert 0 < few < 7
