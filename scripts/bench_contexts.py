@@ -27,7 +27,7 @@ from measure.machine import about
 from measure.passages import WITH_TEXT, cut_to, passages, with_text
 from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
 from measure.records import Book, Run, Unit, read
-from measure.schedule import Clock, Mode, measure
+from measure.schedule import Clock, Mode, end_tidily, measure
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server
 
 import localspec
@@ -139,6 +139,7 @@ def _nothing(address: str, unit: Unit) -> Run:
 
 def main() -> None:
     arguments = options()
+    end_tidily()
     prompts = read_prompts(arguments.prompts)
     asked = [prompt for prompt in prompts if prompt.category in arguments.category]
     units = units_of(asked, arguments.per_category, arguments.repeat)

@@ -23,6 +23,7 @@ from typing import Any
 from measure.machine import about, anonymous_rss, peak_rss
 from measure.memory_report import read_peaks, table
 from measure.prompts import Prompt, read_prompts
+from measure.schedule import end_tidily
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server
 
 OURS, PEERS = ("none", "auto"), ("", *list(PEER_SETS["issue"].values())[1:2])
@@ -70,6 +71,7 @@ def main() -> None:
     if arguments.child:
         measure_child(arguments, prompt)
         return
+    end_tidily()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     told = {**about(arguments.server), "command": " ".join(sys.argv)}
     for _ in range(arguments.repeat):

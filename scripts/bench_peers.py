@@ -27,7 +27,7 @@ from measure.machine import about
 from measure.peers_report import tables
 from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
 from measure.records import Book, Run, Study, Unit, read
-from measure.schedule import Clock, Mode, measure
+from measure.schedule import Clock, Mode, end_tidily, measure
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server, server
 
 import localspec
@@ -114,12 +114,13 @@ def run(arguments: argparse.Namespace, book: Book, ours: list[Ours], peers: list
         if turn == turns[0]:
             for mode in ours:
                 mode.answer(WARM_UNIT)
-        mine = [unit for unit in units if unit.turn == turn and not book.has(unit)]
+        mine = [unit for unit in units if unit.turn == turn]
+        waiting = sum(not book.has(unit) for unit in mine)
         finished = measure(mine, modes, book, clock, pause=arguments.pause)
         for peer in peers:
-            if peer.remembers or turn == turns[-1] or finished < len(mine):
+            if peer.remembers or turn == turns[-1] or finished < waiting:
                 book.note("memory", mode=peer.name, peak_rss=peer.stop())
-        if finished < len(mine):
+        if finished < waiting:
             return
 
 
@@ -136,6 +137,7 @@ def main() -> None:
     if arguments.report:
         report(read(arguments.out))
         return
+    end_tidily()
     prompts = read_prompts(arguments.prompts, arguments.category)
     units = units_of(prompts, arguments.per_category, arguments.repeat)
     known = {prompt.id: prompt for prompt in prompts}

@@ -26,7 +26,7 @@ from typing import Any
 
 from measure.machine import about
 from measure.records import Book, Run, Unit, digest, read
-from measure.schedule import Clock, measure
+from measure.schedule import Clock, end_tidily, measure
 from measure.transformers_report import table
 
 HERE = Path(__file__).resolve().parent
@@ -181,6 +181,7 @@ def main() -> None:
     if arguments.serve:
         serve(arguments.work, arguments.threads)
         return
+    end_tidily()
     prompts = held_out(arguments.prompts)
     units = [Unit(name, kind, turn) for turn in range(arguments.repeat) for name, (kind, _) in prompts.items()]
     with ExitStack() as stack:

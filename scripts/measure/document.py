@@ -19,7 +19,7 @@ from measure.records import Study
 from measure.statistics import best_peer, ratio
 from measure.tables import Table
 
-_BUSY = 0.7
+_BUSY = 0.05
 INTRODUCTION = """\
 # Benchmarks
 
@@ -176,9 +176,9 @@ def measured(study: Study) -> str:
 def about_line(about: dict[str, Any]) -> str:
     parts = [about.get("machine"), about.get("date"), about.get("commit") and f"localspec at {about['commit']}",
              about.get("llama_cpp") and f"llama-cpp-python {about['llama_cpp']}"]  # fmt: skip
-    load = about.get("load")
-    busy = f" **Other programs were running (load {load:g}).**" if load is not None and load > _BUSY else ""
-    return "; ".join(str(part) for part in parts if part) + "." + busy
+    busy = about.get("busy")
+    warning = f" **Other programs used {busy:.0%} of the cores.**" if busy is not None and busy > _BUSY else ""
+    return "; ".join(str(part) for part in parts if part) + "." + warning
 
 
 def command_of(about: dict[str, Any]) -> str:

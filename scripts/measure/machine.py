@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def about(server: str | None = None) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "busy": busy(),
         "commit": _said(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
         "llama_cpp": _binding(),
         "server": _said([server, "--version"]) if server else None,
@@ -30,6 +31,16 @@ def machine() -> str:
     return f"{_processor()}, {os.cpu_count()} cores" + (f", {memory / 2**30:.0f} GiB" if memory else "")
 
 
+def busy(seconds: float = 1.0) -> float | None:
+    """Share of all cores that programs use now, while this one waits; None where nobody tells."""
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return round(1.0 - (after[0] - before[0]) / (after[1] - before[1]), 3)
+
+
 def peak_rss(pid: int | str = "self") -> int | None:
     """Bytes of memory that a process had at most, mapped files that it touched included; None where nobody tells."""
     return _status(pid, "VmHWM")
@@ -38,6 +49,15 @@ def peak_rss(pid: int | str = "self") -> int | None:
 def anonymous_rss(pid: int | str = "self") -> int | None:
     """Bytes of memory that a process has now and that no file backs."""
     return _status(pid, "RssAnon")
+
+
+def _ticks() -> tuple[int, int] | None:
+    """Idle and all ticks of all cores since the start (Linux)."""
+    try:
+        values = [int(word) for word in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return values[3] + values[4], sum(values)
 
 
 def _status(pid: int | str, field: str) -> int | None:

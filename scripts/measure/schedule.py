@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -103,6 +104,11 @@ def measure(
         left = clock.left([rest.category for rest in todo[number + 1 :]])
         say(f"[{number + 1}/{len(todo)}] {unit.category} {unit.prompt}: {', '.join(told)}; {minutes(left)} left")
     return len(todo)
+
+
+def end_tidily() -> None:
+    """Let a request to end (SIGTERM) stop the servers too, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def minutes(seconds: float | None) -> str:
