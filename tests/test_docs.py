@@ -1,0 +1,145 @@
+"""What the pages say is so: commands, flags and links exist, examples in Python and for the terminal run.
+
+``scripts/check_docs.py`` runs every command of every page, with a Hub on this machine; what takes long is left to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import click
+import pages
+import pytest
+from click.testing import CliRunner
+
+from localspec.cli import COMMANDS, cli
+from localspec.cli._commands import COMMANDS as IN_CHAT
+
+_LINES = [(page, line) for page in pages.PAGES for line in pages.lines(page)]
+_PROGRAMS = {"localspec", "pip", "cat", "echo", "python3", ".", "scripts/demo", "scripts/test"}
+_QUICK = {"chat", "generate", "inspect", "devices", "config"}
+_NOT_OURS = {"--install", "--extra-index-url", "--only-binary", "--no-index", "--find-links"}
+ids = [f"{Path(page).stem}: {line}" for page, line in _LINES]
+
+
+def program() -> click.Context:
+    return click.Context(cli, info_name="localspec")
+
+
+def command(name: str) -> click.Command:
+    found = cli.get_command(program(), name)
+    assert found is not None, f"there is no command {name}"
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), _LINES, ids=ids)
+def test_line_is_made_of_known_programs(page: str, line: str) -> None:
+    """Ours, pip, and a few that every system has; scripts are files that can be run."""
+    for call in pages.calls(line):
+        assert call.words[0] in _PROGRAMS
+        if call.words[0].startswith("scripts/"):
+            assert os.access(pages.ROOT / call.words[0], os.X_OK)
+
+
+@pytest.mark.parametrize(("page", "line"), [pair for pair in _LINES if pages.of_localspec(pair[1])])
+def test_commands_parse(page: str, line: str) -> None:
+    """By the program's own parser: commands, options and the number of arguments."""
+    for call in pages.of_localspec(line):
+        parse(cli, "localspec", call.words[1:])
+
+
+def parse(group: click.Command, name: str, words: list[str], parent: click.Context | None = None) -> None:
+    """As far down as there are groups."""
+    if isinstance(group, click.Group) and words and not words[0].startswith("-"):
+        context = click.Context(group, parent, info_name=name)
+        sub = group.get_command(context, words[0])
+        assert sub is not None, f"there is no command {words[0]}"
+        parse(sub, words[0], words[1:], context)
+    else:
+        group.make_context(name, words, parent).close()
+
+
+def run(call: pages.Call) -> str:
+    """What a command prints, on the built-in pair."""
+    typed = pages.TYPED.get(call.words[1], "")
+    if call.reads is not None:
+        typed = Path(call.reads).read_text(encoding="utf-8")
+    if call.source is not None:
+        kind, *words = call.source.words
+        typed = " ".join(words) + "\n" if kind == "echo" else Path(words[0]).read_text(encoding="utf-8")
+    done = CliRunner().invoke(cli, call.words[1:], input=typed, env=call.environment)
+    assert done.exit_code == 0, f"{call.words}: {done.output} {done.exception!r}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/chat.md"])
+def test_commands_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, in a folder where every file that they name is there."""
+    pages.furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCALSPEC_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("LOCALSPEC_MAX_TOKENS", "16")
+    for line in pages.lines(page):
+        for call in pages.of_localspec(pages.smaller(line)):
+            if call.words[1] in _QUICK and not pages.on_the_hub(call):
+                assert run(call) or call.words[1:3] in (["config", "set"], ["config", "unset"]), line
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each on its own, as it stands."""
+    pages.furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for code in pages.blocks(page, "python"):
+        exec(code, {})
+
+
+def flags() -> set[str]:
+    found = {"-h", "--version", "--debug", *_NOT_OURS}
+    for name in COMMANDS:
+        for parameter in command(name).params:
+            found |= {*parameter.opts, *parameter.secondary_opts}
+    return found
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_flags_in_the_text_exist(page: str) -> None:
+    """Not only those of whole commands."""
+    named = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", pages.text_of(page))
+    assert set(named) <= flags()
+
+
+def test_slash_commands_are_those_of_the_chat() -> None:
+    """All of them are on the page, and no others."""
+    named = set(re.findall(r"`(/[a-z]+)", pages.text_of("docs/chat.md")))
+    assert named | {"/quit"} == set(IN_CHAT)
+
+
+def anchors(page: str) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", pages.text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """To files of this repository, and to headings that they have."""
+    for target in re.findall(r"\]\(([^)]+)\)", pages.text_of(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (pages.ROOT / page).parent / path if path else pages.ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(os.path.relpath(file, pages.ROOT)), target
+
+
+def test_recommended_pairs_are_those_of_the_program() -> None:
+    """Sizes and memory on the page are the ones that the first run shows."""
+    assert "\n".join(pages.recommended_rows()) in pages.text_of("docs/pull.md")
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    """A page that nobody finds helps nobody."""
+    readme = pages.text_of("README.md")
+    assert all(f"({page})" in readme for page in pages.PAGES[1:])
