@@ -20,10 +20,9 @@ _BAR = 24
 class Transfer:
     """Watches a pull (:class:`localspec.hub.fetch.Watcher`) and shows it on ``out``."""
 
-    def __init__(self, out: TextIO, *, quiet: bool = False) -> None:
+    def __init__(self, out: TextIO) -> None:
         self._out = out
         self._notes = Notes(out)
-        self._quiet = quiet
         self._bar: _Bar | None = None
         self._name, self._size, self._have = "", 0, 0
         self._began = self._told = time.monotonic()
@@ -36,14 +35,14 @@ class Transfer:
         self._bar.__enter__()
         if have < size and not self._out.isatty():
             rest = f", {size_text(have)} of it are here" if have else ""
-            self._say(f"Fetching {self._name} ({size_text(size)}{rest}).")
+            self._notes.say(f"Fetching {self._name} ({size_text(size)}{rest}).")
 
     def at(self, done: int) -> None:
         if self._bar is not None:
             self._bar.at(done)
         if not self._out.isatty() and time.monotonic() - self._told > _LINE_S:
             self._told = time.monotonic()
-            self._say(f"{self._name}: {size_text(done)} of {size_text(self._size)}.")
+            self._notes.say(f"{self._name}: {size_text(done)} of {size_text(self._size)}.")
 
     def checking(self, done: int) -> None:
         if self._bar is not None:
@@ -53,17 +52,17 @@ class Transfer:
         took = time.monotonic() - self._began
         self.close()
         if fetched:
-            rate = size_text(round((self._size - self._have) / max(took, 1e-3)))
-            self._say(f"{self._name}: {size_text(self._size)} in {duration(took)} ({rate}/s), its hash is right.")
+            rate = speed((self._size - self._have) / max(took, 1e-3))
+            self._notes.say(f"{self._name}: {size_text(self._size)} in {duration(took)} ({rate}), its hash is right.")
         else:
-            self._say(f"{self._name}: {size_text(self._size)}, here already, its hash is right.")
+            self._notes.say(f"{self._name}: {size_text(self._size)}, here already, its hash is right.")
 
     def note(self, text: str) -> None:
         """A line beside the bar, which goes on below it."""
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.end()
-        self._say(f"{text[:1].upper()}{text[1:]}.")
+        self._notes.say(f"{text[:1].upper()}{text[1:]}.")
         if bar is not None:
             self._bar = bar.again()
             self._bar.__enter__()
@@ -73,10 +72,6 @@ class Transfer:
         if self._bar is not None:
             self._bar.end()
             self._bar = None
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            self._notes.say(text)
 
 
 class _Bar(Progress):
@@ -120,7 +115,14 @@ class _Bar(Progress):
         rate = (self._done - before) / max(now - since, 1e-3)
         left = f", {duration((self._size - self._done) / rate)} left" if rate > 1 else ""
         amount = f" of {size_text(self._size)}" if room >= 60 else ""
-        return f"{amount}, {size_text(round(rate))}/s{left}"
+        return f"{amount}, {speed(rate)}{left}"
+
+
+def speed(rate: float) -> str:
+    """Bytes per second with two or three digits: ``640 kB/s``, ``2.4 MB/s``, ``110 MB/s``."""
+    if rate < 1e6:
+        return f"{rate / 1e3:.0f} kB/s"
+    return f"{rate / 1e6:.1f} MB/s" if rate < 1e7 else f"{rate / 1e6:.0f} MB/s"
 
 
 def duration(seconds: float) -> str:

@@ -78,7 +78,7 @@ def _lines(rows: Any, width: int, now: float) -> Any:
             row["name"],
             size_text(row["bytes"]),
             ago(now - row["last_used"]),
-            "(drafter)" if row["role"] == "drafter" else row["drafter"] or "(n-gram lookup)",
+            "(drafter)" if row["role"] == "drafter" else _short(row) or "(n-gram lookup)",
         )
         for row in rows
     ]
@@ -90,6 +90,12 @@ def _lines(rows: Any, width: int, now: float) -> Any:
     for name, size, used, drafter in cells:
         lines += [name, f"  {size}, used {used}", f"  drafter: {drafter}" if drafter != "(drafter)" else "  a drafter"]
     return lines
+
+
+def _short(row: Any) -> str | None:
+    """The drafter's name, without the repository if that is the target's own."""
+    drafter, repo = row["drafter"], row["name"].partition(":")[0]
+    return drafter.removeprefix(f"{repo}/") if drafter else None
 
 
 def ago(seconds: float) -> str:

@@ -52,12 +52,12 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
     if offline or told_offline():
         _offline(wanted)
         return
-    screen = Transfer(sys.stderr, quiet=as_json and not sys.stderr.isatty())
+    screen = Transfer(sys.stderr)
     try:
         target, drafter, plan = _pull(wanted, draft, kind, convert, screen)
     except KeyboardInterrupt:
         screen.close()
-        click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
+        screen.note("Interrupted. The same command goes on where this one stopped")
         raise
     finally:
         screen.close()
@@ -92,12 +92,14 @@ def _offline(name: HubName) -> None:
 def _pull(
     name: HubName, draft: str, kind: str | None, convert: bool, screen: Transfer
 ) -> tuple[StoredModel | None, StoredModel | None, Plan]:
+    from localspec.cli._interrupt import silent_keys
     from localspec.hub import pull as hub_pull
     from localspec.hub.remote import Hub, cache_dir
 
     hub, cache = Hub(notify=screen.note), cache_dir()
-    plan = hub_pull.make_plan(hub, name, draft, kind)
-    done = hub_pull.pull(hub, plan, cache, screen)
+    with silent_keys():  # what is typed, and Ctrl-C's own mark, would break the bar
+        plan = hub_pull.make_plan(hub, name, draft, kind)
+        done = hub_pull.pull(hub, plan, cache, screen)
     drafter = done.drafter
     if plan.checkpoint and done.target:
         drafter = _from_checkpoint(hub, plan.checkpoint, done.target, kind, convert, cache, screen)
@@ -109,6 +111,7 @@ def _from_checkpoint(
 ) -> StoredModel | None:
     """The drafter that was made of a checkpoint before, or is made now if that is wanted."""
     from gguf_convert import TYPES
+    from localspec.cli._interrupt import silent_keys
     from localspec.hub import store
     from localspec.hub.pull import pull_converted
 
@@ -120,7 +123,10 @@ def _from_checkpoint(
     if not convert and sys.stdin.isatty() and sys.stderr.isatty():
         screen.note(question[:-1])
         convert = click.confirm(f"Fetch it and convert it to {made}?", err=True)
-    return pull_converted(hub, repo, target, made, _converted, cache, screen) if convert else None
+    if not convert:
+        return None
+    with silent_keys():
+        return pull_converted(hub, repo, target, made, _converted, cache, screen)
 
 
 def _converted(folder: Path, out: Path, kind: str) -> None:

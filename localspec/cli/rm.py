@@ -31,21 +31,26 @@ def rm(name: str | None, unfinished: bool, yes: bool) -> None:
     if name is None:
         size = sum(path.stat().st_size for path in removing.unfinished())
         if not size:
-            click.echo("There are no unfinished pulls.", err=True)
+            _say("There are no unfinished pulls.")
             return
         _ask(f"This frees {size_text(size)} of unfinished pulls.", yes)
-        click.echo(f"Freed {size_text(removing.remove_unfinished())}.", err=True)
+        _say(f"Freed {size_text(removing.remove_unfinished())}.")
         return
     chosen = _chosen(name)
-    names = ", ".join(model.name for model in chosen)
-    _ask(f"This removes {names} and frees {size_text(removing.freed_by(chosen))}.", yes)
+    _ask(f"This frees {size_text(removing.freed_by(chosen))}:", yes, *(f"  {model.name}" for model in chosen))
     freed = sum(removing.remove(model) for model in chosen)
     kept = "" if freed else " The files stay: another program put them there, or something else needs them."
-    click.echo(f"Removed {names}, freed {size_text(freed)}.{kept}", err=True)
+    _say(f"Freed {size_text(freed)}.{kept}")
 
 
-def _ask(what: str, yes: bool) -> None:
-    click.echo(what, err=True)
+def _say(*lines: str) -> None:
+    from localspec.cli._notes import Notes
+
+    Notes(sys.stderr).say(*lines)
+
+
+def _ask(what: str, yes: bool, *lines: str) -> None:
+    _say(what, *lines)
     if yes:
         return
     if not sys.stdin.isatty():

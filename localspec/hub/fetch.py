@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from localspec.errors import HubError
-from localspec.hub.remote import Hub, Listing, RemoteFile
+from localspec.hub.remote import Hub, Listing, RemoteFile, switched_on
 from localspec.hub.store import INCOMPLETE, StoredFile, claim, unclaim
 from localspec.hub.trouble import EndedEarlyError, status_of
 
@@ -195,14 +195,12 @@ def _digest(path: Path, file: RemoteFile, progress: Callable[[int], None]) -> st
 
 def _link(place: _Place) -> None:
     """The name in the snapshot; where there are no links, it is the file itself (as ``huggingface_hub`` does it)."""
-    from huggingface_hub import constants
-
     if not place.blob.exists() or (place.pointer.exists() and os.path.samefile(place.pointer, place.blob)):
         return
     place.pointer.parent.mkdir(parents=True, exist_ok=True)
     place.pointer.unlink(missing_ok=True)
     try:
-        if constants.HF_HUB_DISABLE_SYMLINKS:
+        if switched_on("HF_HUB_DISABLE_SYMLINKS"):
             raise NotImplementedError
         os.symlink(os.path.relpath(place.blob, place.pointer.parent), place.pointer)
     except (OSError, NotImplementedError):

@@ -26,7 +26,12 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 
 def offline() -> bool:
     """Whether ``HF_HUB_OFFLINE`` (or ``TRANSFORMERS_OFFLINE``) forbids to connect."""
-    return (os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE
+    return switched_on("HF_HUB_OFFLINE") or switched_on("TRANSFORMERS_OFFLINE")
+
+
+def switched_on(variable: str) -> bool:
+    """Whether one of ``huggingface_hub``'s switches in the environment is on."""
+    return os.environ.get(variable, "").upper() in _TRUE
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,10 @@ def test_removing_takes_the_drafter_along(pair: tuple[StoredModel, StoredModel])
     result = run("rm", "u/r:Q8_0", "--yes")
     assert result.exit_code == 0, result.stderr
     assert result.stderr.splitlines() == [
-        "This removes u/r:Q8_0, u/r/mtp-m.gguf and frees 4 MB.",
-        "Removed u/r:Q8_0, u/r/mtp-m.gguf, freed 4 MB.",
+        "This frees 4 MB:",
+        "  u/r:Q8_0",
+        "  u/r/mtp-m.gguf",
+        "Freed 4 MB.",
     ]
     assert size == 4_196_512
     assert store.models() == []

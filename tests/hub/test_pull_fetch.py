@@ -187,9 +187,7 @@ def test_file_without_links_is_the_file_itself(
     hub: Hub, cache: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On systems where links are not allowed; it is known again."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    monkeypatch.setenv("HF_HUB_DISABLE_SYMLINKS", "1")
     file = fetched(hub, cache, told)
     assert not file.path.is_symlink()
     assert file.path.read_bytes() == CONTENT
