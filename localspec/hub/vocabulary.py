@@ -122,8 +122,8 @@ def _token_mismatch(target: GgufHeader, drafter: GgufHeader, ids: Sequence[int] 
             if ours.same(theirs, count):
                 return None
             ids = range(count)
-        elif len(ids) == 0 or min(ids) < 0:
-            return "it says of none of its tokens which one it is"
+        elif len(ids) != theirs.count or min(ids, default=0) < 0 or max(ids, default=0) >= vocabulary_size(drafter):
+            return "it was changed since it was trimmed: its tokens are not mapped to those of a whole vocabulary"
         texts = ours.texts()
         for token, text in zip(ids, theirs.texts(), strict=False):
             if FIRST_COMPARED <= token < len(texts) and texts[token] != text:
