@@ -158,10 +158,8 @@ def pair_steps(pair: Report) -> list[Advice]:
     if pair["exactness"] == "off":
         return [Advice("Leave out --exactness off, to have it looked at.")]
     if pair["exactness"] == "guarded":
-        return [
-            Advice("For output that is exact, add --exactness require, or make a file whose rows are exact:",
-                   ("localspec quantize IN.gguf OUT.gguf --exact",))
-        ]  # fmt: skip
+        text = "For output that is exact, add --exactness require; or make a file that is, of one in BF16 or F16:"
+        return [Advice(text, ("localspec quantize IN.gguf OUT.gguf --exact",))]
     return []
 
 
