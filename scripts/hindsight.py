@@ -43,7 +43,8 @@ def main() -> None:
     chosen = [trace for trace in traces if trace.category in args.category or not args.category]
     for one in replay_all(chosen, fit.costs, fit.sources, min(args.widest or curve.widest, curve.widest)):
         found.append(one)
-        print(f"{len(found)} of {len(chosen)}", end="\r", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"{len(found)} of {len(chosen)}", end="\r", file=sys.stderr)
     if not found:
         sys.exit(f"there is no trace of {', '.join(args.category) or 'any category'} in {args.traces}")
     print("\n".join(report(found)))

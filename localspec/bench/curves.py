@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localspec.config import MAX_VERIFY_WIDTH
-from localspec.control.costs import Costs, Curve, DraftCosts
+from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
 from localspec.errors import InputError
 
 _SHIPPED = Path(__file__).parent / "curves"
@@ -102,7 +102,14 @@ def fitted(curve: NamedCosts, recorded: Sequence[str], here: Costs | None) -> Fi
             notices.append(
                 f'{curve.name} has no costs of the drafter {name}, which is left out; add them under "drafters".'
             )
-    return Fit(replace(curve.costs, drafters=drafters), tuple(sources), tuple(notices))
+    costs = replace(curve.costs, verify=_dense(curve.costs.verify), drafters=drafters)
+    return Fit(costs, tuple(sources), tuple(notices))
+
+
+def _dense(curve: Curve) -> Curve:
+    """With the widths between as well: a curve of a few points would let the control use those widths alone."""
+    widths = sorted({*curve.widths, *(width for width in WIDTHS if width < curve.widths[-1])})
+    return Curve(tuple(widths), tuple(curve.seconds(width) for width in widths))
 
 
 def _scaled(costs: DraftCosts, factor: float) -> DraftCosts:

@@ -10,15 +10,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from localspec.bench.prompts import BenchPrompt
+from localspec.errors import InputError, TemplateError
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
     from localspec.output import Completion
+    from localspec.request import Options
 
 Mode = Literal["plain", "auto"]
 #: Answered before anything is measured: pages in, threads started, graphs built. It is in no prompt file.
@@ -28,11 +30,15 @@ _WARM_UP_TOKENS = 16
 
 @dataclass(frozen=True)
 class Ask:
-    """How answers are made; ``check`` is called at every step and may raise to end them."""
+    """How answers are made; ``check`` is called at every step and may raise to end them.
+
+    ``raw``: the messages' texts go without the chat template.
+    """
 
     max_tokens: int = 128
     temperature: float = 0.0
     seed: int = 0
+    raw: bool = False
     check: Callable[[], None] = lambda: None
 
 
@@ -103,19 +109,42 @@ def run_of(done: Completion, first_s: float) -> Run:
     )
 
 
+def prompt_tokens(engine: Engine, messages: Sequence[dict[str, Any]], ask: Ask) -> list[int]:
+    """The ids that :func:`answer` decodes first."""
+    if ask.raw:
+        return engine.vocabulary.tokenize(_raw(messages), add_special=True)
+    return engine.prompt_tokens(list(messages))
+
+
+def _raw(messages: Sequence[dict[str, Any]]) -> str:
+    return "\n\n".join(message["content"] for message in messages)
+
+
+def check_prompts(engine: Engine, prompts: Sequence[BenchPrompt], ask: Ask) -> None:
+    """Raise :class:`InputError` for a prompt that this engine cannot answer, before any time is spent on others."""
+    for prompt in prompts:
+        try:
+            room = engine.n_ctx - len(prompt_tokens(engine, prompt.messages, ask))
+        except (InputError, TemplateError) as error:
+            raise InputError(f"the prompt {prompt.id}: {error}") from None
+        if room < ask.max_tokens:
+            raise InputError(
+                f"the prompt {prompt.id} leaves room for {max(0, room)} of {ask.max_tokens} tokens in a context of "
+                f"{engine.n_ctx}; set a larger --ctx-size, or a smaller -n."
+            )
+
+
 def answer(engine: Engine, messages: Sequence[dict[str, Any]], ask: Ask) -> tuple[Completion, float]:
     """An answer that reuses nothing, and the seconds to its first token."""
     engine.forget()
     done: Completion | None = None
     first: float | None = None
     began = perf_counter()
-    chunks = engine.stream_chat(
-        list(messages),
-        max_tokens=ask.max_tokens,
-        temperature=ask.temperature,
-        seed=ask.seed,
-        progress=lambda *_: ask.check(),
-    )
+    options: Options = {
+        "max_tokens": ask.max_tokens, "temperature": ask.temperature, "seed": ask.seed,
+        "progress": lambda *_: ask.check(),
+    }  # fmt: skip
+    chunks = engine.stream(_raw(messages), **options) if ask.raw else engine.stream_chat(list(messages), **options)
     with closing(chunks):  # type: ignore[type-var]  # an iterator by its type, a generator in fact
         for chunk in chunks:
             if first is None:
@@ -140,7 +169,7 @@ def measure(engine: Engine, prompt: BenchPrompt, mode: Mode, ask: Ask) -> Run:
 
 def warm_up(engine: Engine, ask: Ask) -> None:
     """One short answer in each mode."""
-    short = Ask(min(ask.max_tokens, _WARM_UP_TOKENS), ask.temperature, ask.seed, ask.check)
+    short = replace(ask, max_tokens=min(ask.max_tokens, _WARM_UP_TOKENS))
     for mode in ("plain", "auto"):
         measure(engine, BenchPrompt("", "", _WARM_UP), mode, short)
 

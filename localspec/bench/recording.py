@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from localspec.bench.paired import Ask, answer
+from localspec.bench.paired import Ask, answer, prompt_tokens
 from localspec.bench.prompts import BenchPrompt
 from localspec.trace import Recorder, Trace
 
@@ -20,9 +20,8 @@ def traces(engine: Engine, prompts: Sequence[BenchPrompt], ask: Ask) -> Iterator
     engine.control, engine.drafting = recorder, True
     try:
         for prompt in prompts:
-            messages = list(prompt.messages)
-            done, _ = answer(engine, messages, ask)
-            known = engine.prompt_tokens(messages)
+            done, _ = answer(engine, prompt.messages, ask)
+            known = prompt_tokens(engine, prompt.messages, ask)
             yield recorder.trace(prompt.id, prompt.category, known, done.tokens) if len(done.tokens) > 1 else None
     finally:
         engine.control, engine.drafting = before

@@ -90,7 +90,7 @@ def _ms(seconds: float) -> str:
 
 def _drafter(costs: Costs, name: str) -> list[str]:
     one, plain = costs.drafters[name], costs.verify.seconds(1)
-    lines = ["", f"drafter {name}: {_ms(one.step)} ms a token, {one.step / plain:.2f} of a pass"]
+    lines = ["", f"drafter {name}: {_ms(one.step)} ms, {one.step / plain:.2f} of a pass"]
     if len(one.first.widths) > 1:
         lines += aligned(("reading n first", "ms", "ms a row", "of n=1"), _rows(one.first))
     return lines

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 class Job:
     """What was asked of the command, and where its results go."""
 
-    model: str
     max_tokens: int
     temperature: float
     seed: int
+    raw: bool
     repeat: int
+    draft_max: int | None
     plot: Path | None
     as_json: bool
 
@@ -45,7 +46,8 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Of every answer."""
-        return {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
+        fields = ("max_tokens", "temperature", "seed", "raw", "repeat", "draft_max")
+        return {name: getattr(self, name) for name in fields}
 
 
 def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
@@ -63,7 +65,7 @@ def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
             "drafters": list(engine.drafters),
             "exactness": engine.exactness,
             "machine": machine(),
-            "settings": {**job.settings(), "repeat": job.repeat},
+            "settings": job.settings(),
             "peak_memory": peak,
             "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
             "overall": found[-1].record() if found else None,
@@ -90,7 +92,8 @@ def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | 
     for notice in fit.notices:
         tell(notice)
     replayed: list[Replayed] = []
-    finished = _follow(replayed, replay_all(traces, fit.costs, fit.sources, curve.widest), len(traces))
+    widest = curve.widest if job.draft_max is None else min(curve.widest, job.draft_max + 1)
+    finished = _follow(replayed, replay_all(traces, fit.costs, fit.sources, widest), len(traces))
     found = simulated(replayed)
     if job.as_json:
         about = {

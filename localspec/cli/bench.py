@@ -35,6 +35,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--temp", "temperature", type=float, metavar="T", default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Of the sampling, where T is not 0.")
+@click.option("--raw", is_flag=True, help="Send the prompts without the chat template.")
 @click.option(
     "--traces", metavar="FILE", type=_PATH,
     help="Record what the drafter would have guessed at each token, in place of measuring.",
@@ -54,6 +55,7 @@ def bench(
     repeat: int,
     temperature: float,
     seed: int,
+    raw: bool,
     traces: Path | None,
     simulate: str | None,
     plot: Path | None,
@@ -66,7 +68,7 @@ def bench(
     """
     SamplingParams(temperature=temperature, seed=seed)
     StopParams(max_tokens)
-    job = Job(models.model, max_tokens, temperature, seed, repeat, plot, as_json)
+    job = Job(max_tokens, temperature, seed, raw, repeat, models.draft_max, plot, as_json)
     job.check()
     if simulate is not None:
         _simulate(job, models, simulate, traces, (prompts, categories))
@@ -101,22 +103,24 @@ def _engine(models: ModelOptions) -> Engine:
     from localspec.cli._engine import open_engine
     from localspec.errors import UsageError
 
+    if models.draft == "none":
+        raise UsageError("with `-d none` there is nothing to compare; leave it out.")
     engine = open_engine(models)
     if not engine.drafters:
         engine.close()
-        raise UsageError(f"nothing drafts for {models.model}, so there is nothing to compare; leave out `-d none`.")
+        raise UsageError(f"nothing can draft for {models.model}, so there is nothing to compare.")
     return engine
 
 
 def _ask(job: Job, check: Any) -> Ask:
     from localspec.bench.paired import Ask
 
-    return Ask(job.max_tokens, job.temperature, job.seed, check)
+    return Ask(job.max_tokens, job.temperature, job.seed, job.raw, check)
 
 
 def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[Pair], bool]:
     """The pairs, and whether all were made: Ctrl-C leaves those that were finished."""
-    from localspec.bench.paired import pairs, warm_up
+    from localspec.bench.paired import check_prompts, pairs, warm_up
     from localspec.bench.summary import rate
     from localspec.cli._interrupt import listening
     from localspec.cli._progress import Progress
@@ -126,6 +130,7 @@ def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list
     with Progress("Measuring", sys.stderr) as bar, listening() as stop:
         ask = _ask(job, stop.check)
         try:
+            check_prompts(engine, prompts, ask)
             warm_up(engine, ask)
             for pair in pairs(engine, prompts, job.repeat, ask):
                 found.append(pair)
@@ -141,14 +146,17 @@ def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list
 
 def _record(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[Trace], bool]:
     """A trace of each prompt, and whether all were made."""
+    from localspec.bench.paired import check_prompts
     from localspec.bench.recording import traces
     from localspec.cli._interrupt import listening
     from localspec.cli._progress import Progress
 
     found: list[Trace] = []
     with Progress("Recording", sys.stderr) as bar, listening() as stop:
+        ask = _ask(job, stop.check)
         try:
-            for number, trace in enumerate(traces(engine, prompts, _ask(job, stop.check)), 1):
+            check_prompts(engine, prompts, ask)
+            for number, trace in enumerate(traces(engine, prompts, ask), 1):
                 found += [trace] if trace else []
                 bar.count(number, len(prompts))
                 if not sys.stderr.isatty():

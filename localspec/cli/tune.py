@@ -93,8 +93,14 @@ def _show(curve: NamedCosts, as_json: bool) -> None:
     series = _series(curve)
     lines += plot_lines(series, "tokens of a pass", wide, _HEIGHT, unicode=unicode)
     if len(series) > 1:
-        lines.append(f"above: {series[0].name}; below: {series[1].name}" if unicode else _legend(series))
+        lines.append(_order(series) if unicode else _legend(series))
     click.echo("\n".join(lines))
+
+
+def _order(series: list[Series]) -> str:
+    """Which curve is which, by what a token costs at its end: braille has no marks."""
+    ranked = sorted(series, key=lambda one: one.points[-1][1] / one.points[-1][0], reverse=True)
+    return ", then ".join(one.name for one in ranked) + ", from above"
 
 
 def _legend(series: list[Series]) -> str:

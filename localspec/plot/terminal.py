@@ -18,7 +18,7 @@ def plot_lines(series: Sequence[Series], x_label: str, width: int, height: int, 
     """The curves, from (0, 0) up, in ``height`` rows and at most ``width`` columns, with both axes."""
     most_x = max(x for one in series for x, _ in one.points)
     most_y = max(y for one in series for _, y in one.points)
-    marks = [tick for tick in ticks(0.0, most_y, max(2, height // 3)) if tick > 0]
+    marks = [tick for tick in ticks(0.0, most_y, max(3, height // 3)) if tick > 0]
     left = max(len(told(tick)) for tick in (0.0, *marks)) + 1
     columns = max(8, width - left - 1)
     grid = _braille if unicode else _ascii
@@ -34,7 +34,7 @@ def _below(most_x: float, x_label: str, left: int, columns: int) -> list[str]:
     """Numbers of the x axis, where they have room, and what they count."""
     line = [" "] * (left + 1 + columns)
     free = 0
-    for tick in ticks(0.0, most_x, max(2, columns // 8)):
+    for tick in ticks(0.0, most_x, max(3, columns // 8)):
         text = told(tick)
         at = min(left + 1 + round((columns - 1) * tick / most_x) - len(text) // 2, len(line) - len(text))
         if at >= free:
