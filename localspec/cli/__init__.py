@@ -33,6 +33,7 @@ COMMANDS = {
     "inspect": "Show what a GGUF file holds.",
     "config": "Show or change the defaults of the flags.",
     "completion": "Print what makes a shell complete.",
+    "config": "Show or change the defaults of the flags.",
     "devices": "List what llama.cpp can compute on here.",
     "doctor": "Say what works here, and how sure the output is.",
 }
