@@ -23,7 +23,7 @@ from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf_header import GgufHeader, read_header
-from localspec.hub.pairs import check_assistant, find_assistant, is_assistant
+from localspec.hub.pairs import check_assistant, find_drafter, is_assistant
 from localspec.hub.resolve import resolve_model
 from localspec.hub.store import used
 from localspec.measure import Meter
@@ -160,7 +160,7 @@ def _choose_drafter(draft: str, target: GgufHeader) -> tuple[str, GgufHeader | N
     """``none``, ``ngram``, ``mtp`` or ``model``, and the header of its file."""
     if draft in ("none", "ngram"):
         return draft, None
-    path = find_assistant(target) if draft == "auto" else resolve_model(draft)
+    path = find_drafter(target) if draft == "auto" else resolve_model(draft, drafter=True)
     if path is None:
         return "ngram", None
     header = read_header(path)

@@ -59,10 +59,10 @@ def _drafter(model: StoredModel) -> str | None:
     from localspec.errors import LocalspecError
     from localspec.gguf_header import read_header
     from localspec.hub import store
-    from localspec.hub.pairs import find_assistant
+    from localspec.hub.pairs import find_drafter
 
     try:
-        found = find_assistant(read_header(model.path))
+        found = find_drafter(read_header(model.path))
     except LocalspecError:
         return None
     names = {other.path: other.name for other in store.models()}

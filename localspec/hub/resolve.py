@@ -14,11 +14,11 @@ TINY_TARGET = _MODELS / "tiny.gguf"
 TINY_ASSISTANT = _MODELS / "tiny-assistant.gguf"
 
 
-def resolve_model(name: str | Path) -> Path:
+def resolve_model(name: str | Path, *, drafter: bool = False) -> Path:
     """The file that ``name`` means: ``tiny``, a path, or what was pulled from the Hub under that name.
 
     A file on disk comes before a name on the Hub, and that before a folder. Raises :class:`ModelNotFoundError` with the
-    next step where there is none; never connects to anything.
+    next step where there is none; never connects to anything. ``drafter``: of a repository that has both, its drafter.
     """
     if name == TINY:
         return TINY_TARGET
@@ -31,7 +31,7 @@ def resolve_model(name: str | Path) -> Path:
     hub = parse_name(name) if isinstance(name, str) else None
     if hub is not None:
         try:
-            return _pulled(hub)
+            return _pulled(hub, drafter)
         except ModelNotFoundError:
             if not folder and not _in_a_folder_here(hub, path):
                 raise
@@ -42,11 +42,11 @@ def resolve_model(name: str | Path) -> Path:
     )
 
 
-def _pulled(name: HubName) -> Path:
+def _pulled(name: HubName, drafter: bool) -> Path:
     """The seam to the store of what was pulled. Raises :class:`ModelNotFoundError` where it is not there."""
     from localspec.hub.store import locate
 
-    return locate(name)
+    return locate(name, drafter)
 
 
 def _in_a_folder_here(name: HubName, path: Path) -> bool:

@@ -92,7 +92,7 @@ def test_pulled_pair_generates_as_the_built_in_one(pair: HubServer) -> None:
     pair.close()
     with localspec.load("tiny", threads=1, exactness="off") as llm:
         wanted = llm.generate("Once", max_tokens=12, temperature=0).tokens
-    for draft in ("auto", f"{REPO}/{DRAFTER}"):
+    for draft in ("auto", f"{REPO}/{DRAFTER}", REPO):
         with localspec.load(f"{REPO}:Q8_0", draft, threads=1, exactness="off") as llm:
             assert "mtp" in llm.drafters
             assert llm.generate("Once", max_tokens=12, temperature=0).tokens == wanted

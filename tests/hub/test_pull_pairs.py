@@ -142,7 +142,7 @@ def test_pulled_pair_is_found_without_a_network(hub: Hub, cache: Path, told: Tol
     for name in (REPO, f"{REPO}:Q4_K_M", f"{REPO}:q4_k_m", f"{REPO}/{TARGET}", f"https://hf.co/{REPO}"):
         assert resolve_model(name) == done.target.path
     assert resolve_model(f"{REPO}/{DRAFTER}") == done.drafter.path
-    assert store.locate(HubName(REPO), drafter=True) == done.drafter.path
+    assert resolve_model(REPO, drafter=True) == done.drafter.path
     assert store.drafters_for(f"{REPO}:Q4_K_M") == [done.drafter]
     for name in (f"{REPO}:Q8_0", f"{REPO}/{OTHER}", "user/none"):
         with pytest.raises(ModelNotFoundError, match=f"{name} is not on disk; run `localspec pull {name}` when online"):
