@@ -11,7 +11,7 @@ from localspec.config import ContextParams
 
 #: llama.cpp gives the head's inputs of all rows of a pass or of none. Up to so many rows all are computed, where few
 #: are wanted: a row of a trimmed head costs little. More are decoded in two passes.
-_ALL = 8
+_ALL = 16
 
 
 class LlamaTrimmedContext(LlamaContext):
