@@ -5,10 +5,10 @@
         --per-category 2 -n 160 -t 2 --out trimmed.jsonl
 
 Each line of PROMPTS is ``{"id", "category", "messages"}``. Every prompt is answered greedily without a drafter and with
-each, in rotating order. Then, on the plain answer: agreement is how often a drafter's likeliest token is the answer's
-next one (teacher-forced); a step is one token decoded behind that text, in turn for all drafters, what Python does with
-its row included. ``--report`` prints the table of what --out has. Measure on an otherwise idle machine; agreement does
-not need one (``--no-times`` measures nothing else).
+each, in rotating order. Then all drafters are fed the plain answer, token by token, in turn: agreement is how often a
+drafter's likeliest token is the answer's next one, and a step is the time to decode one and find it. ``--report``
+prints the table of what --out has. Measure on an otherwise idle machine; agreement needs none (``--no-times`` skips the
+answers with drafters).
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 from measure.engines import ask_engine
 from measure.machine import about
 from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
 from measure.records import Book, Run, Study, Unit, read
-from measure.schedule import Clock, measure
+from measure.schedule import Clock, in_turn, measure
 from measure.servers import Sampling
 from measure.statistics import interval
 from measure.tables import Table, number, percent
@@ -37,7 +36,7 @@ from localspec.gguf_header import read_header
 
 PLAIN = "plain"
 _GREEDY = Sampling(temperature=0.0)
-_BATCH, _WIDTH, _STEPS = 256, 16, 12
+_BATCH = 256
 
 
 @dataclass
@@ -58,27 +57,28 @@ class Way:
         return self.engine._drafters[-1]._context  # type: ignore[attr-defined]
 
 
-def agreement(context: Any, prompt: list[int], answer: list[int]) -> int:
-    """How many tokens of ``answer`` are what the drafter finds likeliest there; the text stays in its cache."""
-    context.rewind(0)
-    for at in range(0, len(prompt) - 1, _BATCH):
-        context.decode(prompt[at : min(at + _BATCH, len(prompt) - 1)], "none")
-    fed, right = [prompt[-1], *answer[:-1]], 0
-    for at in range(0, len(fed), _WIDTH):
-        rows = context.decode(fed[at : at + _WIDTH], "all")
-        right += int((rows.argmax(axis=1) == np.array(answer[at : at + _WIDTH])).sum())
-    return right
+@dataclass
+class Seen:
+    """What a drafter did along an answer: likeliest tokens that were the next one, and the seconds of each step."""
+
+    right: int
+    times: list[float]
 
 
-def steps(ways: list[Way], token: int) -> dict[str, float]:
-    """Median seconds of a step behind what the drafters hold, one of each in turn."""
-    times: dict[str, list[float]] = {way.name: [] for way in ways}
-    for _ in range(_STEPS):
-        for way in ways:
+def follow(ways: list[Way], prompt: list[int], answer: list[int]) -> dict[str, Seen]:
+    """Feed ``answer`` behind ``prompt`` to all drafters, a token to each in turn, as a draft is fed."""
+    found = {way.name: Seen(0, []) for way in ways}
+    for way in ways:
+        way.drafter.rewind(0)
+        for at in range(0, len(prompt) - 1, _BATCH):
+            way.drafter.decode(prompt[at : min(at + _BATCH, len(prompt) - 1)], "none")
+    for i, token in enumerate([prompt[-1], *answer[:-1]]):
+        for way in in_turn(ways, i):
             began = time.perf_counter()
-            way.drafter.decode((token,), "last")[0].argmax()
-            times[way.name].append(time.perf_counter() - began)
-    return {name: median(found) for name, found in times.items()}
+            said = int(way.drafter.decode((token,), "last")[0].argmax())
+            found[way.name].times.append(time.perf_counter() - began)
+            found[way.name].right += said == answer[i]
+    return found
 
 
 def look(book: Book, plain: Way, ways: list[Way], unit: Unit, known: set[tuple[str, str]]) -> None:
@@ -90,13 +90,12 @@ def look(book: Book, plain: Way, ways: list[Way], unit: Unit, known: set[tuple[s
     answer = list(plain.engine.chat(messages, max_tokens=plain.n, temperature=0).tokens)
     if not answer:
         return
-    right = {way.name: agreement(way.drafter, prompt, answer) for way in ways}
-    seconds = steps(ways, answer[-1])
-    for way in ways:
+    for name, seen in follow(ways, prompt, answer).items():
         book.note(
-            "drafter", prompt=unit.prompt, category=unit.category, name=way.name,
-            right=right[way.name], tokens=len(answer), step_s=seconds[way.name],
+            "drafter", prompt=unit.prompt, category=unit.category, name=name,
+            right=seen.right, tokens=len(answer), step_s=median(seen.times),
         )  # fmt: skip
+    for way in ways:
         way.engine.forget()
 
 
@@ -144,7 +143,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-c", "--ctx-size", type=int, default=4096)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--out", type=Path, default=Path("trimmed.jsonl"))
-    parser.add_argument("--no-times", action="store_true", help="agreement and steps only")
+    parser.add_argument("--no-times", action="store_true", help="no answers with drafters")
     parser.add_argument("--report", action="store_true")
     return parser.parse_args()
 
