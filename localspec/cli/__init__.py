@@ -33,7 +33,6 @@ COMMANDS = {
     "inspect": "Show what a GGUF file holds.",
     "config": "Show or change the defaults of the flags.",
     "completion": "Print what makes a shell complete.",
-    "config": "Show or change the defaults of the flags.",
     "devices": "List what llama.cpp can compute on here.",
     "doctor": "Say what works here, and how sure the output is.",
 }
@@ -47,7 +46,7 @@ class Program(click.Group):
     """The command group: commands by name, loaded when asked for; errors printed in one place."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -73,13 +72,13 @@ class Program(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}.", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])  # the module `list` hides the function of that name here
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         state = RunState()
