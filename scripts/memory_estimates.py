@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="only the loads with this context")
     parser.add_argument("--tokens", type=int, default=48, help="tokens to write")
     arguments = parser.parse_args()
-    print(f"{'target':<14} {'drafter':<12} {'context':>7} {'predicted':>10} {'measured':>9} {'ratio':>6}  MiB")
+    print(f"{'target':<20} {'drafter':<12} {'context':>7} {'predicted':>10} {'measured':>9} {'ratio':>6}  MiB")
     worst = 0.0
     for target, draft, ctx in CASES:
         files = [str(arguments.folder / name) if name.endswith(".gguf") else name for name in (target, draft)]
@@ -93,7 +93,7 @@ def main() -> None:
         guess, found = predicted(*files, ctx).peak, measured(*files, ctx, arguments.tokens)
         worst = max(worst, abs(guess / found - 1))
         print(
-            f"{short(target):<14} {short(draft):<12} {ctx:>7} {guess / _MIB:>10.0f} {found / _MIB:>9.0f} "
+            f"{short(target):<20} {short(draft):<12} {ctx:>7} {guess / _MIB:>10.0f} {found / _MIB:>9.0f} "
             f"{guess / found:>6.3f}",
             flush=True,
         )

@@ -83,7 +83,7 @@ def _pair(report: dict[str, Any]) -> list[tuple[str, str]]:
     drafters = "+".join(pair["drafters"]) or "none"
     guard = Guard(pair["exact_width"] or 1, pair["noise"], pair["greedy_noise"], pair["widest"])
     rows = [
-        ("pair", f"{pair['target']}, drafter {drafters}, {pair['context']} tokens{takes}"),
+        ("pair", f"{short_name(pair['target'])}, drafter {drafters}, {pair['context']} tokens{takes}"),
         ("exactness", verdict(pair["exactness"], bool(pair["drafters"]), guard)),
     ]
     costs = cost_text(report["costs"])
@@ -114,6 +114,11 @@ def _steps(steps: Sequence[dict[str, Any]], width: int | None) -> list[str]:
         for number, command in enumerate(step["commands"]):
             found += ["  or"] * (number > 0) + [f"    {command}"]
     return found
+
+
+def short_name(model: str) -> str:
+    """The last part of a path or Hub name."""
+    return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -24,8 +24,8 @@ REPORT: dict[str, Any] = {
     },
     "build": {"version": "0.3.36", "backends": ["cpu"], "unused": []},
     "pair": {
-        "target": "big.gguf", "drafters": ["ngram", "mtp"], "context": 8192, "exactness": "guarded", "exact_width": 3,
-        "widest": 32, "noise": 0.52, "greedy_noise": 0.1, "memory": GIB,
+        "target": "/home/me/models/big.gguf", "drafters": ["ngram", "mtp"], "context": 8192, "exactness": "guarded",
+        "exact_width": 3, "widest": 32, "noise": 0.52, "greedy_noise": 0.1, "memory": GIB,
     },
     "costs": {"verify_ms": {"1": 30.0, "2": 60.0, "4": 75.0, "16": 240.0}, "draft_token_ms": {"mtp": 3.0}},
     "models": [
@@ -64,6 +64,12 @@ def test_what_continues_a_line_is_indented() -> None:
         start = next(i for i, line in enumerate(found) if line.startswith("exactness"))
         following = found[start + 1]
         assert len(following) - len(following.lstrip()) == indent
+
+
+def test_a_file_is_named_without_its_folders() -> None:
+    """Of which there may be more than a line holds."""
+    (told,) = [line for line in lines(REPORT) if line.startswith("pair")]
+    assert told == "pair       big.gguf, drafter ngram+mtp, 8192 tokens, 1.0 GiB of memory"
 
 
 def test_models_are_named_and_the_rest_counted() -> None:
