@@ -5,7 +5,7 @@
         --contexts contexts.jsonl --memory memory.jsonl --curve curve.json --extra "Hindsight=hindsight.txt"
 
 The files are those of bench_peers.py, bench_transformers.py, bench_contexts.py, bench_memory.py and of ``localspec
-tune --json``; ``.jsonl.gz`` is read too. ``--extra TITLE=FILE`` adds what another script printed. Sections without a
+tune --save``; ``.jsonl.gz`` is read too. ``--extra TITLE=FILE`` adds what another script printed. Sections without a
 file are left out, and named at the end.
 """
 

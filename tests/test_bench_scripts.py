@@ -6,7 +6,6 @@ import gzip
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from localspec.plot.svg import svg
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from measure.document import Document, add_peers, command_of, find_costs
+from measure.document import Document, add_curve, add_peers, command_of
 from measure.passages import cut_to
 from measure.peers_report import Verdict, verdicts
 from measure.records import Book, Run, Study, Unit, read
@@ -240,7 +239,10 @@ def test_pictures_show_each_category() -> None:
         assert "chat" in words
 
 
-@pytest.mark.parametrize("wrap", [lambda costs: costs, lambda costs: {"file": {"name": 1}, "costs": costs}])
-def test_costs_are_found_in_what_tune_writes(wrap: Callable[[Any], Any]) -> None:
-    costs = {"verify": {"1": 30.0, "4": 60.0}}
-    assert find_costs(wrap(costs)) == costs
+def test_curve_is_told_and_drawn(tmp_path: Path) -> None:
+    """What ``tune --save`` writes, with the ratio of each width to a pass of one token."""
+    path, built = tmp_path / "here.json", Document()
+    path.write_text('{"name": "here", "machine": "a machine", "verify": {"1": 30.0, "4": 75.0}}')
+    add_curve(built, path)
+    assert "| passes of one token | 1.00 | 2.50 |" in built.text()
+    assert list(built.pictures) == ["curve-here.svg"]

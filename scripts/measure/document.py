@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localspec.control.costs import Costs, Curve
+from localspec.bench.curves import read_curve
+from localspec.control.costs import Curve
 from localspec.plot.charts import IntervalRow, Series, interval_chart, line_chart
 from localspec.plot.shapes import Picture
 from measure import contexts_report, memory_report, peers_report, transformers_report
@@ -30,14 +30,16 @@ minute of the machine hits all of them. A ratio is one of two answers to one pro
 prompts (of a prompt's repeats, their median) and a 95% interval of bootstrapped medians. With a few prompts in a
 category these intervals are wide and rough.
 
-**What is counted, on both sides.** A rate is all tokens but the first (the end token included) over the time from the
-first to the last. llama-server counts so itself (`predicted_per_second`), and its drafter's pass over the prompt falls
-into `prompt_ms`, not into that time; so does localspec's. Whole answers are timed by the caller, prompt included. The
-server decodes the same prompt tokens, reuses nothing (`cache_prompt` false), keeps no old prompts (`--cache-ram 0`),
-samples greedily in the cheapest way that it has (`top_k` 1), and answers a text that is in no prompt file before it is
-timed, as localspec does. `ngram-mod` keeps n-grams from one request to the next, as it does for its users; it is
-started anew for each pass, since a prompt asked twice would find its own answer. Caches are each side's default (F16
-and F16 there, Q8_0 and F16 here), so some answers differ; the tables of drafts count those that do not.
+**What is counted, on both sides.** A rate is all tokens but the first (the end token included) over the time from
+the first to the last. llama-server counts so itself (`predicted_per_second`). Its drafter reads the prompt together
+with the target, within `prompt_ms` and outside that time; localspec's reads it when it is first asked, if ever,
+within that time. So long prompts count against localspec's rates with a draft model, and not against
+llama-server's; the ratios of whole answers, timed by the caller with the prompt included, count both. The server
+decodes the same prompt tokens, reuses nothing (`cache_prompt` false), keeps no old prompts (`--cache-ram 0`),
+samples greedily in the cheapest way that it has (`top_k` 1), and answers a text that is in no prompt file before it
+is timed, as localspec does. `ngram-mod` keeps n-grams from one request to the next, as it does for its users; it is
+started anew for each pass, since a prompt asked twice would find its own answer. Caches are each side's default
+(F16 and F16 there, Q8_0 and F16 here), so some answers differ; the tables of drafts count those that do not.
 """
 
 
@@ -126,13 +128,14 @@ def add_memory(document: Document, found: Sequence[Peaks]) -> None:
 
 
 def add_curve(document: Document, path: Path) -> None:
-    """What passes cost: a table and a picture of the curve in a JSON file of ``localspec tune``."""
-    costs = Costs.of(find_costs(json.loads(path.read_text(encoding="utf-8"))))
+    """What passes cost: a table and a picture of a curve, a file of ``localspec tune --save`` or an example's name."""
+    named = read_curve(str(path))
+    costs = named.costs
     series = [curve_series("target: verify", costs.verify)]
     series += [curve_series(f"{name}: first pass", one.first) for name, one in costs.drafters.items()]
-    document.parts.append(f"## What passes cost: {path.stem}")
-    picture = line_chart(f"Cost of a pass, {path.stem}", "tokens in the pass", "milliseconds", series)
-    document.picture(f"curve-{slug_of(path.stem)}.svg", picture)
+    document.parts.append(f"## What passes cost: {named.name}\n\n{named.machine}.")
+    picture = line_chart(f"Cost of a pass, {named.name}", "tokens in the pass", "milliseconds", series)
+    document.picture(f"curve-{slug_of(named.name)}.svg", picture)
     head = ("", *(str(width) for width in costs.verify.widths))
     base = costs.verify.times[0]
     rows = (
@@ -146,13 +149,6 @@ def add_curve(document: Document, path: Path) -> None:
 
 def curve_series(name: str, curve: Curve) -> Series:
     return Series(name, tuple((float(n), 1000 * time) for n, time in zip(curve.widths, curve.times, strict=True)))
-
-
-def find_costs(record: Any) -> Any:
-    """The costs in a JSON document, wherever they lie in it."""
-    if isinstance(record, dict) and "verify" not in record:
-        return next((found for value in record.values() if (found := find_costs(value)) is not None), None)
-    return record if isinstance(record, dict) else None
 
 
 def add_extra(document: Document, title: str, path: Path) -> None:

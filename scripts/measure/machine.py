@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 import time
 from datetime import datetime, timezone
@@ -15,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def about(server: str | None = None) -> dict[str, Any]:
     """Machine, date and versions; nothing that identifies a person or a host."""
+    from localspec.bench.machine import machine
+
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
@@ -23,12 +23,6 @@ def about(server: str | None = None) -> dict[str, Any]:
         "llama_cpp": _binding(),
         "server": _said([server, "--version"]) if server else None,
     }
-
-
-def machine() -> str:
-    """Processor, cores, memory."""
-    memory = _memory()
-    return f"{_processor()}, {os.cpu_count()} cores" + (f", {memory / 2**30:.0f} GiB" if memory else "")
 
 
 def busy(seconds: float = 1.0) -> float | None:
@@ -66,21 +60,6 @@ def _status(pid: int | str, field: str) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def _said(command: list[str]) -> str | None:

@@ -116,7 +116,10 @@ def answers(study: Study, auto: str = OURS_AUTO) -> Table:
     header = (
         "category", "auto / plain", "auto / best peer", "first token: auto / peer's plain", "prefill: plain / peer's",
     )  # fmt: skip
-    note = "Whole answers, prompt included, in tokens a second; seconds to the first token (less is better)."
+    note = (
+        "Whole answers, prompt included, in tokens a second, the best peer by the same measure; seconds to the first "
+        "token (less is better)."
+    )
     return Table("Ratios of whole answers", header, tuple(rows), note)
 
 

@@ -97,18 +97,18 @@ def median_of(study: Study, mode: str, units: Sequence[Unit], of: Quantity = rat
     return statistics.median(values) if values else None
 
 
-def best_peer(study: Study, category: str | None, **more: int | str) -> str | None:
-    """The peer's mode with the highest median rate here. Chosen from the same runs, which favours the peer."""
+def best_peer(study: Study, category: str | None, of: Quantity = rate, **more: int | str) -> str | None:
+    """The peer's mode with the highest median of a quantity here. Chosen from the same runs, which favours the peer."""
     units = chosen(study, category, **more)
     peers = study.of_side("peer")
-    return max(peers, key=lambda mode: median_of(study, mode, units) or 0.0, default=None) if units else None
+    return max(peers, key=lambda mode: median_of(study, mode, units, of) or 0.0, default=None) if units else None
 
 
 def against_best(study: Study, one: str, category: str | None, of: Quantity = rate) -> list[float]:
     """``one`` over the peer's best mode of the prompt's category, for each prompt."""
     found = []
     for name in study.categories if category is None else [category]:
-        best = best_peer(study, name)
+        best = best_peer(study, name, of)
         found += ratios(study, chosen(study, name), one, best, of) if best else []
     return found
 
