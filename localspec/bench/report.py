@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from localspec.bench.summary import Interval, Summary
@@ -20,6 +21,11 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in (header, *rows)
     ]
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """A sentence of any length, in lines of at most ``width``; what follows the first is indented."""
+    return textwrap.wrap(line, max(20, width), subsequent_indent="  ", break_on_hyphens=False) or [""]
 
 
 def span(interval: Interval) -> str:

@@ -53,7 +53,7 @@ class Job:
 def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
     """Tables or JSON on standard output, and the picture."""
     from localspec.bench.machine import machine, peak_memory
-    from localspec.bench.report import bench_lines, memory_line
+    from localspec.bench.report import bench_lines, memory_line, wrapped
     from localspec.bench.summary import summaries
     from localspec.cli._report import set_up
     from localspec.cli._style import columns
@@ -73,7 +73,8 @@ def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
         }
         click.echo(json.dumps(about))
     elif pairs:
-        click.echo("\n".join([set_up(engine), *bench_lines(found, columns(sys.stdout)), *memory_line(peak)]))
+        width = columns(sys.stdout)
+        click.echo("\n".join([*wrapped(set_up(engine), width), *bench_lines(found, width), *memory_line(peak)]))
     if found:
         _draw(job, f"{engine.model.name}: drafting over plain decoding", [(s.category, s.ratio) for s in found])
 
@@ -81,6 +82,7 @@ def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
 def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | None, job: Job) -> bool:
     """Replay, and print what came of it. False where Ctrl-C ended it early; what was replayed is printed."""
     from localspec.bench.curves import fitted
+    from localspec.bench.report import wrapped
     from localspec.bench.simulation import replay_all, simulated, simulation_lines
     from localspec.cli._style import columns
     from localspec.errors import InputError
@@ -106,24 +108,26 @@ def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | 
         }
         click.echo(json.dumps(about))
     elif found:
-        lines = [f"{curve.name}: {curve.machine}", f"drafters {'+'.join(fit.sources)}"]
-        click.echo("\n".join([*lines, *simulation_lines(found, columns(sys.stdout))]))
+        width = columns(sys.stdout)
+        lines = [*wrapped(f"{curve.name}: {curve.machine}", width), f"drafters {'+'.join(fit.sources)}"]
+        click.echo("\n".join([*lines, *simulation_lines(found, width)]))
     if found:
         _draw(job, f"Drafting over plain decoding at the costs of {curve.name}", [(s.category, s.ratio) for s in found])
     return finished
 
 
 def _follow(into: list[Replayed], replays: Any, total: int) -> bool:
-    from localspec.cli._interrupt import listening
+    from localspec.cli._interrupt import listening, silent_keys
     from localspec.cli._progress import Progress
 
-    with Progress("Replaying", sys.stderr) as bar, listening() as stop:
+    with silent_keys(), Progress("Replaying", sys.stderr) as bar, listening() as stop:
         try:
             for one in replays:
                 into.append(one)
                 bar.count(len(into), total)
                 stop.check()
         except KeyboardInterrupt:
+            bar.end()
             tell(f"interrupted after {len(into)} of {total} traces.")
             return False
     return True

@@ -122,12 +122,12 @@ def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list
     """The pairs, and whether all were made: Ctrl-C leaves those that were finished."""
     from localspec.bench.paired import check_prompts, pairs, warm_up
     from localspec.bench.summary import rate
-    from localspec.cli._interrupt import listening
+    from localspec.cli._interrupt import listening, silent_keys
     from localspec.cli._progress import Progress
 
     found: list[Pair] = []
     total = job.repeat * len(prompts)
-    with Progress("Measuring", sys.stderr) as bar, listening() as stop:
+    with silent_keys(), Progress("Measuring", sys.stderr) as bar, listening() as stop:
         ask = _ask(job, stop.check)
         try:
             check_prompts(engine, prompts, ask)
@@ -139,6 +139,7 @@ def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list
                     plain, auto = rate([pair.plain]), rate([pair.auto])
                     tell(f"{len(found)} of {total}, {pair.prompt}: {plain:.1f} -> {auto:.1f} tokens/s")
         except KeyboardInterrupt:
+            bar.end()
             tell(f"interrupted after {len(found)} of {total} pairs.")
             return found, False
     return found, True
@@ -148,11 +149,11 @@ def _record(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[
     """A trace of each prompt, and whether all were made."""
     from localspec.bench.paired import check_prompts
     from localspec.bench.recording import traces
-    from localspec.cli._interrupt import listening
+    from localspec.cli._interrupt import listening, silent_keys
     from localspec.cli._progress import Progress
 
     found: list[Trace] = []
-    with Progress("Recording", sys.stderr) as bar, listening() as stop:
+    with silent_keys(), Progress("Recording", sys.stderr) as bar, listening() as stop:
         ask = _ask(job, stop.check)
         try:
             check_prompts(engine, prompts, ask)
@@ -162,6 +163,7 @@ def _record(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[
                 if not sys.stderr.isatty():
                     tell(f"{number} of {len(prompts)} recorded.")
         except KeyboardInterrupt:
+            bar.end()
             tell(f"interrupted after {len(found)} of {len(prompts)} prompts.")
             return found, False
     return found, True

@@ -65,10 +65,10 @@ def _called(engine: Engine) -> str:
 
 def _measure(engine: Engine) -> Costs:
     """Ctrl-C ends the program: half a curve is of no use, and the old one is kept."""
-    from localspec.cli._interrupt import listening
+    from localspec.cli._interrupt import listening, silent_keys
     from localspec.cli._progress import Progress
 
-    with Progress("Measuring", sys.stderr) as bar, listening() as stop:
+    with silent_keys(), Progress("Measuring", sys.stderr) as bar, listening() as stop:
 
         def progress(done: float) -> None:
             stop.check()
@@ -78,6 +78,7 @@ def _measure(engine: Engine) -> Costs:
 
 
 def _show(curve: NamedCosts, as_json: bool) -> None:
+    from localspec.bench.report import wrapped
     from localspec.bench.tuning import advice_record, tune_lines
     from localspec.cli._style import columns
 
@@ -89,7 +90,13 @@ def _show(curve: NamedCosts, as_json: bool) -> None:
     width = columns(sys.stdout)
     unicode = can_show(sys.stdout.encoding)
     wide = min(width, _WIDEST_PLOT) - 1
-    lines = [f"{curve.name} on {curve.machine}", "", *tune_lines(curve.costs, curve.widest, width), "", "ms"]
+    lines = [
+        *wrapped(f"{curve.name} on {curve.machine}", width),
+        "",
+        *tune_lines(curve.costs, curve.widest, width),
+        "",
+        "ms",
+    ]
     series = _series(curve)
     lines += plot_lines(series, "tokens of a pass", wide, _HEIGHT, unicode=unicode)
     if len(series) > 1:

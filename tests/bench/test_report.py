@@ -7,7 +7,7 @@ import re
 import pytest
 from bench.runs import pair
 
-from localspec.bench.report import aligned, bench_lines, memory_line
+from localspec.bench.report import aligned, bench_lines, memory_line, wrapped
 from localspec.bench.summary import summaries
 
 FOUND = summaries(
@@ -44,6 +44,13 @@ def test_narrow_says_what_wide_says() -> None:
 def test_columns_are_aligned() -> None:
     """The first to the left, the others to the right."""
     assert aligned(("a", "bb"), [("ccc", "1"), ("d", "222")]) == ["a     bb", "ccc    1", "d    222"]
+
+
+def test_a_sentence_is_wrapped() -> None:
+    """What follows its first line is indented; nothing is left out."""
+    line = "gpu: like a GPU: nearly flat to 8 rows (drawn, not measured)"
+    assert wrapped(line, 40) == ["gpu: like a GPU: nearly flat to 8 rows", "  (drawn, not measured)"]
+    assert wrapped(line, 80) == [line]
 
 
 def test_nothing_to_say() -> None:
