@@ -26,6 +26,8 @@ from localspec.hub.trouble import EndedEarlyError, status_of
 _PIECE = 1 << 20
 #: A lock that is free is had within this time; otherwise somebody else is at the file.
 _LOCK_S = 0.2
+#: Larger files are sent through Xet only, of which nothing is kept when it is interrupted.
+_LARGEST = 50_000_000_000
 
 
 class Watcher(Protocol):
@@ -114,6 +116,11 @@ def _there(place: _Place, file: RemoteFile, watcher: Watcher) -> bool:
 
 def _download(hub: Hub, listing: Listing, file: RemoteFile, place: _Place, watcher: Watcher) -> None:
     """Leaves the whole, checked file in ``place.partial``."""
+    if file.size > _LARGEST:
+        raise HubError(
+            f"{file.path} has {file.size / 1e9:.0f} GB, and the Hub sends more than {_LARGEST / 1e9:.0f} GB in one file "
+            f"through Xet only: run `hf download {listing.repo} {file.path}`, and then the same command, which finds it."
+        )
     place.partial.parent.mkdir(parents=True, exist_ok=True)
     claim(place.partial)
     resumed = _size(place.partial) or 0

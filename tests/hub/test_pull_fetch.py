@@ -116,6 +116,19 @@ def test_nothing_is_asked_for_but_the_listing_and_the_file(
         ]
 
 
+def test_file_that_plain_http_does_not_give_names_the_command(
+    hub: Hub, cache: Path, told: Told, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``hf download`` has then fetched is found, checked and taken."""
+    from huggingface_hub import hf_hub_download
+
+    monkeypatch.setattr("localspec.hub.fetch._LARGEST", 1000)
+    with pytest.raises(HubError, match=rf"through Xet only: run `hf download {REPO} {NAME}`"):
+        fetched(hub, cache, told)
+    hf_hub_download(REPO, NAME, cache_dir=cache, endpoint=server.endpoint)
+    assert fetched(hub, cache, told).path.read_bytes() == CONTENT
+
+
 # Interrupted.
 
 

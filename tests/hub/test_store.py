@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,21 @@ def test_drafter_is_known_by_what_it_was_pulled_for(tmp_path: Path) -> None:
     pulled(tmp_path, role="drafter", draft_of=("u/a:Q4_0",))
     pulled(tmp_path, role="drafter", draft_of=("u/b:Q4_0",))
     assert [len(store.drafters_for(name)) for name in ("u/a:Q4_0", "u/B:q4_0", "u/c")] == [1, 1, 0]
+
+
+def test_what_is_on_disk_is_known_without_the_hub_library(tmp_path: Path) -> None:
+    """Its import alone takes a third of a second; nothing here may connect, either."""
+    model = pulled(tmp_path)
+    code = (
+        "import socket, sys\n"
+        "socket.socket = None\n"
+        "from localspec.hub import pull, removing, store\n"
+        "from localspec.hub.resolve import resolve_model\n"
+        "print(resolve_model('u/r:Q4_0'), len(store.models()), len(removing.unfinished()))\n"
+        "assert not {'huggingface_hub', 'httpx', 'httpx2', 'numpy'} & set(sys.modules), 'heavy'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == ([str(model.path), "1", "0"], "")
 
 
 # Last use.
