@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.backends.trim_file import HEAD_TYPE, IDS, INPUT_TYPE, VOCAB_SIZE, read_integers
+from localspec.errors import ConvertError
 from localspec.gguf_header import GgufHeader, read_spans, read_strings
 
 _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
@@ -43,7 +44,11 @@ def _changed(header: GgufHeader, ids: NDArray[np.int64]) -> Iterator[tuple[str, 
     new_id = {before: after for after, before in enumerate(ids.tolist())}
     yield _TOKENS, _strings(kept)
     for key, kind in _BY_TOKEN.items():
-        if header.lengths.get(key) == len(old):
+        if header.lengths.get(key, len(old)) != len(old):
+            raise ConvertError(
+                f"{header.path.name} has {len(old)} tokens and {key} for {header.lengths[key]}: convert it again."
+            )
+        if key in header.lengths:
             yield key, _numbers(kind, read_integers(header.path, key, kind)[ids])
     if _MERGES in header.lengths:
         yield _MERGES, _strings(possible_merges(read_strings(header.path, _MERGES), kept))

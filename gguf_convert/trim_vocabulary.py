@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -117,13 +118,14 @@ def text_files(source: Path) -> Iterator[Path]:
     """``source`` itself, or the text files of a folder in order."""
     try:
         if not source.is_dir():
-            if not _is_text(source):
+            if source.exists() and not (source.is_file() and _is_text(source)):
                 raise InputError(f"{source} is not a text file; give text like that which the model will write.")
+            source.stat()
             yield source
             return
         for path in sorted(source.rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-            if not hidden and not path.is_symlink() and path.is_file() and _is_text(path):
+            if not hidden and not path.is_symlink() and path.is_file() and os.access(path, os.R_OK) and _is_text(path):
                 yield path
     except OSError as error:
         raise InputError(

@@ -125,7 +125,7 @@ def tensors_end(header: GgufHeader) -> int:
 def _tables(header: GgufHeader, size: int) -> list[Table]:
     """Those behind the tensors, which must fill the rest of the file."""
     width, at = header.number("embedding_length") or 0, tensors_end(header)
-    data: NDArray[Any] = np.memmap(header.path, np.uint8, "r")
+    data: NDArray[Any] = np.asarray(np.memmap(header.path, np.uint8, "r"))  # a plain view: memmaps are slow to index
     found = []
     for key in (INPUT_TYPE, HEAD_TYPE):
         if key == HEAD_TYPE and key not in header.metadata:

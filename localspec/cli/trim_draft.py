@@ -30,11 +30,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 def trim_draft(source: str, out: Path, keep: int, texts: tuple[Path, ...], force: bool) -> None:
-    """Write the model IN as the drafter OUT, which can say the N most frequent tokens only.
+    """Write the model IN as the drafter OUT, which says the N most frequent tokens only, and those of the text at hand.
 
-    A draft step then reads less: the head is up to two thirds of a small model. What it never says the target says
-    itself; the output stays the same. Special tokens and one for each byte are always kept. TEXT should be like what
-    the model will write. The drafter still reads every token, so OUT also holds the embeddings of all of them.
+    A draft step then reads less: the head is up to two thirds of a small model. What the drafter cannot say the target
+    says; the output stays the same. Special tokens and one for each byte are always kept. OUT is no smaller than IN: it
+    also holds the whole embedding and head, of which single rows are read. Use it with -d OUT.
     """
     from gguf_convert.cli import progress_bar
     from gguf_convert.files import check_destination
