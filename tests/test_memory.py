@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from made_headers import F32, Q4_0, Q4_K, Q8_0, made
 
+import gguf_convert
 from localspec.backends import llama_cpp
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
 from localspec.config import ContextParams
@@ -38,6 +39,28 @@ X86, ARM = "CPU : AVX2 = 1 | REPACK = 1 | ", "CPU : NEON = 1 | MATMUL_INT8 = 1 |
 def reported(log: str, what: str) -> float:
     """MiB in all lines of llama.cpp's log that tell ``what``."""
     return sum(float(size) for size in re.findall(rf"{what} +(?:buffer )?size = +([\d.]+) MiB", log))
+
+
+REFERENCES = Path(__file__).parent / "gguf_convert" / "reference"
+FAMILIES = ("gemma4_e2b", "gemma4_26b_a4b", "gemma4_31b", "gemma3_4b", "qwen3_8b", "llama_untied", "smollm3_3b")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_summed_as_llama_cpp_does(
+    family: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Shared, sliding, expert and tied layers, and which matrices this CPU copies."""
+    gguf_convert.convert(REFERENCES / family, tmp_path / "made.gguf", "Q4_0")
+    model = LlamaModel(read_header(tmp_path / "made.gguf"), PARAMS, verbose=True)
+    context = LlamaContext(model, PARAMS, 2048)
+    log = capfd.readouterr().err
+    context.close()
+    model.close()
+    found = model_memory([model.header], PARAMS, 2048, repacked_types(llama_cpp.system_info()))
+    assert found.cache / MIB == pytest.approx(reported(log, "KV buffer"), abs=0.02)
+    assert found.mapped / MIB == pytest.approx(reported(log, "CPU_Mapped model buffer"), abs=0.01)
+    assert found.repacked / MIB == pytest.approx(reported(log, "CPU_REPACK model buffer"), abs=0.01)
+    assert found.compute / MIB == pytest.approx(reported(log, "CPU compute buffer"), rel=0.1)
 
 
 def test_parts_are_those_that_llama_cpp_reports(capfd: pytest.CaptureFixture[str]) -> None:
