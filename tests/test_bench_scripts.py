@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from localspec.plot.svg import svg
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from measure.contexts_report import curves
+from measure.contexts_report import table as context_table
 from measure.document import Document, add_curve, add_peers, command_of
 from measure.passages import cut_to
 from measure.peers_report import Verdict, verdicts
@@ -221,6 +223,29 @@ def test_document_says_what_fell_short() -> None:
     fine = document({"edit": [(10, 15, 10, 10)] * 3}).text()
     assert "Missed" not in fine
     assert "4 of 4 aims are met" in fine
+
+
+def test_pictures_of_one_name_are_all_kept() -> None:
+    """Two studies of one pair, such as before and after a change, do not overwrite each other's."""
+    built, made = Document(), study({"qa": [(10, 11, 10, 10)]})
+    add_peers(built, made)
+    add_peers(built, made)
+    assert len(built.pictures) == 4
+    assert all(f"(img/{name})" in built.text() for name in built.pictures)
+
+
+def test_contexts_are_told_apart() -> None:
+    """Each length and number of threads has its own row and point."""
+    made = Study(dict(SETTING))
+    for threads, length, auto in ((2, 1024, 12.0), (2, 4096, 18.0), (1, 1024, 9.0)):
+        unit = Unit("p", "c", 0, (("context", length), ("threads", threads)))
+        made.units[unit] = {name: run(rate) for name, rate in zip(MODES, (10.0, auto, 10.0, 5.0), strict=True)}
+    assert [(one.name, one.points) for one in curves(made)] == [
+        ("2 threads", ((1024.0, 1.2), (4096.0, 1.8))), ("1 thread", ((1024.0, 0.9),))
+    ]  # fmt: skip
+    assert [row[0] for row in context_table(made).rows] == [
+        "2 threads, 1024 tokens", "2 threads, 4096 tokens", "1 thread, 1024 tokens"
+    ]  # fmt: skip
 
 
 def test_document_has_the_command_without_folders() -> None:

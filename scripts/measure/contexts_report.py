@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from localspec.plot.charts import Series
 from measure.peers_report import OURS_AUTO, OURS_PLAIN, short
 from measure.records import Study
 from measure.statistics import best_peer, chosen, interval, median_of, ratios
@@ -14,6 +15,16 @@ def conditions(study: Study) -> list[tuple[int, int]]:
     return sorted(found, key=lambda pair: (-pair[0], pair[1]))
 
 
+def curves(study: Study, auto: str = OURS_AUTO) -> list[Series]:
+    """The ratio of automatic to plain over the length, a curve for each number of threads."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for threads, length in conditions(study):
+        value = interval(ratios(study, chosen(study, None, threads=threads, context=length), auto, OURS_PLAIN))
+        if value:
+            found.setdefault(threads, []).append((float(length), value.median))
+    return [Series(f"{threads} thread{'s' if threads > 1 else ''}", tuple(points)) for threads, points in found.items()]
+
+
 def table(study: Study, auto: str = OURS_AUTO) -> Table:
     """A row for each condition: rates of plain and automatic, their ratio, and that to the best peer, if any."""
     rows = []
@@ -22,7 +33,7 @@ def table(study: Study, auto: str = OURS_AUTO) -> Table:
         own = ratios(study, units, auto, OURS_PLAIN)
         peer = best_peer(study, None, threads=threads, context=length)
         row = [
-            f"{threads} threads, {length} tokens",
+            f"{threads} thread{'s' if threads > 1 else ''}, {length} tokens",
             str(len(own)),
             number(median_of(study, OURS_PLAIN, units), 1),
             number(median_of(study, auto, units), 1),

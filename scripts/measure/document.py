@@ -56,6 +56,8 @@ class Document:
         return "\n\n".join([INTRODUCTION.rstrip(), short_of(self.verdicts), *self.parts]) + "\n"
 
     def picture(self, name: str, picture: Picture) -> None:
+        while name in self.pictures:
+            name = name.replace(".svg", "-more.svg")
         self.pictures[name] = picture
         self.parts.append(f"![{picture.title}](img/{name})")
 
@@ -65,15 +67,21 @@ class Document:
 
 def short_of(found: Sequence[tuple[str, Verdict]]) -> str:
     """What fell short, in words; and what is met only within its interval."""
-    missed = [f"- {pair}: {one.sentence()}." for pair, one in found if not one.met]
-    unsure = [f"- {pair}: {one.sentence()}." for pair, one in found if one.met and not one.sure]
-    met = sum(one.met for _, one in found)
-    lines = ["## What fell short", f"{met} of {len(found)} aims are met."] if found else ["## What fell short"]
-    if missed:
-        lines.append("Missed:\n\n" + "\n".join(missed))
-    if unsure:
-        lines.append("Met, but so narrowly that the interval reaches beyond the aim:\n\n" + "\n".join(unsure))
-    return "\n\n".join(lines)
+    lines = ["## What fell short"]
+    if found:
+        lines.append(f"{sum(one.met for _, one in found)} of {len(found)} aims are met.")
+    lines += sentences("Missed", [(pair, one) for pair, one in found if not one.met])
+    narrowly = [(pair, one) for pair, one in found if one.met and not one.sure]
+    return "\n\n".join([*lines, *sentences("Met, but the interval reaches beyond the aim", narrowly)])
+
+
+def sentences(title: str, found: Sequence[tuple[str, Verdict]]) -> list[str]:
+    """A list for each pair of models."""
+    lists = []
+    for pair in dict.fromkeys(name for name, _ in found):
+        items = "\n".join(f"- {one.sentence()}" for name, one in found if name == pair)
+        lists.append(f"{title}, {pair}:\n\n{items}")
+    return lists
 
 
 def add_peers(document: Document, study: Study) -> None:
@@ -81,10 +89,12 @@ def add_peers(document: Document, study: Study) -> None:
     setting = study.setting
     name = pair_name(setting)
     heat = setting.get("temperature", 0)
+    how = "sampled, nothing truncated" if heat else "greedy"
+    prompts = counted(len({unit.prompt for unit in study.units}), "prompt")
     document.parts.append(
         f"## {name} against llama-server{f', temperature {heat:g}' if heat else ''}\n\n{measured(study)}\n\n"
-        f"{setting['threads']} threads, {setting['n']} tokens, {'sampled, nothing truncated' if heat else 'greedy'}, "
-        f"{len({unit.prompt for unit in study.units})} prompts, {len(study.units)} units in all."
+        f"{counted(setting['threads'], 'thread')}, at most {setting['n']} tokens, {how}, {prompts}, "
+        f"{counted(len(study.units), 'round')} in all."
     )
     if {OURS_AUTO, OURS_PLAIN} <= set(study.modes):
         slug = slug_of(f"{name} {f't{heat:g}' if heat else ''} {setting['threads']}")
@@ -116,7 +126,12 @@ def add_transformers(document: Document, study: Study) -> None:
 
 
 def add_contexts(document: Document, study: Study) -> None:
-    document.parts.append(f"## Context and threads: {pair_name(study.setting)}\n\n{measured(study)}")
+    name = pair_name(study.setting)
+    document.parts.append(f"## Context and threads: {name}\n\n{measured(study)}")
+    series = contexts_report.curves(study)
+    if series:
+        picture = line_chart(f"{name}: automatic over plain decoding", "tokens in front", "ratio of rates", series)
+        document.picture(f"{slug_of(name)}-contexts.svg", picture)
     document.table(contexts_report.table(study), titled=False)
 
 
@@ -181,6 +196,10 @@ def command_of(about: dict[str, Any]) -> str:
     """The command that was run, without the folders of this machine."""
     words = [Path(word).name if word.startswith("/") else word for word in shlex.split(about.get("command", ""))]
     return f"```sh\npython {shlex.join(words)}\n```" if words else ""
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def slug_of(text: str) -> str:
