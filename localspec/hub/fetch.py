@@ -118,8 +118,8 @@ def _download(hub: Hub, listing: Listing, file: RemoteFile, place: _Place, watch
     """Leaves the whole, checked file in ``place.partial``."""
     if file.size > _LARGEST:
         raise HubError(
-            f"{file.path} has {file.size / 1e9:.0f} GB, and the Hub sends more than {_LARGEST / 1e9:.0f} GB in one file "
-            f"through Xet only: run `hf download {listing.repo} {file.path}`, and then the same command, which finds it."
+            f"{file.path} has {file.size / 1e9:.0f} GB, and the Hub sends files of more than {_LARGEST / 1e9:.0f} GB "
+            f"through Xet only: run `hf download {listing.repo} {file.path}`, then the same command, which finds it."
         )
     place.partial.parent.mkdir(parents=True, exist_ok=True)
     claim(place.partial)
