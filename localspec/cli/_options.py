@@ -17,7 +17,7 @@ from click.core import ParameterSource
 
 from localspec.cli._format import FORMAT_OPTIONS, given_format
 from localspec.cli._sampling import SAMPLING_OPTIONS, given_sampling
-from localspec.cli._settings import make_setting, naming_variables
+from localspec.cli._settings import make_setting, naming_sources
 from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams, Wish
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -39,6 +39,7 @@ class ModelOptions:
     draft_max: int | None
     exactness: Wish
     verbose: bool
+    ngram_file: str | None = None
     offline: bool = False
     chosen: bool = True
 
@@ -127,7 +128,7 @@ def _bundle(
         @functools.wraps(command)
         def bundled(**values: Any) -> None:
             own = {key: values.pop(key) for key in options}
-            with naming_variables():
+            with naming_sources():
                 made = kind(**own)
             command(**{name: made}, **values)
 
@@ -191,6 +192,11 @@ model_options: _Decorator[Any] = _bundle(
             default="prefer",
             show_default=True,
             help="The output of decoding without a drafter: proved or refused, proved or guarded, or not looked at.",
+        ),
+        "ngram_file": click.option(
+            "--ngram-file",
+            metavar="FILE",
+            help="Keep what was said in FILE, as tokens, and draft from it in later conversations too.",
         ),
         "offline": click.option(
             "--offline",

@@ -20,7 +20,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from localspec.errors import InputError, LocalspecError, UsageError
+from localspec.errors import InputError, UsageError
 from localspec.settings import Value, as_text, changed, line_of, parse, read_text, settings_path, write
 
 _PREFIX = "LOCALSPEC_"
@@ -120,26 +120,22 @@ def file_values(path: Path) -> tuple[dict[str, Value], tuple[str, ...]]:
     Raises :class:`InputError` with the line for a file that is damaged or holds a value that is not allowed.
     """
     text = read_text(path)
-    if not text:
-        return {}, ()
-    found = parse(text, path)
-    strange = [key for key in found if key not in settings()]
-    known = {key: as_text(value) for key, value in found.items() if key not in strange}
-    try:
-        values = check(known)
-    except LocalspecError:
-        for key, value in known.items():
-            _check_line(key, value, text, path)
-        raise
-    notices = (f"{path} line {line_of(text, key)}: there is no setting {key!r}. {_near(key)}" for key in strange)
-    return values, tuple(notices)
+    found = parse(text, path) if text else {}
+    values: dict[str, Value] = {}
+    for key in found.keys() & settings().keys():
+        try:
+            values |= check({key: as_text(found[key])})
+        except UsageError as error:
+            raise InputError(f"{path} line {line_of(text, key)}: {error}") from None
+    return values, _strange(found, text, path)
 
 
-def _check_line(key: str, value: str, text: str, path: Path) -> None:
-    try:
-        check({key: value})
-    except LocalspecError as error:
-        raise InputError(f"{path} line {line_of(text, key)}: {error}") from None
+def _strange(found: Mapping[str, Value], text: str, path: Path) -> tuple[str, ...]:
+    return tuple(
+        f"{path} line {line_of(text, key)}: there is no setting {key!r}. {_near(key)}"
+        for key in found
+        if key not in settings()
+    )
 
 
 def keep(key: str, value: Value | None) -> Path:
@@ -150,49 +146,74 @@ def keep(key: str, value: Value | None) -> Path:
 
 
 class FileDefaults(Mapping[str, str]):
-    """What the settings file says for the options of one command, by parameter; nothing while help is written."""
+    """What the settings file says for the options of one command, by parameter; nothing while help is written.
+
+    A value is checked as far as its option's type does; for the rest see :func:`naming_sources`.
+    """
 
     def __init__(self, command: click.Command) -> None:
-        self._keys = {str(option.name): key_of(option) for option in _marked(command)}
-        self._read: Mapping[str, Value] | None = None
+        self._options = {str(option.name): option for option in _marked(command)}
+        self._values: Mapping[str, Value] | None = None
+        self._text, self._path = "", Path()
 
-    def _values(self) -> Mapping[str, Value]:
+    def place(self, key: str) -> str:
+        """The file and the line that a setting is in."""
+        return f"{self._path} line {line_of(self._text, key)}"
+
+    def _read(self) -> Mapping[str, Value]:
         context = click.get_current_context(silent=True)
         if context is None or context.resilient_parsing:
             return {}
-        if self._read is None:
-            from localspec.cli._errors import tell
+        if self._values is None:
+            self._path = settings_path()
+            self._text = read_text(self._path)
+            self._values = parse(self._text, self._path) if self._text else {}
+            if self._values.keys() - {key_of(option) for option in self._options.values()}:
+                from localspec.cli._errors import tell
 
-            self._read, notices = file_values(settings_path())
-            for notice in notices:
-                tell(notice)
-        return self._read
+                for notice in _strange(self._values, self._text, self._path):
+                    tell(notice)
+        return self._values
 
     def __getitem__(self, name: str) -> str:
-        key = self._keys[name]  # a parameter that is no setting reads nothing
-        return as_text(self._values()[key])
+        option = self._options[name]  # a parameter that is no setting reads nothing
+        key = key_of(option)
+        text = as_text(self._read()[key])
+        try:
+            option.type.convert(text, option, None)
+        except click.BadParameter as error:
+            raise InputError(f"{self.place(key)}: {key}: {error.message}") from None
+        return text
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, key in self._keys.items() if key in self._values())
+        return (name for name, option in self._options.items() if key_of(option) in self._read())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
 @contextmanager
-def naming_variables() -> Iterator[None]:
-    """A value that is refused and came from the environment is told with the name of its variable."""
+def naming_sources() -> Iterator[None]:
+    """A value that is refused and came from the environment or the file is told with its variable, or its line."""
     try:
         yield
     except UsageError as error:
         context = click.get_current_context()
         for option in _marked(context.command):
-            if context.get_parameter_source(str(option.name)) is ParameterSource.ENVIRONMENT:
-                try:
-                    check({key_of(option): os.environ[str(option.envvar)]})
-                except UsageError as guilty:
-                    raise UsageError(f"{option.envvar}: {guilty}") from None
+            key, source = key_of(option), context.get_parameter_source(str(option.name))
+            if source is ParameterSource.ENVIRONMENT:
+                _blame(key, os.environ[str(option.envvar)], str(option.envvar))
+            elif source is ParameterSource.DEFAULT_MAP and isinstance(context.default_map, FileDefaults):
+                _blame(key, context.default_map[str(option.name)], context.default_map.place(key))
         raise error
+
+
+def _blame(key: str, text: str, place: str) -> None:
+    """Raise :class:`UsageError` with the place, if that value is what is refused."""
+    try:
+        check({key: text})
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from None
 
 
 def environment() -> dict[str, str]:

@@ -17,6 +17,7 @@ from localspec.cli._style import Style, columns
 from localspec.errors import LocalspecError, UsageError
 
 if TYPE_CHECKING:
+    from localspec.cli._settings import Setting
     from localspec.settings import Value
 
 _NO_FILES = ("tiny", "auto", "none", "ngram")
@@ -62,7 +63,7 @@ def set_value(key: str, value: str) -> None:
     from localspec.settings import as_text
 
     setting = find(key)
-    checked = check({setting.key: _from_anywhere(setting.key, argument(value, "the value"))})[setting.key]
+    checked = check({setting.key: _from_anywhere(setting, argument(value, "the value"))})[setting.key]
     path = keep(setting.key, checked)
     tell(f"{setting.key} is {as_text(checked)} from now on ({path}).")
     _tell_of_environment(setting.key)
@@ -167,8 +168,10 @@ def _tell_of_environment(key: str) -> None:
         tell(f"{variable} is set in the environment, and beats it.")
 
 
-def _from_anywhere(key: str, value: str) -> str:
+def _from_anywhere(setting: Setting, value: str) -> str:
     """A file named from here is found from other folders as well."""
-    if key in ("model", "draft") and value not in _NO_FILES and Path(value).expanduser().exists():
-        return str(Path(value).expanduser().absolute())
+    path = Path(value).expanduser()
+    is_file = setting.option.metavar == "FILE"
+    if is_file or (setting.key in ("model", "draft") and value not in _NO_FILES and path.exists()):
+        return str(path.absolute())
     return value
