@@ -163,7 +163,9 @@ def main() -> None:
         with ExitStack() as stack:
             modes = build_modes(arguments, Texts(known, text), threads, stack)
             waiting = sum(not book.has(unit) for unit in mine)
-            if measure(mine, modes, book, clock, pause=arguments.pause, before=Fresh(modes)) < waiting:
+            rest = arguments.threads[arguments.threads.index(threads) + 1 :]
+            later = [unit.category for of, unit in todo if of in rest and not book.has(unit)]
+            if measure(mine, modes, book, clock, pause=arguments.pause, before=Fresh(modes), later=later) < waiting:
                 break
     for study in read(arguments.out):
         print("\n" + table(study).text())

@@ -116,7 +116,8 @@ def run(arguments: argparse.Namespace, book: Book, ours: list[Ours], peers: list
                 mode.answer(WARM_UNIT)
         mine = [unit for unit in units if unit.turn == turn]
         waiting = sum(not book.has(unit) for unit in mine)
-        finished = measure(mine, modes, book, clock, pause=arguments.pause)
+        later = [unit.category for unit in units if unit.turn > turn and not book.has(unit)]
+        finished = measure(mine, modes, book, clock, pause=arguments.pause, later=later)
         for peer in peers:
             if peer.remembers or turn == turns[-1] or finished < waiting:
                 book.note("memory", mode=peer.name, peak_rss=peer.stop())
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace, book: Book, ours: list[Ours], peers: list
 def report(studies: Sequence[Study]) -> None:
     """Print all tables."""
     for study in studies:
-        print(f"\n{len(study.units)} prompts finished in every mode: {', '.join(study.modes)}")
+        print(f"\n{len(study.units)} rounds finished in every mode: {', '.join(study.modes)}")
         for table in tables(study) if study.units else ():
             print("\n" + table.text())
 

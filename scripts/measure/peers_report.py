@@ -99,6 +99,17 @@ def comparison(study: Study, auto: str = OURS_AUTO) -> Table:
     return Table("Ratios of generation rates", header, tuple(rows), note)
 
 
+def each(study: Study, auto: str = OURS_AUTO) -> list[Table]:
+    """Automatic drafting over every mode of llama-server; nothing where there is none."""
+    peers = study.of_side("peer")
+    rows = [
+        (category or "all", *(_cell(ratio(study, auto, mode, category)) for mode in peers))
+        for category in [*study.categories, None]
+    ]
+    header = ("category", *(short(mode).removeprefix("peer: ") for mode in peers))
+    return [Table("Ratio of auto to each mode of llama-server", header, tuple(rows))] if peers else []
+
+
 def answers(study: Study, auto: str = OURS_AUTO) -> Table:
     """Ratios of whole answers, first tokens and prompts."""
     rows = []
@@ -209,7 +220,8 @@ def tables(study: Study, auto: str = OURS_AUTO) -> list[Table]:
     if not {auto, OURS_PLAIN} <= set(study.modes):
         return [rates(study), drafting(study)]
     aims = targets(verdicts(study, auto))
-    return [rates(study), comparison(study, auto), answers(study, auto), *others(study, auto), drafting(study), aims]
+    told = [rates(study), comparison(study, auto), *each(study, auto), answers(study, auto)]
+    return [*told, *others(study, auto), drafting(study), aims]
 
 
 def short(mode: str) -> str:

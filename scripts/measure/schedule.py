@@ -80,10 +80,14 @@ def measure(
     clock: Clock,
     *,
     pause: float = 0.2,
+    later: Sequence[str] = (),
     before: Callable[[Unit], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> int:
-    """Try every mode on each unit that ``book`` lacks; the number of units finished. ``before`` is called with each."""
+    """Try every mode on each unit that ``book`` lacks; the number of units finished. ``before`` is called with each.
+
+    ``later``: categories of what another call will measure, for the estimate of the time that is left.
+    """
     say = tell or (lambda text: print(text, file=sys.stderr, flush=True))
     todo = [unit for unit in units if not book.has(unit)]
     if len(todo) < len(units):
@@ -101,7 +105,7 @@ def measure(
             told.append(f"{mode.name} {run.rate:.1f}")
             time.sleep(pause)
         clock.took(unit.category, clock.now() - began)
-        left = clock.left([rest.category for rest in todo[number + 1 :]])
+        left = clock.left([*(rest.category for rest in todo[number + 1 :]), *later])
         say(f"[{number + 1}/{len(todo)}] {unit.category} {unit.prompt}: {', '.join(told)}; {minutes(left)} left")
     return len(todo)
 
