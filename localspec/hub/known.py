@@ -1,7 +1,7 @@
 """Recommended pairs: a Gemma 4 target and its drafter for a machine's memory, with what they cost.
 
-Constants, so that they can be shown before anything is downloaded. What a pair needs when it is loaded is computed from
-its files; ``needs`` here is that for a chat of 8192 tokens, rounded up.
+Constants, so that they can be shown before anything is downloaded. What a pair takes when it is loaded is computed from
+its files.
 """
 
 from __future__ import annotations
@@ -66,17 +66,18 @@ def _gemma_4(size: str, target_size: int, drafter_size: int, needs: int, memory_
     )
 
 
-#: By the memory that they need. ``needs`` is the files, the cache of 8192 tokens (F16, sliding windows at their width
-#: and a batch) and 1.2 GB of buffers, most of it logits of 262,144 tokens.
+#: By the memory that they need. File sizes are as reported. ``needs`` is the files and what :mod:`localspec.memory`
+#: computes for models of these shapes with 8192 tokens on a GPU: caches with sliding windows in full, buffers and two
+#: vocabularies. A CPU may keep most of the target a second time, in its kernels' order.
 RECOMMENDED: tuple[Pair, ...] = (
     Pair(
         "tiny", "Tiny", "", "", "", 0, 0, 200_000_000, 0, "Apache-2.0", "built in, to try things out: no real answers"
     ),
-    _gemma_4("E2B", 2_620_000_000, 59_000_000, 4_000_000_000, 6, "quick, for laptops with 8 GB"),
-    _gemma_4("E4B", 4_220_000_000, 60_000_000, 5_700_000_000, 12, "for 16 GB"),
-    _gemma_4("12B", 6_716_000_000, 254_000_000, 8_900_000_000, 20, "better answers, slower, for 24 GB"),
-    _gemma_4("26B-A4B", 14_249_045_120, 251_937_728, 16_300_000_000, 30, "good and quick, for 32 GB and more"),
-    _gemma_4("31B", 17_300_000_000, 281_000_000, 20_700_000_000, 60, "the best answers, slow, for 64 GB and more"),
+    _gemma_4("E2B", 2_620_000_000, 59_000_000, 3_500_000_000, 6, "quick, for laptops with 8 GB"),
+    _gemma_4("E4B", 4_220_000_000, 60_000_000, 5_500_000_000, 12, "for 16 GB"),
+    _gemma_4("12B", 6_716_000_000, 254_000_000, 10_600_000_000, 20, "better answers, slower, for 24 GB"),
+    _gemma_4("26B-A4B", 14_249_045_120, 251_937_728, 17_100_000_000, 30, "good and quick, for 32 GB and more"),
+    _gemma_4("31B", 17_300_000_000, 281_000_000, 26_000_000_000, 60, "the best answers, slow, for 64 GB and more"),
 )
 
 

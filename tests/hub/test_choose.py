@@ -148,6 +148,18 @@ def test_exact_quant_goes_before_one_that_holds_it() -> None:
         assert paths(choose_model(listing, HubName("u/r", "UD-Q4_K_M"))) == ["a-UD-Q4_K_M.gguf"]
 
 
+def test_root_goes_before_a_folder() -> None:
+    """An older upload that was moved there."""
+    listing = of("old/a-Q4_0.gguf", "a-v2-Q4_0.gguf", "old/b-Q8_0.gguf")
+    assert paths(choose_model(listing, HubName("u/r", "Q4_0"))) == ["a-v2-Q4_0.gguf"]
+    assert paths(choose_model(listing, HubName("u/r", "Q8_0"))) == ["old/b-Q8_0.gguf"]
+
+
+def test_other_tags_match_between_boundaries() -> None:
+    """As in llama.cpp, but on the left as well."""
+    assert paths(choose_model(of("a-bit.gguf", "b-it.gguf", "c-itx.gguf"), HubName("u/r", "IT"))) == ["b-it.gguf"]
+
+
 @pytest.mark.parametrize(
     ("names", "first"),
     [

@@ -115,3 +115,14 @@ def test_missing_file_is_named(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="there is no file") as caught:
         resolve_model(name)
     assert name in str(caught.value)
+
+
+def test_name_after_the_drafters_flag_is_the_drafter(data: Path) -> None:
+    """Of a repository that has both; a repository of assistants is one either way."""
+    repo, heads = "ggml-org/gemma-4-E2B-it-GGUF", "u/gemma-4-E2B-it-assistant-GGUF"
+    target = pull(data, repo, "gemma-4-E2B-it-Q8_0.gguf", "Q8_0")
+    drafter = pull(data, repo, "mtp-gemma-4-E2B-it-Q8_0.gguf", "Q8_0")
+    head = pull(data, heads, "head.gguf", None)
+    assert resolve_model(repo) == target
+    assert resolve_model(repo, drafter=True) == drafter
+    assert resolve_model(heads, drafter=True) == head
