@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,9 @@ def _engine(models: ModelOptions) -> Engine:
 
     if models.draft == "none":
         raise UsageError("with `-d none` there is nothing to compare; leave it out.")
-    engine = open_engine(models)
+    if models.ngram_file is not None:
+        tell("--ngram-file is left out: the second answer to a prompt would be drafted from the first.")
+    engine = open_engine(replace(models, ngram_file=None))
     if not engine.drafters:
         engine.close()
         raise UsageError(f"nothing can draft for {models.model}, so there is nothing to compare.")

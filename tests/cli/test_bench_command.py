@@ -135,6 +135,15 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(
     assert "Traceback" not in told.stderr
 
 
+def test_answers_are_not_drafted_from_earlier_ones(bench: Run, loads: list[dict[str, Any]]) -> None:
+    """A file of earlier texts is not opened, and that is said."""
+    told = bench("--ngram-file", "seen.bin", "--repeat", "1")
+    assert told.exit_code == 0
+    assert [load["ngram_file"] for load in loads] == [None]
+    assert "--ngram-file is left out" in told.stderr
+    assert not Path("seen.bin").exists()
+
+
 @pytest.mark.parametrize("command", ["bench", "traces", "simulate"])
 def test_ctrl_c_keeps_what_was_finished(bench: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """It is printed or written, and the exit code says what happened."""
