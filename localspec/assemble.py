@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,9 +17,11 @@ from localspec.backends.trim_file import Trim, is_trimmed, read_trim
 from localspec.config import ContextParams, DraftParams, Wish
 from localspec.control.controller import Controller
 from localspec.draft.base import Drafter
+from localspec.draft.history import HistoryDrafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
+from localspec.draft.ngram_store import NgramStore
 from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
@@ -46,6 +49,7 @@ def load(
     device: str | None = None,
     draft_max: int | None = None,
     exactness: Wish = "prefer",
+    ngram_file: str | Path | None = None,
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Engine:
@@ -56,7 +60,8 @@ def load(
     then drafts in its place where the text repeats itself). ``ctx_size`` in tokens; ``progress`` is called with
     0.0 … 1.0. ``exactness``: ``prefer`` probes whether drafting changes nothing, bit for bit, and guards near-ties
     where it might (the engine then says ``exact`` or ``guarded``); ``require`` chooses settings that are exact or
-    refuses; ``off`` does neither. Raises :class:`ModelError`, :class:`UsageError` or :class:`BackendError`.
+    refuses; ``off`` does neither. ``ngram_file``: keep finished texts (as tokens) in that file, and draft from it.
+    Raises :class:`ModelError`, :class:`UsageError`, :class:`InputError` or :class:`BackendError`.
     """
     if exactness not in get_args(Wish):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(Wish))}.")
@@ -72,7 +77,7 @@ def load(
     notices = [*fitted.notices, *tried]
     plan = _Plan(
         str(target), header, kind, draft_header, drafting, exactness, draft != "auto", verbose, progress,
-        fitted.drafter.gpu_layers,
+        fitted.drafter.gpu_layers, ngram_file,
     )  # fmt: skip
     *others, last = attempts(exactness, fitted.target)
     for settings in others:
@@ -97,6 +102,7 @@ class _Plan:
     verbose: bool
     progress: Callable[[float], None] | None
     draft_layers: int | None
+    ngram_file: str | Path | None
 
 
 def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool) -> Engine | None:
@@ -121,14 +127,25 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
             return None
         if sure.notice:
             notices.append(sure.notice)
+        history = _history(plan, model) if drafters else None
         meter = Meter(context, drafting, sure.guard.widest) if drafters else None
         return Engine(
-            context, model.vocabulary, drafters,
+            context, model.vocabulary, (*drafters, history) if history else drafters, history=history,
             model=_info(plan.name, model), template=_template(model), draft=plan.drafting, notices=notices,
             control=Controller(meter.costs(), sure.guard.widest) if meter else None, tune=meter.tune if meter else None,
             batch=params.batch, reads_hidden=kind == "mtp", exactness=sure.exactness, guard=sure.guard,
             close=stack.pop_all().close,
         )  # fmt: skip
+
+
+def _history(plan: _Plan, model: LlamaModel) -> HistoryDrafter | None:
+    """Lookup in the file of earlier conversations that the user named, if so."""
+    if plan.ngram_file is None:
+        return None
+    vocabulary = model.vocabulary
+    texts = "\0".join(repr(vocabulary.raw_text(token)) for token in range(vocabulary.n_tokens))
+    identity = hashlib.sha256(texts.encode()).hexdigest()
+    return HistoryDrafter(NgramStore.open(plan.ngram_file, identity, vocabulary_size=vocabulary.n_tokens))
 
 
 def _without_drafter(plan: _Plan, notices: list[str]) -> str:

@@ -19,6 +19,7 @@ from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
 from localspec.decode import Rules, decode, prefill
 from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
+from localspec.draft.history import HistoryDrafter
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.exact import NO_GUARD, Guard
 from localspec.grammar.constraint import GrammarConstraint
@@ -71,6 +72,7 @@ class Engine:
         draft: DraftParams | None = None,
         control: Control | None = None,
         tune: Callable[[Callable[[float], None] | None], Costs] | None = None,
+        history: HistoryDrafter | None = None,
         exactness: Exactness = "off",
         guard: Guard = NO_GUARD,
         notices: Sequence[str] = (),
@@ -84,7 +86,7 @@ class Engine:
         self._target, self._drafters, self._batch = target, tuple(drafters), batch
         self._draft = draft or DraftParams()
         self.control: Control = control or FixedDepth()
-        self._tune = tune
+        self._tune, self._history = tune, history
         self.guard, self._reads_hidden, self._close = guard, reads_hidden, close
         self._conversation = Conversation(template, vocabulary) if template else None
         self._grammars: GrammarVocabulary | None = None
@@ -321,6 +323,8 @@ class Engine:
                 made = self._made(calls, request, len(tokens))
                 whole = not (answer.thought or answer.cut or (calls and calls.inside))
                 self._conversation.replied(prompt, answer.text, answer.tokens, spliceable=whole, calls=made)
+        if self._history is not None:
+            self._history.keep([*tokens, *answer.tokens])
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)
         reason, notices = answer.finish_reason, self._notices(answer, room, calls)

@@ -44,6 +44,7 @@ def _load(options: ModelOptions, bar: Progress) -> Engine:
         device=options.device,
         draft_max=options.draft_max,
         exactness=options.exactness,
+        ngram_file=options.ngram_file,
         verbose=options.verbose,
         progress=bar.fraction,
     )

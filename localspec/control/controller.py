@@ -73,6 +73,7 @@ class Controller:
         self._worth = self._lately = self.verify.seconds(1)
         self._spare = self._draft_s = 0.0
         self._generated = 0
+        self._aside: tuple[int, str, Guess] | None = None
 
     @property
     def costs(self) -> Costs:
@@ -82,10 +83,11 @@ class Controller:
 
     def begin(self) -> None:
         """A new answer."""
-        self._generated = 0
+        self._generated, self._aside = 0, None
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
+        self._learn_from_aside(prefix)
         plan = Plan(self.verify, room, self._worth)
         free = [drafter for drafter in drafters if drafter.free]
         models = [drafter for drafter in drafters if drafter.name in self.models]
@@ -101,29 +103,40 @@ class Controller:
                 continue
             take = choice.length - len(plan.tokens)
             if take <= 0:
+                if guesses and not plan.tokens:
+                    self._aside = (len(prefix.tokens), name, guesses[0])
                 break
             for guess in guesses[:take]:
                 plan.add(guess, name, self._probability(name, guess))
         return self._finished(plan)
 
+    def _learn_from_aside(self, prefix: Prefix) -> None:
+        """A free guess that was not worth verifying shows for nothing whether it would have been right."""
+        aside, self._aside = self._aside, None
+        if aside is not None and len(prefix.tokens) > aside[0] and aside[1] != GRAMMAR:
+            at, name, guess = aside
+            self._calibrations[name].learn(guess.sure, prefix.tokens[at] == guess.token)
+
     def _free(self, prefix: Prefix, free: Sequence[Drafter], plan: Plan) -> tuple[str, list[Guess]]:
-        """What may follow the draft so far and costs nothing: what the grammar demands, else the first found."""
+        """What may follow and costs nothing: what the grammar demands, else the most promising guesses."""
         constraint, most = prefix.sampler.constraint, plan.room.most - len(plan.tokens)
         forced = constraint.forced(prefix.tokens, plan.tokens) if constraint is not None else ()
         if forced:
             return GRAMMAR, [Guess(token, 1.0) for token in forced[:most]]
+        found, best = ("", list[Guess]()), 0.0
         for drafter in free:
-            guesses, q = list[Guess](), plan.q
+            guesses, q, promise = list[Guess](), plan.q, 0.0
             for guess in islice(drafter.propose(prefix, plan.tokens), most):
                 q *= self._probability(drafter.name, guess)
                 if q < _UNLIKELY:
                     break
+                promise += q
                 guesses.append(guess)
             tokens = [*plan.tokens, *(guess.token for guess in guesses)]
             guesses = guesses[: legal_length(prefix, tokens) - len(plan.tokens)] if guesses else []
-            if guesses:
-                return drafter.name, guesses
-        return "", []
+            if guesses and promise > best:
+                found, best = (drafter.name, guesses), promise
+        return found
 
     def _probability(self, name: str, guess: Guess) -> float:
         return 1.0 if name == GRAMMAR else self._calibrations[name].probability(guess.sure)

@@ -11,7 +11,7 @@ import math
 from bisect import bisect
 
 _EDGE = 0.003
-_RATE, _KEPT, _FAR = 0.3, 0.985, 2.5
+_RATE, _KEPT, _FAR = 0.3, 0.985, 6.0
 #: Guesses of like sureness are corrected alike: one text goes on well after long matches only, another after all.
 _BANDS = (0.6, 0.85, 0.945)
 #: At first drafters are believed a little less than their word: a draft that is too long costs more than one too short.

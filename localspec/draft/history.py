@@ -1,0 +1,42 @@
+"""Lookup in earlier conversations as drafter: what followed, in a kept store, when a text went on like this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from localspec.config import MAX_DRAFT
+from localspec.draft.base import Guess, Prefix
+from localspec.draft.ngram import alike
+from localspec.draft.ngram_store import LONGEST, NgramStore
+
+
+class HistoryDrafter:
+    """Proposes from ``store``, to which finished texts are added by :meth:`keep`."""
+
+    name, free = "history", True
+    decode_s = 0.0
+
+    def __init__(self, store: NgramStore) -> None:
+        self._store = store
+
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        suffix = [*prefix.tokens[-LONGEST:], *ahead][-LONGEST:]
+        found = self._store.find(suffix, MAX_DRAFT)
+        if found is None:
+            return
+        for i, token in enumerate(found.tokens):
+            yield Guess(token, alike(found.length + i) * (1.0 if i else found.agree / found.count))
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 0
+
+    def observe(self, prefix: Prefix) -> None:
+        """Nothing: a text is kept when it is finished."""
+
+    def keep(self, tokens: Sequence[int]) -> None:
+        """Add a finished text and write the file. Raises :class:`InputError` where it cannot be written."""
+        self._store.add(tokens)
+        self._store.save()
+
+    def close(self) -> None:
+        """Nothing to free: every text was written when it was finished."""

@@ -1,0 +1,167 @@
+"""Laws of the automatic control, on scripted drafters and made-up costs: it drafts where that pays, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
+
+from localspec.backends.scripted import ScriptedContext, chain_logits
+from localspec.config import SamplingParams
+from localspec.control.base import Room
+from localspec.control.controller import Controller
+from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
+from localspec.control.plan import Plan
+from localspec.decode import Rules, decode, prefill
+from localspec.draft.base import Drafter, Guess, Prefix
+from localspec.draft.model import ModelDrafter
+from localspec.draft.ngram import NgramDrafter
+
+#: Of a GPU, where a pass costs nearly the same at any width, and of a machine where every row costs the same.
+FLAT = Curve(WIDTHS, tuple(0.010 + 0.0001 * n for n in WIDTHS))
+STEEP = Curve(WIDTHS, tuple(0.010 * n for n in WIDTHS))
+
+
+class Sure:
+    """Guesses token after token with a given sureness; each takes ``step`` seconds."""
+
+    def __init__(self, sure: float, step: float = 0.0, name: str = "ngram", count: int = 99) -> None:
+        self.sure, self.step, self.name, self.count = sure, step, name, count
+        self.free = step == 0.0
+        self.decode_s = 0.0
+        self.asked = 0
+
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        for _ in range(self.count - len(ahead)):
+            self.asked += 1
+            self.decode_s += self.step
+            yield Guess(1, self.sure)
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 0 if self.free else 1
+
+    def observe(self, prefix: Prefix) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def costs(verify: Curve, step: float = 0.0) -> Costs:
+    return Costs(verify, {"model": DraftCosts(Curve((1,), (step,)), step)} if step else {})
+
+
+def settled(control: Controller, drafter: Sure, accepts: Callable[[int], int], steps: int = 60) -> list[int]:
+    """Lengths of drafts of a run in which ``accepts`` of each are right, at the costs that the control was given."""
+    lengths, prefix = [], prefix_of([1, 2, 3])
+    for _ in range(steps):
+        room = Room(1, 63, 1000)
+        draft = control.draft(prefix, [drafter], room)
+        lengths.append(len(draft.tokens))
+        accepted = accepts(len(draft.tokens))
+        control.learn(draft, accepted, room, control.verify.seconds(1 + len(draft.tokens)))
+        prefix.tokens.extend([1] * accepted + [1 if accepts(1) else 2])
+    return lengths
+
+
+def test_free_guesses_that_come_true_are_verified_wide_where_that_is_cheap() -> None:
+    """On a flat curve a sure lookup is followed as far as it goes."""
+    lengths = settled(Controller(costs(FLAT), 64), Sure(0.95), lambda n: n)
+    assert min(lengths[10:]) >= 31
+
+
+def test_guesses_that_never_come_true_end_in_plain_decoding() -> None:
+    """However sure their drafter is. Where a row costs next to nothing some are still tried, for next to nothing."""
+    assert set(settled(Controller(costs(STEEP), 64), Sure(0.99), lambda n: 0)) == {0}
+    lengths = settled(Controller(costs(FLAT), 64), Sure(0.99), lambda n: 0)
+    assert sum(FLAT.seconds(1 + n) for n in lengths[20:]) < 1.05 * 40 * FLAT.seconds(1)
+
+
+def test_a_pass_that_costs_as_much_as_its_rows_is_never_wide() -> None:
+    """There nothing is won even by guesses that are right."""
+    assert set(settled(Controller(costs(STEEP), 64), Sure(0.9), lambda n: n)) == {0}
+
+
+def test_a_change_of_text_is_followed_within_a_few_steps() -> None:
+    """From lookups that fail to lookups that hold, and back."""
+    control, drafter = Controller(costs(Curve(WIDTHS, tuple(0.010 + 0.004 * (n - 1) for n in WIDTHS))), 64), Sure(0.8)
+    settled(control, drafter, lambda n: 0, 30)
+    again = settled(control, drafter, lambda n: n, 30)
+    assert min(again[-5:]) >= 3
+    back = settled(control, drafter, lambda n: 0, 30)
+    assert sum(back[-10:]) <= 20
+
+
+@pytest.mark.parametrize(("step", "pays"), [(0.001, True), (0.020, False)])
+def test_a_model_drafts_where_its_steps_are_cheap(step: float, pays: bool) -> None:
+    """And is left alone where they cost more than the target's."""
+    lengths = settled(Controller(costs(FLAT, step), 64), Sure(0.9, step, "model"), lambda n: n)
+    assert (sum(n > 0 for n in lengths[20:]) > 30) == pays
+
+
+def test_a_model_that_does_not_pay_is_tried_for_little_of_the_time() -> None:
+    """Under one in fifty seconds."""
+    step = 0.009
+    drafter = Sure(0.9, step, "model")
+    control = Controller(costs(Curve(WIDTHS, tuple(0.010 + 0.008 * (n - 1) for n in WIDTHS)), step), 64)
+    total, prefix = 0.0, prefix_of([1, 2, 3])
+    for _ in range(3000):
+        room, before = Room(1, 63, 1000), drafter.decode_s
+        draft = control.draft(prefix, [drafter], room)
+        seconds = control.verify.seconds(1 + len(draft.tokens))
+        control.learn(draft, 0, room, seconds)
+        total += seconds + drafter.decode_s - before
+    assert 0.0 < total / (3000 * 0.010) - 1.0 < 0.02
+    assert drafter.asked > 0
+
+
+def test_a_draft_ends_where_the_next_token_no_longer_pays() -> None:
+    """The model is not asked for guesses that would not be verified."""
+    drafter = Sure(0.9, 0.002, "model")
+    control = Controller(costs(Curve(WIDTHS, tuple(0.010 + 0.001 * (n - 1) for n in WIDTHS)), 0.002), 64)
+    settled(control, drafter, lambda n: n // 2, 40)
+    before = drafter.asked
+    lengths = settled(control, drafter, lambda n: n // 2, 20)
+    assert drafter.asked - before <= sum(lengths) + 20
+
+
+def test_a_cheaper_wider_pass_is_taken() -> None:
+    """Kernels work in groups of four rows: three are padded to four, and the padding is nobody's guess."""
+    verify = Curve((1, 2, 3, 4), (1.0, 1.8, 2.4, 2.0))
+    draft = Controller(costs(verify), 4).draft(prefix_of([1]), [Sure(0.99, count=2)], Room(1, 3, 9))
+    assert (len(draft.tokens), draft.padding) == (3, 1)
+    plan = Plan(Controller(costs(verify), 4).verify, Room(1, 3, 9), worth=1.0)
+    plan.add(Guess(7, 0.99), "ngram", 0.99)
+    plan.add(Guess(8, 0.99), "ngram", 0.99)
+    assert plan.best().width == 4
+
+
+@given(
+    st.sampled_from(SAMPLINGS), st.integers(0, 30), st.integers(1, 63), st.sampled_from([FLAT, STEEP]),
+    st.floats(1e-4, 0.05), st.booleans(),
+)  # fmt: skip
+def test_same_tokens_whatever_it_decides(
+    params: SamplingParams, seed: int, most: int, verify: Curve, step: float, right: bool
+) -> None:
+    """Lookup, model and both in turn; the text is that of decoding a token at a time."""
+    logits = chain_logits(N_VOCAB, seed, scale=3.0)
+    target, prefix = ScriptedContext(logits, N_VOCAB), prefix_of([1, 2, 3, 1, 2], params)
+    own = logits if right else chain_logits(N_VOCAB, 77)
+    drafters: list[Drafter] = [NgramDrafter(), ModelDrafter(ScriptedContext(own, N_VOCAB), 512, N_VOCAB)]
+    rows, _ = prefill(target, prefix, 512)
+    rules = Rules(lambda _: False, lambda: 1000, Controller(costs(verify, step), 64), draft_max=most)
+    found: list[int] = []
+    for made in decode(target, prefix, rows, drafters, rules):
+        found.extend(made.tokens)
+        assert len(made.draft.tokens) <= most
+        if len(found) > 40:
+            break
+    assert found == plain_tokens(logits, [1, 2, 3, 1, 2], params, len(found))
+
+
+def test_no_room_no_draft() -> None:
+    """The last token of an answer is decoded alone, and nobody is asked."""
+    drafter = Sure(0.99)
+    assert Controller(costs(FLAT), 64).draft(prefix_of([1]), [drafter], Room(1, 0, 1)).tokens == ()
+    assert drafter.asked == 0

@@ -1,0 +1,96 @@
+"""Laws of cost curves: between and beyond what was measured, as JSON, and following real passes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localspec.control.costs import Costs, Curve, DraftCosts, LiveCurve
+from localspec.errors import InputError
+from localspec.measure import curve_of, disturbed
+
+times = st.floats(1e-5, 10.0)
+curves = st.dictionaries(st.integers(2, 64), times, max_size=12).flatmap(
+    lambda rest: times.map(lambda first: Curve((1, *sorted(rest)), (first, *(rest[n] for n in sorted(rest)))))
+)
+
+
+@given(curves)
+def test_measured_widths_cost_what_was_measured(curve: Curve) -> None:
+    """And every other one something between its neighbours."""
+    for width, seconds in zip(curve.widths, curve.times, strict=True):
+        assert curve.seconds(width) == pytest.approx(seconds)
+    for n in range(1, curve.widths[-1]):
+        around = [
+            curve.seconds(max(w for w in curve.widths if w <= n)),
+            curve.seconds(min(w for w in curve.widths if w > n)),
+        ]
+        assert min(around) * 0.999 <= curve.seconds(n) <= max(around) * 1.001
+
+
+@given(curves, st.integers(1, 500))
+def test_every_width_has_a_cost(curve: Curve, n: int) -> None:
+    """Above zero, however the curve ends."""
+    assert curve.seconds(n) > 0
+
+
+@given(curves, curves, times)
+def test_costs_survive_json(verify: Curve, first: Curve, step: float) -> None:
+    """To the precision that is written."""
+    costs = Costs(verify, {"model": DraftCosts(first, step)}, 0.001)
+    again = Costs.of(json.loads(json.dumps(costs.record())))
+    assert again.verify.widths == verify.widths
+    assert again.verify.times == pytest.approx(verify.times, rel=0.01, abs=1e-7)
+    assert again.drafters["model"].step == pytest.approx(step, rel=0.01)
+    assert again.python == 0.001
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None, [], {}, {"verify": {}}, {"verify": {"2": 1}}, {"verify": {"1": "x"}}, {"verify": {"1": -1}},
+        {"verify": {"1": 1e12}}, {"verify": {"1": float("nan")}}, {"verify": {"1": 1}, "drafters": {"model": 3}},
+        {"verify": {"1": 1}, "drafters": {"model": {"first": {}, "step": 1}}}, {"verify": {"1": 1}, "python": "fast"},
+    ],
+)  # fmt: skip
+def test_what_is_no_curve_is_refused(record: Any) -> None:
+    """With one sentence."""
+    with pytest.raises(InputError):
+        Costs.of(record)
+
+
+@given(curves, st.floats(0.3, 3.0))
+def test_live_curve_follows_a_machine_that_changes(curve: Curve, factor: float) -> None:
+    """Passes that are all so much slower or quicker: within a few dozen steps every width is known to be."""
+    live = LiveCurve(curve, 64)
+    for _ in range(60):
+        live.observe(1, factor * curve.seconds(1))
+    assert live.seconds(1) == pytest.approx(factor * curve.seconds(1), rel=0.05)
+    wide = curve.widths[-1]
+    if factor > 1:
+        assert live.seconds(wide) >= curve.seconds(wide) * 0.999
+    else:
+        assert live.seconds(wide) <= curve.seconds(wide) * 1.001
+
+
+@given(curves)
+def test_one_outlier_moves_little(curve: Curve) -> None:
+    """A pass that was preempted for a second says nothing about the next."""
+    live = LiveCurve(curve, 64)
+    live.observe(1, 1000 * curve.seconds(1))
+    assert live.seconds(1) < 1.2 * curve.seconds(1)
+
+
+def test_disturbed_passes_are_known_by_what_cannot_be() -> None:
+    """A pass cannot take longer than two that are as wide together, or much longer than a wider one."""
+    quiet = [(1, 1.0), (2, 1.6), (4, 2.0), (8, 3.5), (16, 6.0)]
+    assert not disturbed(quiet)
+    assert disturbed([(1, 9.0), *quiet[1:]])
+    assert disturbed([*quiet[:2], (4, 9.0), *quiet[3:]])
+    curve = curve_of([(1, 9.0), *quiet[1:], (4, 7.0)])
+    assert curve.seconds(1) <= 1.35 * 1.6
+    assert curve.seconds(4) == 2.0
