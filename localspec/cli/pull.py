@@ -63,7 +63,7 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
         screen.close()
     if as_json:
         click.echo(json.dumps({"model": _fields(target), "drafter": _fields(drafter), "checkpoint": plan.checkpoint}))
-    _say_what_next(screen, name, target, drafter, plan)
+    _say_what_next(screen, name, target, drafter, plan, unwanted=draft in ("none", "ngram"))
 
 
 def _parsed(name: str) -> HubName | None:
@@ -149,7 +149,7 @@ def _fields(model: StoredModel | None) -> dict[str, Any] | None:
 
 
 def _say_what_next(
-    screen: Transfer, name: str, target: StoredModel | None, drafter: StoredModel | None, plan: Plan
+    screen: Transfer, name: str, target: StoredModel | None, drafter: StoredModel | None, plan: Plan, unwanted: bool
 ) -> None:
     from localspec.hub.choose import size_text
 
@@ -164,4 +164,6 @@ def _say_what_next(
             f"Its drafter is on the Hub only as a checkpoint ({plan.checkpoint}): to fetch and convert it, run "
             f"`localspec pull {name} --convert`. Without one, n-gram lookup drafts"
         )
+    elif not unwanted:
+        screen.note("No drafter is known for it, so that n-gram lookup drafts (or -d, with a smaller model like it)")
     screen.note(f"On disk: {target.name} ({size_text(target.size)}). Now: localspec chat -m {target.name}")

@@ -180,6 +180,13 @@ def test_checkpoint_is_offered_with_the_command(pair: HubServer) -> None:
     assert not pair.seen("resolve", "model.safetensors")
 
 
+@pytest.mark.parametrize(("draft", "told"), [("auto", True), ("none", False)])
+def test_missing_drafter_is_told(pair: HubServer, draft: str, told: bool) -> None:
+    """If one was wanted."""
+    del pair.repositories[REPO].files[DRAFTER]
+    assert ("No drafter is known for it" in run(REPO, "-d", draft).stderr) == told
+
+
 def test_checkpoint_is_converted(server: HubServer, tmp_path: Path) -> None:  # noqa: F811
     """With the real converter; the drafter is then found, drafts, and is not fetched again."""
     import gguf_convert
