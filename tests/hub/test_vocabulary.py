@@ -68,7 +68,7 @@ def test_other_vocabulary_says_where(tmp_path: Path, tokens: list[str], reason: 
         ({"pre": "llama-bpe"}, {"pre": "llama-bpe", "add_bos_token": True}, True),
         ({"model": "llama"}, {"model": "llama", "add_bos_token": True, "bos_token_id": 1}, True),
         ({"model": "llama"}, {"model": "llama", "add_bos_token": False}, False),
-        ({"model": "gemma4", "add_bos_token": False}, {"model": "gemma4"}, True),
+        ({"model": "gemma4", "add_bos_token": False}, {"model": "gemma4", "add_bos_token": True}, True),
         ({"pre": "default"}, {}, True),
     ],
 )
