@@ -98,9 +98,10 @@ def read_trim(header: GgufHeader) -> Trim:
     if header.architecture not in SCALES:
         raise _broken(header, f"it is {header.architecture!r}")
     inputs, *others = _tables(header, size)
-    width, softcap = inputs.width, header.metadata.get(f"{header.architecture}.final_logit_softcapping", 0.0)
-    scale = math.sqrt(width) if SCALES[header.architecture] else 1.0
-    return Trim(ids, size, inputs, others[0] if others else inputs, scale, float(softcap) if softcap else 0.0)  # type: ignore[arg-type] # no text is written there
+    scale = math.sqrt(inputs.width) if SCALES[header.architecture] else 1.0
+    softcap = header.metadata.get(f"{header.architecture}.final_logit_softcapping")
+    head = others[0] if others else inputs
+    return Trim(ids, size, inputs, head, scale, softcap if isinstance(softcap, float) else 0.0)
 
 
 def read_integers(path: Path, key: str, kind: int = _INT32) -> NDArray[np.int32]:

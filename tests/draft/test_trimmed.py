@@ -22,6 +22,7 @@ import localspec
 from localspec.backends.base import Outputs, Rows, output_rows
 from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
 from localspec.config import SamplingParams
+from localspec.control.base import FixedDepth
 from localspec.draft import trimmed
 from localspec.draft.model import ModelDrafter
 from localspec.draft.trimmed import TrimmedContext
@@ -128,15 +129,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "seed": 3}])
 def test_a_real_trimmed_drafter_changes_nothing(models: tuple[Path, Path, Path], options: dict[str, Any]) -> None:
-    """With a text of kept tokens and others, for a drafter that is nearly always right and one that is not."""
+    """With a text of kept tokens and others; for a drafter that is the target but for its head, and for another."""
     target, own, other = models
     with localspec.load(target, "none", ctx_size=256, threads=1) as engine:
         expected = engine.generate(TEXT, max_tokens=40, **options).tokens
+    counts = []
     for drafter in (own, other):
-        with localspec.load(target, drafter, ctx_size=256, threads=1, draft_max=4) as engine:
+        with localspec.load(target, drafter, ctx_size=256, threads=1) as engine:
+            engine.control = FixedDepth()  # drafts also where it does not pay
             done = engine.generate(TEXT, max_tokens=40, **options)
         assert done.tokens == expected
-        assert "model" in engine.drafters
+        counts.append(done.stats.by_drafter["model"])
+    assert all(count.proposed > 20 for count in counts)
+    assert counts[0].accepted > counts[1].accepted
 
 
 def test_a_trimmed_drafter_goes_with_its_own_vocabulary_only(models: tuple[Path, Path, Path]) -> None:
