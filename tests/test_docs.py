@@ -136,7 +136,8 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_recommended_pairs_are_those_of_the_program() -> None:
     """Sizes and memory on the page are the ones that the first run shows."""
-    assert "\n".join(pages.recommended_rows()) in pages.text_of("docs/pull.md")
+    table = "\n".join(pages.recommended_rows())
+    assert table in pages.text_of("docs/pull.md"), f"the table of docs/pull.md should be\n{table}"
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
