@@ -9,6 +9,8 @@ from localspec.bench.summary import Interval, Summary
 
 #: Columns below which there are blocks in place of a table.
 _NARROW = 78
+#: High over low ends of intervals that are not worth showing.
+_TOO_WIDE = 100.0
 _GIB = 1024**3
 
 
@@ -29,8 +31,8 @@ def wrapped(line: str, width: int) -> list[str]:
 
 
 def span(interval: Interval) -> str:
-    """``1.42 to 1.61``, or a dash where one pair alone has no interval."""
-    if interval.low is None or interval.high is None:
+    """``1.42 to 1.61``, or a dash where there is no interval, or one so wide that it says nothing."""
+    if interval.low is None or interval.high is None or interval.high > _TOO_WIDE * interval.low:
         return "-"
     return f"{interval.low:.2f} to {interval.high:.2f}"
 
@@ -73,7 +75,7 @@ def _tables(found: Sequence[Summary]) -> list[str]:
 
 
 def _block(one: Summary) -> list[str]:
-    interval = "" if one.ratio.low is None else f" [{span(one.ratio)}]"
+    interval = "" if span(one.ratio) == "-" else f" [{span(one.ratio)}]"
     lines = [
         f"{one.category}: {one.ratio.value:.2f}x{interval}",
         f"  {one.plain:.1f} -> {one.auto:.1f} tokens/s",

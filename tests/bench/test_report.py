@@ -7,8 +7,8 @@ import re
 import pytest
 from bench.runs import pair
 
-from localspec.bench.report import aligned, bench_lines, memory_line, wrapped
-from localspec.bench.summary import summaries
+from localspec.bench.report import aligned, bench_lines, memory_line, span, wrapped
+from localspec.bench.summary import Interval, summaries
 
 FOUND = summaries(
     [
@@ -44,6 +44,12 @@ def test_narrow_says_what_wide_says() -> None:
 def test_columns_are_aligned() -> None:
     """The first to the left, the others to the right."""
     assert aligned(("a", "bb"), [("ccc", "1"), ("d", "222")]) == ["a     bb", "ccc    1", "d    222"]
+
+
+def test_an_interval_that_says_nothing_is_not_shown() -> None:
+    """A dash, as where there is none."""
+    assert span(Interval(1.5, 1.4, 1.6)) == "1.40 to 1.60"
+    assert span(Interval(1.5, 0.01, 600.0)) == span(Interval(1.5, None, None)) == "-"
 
 
 def test_a_sentence_is_wrapped() -> None:

@@ -22,14 +22,12 @@ def slower(one: Pair, factor: float) -> Pair:
 
 @given(RATES)
 def test_the_interval_holds_the_ratio(rates: list[tuple[float, float, str]]) -> None:
-    """Whatever the runs, and it lies between the extremes of what was paired."""
+    """Whatever the runs."""
     made = [pair(plain, auto, prompt) for plain, auto, prompt in rates]
     found = ratio(made, rounds=500)
     assert found.low is not None
     assert found.high is not None
-    lowest, highest = min(p for p, _, _ in rates), max(p for p, _, _ in rates)
-    assert min(a for _, a, _ in rates) / highest * 0.999 <= found.low
-    assert found.low <= found.high <= max(a for _, a, _ in rates) / lowest * 1.001
+    assert 0 < found.low <= found.value <= found.high
 
 
 @given(RATES, st.floats(0.1, 10))
@@ -39,7 +37,7 @@ def test_ratio_scales_with_time(rates: list[tuple[float, float, str]], factor: f
     one, other = ratio(made, 200), ratio([slower(each, factor) for each in made], 200)
     assert one.low is not None
     assert other.low is not None
-    assert (other.value, other.low) == pytest.approx((one.value / factor, one.low / factor))
+    assert (other.value, other.low) == pytest.approx((one.value / factor, one.low / factor), rel=1e-6)
 
 
 def test_what_disturbs_both_runs_does_not_widen_the_interval() -> None:
@@ -54,15 +52,16 @@ def test_one_pair_has_no_interval() -> None:
     assert ratio([pair(10, 15)]) == Interval(1.5, None, None)
 
 
-def test_the_interval_holds_the_true_ratio_about_95_times_of_100() -> None:
-    """Of 200 made studies, 16 prompts that differ, 3 noisy repeats each: 90% at least, and not all."""
+@pytest.mark.parametrize(("prompts", "repeats"), [(16, 3), (4, 2)])
+def test_the_interval_holds_the_true_ratio_about_95_times_of_100(prompts: int, repeats: int) -> None:
+    """Of 200 made studies with prompts that differ and noisy repeats: 90% at least, and not all."""
     random = np.random.default_rng(1)
     held = 0
     for _ in range(200):
         made = []
-        for i in range(16):
+        for i in range(prompts):
             own = 1.3 * np.exp(random.normal(-0.02, 0.2))  # E[1/own] = 1/1.3 · e^(0.02 + 0.02)
-            for turn in range(3):
+            for turn in range(repeats):
                 noise = np.exp(random.normal(0, 0.05, 2))
                 made.append(pair(20 * noise[0], 20 * own * noise[1], f"p{i}", turn=turn))
         found = ratio(made, rounds=400)
