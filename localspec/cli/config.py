@@ -143,7 +143,8 @@ def _show(as_json: bool) -> None:
     style = Style.of(sys.stdout)
     left = max(map(len, found)) + 2
     width = max(columns(sys.stdout), left + 20) if sys.stdout.isatty() else 100
-    for key, (value, source) in found.items():
+    # What was set comes last, where a screen that is shorter than the list still shows it.
+    for key, (value, source) in sorted(found.items(), key=lambda row: row[1][1] != "default"):
         shown = _left_open(key) if value is None else as_text(value)
         first, *rest = textwrap.wrap(f"{shown}  ({source})", width - left, break_on_hyphens=False)
         row = "\n".join([f"{key:<{left}}{first}", *(" " * left + line for line in rest)])

@@ -91,6 +91,13 @@ def test_every_setting_is_shown_with_its_source(program, file, monkeypatch):
         assert row in text
 
 
+def test_what_was_set_is_shown_last(program, file):
+    _write(file, "draft = 'none'\nmin-p = 0.1\n")
+    rows = program("config").stdout.splitlines()
+    assert [row.split()[0] for row in rows[-4:-2]] == ["draft", "min-p"]
+    assert (rows[-2], rows[-1]) == ("", str(file))
+
+
 def test_the_usual_options_are_settings():
     model = {
         "model",
