@@ -308,8 +308,9 @@ def test_failed_conversion_lists_nothing(hub: Hub, cache: Path, told: Told, fill
 # Killed.
 
 
-def test_killed_pulls_end_right_and_list_nothing_broken() -> None:
+def test_killed_pulls_end_right_and_list_nothing_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few of what scripts/kill_pulls.py does a hundred times."""
+    monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path))  # which the script sets, and this puts back
     sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
     from kill_pulls import run
 
