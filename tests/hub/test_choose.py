@@ -365,7 +365,7 @@ MODELS = st.one_of(
 OTHERS = st.builds(lambda mark, name: [f"{mark.format(name)}.gguf"], MARK, PLAIN)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(MODELS, max_size=5),
     st.lists(OTHERS, max_size=6),

@@ -322,6 +322,10 @@ def test_most_files_are_hardly_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     small = [model_file(tmp_path / f"small{i}.gguf", 500 + 10 * i).path for i in range(10)]
     assert find_drafter(target, [*big, *foreign, *small]) == small[0]
     assert read == [small[0]]
+    read.clear()
+    embeds = model_file(tmp_path / "embeds.gguf", 500, keys={"{}.pooling_type": 1}).path
+    assert find_drafter(target, [*big, *foreign, embeds, target.path]) is None
+    assert read == []
 
 
 def test_candidates_are_what_was_pulled_for_it_then_beside_it_then_the_rest(
