@@ -170,6 +170,32 @@ def test_a_script_that_names_tiny_is_told_nothing(person, monkeypatch):
     assert person("generate", "-m", "tiny", "-p", "x").stderr == ""
 
 
+WATCHED = """
+import sys
+sys.addaudithook(lambda event, _: event in ("socket.connect", "socket.getaddrinfo") and print(event, file=sys.stderr))
+from localspec.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["generate", "-m", "tiny", "-p", "x", "-n", "2"], 0, ""),
+        (
+            ["generate", "-m", "user/repo:Q8_0", "-p", "x", "--offline"],
+            1,
+            "localspec: user/repo:Q8_0 is not on disk; run `localspec pull user/repo:Q8_0` when online.\n",
+        ),
+    ],
+)
+def test_nothing_connects(args, code, told, tmp_path):
+    environment = {**os.environ, "LOCALSPEC_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-c", WATCHED, *args]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
 # the menu
 
 
