@@ -136,12 +136,14 @@ def _follow(into: list[Replayed], replays: Any, total: int) -> bool:
 def _draw(job: Job, title: str, rows: Sequence[tuple[str, Interval]]) -> None:
     if job.plot is None:
         return
+    from localspec.bench.report import span
     from localspec.plot.charts import interval_chart
     from localspec.plot.files import save_picture
 
     def row(name: str, ratio: Interval) -> IntervalRow:
-        value = ratio.value
-        return (name, value, value if ratio.low is None else ratio.low, value if ratio.high is None else ratio.high)
+        if ratio.low is None or ratio.high is None or span(ratio) == "-":
+            return (name, ratio.value, ratio.value, ratio.value)
+        return (name, ratio.value, ratio.low, ratio.high)
 
     save_picture(job.plot, interval_chart(title, "times as fast", [row(*one) for one in rows], mark=1.0))
     tell(f"wrote {job.plot}.")

@@ -103,7 +103,8 @@ def interval_chart(title: str, x_label: str, rows: Sequence[IntervalRow], mark: 
         y, colour = _TOP + _ROW * (i + 0.5), COLOURS[0] if mark is None or value >= mark else COLOURS[1]
         shapes.append(Words(left - 10, y + 5, name, "end"))
         shapes.append(Line(((place(least), y), (place(most), y)), colour, 2.0))
-        shapes += [Line(((place(x), y - 5), (place(x), y + 5)), colour, 2.0) for x in (least, most)]
+        ends = (least, most) if least < most else ()  # without an interval it must not look like a sure one
+        shapes += [Line(((place(x), y - 5), (place(x), y + 5)), colour, 2.0) for x in ends]
         shapes += [Dot(place(value), y, 5.0, colour), Words(place(most) + 10, y + 5, f"{value:.2f}", colour=GREY)]
     shapes.append(Words(left + width / 2, height - 12, x_label, "middle"))
     return Picture(_WIDTH, height, title, tuple(shapes))
