@@ -47,7 +47,8 @@ def test_every_flag_reaches_the_engine(program):
     result = program(
         "generate", "-p", "Hi", "-m", "big.gguf", "-md", "small.gguf", "-c", "512", "-t", "3", "-ngl", "7",
         "--device", "CUDA0", "--draft-max", "5", "-n", "9", "--temp", "0", "--top-k", "3", "--top-p", "0.5",
-        "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "off", "--ngram-file", "n", "--verbose",
+        "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "off",
+        "--ngram-file", "n", "--verbose",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     ((target, draft), loaded) = program.loads[0]
