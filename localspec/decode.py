@@ -89,8 +89,6 @@ def decode(
         if room is not None:
             control.learn(draft, found.count, room, target.decode_s - before)
         yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
-        for drafter in drafters:
-            drafter.observe(prefix)
         room = room_after(target, prefix, rules)
         draft = control.draft(prefix, drafters, room) if room.most > 0 and drafters else Draft()
         noise = rules.guard.noise_of(room.missing + len(draft.tokens), sampler.params.greedy)

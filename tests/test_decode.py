@@ -190,15 +190,6 @@ def test_drafter_with_room_for_one_is_asked() -> None:
         assert propose([ScriptedDrafter(lambda _: [1] * 9)], room).tokens == (1,) * room  # type: ignore[misc]
 
 
-def test_every_drafter_observes_every_step() -> None:
-    """Whoever drafts, all know the text."""
-    logits = chain_logits(N_VOCAB, 1)
-    drafters = [ScriptedDrafter(lambda _: [1]), ScriptedDrafter(lambda _: [2])]
-    steps, _, _ = run(logits, drafters, GREEDY)
-    lengths = [len(PROMPT) + sum(len(s.tokens) for s in steps[: i + 1]) for i in range(len(steps) - 1)]
-    assert drafters[0].observed == drafters[1].observed == lengths
-
-
 # Prefill.
 
 

@@ -36,6 +36,8 @@ _CAUTION = 0.5
 _FOLLOW = 0.1
 #: Time saved up for trying models, in plain steps.
 _MOST_SPARE = 40.0
+#: About what a decision takes in Python, the share of the time that it may take, and how many steps go without at most.
+_THINKING_S, _OVERHEAD, _LONGEST_REST = 6e-5, 0.01, 16
 #: The name of tokens that a grammar demands.
 GRAMMAR = "grammar"
 
@@ -73,6 +75,7 @@ class Controller:
         self._worth = self._lately = self.verify.seconds(1)
         self._spare = self._draft_s = 0.0
         self._generated = 0
+        self._rest = 0
         self._aside: tuple[int, str, Guess] | None = None
 
     @property
@@ -83,10 +86,13 @@ class Controller:
 
     def begin(self) -> None:
         """A new answer."""
-        self._generated, self._aside = 0, None
+        self._generated, self._aside, self._rest = 0, None, 0
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
+        if self._rest > 0:
+            self._rest -= 1
+            return Draft()
         self._learn_from_aside(prefix)
         plan = Plan(self.verify, room, self._worth)
         free = [drafter for drafter in drafters if drafter.free]
@@ -108,7 +114,10 @@ class Controller:
                 break
             for guess in guesses[:take]:
                 plan.add(guess, name, self._probability(name, guess))
-        return self._finished(plan)
+        draft = self._finished(plan)
+        if not draft.tokens:  # thinking again at once would cost too much where a pass takes next to nothing
+            self._rest = min(_LONGEST_REST, int(_THINKING_S / (_OVERHEAD * self.verify.seconds(1))))
+        return draft
 
     def _learn_from_aside(self, prefix: Prefix) -> None:
         """A free guess that was not worth verifying shows for nothing whether it would have been right."""

@@ -15,6 +15,9 @@ from localspec.control.base import Room
 from localspec.control.costs import LiveCurve
 from localspec.draft.base import Draft, Guess
 
+#: About what Python takes for a step that drafts, and for a guess of a model: it matters for the smallest models only.
+DRAFT_S, GUESS_S = 1e-4, 3e-5
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -65,7 +68,7 @@ class Plan:
             while at < min(len(reach), width - missing):
                 gained += reach[at]
                 at += 1
-            value = self.worth * gained - self.curve.seconds(width)
+            value = self.worth * gained - self.curve.seconds(width) - DRAFT_S
             if value > found.value:
                 found = Choice(value, at, width)
             if width - missing > len(reach):
@@ -83,7 +86,8 @@ class Plan:
                 continue
             while drafted < depth:
                 gained, q, drafted = gained + q, q * rest, drafted + 1
-            value = self.worth * gained - self.curve.seconds(width) - start - step * (depth - 1)
+            time = start + (step + GUESS_S) * depth - step
+            value = self.worth * gained - self.curve.seconds(width) - DRAFT_S - time
             if value > found.value:
                 found = Choice(value, so_far + depth, width)
             if q * self.worth < step:

@@ -81,7 +81,7 @@ class Drafter(Protocol):
         """How many tokens of ``prefix`` and ``ahead`` it has to decode before its next guess (0: none, as a lookup)."""
 
     def observe(self, prefix: Prefix) -> None:
-        """Take note of the text so far: after the prefill, after every step, and when it is emptied."""
+        """Take note of the text so far: after the prefill, and when it is emptied."""
 
     def close(self) -> None:
         """Free what the drafter holds. May be called twice."""
