@@ -22,6 +22,7 @@ _MOST_BESIDE = 64
 _MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
 _TOKENS = "tokenizer.ggml.tokens"
 _SHOWN = 100
+_TRIMMED = "trimmed drafter"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Inspection:
-    """``role``: "assistant", "draft model" (smaller than a model beside it, and of its vocabulary), or "target".
+    """``role``: "assistant", "draft model" (smaller than a model beside it, and of its vocabulary), "trimmed drafter",
+    or "target".
 
     ``inexact`` is the first matrix whose rows a CPU may compute differently in a batch, by its type.
     """
@@ -77,6 +79,7 @@ def inspect(name: str, tensors: bool, as_json: bool) -> None:
 def look_at(header: GgufHeader) -> Inspection:
     """Everything about a file that headers tell."""
     from localspec.hub.pairs import is_assistant
+    from localspec.hub.vocabulary import is_trimmed
 
     drafters, targets = [], []
     for other in beside(header.path):
@@ -84,7 +87,9 @@ def look_at(header: GgufHeader) -> Inspection:
             drafters.append(Pairing(str(other.path), role))
         elif role := drafts_for(header, other):
             targets.append(Pairing(str(other.path), role))
-    role = "assistant" if is_assistant(header) else "draft model" if targets else "target"
+    role = "draft model" if targets else "target"
+    if is_assistant(header) or is_trimmed(header):
+        role = "assistant" if is_assistant(header) else _TRIMMED
     return Inspection(header, role, tuple(drafters), tuple(targets), inexact_tensor(header))
 
 
@@ -106,15 +111,18 @@ def beside(path: Path) -> Iterator[GgufHeader]:
 
 
 def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
-    """What ``drafter`` would be to ``target``: an assistant, a draft model, or nothing."""
+    """What ``drafter`` would be to ``target``: an assistant, a draft model, a trimmed one, or nothing."""
     from localspec.errors import ModelFileError
-    from localspec.hub.pairs import assistant_mismatch, is_assistant
+    from localspec.hub.pairs import assistant_mismatch, is_assistant, pairing
+    from localspec.hub.vocabulary import is_trimmed
 
     try:
         if is_assistant(drafter):
             return None if assistant_mismatch(target, drafter) else "assistant"
-        if is_assistant(target):
+        if is_assistant(target) or is_trimmed(target):
             return None
+        if is_trimmed(drafter):
+            return _TRIMMED if pairing(target, drafter).kind else None
     except ModelFileError:
         return None
     smaller = _weights(drafter) * 10 < _weights(target) * 8  # another quantisation of the same model is no drafter
@@ -196,7 +204,7 @@ def summary(found: Inspection) -> list[str]:
     else:
         kind = next(type_name(t.type) for t in header.tensors if t.name == found.inexact)
         lines.append(f"  On a CPU rows of a batch may differ from single rows ({found.inexact} is {kind}).")
-    if found.role != "assistant" and not found.drafters:
+    if found.role not in ("assistant", _TRIMMED) and not found.drafters:
         lines.append("  No file beside it would draft for it.")
     lines += [f"  {pairing.role} for it: {pairing.file}" for pairing in found.drafters]
     lines += [f"  {pairing.role} for: {pairing.file}" for pairing in found.targets]

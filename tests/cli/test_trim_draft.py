@@ -63,6 +63,14 @@ def test_what_cannot_be_done_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_inspect_knows_what_it_is(model: Path, tmp_path: Path) -> None:
+    """A drafter, for which nothing drafts."""
+    assert run(model, tmp_path / "t.gguf", "--keep", KEEP).exit_code == 0
+    said = CliRunner().invoke(cli, ["inspect", str(tmp_path / "t.gguf")]).stdout
+    assert "trimmed drafter, qwen2" in said
+    assert "would draft for it" not in said
+
+
 def test_tiny_and_its_assistant_are_refused(tmp_path: Path) -> None:
     """Gemma 4 reads more of a token than its embedding."""
     result = run("tiny", tmp_path / "t.gguf")
