@@ -35,11 +35,20 @@ def chosen(models: ModelOptions, at_terminal: bool) -> ModelOptions:
 
     Raises :class:`click.exceptions.Exit` where that person leaves.
     """
-    if models.chosen:
-        return _fetched_if_wanted(models) if at_terminal else models
     if not at_terminal:
-        tell(_NOT_CHOSEN)
+        if not models.chosen:
+            tell(_NOT_CHOSEN)
         return models
+    try:
+        return _chosen_by_a_person(models)
+    except click.Abort:
+        click.echo(err=True)  # ends the line of the question
+        raise
+
+
+def _chosen_by_a_person(models: ModelOptions) -> ModelOptions:
+    if models.chosen:
+        return _fetched_if_wanted(models)
     last = used_last()
     if last is not None:
         Notes(sys.stderr).say(f"{last}, the model used last; -m or `localspec config set model` chooses another.")

@@ -76,7 +76,8 @@ def test_leaving_loads_nothing(person):
     for keys in ("q\n", "quit\n"):
         result, loaded = _asked(person, keys)
         assert (result.exit_code, result.stdout, loaded, person.fetched) == (0, "", [], [])
-    assert _asked(person, "")[0].exit_code == 130  # the end of input, or Ctrl-C
+    result, _ = _asked(person, "")  # the end of input, or Ctrl-C
+    assert (result.exit_code, result.stderr[-1:]) == (130, "\n")
 
 
 def test_a_pull_that_fails_is_told_and_offers_tiny(person, monkeypatch, tmp_path):
