@@ -94,7 +94,7 @@ def _ask() -> str:
     from localspec.hub.remote import offline
 
     if offline():
-        tell("localspec is offline (--offline or HF_HUB_OFFLINE), and no model was pulled before.")
+        tell("nothing may connect (--offline or HF_HUB_OFFLINE), and no model was pulled before.")
         if not click.confirm("Use tiny, the built-in model?", default=True, err=True):
             raise click.exceptions.Exit(0)
         return "tiny"
