@@ -77,7 +77,7 @@ def measure_passes(
     context.decode(tokens[:_HELD], "none")
     for i in range(rounds * len(wanted)):
         width = wanted[i % len(wanted)]
-        if not thorough and spent > (_AGAIN_S if known.issuperset(wanted) else _BUDGET_S) and 1 in known:
+        if not thorough and spent > (_AGAIN_S if known.issuperset(wanted) else _BUDGET_S) and len(known) > 1:
             break
         if not thorough and width in known and not known.issuperset(wanted):
             continue

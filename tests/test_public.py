@@ -12,8 +12,8 @@ import localspec
 NAMES = [
     "BackendError", "Chunk", "Completion", "ContextParams", "ConvertError", "DraftMismatchError", "DraftParams",
     "Engine", "HubError", "InputError", "LocalspecError", "MissingFeatureError", "ModelError", "ModelFileError",
-    "ModelInfo", "ModelNotFoundError", "PromptTooLongError", "SamplingParams", "Stats", "StopParams", "TemplateError", "UsageError",
-    "__version__", "load",
+    "ModelInfo", "ModelNotFoundError", "PromptTooLongError", "SamplingParams", "Stats", "StopParams", "TemplateError",
+    "UsageError", "__version__", "load",
 ]  # fmt: skip
 
 

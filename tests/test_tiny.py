@@ -105,7 +105,7 @@ def test_model_as_its_own_drafter_is_always_right(plain: Engine, tmp_path: Path)
 def test_automatic_drafter_of_tiny_is_its_assistant() -> None:
     """Found without being named."""
     with load(draft="auto") as drafting:
-        assert drafting.drafters == ("mtp",)
+        assert drafting.drafters == ("ngram", "mtp")
 
 
 def test_any_past_same_tokens(engine: Engine) -> None:

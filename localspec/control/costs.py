@@ -112,7 +112,7 @@ class LiveCurve:
     """A curve that follows what passes really take: a scale common to all widths, and a factor of each width."""
 
     def __init__(self, curve: Curve, widest: int) -> None:
-        self.widths: Sequence[int] = [n for n in curve.widths if n <= widest]
+        self.widths: Sequence[int] = sorted(n for n in {*curve.widths, *WIDTHS} if n <= widest)
         self._times = [0.0] + [curve.seconds(n) for n in range(1, max(widest, curve.widths[-1]) + 1)]
         self._curve, self._scale = curve, 1.0
 
