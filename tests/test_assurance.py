@@ -11,6 +11,7 @@ import pytest
 import localspec
 from localspec import assurance
 from localspec.assemble import load
+from localspec.control.base import FixedDepth
 from localspec.assurance import hidden_noise
 from localspec.backends.llama_cpp import LlamaContext
 from localspec.backends.saved_cells import repeat_cells
@@ -92,6 +93,7 @@ def test_drafts_stay_narrow_where_only_narrow_batches_are_exact(wish: Any, monke
     with load("tiny", "auto", exactness=wish) as engine:
         assert (engine.exactness, engine.guard.widest) == ("exact", 3)
         assert "drafting at most 2" in engine.notices[-1]
+        engine.control = FixedDepth(8)
         done = engine.generate("Once upon a time", max_tokens=40, temperature=0, draft_max=9)
         assert len(done.stats.per_position) == 2
 

@@ -14,6 +14,7 @@ from localspec.backends.scripted import ScriptedVocabulary
 from localspec.channels import Channels
 from localspec.decode import Step
 from localspec.detokenize import detokenize
+from localspec.draft.base import Draft
 from localspec.output import Chunk
 from localspec.stream import Assembler
 
@@ -26,7 +27,7 @@ def steps_of(tokens: Sequence[int], sizes: Sequence[int]) -> list[Step]:
     ends = [0, *accumulate(sizes)]
     ends = [0, *(end for end in ends[1:] if end < len(tokens))]
     ends += range(ends[-1] + 1, len(tokens) + 1)
-    return [Step(tuple(tokens[a:b]), b - a - 1, b - a, "x") for a, b in pairwise(ends) if b > a]
+    return [Step(tuple(tokens[a:b]), b - a - 1, Draft()) for a, b in pairwise(ends) if b > a]
 
 
 def assemble(
@@ -43,7 +44,7 @@ def assemble(
 def drafted(text: str | bytes, accepted: int | None = None) -> Step:
     """One step with the bytes of ``text``."""
     tokens = tuple(text.encode() if isinstance(text, str) else text)
-    return Step(tokens, len(tokens) - 1 if accepted is None else accepted, len(tokens), "x")
+    return Step(tokens, len(tokens) - 1 if accepted is None else accepted, Draft())
 
 
 sizes = st.lists(st.integers(1, 6), max_size=20)
@@ -86,7 +87,7 @@ def test_end_token_inside_a_draft_drops_the_rest(at: int) -> None:
     """It is no part of the tokens, and neither is what follows it."""
     tokens = [*b"wxyz"]
     tokens[at] = END
-    chunks, answer = assemble([Step(tuple(tokens), 3, 3, "x")])
+    chunks, answer = assemble([Step(tuple(tokens), 3, Draft())])
     assert (answer.text, answer.tokens, answer.finish_reason) == ("wxyz"[:at], tokens[:at], "stop")
     assert [token for chunk in chunks for token in chunk.tokens] == tokens[:at]
 
@@ -106,7 +107,7 @@ def test_stop_string_across_steps_is_never_shown() -> None:
 
 def test_text_held_for_a_stop_string_comes_at_the_end() -> None:
     """The beginning of one that never came is part of the answer."""
-    chunks, answer = assemble([drafted("sayST"), Step((END,), 0, 0, "x")], ["STOP"])
+    chunks, answer = assemble([drafted("sayST"), Step((END,), 0, Draft())], ["STOP"])
     assert [chunk.text for chunk in chunks] == ["say", "ST"]
     assert answer.text == "sayST"
 
@@ -132,7 +133,7 @@ def test_stop_string_with_the_last_token_of_the_budget_is_a_stop() -> None:
 
 def test_unfinished_character_shows_at_the_end() -> None:
     """As U+FFFD, in the last chunk."""
-    chunks, answer = assemble([drafted(b"a\xc3"), Step((END,), 0, 0, "x")])
+    chunks, answer = assemble([drafted(b"a\xc3"), Step((END,), 0, Draft())])
     assert [chunk.text for chunk in chunks] == ["a", "�"]
     assert answer.text == "a�"
 
@@ -140,7 +141,7 @@ def test_unfinished_character_shows_at_the_end() -> None:
 def test_nothing_follows_a_stop_string() -> None:
     """Also where its token ends inside a character."""
     vocabulary = ScriptedVocabulary(2, pieces=[b"a", b"STOP\xc3"])
-    _, answer = assemble([Step((0, 1), 1, 1, "x")], ["STOP"], vocabulary=vocabulary)
+    _, answer = assemble([Step((0, 1), 1, Draft())], ["STOP"], vocabulary=vocabulary)
     assert answer.text == "a"
 
 

@@ -19,6 +19,7 @@ from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter
 from localspec.channels import Channels
 from localspec.conversation import Conversation
 from localspec.decode import Step
+from localspec.draft.base import Draft
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, TemplateError, UsageError
@@ -195,7 +196,7 @@ def assembled(
     shown = ""
     for a, b in pairwise(ends):
         if answer.finish_reason is None:
-            chunks = answer.add(Step(tuple(tokens[a:b]), b - a - 1, b - a, "x"))
+            chunks = answer.add(Step(tuple(tokens[a:b]), b - a - 1, Draft()))
             shown += "".join(chunk.text for chunk in chunks if chunk.channel == "answer")
     last = answer.flush()
     shown += last.text if last.channel == "answer" else ""

@@ -203,7 +203,7 @@ def test_notes_fit_the_terminal(monkeypatch, width):
 
 def _stats(tokens=41, seconds=0.5):
     stats = Stats(prompt_tokens=30, cached_tokens=20, generated_tokens=tokens, generate_s=seconds)
-    stats.record("mtp", 3, 2)
+    stats.record(("mtp",) * 3, 2)
     return stats
 
 

@@ -95,7 +95,7 @@ import conftest, localspec, time
 replies = [conftest.Reply("word " * 200, before_word=lambda n: time.sleep(0.02)), conftest.Reply("Short one.")]
 localspec.load = lambda *a, **k: conftest.FakeEngine(replies)
 from localspec.cli import cli
-cli(["chat"])
+cli(["chat", "-m", "tiny"])
 """
 
 
