@@ -11,10 +11,10 @@ import pytest
 import localspec
 from localspec import assurance
 from localspec.assemble import load
-from localspec.control.base import FixedDepth
 from localspec.assurance import hidden_noise
 from localspec.backends.llama_cpp import LlamaContext
 from localspec.backends.saved_cells import repeat_cells
+from localspec.control.base import FixedDepth
 from localspec.errors import ModelFileError, UsageError
 from localspec.exact import Guard, Invariance
 from localspec.gguf_header import GgufHeader, TensorInfo

@@ -1,21 +1,24 @@
 """How likely a draft token is right: what its drafter says, corrected by what came of it lately.
 
 Pure. ``sure`` is the drafter's own probability: a model's confidence, or the share of n-gram matches of that length
-that went on alike in real text. The correction is a number for each of a few bands of it, added to the log-odds and
-moved by every verdict (online logistic regression on the intercept, with forgetting): a change of text is followed.
+that went on alike in real text. In each of a few bands of it the share of right guesses is followed (a mean with older
+verdicts forgotten, the drafter's word counting as so many of them) and the log-odds are moved by what it is off.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect
+from dataclasses import dataclass
 
 _EDGE = 0.003
-_RATE, _KEPT, _FAR = 0.3, 0.985, 6.0
-#: Guesses of like sureness are corrected alike: one text goes on well after long matches only, another after all.
-_BANDS = (0.6, 0.85, 0.945)
-#: At first drafters are believed a little less than their word: a draft that is too long costs more than one too short.
-_CAREFUL = -0.5
+#: Guesses of like sureness are corrected alike: one text goes on well after long matches only, another after all. And
+#: what is usual in each band.
+_BANDS, _USUAL = (0.6, 0.85, 0.945), (0.4, 0.75, 0.9, 0.975)
+#: A drafter's word counts as so many verdicts; each verdict keeps so much of those before it.
+_TRUST, _KEPT = 14.0, 0.94
+#: Until there are verdicts drafters are believed less than they say: too long a draft costs more than too short a one.
+_CAREFUL = -0.6
 
 
 def log_odds(p: float) -> float:
@@ -24,26 +27,44 @@ def log_odds(p: float) -> float:
     return math.log(p / (1.0 - p))
 
 
+@dataclass
+class _Band:
+    """Verdicts of guesses of like sureness, older ones counting less: how many, how many right, how many expected."""
+
+    usual: float
+    count: float = 0.0
+    right: float = 0.0
+    expected: float = 0.0
+
+    @property
+    def shift(self) -> float:
+        """What the log-odds of a guess are off."""
+        total = _TRUST + self.count
+        found = log_odds((_TRUST * self.usual + self.right) / total)
+        return found - log_odds((_TRUST * self.usual + self.expected) / total) + _CAREFUL * _TRUST / total
+
+
 class Calibration:
     """A drafter's confidence → the probability that the token is accepted."""
 
     def __init__(self) -> None:
-        self._shifts = [_CAREFUL] * (len(_BANDS) + 1)
+        self._bands = [_Band(usual) for usual in _USUAL]
 
     def probability(self, sure: float) -> float:
-        return 1.0 / (1.0 + math.exp(-(log_odds(sure) + self._shifts[bisect(_BANDS, sure)])))
+        return 1.0 / (1.0 + math.exp(-(log_odds(sure) + self._bands[bisect(_BANDS, sure)].shift)))
 
     def learn(self, sure: float, right: bool) -> None:
         """A token that the drafter was ``sure`` of turned out ``right`` or wrong."""
-        band = bisect(_BANDS, sure)
-        shift = _KEPT * self._shifts[band] + _RATE * (right - self.probability(sure))
-        self._shifts[band] = max(-_FAR, min(_FAR, shift))
+        band = self._bands[bisect(_BANDS, sure)]
+        band.count = _KEPT * band.count + 1.0
+        band.right = _KEPT * band.right + right
+        band.expected = _KEPT * band.expected + sure
 
 
 class Rate:
     """A share that is followed: the mean of verdicts, older ones forgotten, ``prior`` as good as ``weight`` of them."""
 
-    def __init__(self, prior: float, weight: float = 4.0, memory: float = 40.0) -> None:
+    def __init__(self, prior: float, weight: float = 3.0, memory: float = 40.0) -> None:
         self._prior, self._weight, self._keep = prior, weight, 1.0 - 1.0 / memory
         self._sum = self._count = 0.0
 
