@@ -75,7 +75,7 @@ def decode(
 ) -> Generator[Step, None, None]:
     """Yield steps for ever, from the logits ``rows`` of a prefilled ``prefix``; the caller stops when it has enough."""
     draft, noise, sampler, control = Draft(), 0.0, prefix.sampler, rules.control
-    room, before = None, 0.0
+    room, took = None, 0.0
     while True:
         found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
         if found.near_tie:
@@ -87,13 +87,14 @@ def decode(
         forced = forced_run(prefix, rules)
         prefix.tokens.extend(forced)
         if room is not None:
-            control.learn(draft, found.count, room, target.decode_s - before)
+            control.learn(draft, found.count, room, took)
         yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
         room = room_after(target, prefix, rules)
         draft = control.draft(prefix, drafters, room) if room.most > 0 and drafters else Draft()
         noise = rules.guard.noise_of(room.missing + len(draft.tokens), sampler.params.greedy)
         before = target.decode_s
         rows = verify(target, prefix, draft)
+        took = target.decode_s - before
 
 
 def room_after(target: Context, prefix: Prefix, rules: Rules) -> Room:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import localspec
+from localspec.control.base import FixedDepth
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -60,7 +61,8 @@ def check(prompt: str, samples: int) -> bool:
     text, right = PROMPTS[prompt], True
     plain: dict[float, list[tuple[int, ...]]] = {}
     for draft in ("none", "ngram", "auto"):
-        with localspec.load("tiny", draft, threads=1, draft_p_min=0.0) as engine:
+        with localspec.load("tiny", draft, threads=1) as engine:
+            engine.control = FixedDepth(4)
             for top_p in (1.0, 0.9):
                 chances = expected(engine, text, top_p, samples)
                 draws, accepted, proposed = [], 0, 0

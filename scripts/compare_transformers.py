@@ -212,6 +212,7 @@ def recount(answers: list[dict[str, Any]], which: str) -> tuple[int, int, int]:
 
 def compare_acceptance(files: dict[str, tuple[Path, Path]], answers: list[dict[str, Any]]) -> None:
     import localspec
+    from localspec.control.base import FixedDepth
 
     print(f"\nacceptance, {len(answers)} held-out prompts, greedy, 4 drafted, at most {MAX_NEW} tokens")
     shares = {}
@@ -221,7 +222,8 @@ def compare_acceptance(files: dict[str, tuple[Path, Path]], answers: list[dict[s
         print(f"transformers, {which}: {accepted}/{proposed} = {shares[which]:.4f}, {accepted / steps:.2f} a step")
     for name, (target, assistant) in files.items():
         accepted = proposed = steps = same = tokens_equal = 0
-        with localspec.load(target, draft=assistant, draft_max=4, draft_p_min=0.0, ctx_size=1024) as llm:
+        with localspec.load(target, draft=assistant, ctx_size=1024) as llm:
+            llm.control = FixedDepth(4, only="mtp")
             for answer in answers:
                 tokens_equal += llm.tokenize(answer["text"]) == answer["ids"]
                 llm.forget()

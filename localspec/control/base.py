@@ -39,10 +39,13 @@ class Control(Protocol):
 
 
 class FixedDepth:
-    """Control that measures nothing: the first drafter with a guess drafts ``depth`` tokens, while sure enough."""
+    """Control that measures nothing: the first drafter with a guess drafts ``depth`` tokens, while sure enough.
 
-    def __init__(self, depth: int = 8, p_min: float = 0.0) -> None:
-        self._depth, self._p_min = depth, p_min
+    ``only``: the name of the one drafter that is asked.
+    """
+
+    def __init__(self, depth: int = 8, p_min: float = 0.0, only: str | None = None) -> None:
+        self._depth, self._p_min, self._only = depth, p_min, only
 
     def begin(self) -> None:
         """Nothing to begin."""
@@ -50,6 +53,8 @@ class FixedDepth:
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         most = min(self._depth, room.most)
         for drafter in drafters if most > 0 else ():
+            if self._only not in (None, drafter.name):
+                continue
             guesses: list[Guess] = []
             for guess in islice(drafter.propose(prefix), most):
                 if guess.sure < self._p_min:

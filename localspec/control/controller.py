@@ -34,6 +34,8 @@ _USUAL_LAG = 2
 #: Share of the steps to come in which a model is expected to be of use as it is now.
 _CAUTION = 0.5
 _FOLLOW = 0.1
+#: What an answer before says of guesses in the next one.
+_OTHER_TEXT = 0.5
 #: Time saved up for trying models, in plain steps.
 _MOST_SPARE = 40.0
 #: About what a decision takes in Python, the share of the time that it may take, and how many steps go without at most.
@@ -87,6 +89,8 @@ class Controller:
     def begin(self) -> None:
         """A new answer."""
         self._generated, self._aside, self._rest = 0, None, 0
+        for calibration in self._calibrations.values():
+            calibration.fade(_OTHER_TEXT)
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
