@@ -16,13 +16,17 @@ from localspec.errors import InputError
 
 #: The widths that are measured, those of groups of four and eight rows above all.
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
-_FAST, _SLOW, _JUMP = 0.1, 0.15, 0.4
+#: How far a pass moves the scale and its own width, that of a width which was not measured before, and the most it says.
+_FAST, _SLOW, _FIRST, _JUMP = 0.1, 0.15, 0.8, 0.4
 _LONGEST = 3600.0
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them and beyond."""
+    """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them.
+
+    Beyond the last one a row costs what it costs there: a staircase that ends on a cheap step must not go on falling.
+    """
 
     widths: tuple[int, ...]
     times: tuple[float, ...]
@@ -38,11 +42,11 @@ class Curve:
     def seconds(self, n: int) -> float:
         """c(n), n ≥ 1."""
         widths, times = self.widths, self.times
-        if len(widths) == 1:
-            return times[0] * n
-        i = next((i for i, width in enumerate(widths[1:], 1) if width >= n), len(widths) - 1)
+        if n >= widths[-1]:
+            return times[-1] * n / widths[-1]
+        i = next(i for i, width in enumerate(widths) if width > n)
         slope = (times[i] - times[i - 1]) / (widths[i] - widths[i - 1])
-        return max(times[i - 1] + slope * (n - widths[i - 1]), min(times[0], times[i]))
+        return times[i - 1] + slope * (n - widths[i - 1])
 
     def scaled(self, factor: float) -> Curve:
         """The same shape, ``factor`` times as slow."""
@@ -115,6 +119,7 @@ class LiveCurve:
         self.widths: Sequence[int] = sorted(n for n in {*curve.widths, *WIDTHS} if n <= widest)
         self._times = [0.0] + [curve.seconds(n) for n in range(1, max(widest, curve.widths[-1]) + 1)]
         self._curve, self._scale = curve, 1.0
+        self._guessed = set(self.widths) - set(curve.widths)
 
     def seconds(self, n: int) -> float:
         """c(n) now."""
@@ -127,7 +132,8 @@ class LiveCurve:
             return
         off = max(-_JUMP, min(_JUMP, math.log(seconds / self.seconds(n))))
         self._scale *= math.exp(_FAST * off)
-        self._times[n] *= math.exp(_SLOW * off)
+        self._times[n] *= math.exp((_FIRST if n in self._guessed else _SLOW) * off)
+        self._guessed.discard(n)
 
     def now(self) -> Curve:
         """As it is, for the next run."""

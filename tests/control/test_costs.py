@@ -38,6 +38,14 @@ def test_every_width_has_a_cost(curve: Curve, n: int) -> None:
     assert curve.seconds(n) > 0
 
 
+def test_a_curve_that_ends_on_a_cheap_step_does_not_fall_on() -> None:
+    """Four rows may cost less than three; thirty-two do not cost less than four."""
+    curve = Curve((1, 2, 3, 4), (0.17, 0.31, 0.34, 0.25))
+    assert curve.seconds(32) == pytest.approx(8 * 0.25)
+    live = LiveCurve(curve, 32)
+    assert all(live.seconds(n) >= live.seconds(4) for n in live.widths if n > 4)
+
+
 @given(curves, curves, times)
 def test_costs_survive_json(verify: Curve, first: Curve, step: float) -> None:
     """To the precision that is written."""
