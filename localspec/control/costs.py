@@ -16,7 +16,7 @@ from localspec.errors import InputError
 
 #: The widths that are measured, those of groups of four and eight rows above all.
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
-#: How far a pass moves the scale and its own width, that of a width which was not measured before, and the most it says.
+#: How far a pass moves the scale and its own width, that of one not measured before, and the most it says.
 _FAST, _SLOW, _FIRST, _JUMP = 0.1, 0.15, 0.8, 0.4
 _LONGEST = 3600.0
 
