@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.trim_file import HEAD_TYPE, IDS, INPUT_TYPE, VOCAB_SIZE, read_integers
+from localspec.backends.trim_file import HEAD_TYPE, INPUT_TYPE, read_integers
 from localspec.errors import ConvertError
-from localspec.gguf_header import GgufHeader, read_spans, read_strings
+from localspec.gguf_header import TRIM_IDS, TRIM_SIZE, GgufHeader, read_spans, read_strings
 
 _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
 _TOKENS, _MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
@@ -30,8 +30,8 @@ def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], types: Sequence
         value = changed.get(key, struct.pack("<I", span.kind) + data[span.start : span.end].tobytes())
         pairs.append(_string(key.encode()) + value)
     own = {
-        IDS: _numbers(_INT32, ids.astype("<i4")),
-        VOCAB_SIZE: struct.pack("<II", _UINT32, header.lengths[_TOKENS]),
+        TRIM_IDS: _numbers(_INT32, ids.astype("<i4")),
+        TRIM_SIZE: struct.pack("<II", _UINT32, header.lengths[_TOKENS]),
         **{key: struct.pack("<II", _UINT32, kind) for key, kind in zip((INPUT_TYPE, HEAD_TYPE), types, strict=False)},
     }
     return [*pairs, *(_string(key.encode()) + value for key, value in own.items())]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from gguf_convert.files import check_destination, check_room, replaced_when_done
 from gguf_convert.trim_metadata import trimmed_metadata
 from gguf_convert.trim_vocabulary import TOKENS, Ids, Ranking, always_kept, choose, rank
-from localspec.backends.trim_file import SCALES, is_trimmed
+from localspec.backends.trim_file import SCALES
 from localspec.errors import ConvertError, UsageError
-from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, read_header
+from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, is_trimmed, read_header
 
 #: At most so many bytes of text are read: beyond, the order of the kept tokens hardly moves.
 TEXT_LIMIT = 64 * 2**20

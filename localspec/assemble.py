@@ -13,7 +13,7 @@ from localspec.assurance import Assurance, assure, attempts
 from localspec.backends.base import Context
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
 from localspec.backends.llama_trimmed import LlamaTrimmedContext
-from localspec.backends.trim_file import Trim, is_trimmed, read_trim
+from localspec.backends.trim_file import Trim, read_trim
 from localspec.config import ContextParams, DraftParams, Wish
 from localspec.control.controller import Controller
 from localspec.draft.base import Drafter
@@ -25,7 +25,8 @@ from localspec.draft.ngram_store import NgramStore
 from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
-from localspec.gguf_header import GgufHeader, read_header
+from localspec.fit import DEFAULT_CTX
+from localspec.gguf_header import GgufHeader, is_trimmed, read_header
 from localspec.hub.pairs import check_assistant, find_drafter, is_assistant
 from localspec.hub.resolve import resolve_model
 from localspec.hub.store import used
@@ -34,7 +35,6 @@ from localspec.template import ChatTemplate
 from localspec.this_machine import fit_here, load_of
 from localspec.trial import try_files
 
-_DEFAULT_CTX = 8192
 #: llama.cpp's rule for a separate drafter: sizes may differ by padding, the first few tokens by special ones.
 _MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
 
@@ -113,7 +113,7 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
         stack.callback(model.close)
         if not model.generates:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
-        n_ctx = params.ctx_size or min(model.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
+        n_ctx = params.ctx_size or min(model.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
         if 0 < model.n_ctx_train < n_ctx:
             notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
         if not model.rewinds and kind != "none":

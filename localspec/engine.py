@@ -323,11 +323,10 @@ class Engine:
                 made = self._made(calls, request, len(tokens))
                 whole = not (answer.thought or answer.cut or (calls and calls.inside))
                 self._conversation.replied(prompt, answer.text, answer.tokens, spliceable=whole, calls=made)
-        if self._history is not None:
-            self._history.keep([*tokens, *answer.tokens])
         stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
         stats.draft_s = sum(drafted)
         reason, notices = answer.finish_reason, self._notices(answer, room, calls)
+        notices += self._keep(tokens, answer.tokens)
         if constraint and request.answer:
             reason, notice = constraint.outcome([*tokens, *answer.tokens], reason)
             notices += [*request.answer.notices, *([notice] if notice else [])]
@@ -376,6 +375,15 @@ class Engine:
         if calls is not None and calls.broken:
             notices.append("A tool call could not be read, and was left in the text.")
         return notices
+
+    def _keep(self, prompt: Sequence[int], answer: Sequence[int]) -> list[str]:
+        """Put a finished text into the file of earlier ones; what stood in the way, which does not undo the answer."""
+        try:
+            if self._history is not None:
+                self._history.keep([*prompt, *answer])
+        except InputError as error:
+            return [f"What was said was not kept: {error}"]
+        return []
 
     def close(self) -> None:
         """Free the models and their caches. May be called twice."""

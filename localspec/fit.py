@@ -6,13 +6,13 @@ their pages are read from the file again, so such a load is slow, and gets a not
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from localspec.backends.devices import Device, chosen_gpus
 from localspec.config import ContextParams
 from localspec.errors import UsageError
+from localspec.files import parts
 from localspec.gguf_header import GgufHeader, read_header
 from localspec.memory import BASE, MIB, ModelMemory, model_memory, peak, private
 from localspec.offload import ALL, Weights, capacity, device_bytes, gpu_layers, largest, room, shares_memory
@@ -27,7 +27,6 @@ _NO_COPY = (
     "The memory has no room for a second copy of the weights, in the order that this CPU likes best: decoding without "
     "it, which is slower. A smaller quant would fit with it."
 )
-_PART = re.compile(r"(.*)-00001-of-(\d{5})(\.[^.]+)")
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,8 @@ def context_size(header: GgufHeader, params: ContextParams) -> int:
 
 def weights(header: GgufHeader, *, assistant: bool = False) -> Weights:
     """The model of ``header``, with all parts that are there of a split file of which it is the first."""
-    match = _PART.fullmatch(header.path.name)
-    if match is None:
-        return Weights((header,), assistant)
-    stem, count, suffix = match.groups()
-    paths = (header.path.with_name(f"{stem}-{i:05d}-of-{count}{suffix}") for i in range(2, int(count) + 1))
-    return Weights((header, *(read_header(path, model=False) for path in paths if path.is_file())), assistant)
+    rest = parts(header.path)[1:]
+    return Weights((header, *(read_header(path, model=False) for path in rest)), assistant)
 
 
 def fit(load: Load, params: ContextParams, machine: Machine) -> Fit:

@@ -28,6 +28,9 @@ _MAX_KEY, _MAX_NAME = 65535, 127
 #: arrays and texts beyond these are not kept.
 _MAX_RECORDS, _MAX_NUMBERS, _MAX_TEXT = 1 << 16, 1 << 16, 1 << 20
 _LONG = 1024
+#: Of a file of ``localspec trim-draft``: the id in the whole vocabulary of each of its tokens, ascending (int32 array),
+#: and how many tokens that vocabulary has.
+TRIM_IDS, TRIM_SIZE = "localspec.trim.ids", "localspec.trim.vocab_size"
 
 #: (elements per block, bytes per block) by ggml type number; numbers that are not here cannot be sized.
 BLOCKS = {
@@ -212,6 +215,11 @@ class _Reader:
             at += 8 + unpack(data, at)[0]
         self.at = at
         self.skip(0)
+
+
+def is_trimmed(header: GgufHeader) -> bool:
+    """Whether ``localspec trim-draft`` made the file: it says some of its vocabulary's tokens only."""
+    return TRIM_IDS in header.lengths
 
 
 def read_header(path: str | Path, *, model: bool = True) -> GgufHeader:

@@ -11,16 +11,15 @@ import contextlib
 import hashlib
 import json
 import os
-import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from localspec.files import parts, replacing
+
 #: Facts kept of a kind; the oldest go first.
 MOST = 512
 _HEADER, _PIECE, _PIECES = 1 << 20, 1 << 16, 16
-_PART = re.compile(r"(.*)-00001-of-(\d{5})(\.[^.]+)")
 
 
 def cache_dir() -> Path:
@@ -49,14 +48,8 @@ def remember(kind: str, key: str, value: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError, RuntimeError):
         path = _file(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with open(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path, private=True) as stream:
+            stream.write(text.encode())
         _forget_oldest(path.parent)
 
 
@@ -67,7 +60,7 @@ def file_identity(path: str | Path) -> str:
     as a small one. It notices every new, longer, shorter or rewritten file and any change to a header of up to 1 MiB;
     it does not notice bytes changed between the pieces by something that puts size and time back. Raises OSError.
     """
-    return " ".join(_part_identity(part) for part in _parts(Path(path)))
+    return " ".join(_part_identity(part) for part in parts(Path(path)))
 
 
 def _part_identity(path: Path) -> str:
@@ -80,16 +73,6 @@ def _part_identity(path: Path) -> str:
             stream.seek(_HEADER + max(0, rest - _PIECE) * i // (_PIECES - 1))
             found.update(stream.read(_PIECE))
     return f"{status.st_size}:{status.st_mtime_ns}:{found.hexdigest()[:32]}"
-
-
-def _parts(path: Path) -> list[Path]:
-    """Every part that is there of a split file named by its first part, else the file alone."""
-    match = _PART.fullmatch(path.name)
-    if match is None:
-        return [path]
-    stem, count, suffix = match.groups()
-    rest = (path.with_name(f"{stem}-{i:05d}-of-{count}{suffix}") for i in range(2, int(count) + 1))
-    return [path, *(part for part in rest if part.is_file())]
 
 
 def _file(kind: str, key: str) -> Path:

@@ -10,11 +10,11 @@ import json
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from localspec.errors import InputError
+from localspec.files import replacing
 
 Value = str | int | float | bool
 
@@ -116,16 +116,11 @@ def write(path: Path, text: str) -> None:
     """Put ``text`` in the file's place, whole or not at all; a link stays, and so do the file's permissions."""
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-        if path.exists():
-            os.chmod(temporary, path.stat().st_mode & 0o777)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    mode = path.stat().st_mode & 0o777 if path.exists() else None
+    with replacing(path, private=True) as stream:
+        stream.write(text.encode())
+        if mode is not None:
+            os.chmod(stream.fileno() if os.chmod in os.supports_fd else stream.name, mode)
 
 
 def as_text(value: Value) -> str:

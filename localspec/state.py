@@ -7,7 +7,6 @@ the size of a JSON header, the header, the tokens as little-endian int32, the ca
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from localspec.errors import InputError
+from localspec.files import replacing
 
 _MAGIC = b"LSSTATE1"
 _START = struct.Struct("<8s32sI")
@@ -51,18 +51,13 @@ def write_state(path: Path, saved: SavedState) -> int:
     digest = hashlib.sha256()
     for part in (header, tokens, saved.cache):
         digest.update(part)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as stream:
+        with replacing(path) as stream:
             stream.write(_START.pack(_MAGIC, digest.digest(), len(header)))
             for part in (header, tokens, saved.cache):
                 stream.write(part)
-        os.replace(partial, path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be written ({_reason(error)}); choose another name.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return _START.size + len(header) + len(tokens) + len(saved.cache)
 
 

@@ -25,12 +25,13 @@ from measure.contexts_report import table
 from measure.engines import ask_engine, load_mode
 from measure.machine import about
 from measure.passages import WITH_TEXT, cut_to, passages, with_text
-from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
+from measure.prompts import WARM_UP, read_prompts, units_of
 from measure.records import Book, Run, Unit, read
 from measure.schedule import Clock, Mode, end_tidily, measure
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server
 
 import localspec
+from localspec.bench.prompts import BenchPrompt
 
 WARM_UNIT = Unit("warm-up", "warm-up", 0, (("context", 0),))
 
@@ -39,11 +40,11 @@ WARM_UNIT = Unit("warm-up", "warm-up", 0, (("context", 0),))
 class Texts:
     """Prompts with the text of each length in front; the same objects every time."""
 
-    prompts: dict[str, Prompt]
+    prompts: dict[str, BenchPrompt]
     text: str
     _cut: dict[int, str] = field(default_factory=dict)
 
-    def messages(self, unit: Unit, engine: localspec.Engine) -> list[dict[str, str]]:
+    def messages(self, unit: Unit, engine: localspec.Engine) -> Sequence[dict[str, Any]]:
         length = int(dict(unit.more)["context"])
         if length == 0:
             return self.prompts[unit.prompt].messages
@@ -147,7 +148,7 @@ def main() -> None:
     spare = [prompt for prompt in prompts if prompt.id not in used and prompt.category in WITH_TEXT]
     text = Path(arguments.text).read_text(encoding="utf-8") if arguments.text else passages(spare)
     known = {prompt.id: prompt for prompt in prompts}
-    known[WARM_UNIT.prompt] = Prompt(WARM_UNIT.prompt, "warm-up", [{"role": "user", "content": WARM_UP}])
+    known[WARM_UNIT.prompt] = BenchPrompt(WARM_UNIT.prompt, "warm-up", ({"role": "user", "content": WARM_UP},))
     told = {**about(arguments.server), "command": " ".join(sys.argv)}
     book, clock = Book(arguments.out, setting_of(arguments), told), Clock(arguments.minutes)
     todo = [

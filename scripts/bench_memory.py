@@ -22,14 +22,16 @@ from typing import Any
 
 from measure.machine import about, anonymous_rss, peak_rss
 from measure.memory_report import read_peaks, table
-from measure.prompts import Prompt, read_prompts
+from measure.prompts import read_prompts
 from measure.schedule import end_tidily
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server
+
+from localspec.bench.prompts import BenchPrompt
 
 OURS, PEERS = ("none", "auto"), ("", *list(PEER_SETS["issue"].values())[1:2])
 
 
-def measure_child(arguments: argparse.Namespace, prompt: Prompt) -> None:
+def measure_child(arguments: argparse.Namespace, prompt: BenchPrompt) -> None:
     """In a process of its own: answer, and print the prompt's tokens and the memory."""
     from measure.engines import ask_engine, load_mode
 

@@ -25,12 +25,13 @@ from typing import Any
 from measure.engines import ask_engine, load_mode
 from measure.machine import about
 from measure.peers_report import tables
-from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
+from measure.prompts import WARM_UP, read_prompts, units_of
 from measure.records import Book, Run, Study, Unit, read
 from measure.schedule import Clock, Mode, end_tidily, measure
 from measure.servers import PEER_SETS, Peer, Sampling, ask_server, server
 
 import localspec
+from localspec.bench.prompts import BenchPrompt
 
 __all__ = ["server"]  # bench_grammar.py takes it from here
 WARM_UNIT = Unit("warm-up", "warm-up")
@@ -43,7 +44,7 @@ class Ours:
     name: str
     engine: localspec.Engine
     draft_max: int | None
-    prompts: dict[str, Prompt]
+    prompts: dict[str, BenchPrompt]
     n: int
     sampling: Sampling
 
@@ -62,7 +63,7 @@ def peer_flags(arguments: argparse.Namespace) -> list[str]:
 
 
 def build_modes(
-    arguments: argparse.Namespace, prompts: dict[str, Prompt], stack: ExitStack
+    arguments: argparse.Namespace, prompts: dict[str, BenchPrompt], stack: ExitStack
 ) -> tuple[list[Ours], list[Peer]]:
     """All modes, each with its own loaded model; the servers are not started yet."""
     sampling = Sampling(arguments.temp, arguments.seed)
@@ -142,7 +143,7 @@ def main() -> None:
     prompts = read_prompts(arguments.prompts, arguments.category)
     units = units_of(prompts, arguments.per_category, arguments.repeat)
     known = {prompt.id: prompt for prompt in prompts}
-    known[WARM_UNIT.prompt] = Prompt(WARM_UNIT.prompt, "warm-up", [{"role": "user", "content": WARM_UP}])
+    known[WARM_UNIT.prompt] = BenchPrompt(WARM_UNIT.prompt, "warm-up", ({"role": "user", "content": WARM_UP},))
     with ExitStack() as stack:
         ours, peers = build_modes(arguments, known, stack)
         names = [*((mode.name, "ours") for mode in ours), *((peer.name, "peer") for peer in peers)]

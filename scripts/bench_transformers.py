@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from measure.machine import about
-from measure.records import Book, Run, Unit, digest, read
+from measure.records import Book, Run, Unit, read
 from measure.schedule import Clock, end_tidily, measure
 from measure.transformers_report import table
+
+from localspec.bench.paired import digest
 
 HERE = Path(__file__).resolve().parent
 #: transformers' modes: tokens drafted a step, and whether its mistakes are mended.

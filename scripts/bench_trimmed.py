@@ -23,7 +23,7 @@ from typing import Any
 
 from measure.engines import ask_engine
 from measure.machine import about
-from measure.prompts import WARM_UP, Prompt, read_prompts, units_of
+from measure.prompts import WARM_UP, read_prompts, units_of
 from measure.records import Book, Run, Study, Unit, read
 from measure.schedule import Clock, in_turn, measure
 from measure.servers import Sampling
@@ -32,6 +32,7 @@ from measure.tables import Table, number, percent
 
 import localspec
 from gguf_convert.trimming import step_bytes
+from localspec.bench.prompts import BenchPrompt
 from localspec.gguf_header import read_header
 
 PLAIN = "plain"
@@ -45,7 +46,7 @@ class Way:
 
     name: str
     engine: localspec.Engine
-    prompts: dict[str, Prompt]
+    prompts: dict[str, BenchPrompt]
     n: int
 
     def answer(self, unit: Unit) -> Run:

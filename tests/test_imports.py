@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 #: A module imports from its own package and from rows above its own; nothing else of localspec.
 ROWS = (
-    ("errors", "_version", "gguf_values"),
+    ("errors", "files", "_version", "gguf_values"),
     ("plot",),
     ("config", "settings", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
     ("memory", "tool_calls", "state"),

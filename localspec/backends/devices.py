@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,6 +129,30 @@ def total_memory() -> int | None:
         with suppress(OSError, ValueError):  # "max" where there is no limit
             total = min(total, int(Path("/sys/fs/cgroup", name).read_text()))
     return total
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process had at most, mapped files that it touched included; None where nobody tells."""
+    try:  # on Linux getrusage would also tell of the program that started this one
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _peak_of_psutil()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): bytes there, KiB elsewhere
+
+
+def _peak_of_psutil() -> int | None:
+    try:
+        psutil = import_module("psutil")
+    except ImportError:
+        return None
+    peak = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    return int(peak) if peak else None
 
 
 def available_memory() -> int | None:

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import ModelFileError
-from localspec.gguf_header import BLOCKS, TYPE_NAMES, GgufHeader, read_spans
+from localspec.gguf_header import BLOCKS, TRIM_IDS, TRIM_SIZE, TYPE_NAMES, GgufHeader, read_spans
 
-#: new id → old id, ascending (int32 array), and how many tokens the model had.
-IDS, VOCAB_SIZE = "localspec.trim.ids", "localspec.trim.vocab_size"
 #: ggml types of the tables behind the tensors, in this order; without the second the first serves for both.
 INPUT_TYPE, HEAD_TYPE = "localspec.trim.input_type", "localspec.trim.head_type"
 _UINT32, _INT32, _ARRAY, _ARRAY_HEAD = 4, 5, 9, 12
@@ -82,14 +80,9 @@ class Trim:
         return values if self.scale == 1.0 else values * np.float32(self.scale)
 
 
-def is_trimmed(header: GgufHeader) -> bool:
-    """Whether ``localspec trim-draft`` made the file."""
-    return IDS in header.lengths
-
-
 def read_trim(header: GgufHeader) -> Trim:
     """What a trimmed file says. Raises :class:`ModelFileError` where that cannot be."""
-    size, ids = header.metadata.get(VOCAB_SIZE), read_integers(header.path, IDS)
+    size, ids = header.metadata.get(TRIM_SIZE), read_integers(header.path, TRIM_IDS)
     tokens = header.lengths.get("tokenizer.ggml.tokens", 0)
     if not isinstance(size, int) or len(ids) != tokens or len(ids) == 0:
         raise _broken(header, f"it maps {len(ids)} tokens and has {tokens}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localspec.config import MAX_VERIFY_WIDTH
-from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
+from localspec.control.costs import Costs, DraftCosts
 from localspec.errors import InputError
 
 _SHIPPED = Path(__file__).parent / "curves"
@@ -92,7 +92,8 @@ def fitted(curve: NamedCosts, recorded: Sequence[str], here: Costs | None) -> Fi
             sources.append(name)
         elif here is not None and name in here.drafters:
             factor = curve.costs.verify.seconds(1) / here.verify.seconds(1)
-            drafters[name] = _scaled(here.drafters[name], factor)
+            known = here.drafters[name]
+            drafters[name] = DraftCosts(known.first.scaled(factor), factor * known.step)
             sources.append(name)
             notices.append(
                 f"{curve.name} has no costs of the drafter {name}: those of here are taken, {factor:.3g} times as "
@@ -102,16 +103,5 @@ def fitted(curve: NamedCosts, recorded: Sequence[str], here: Costs | None) -> Fi
             notices.append(
                 f'{curve.name} has no costs of the drafter {name}, which is left out; add them under "drafters".'
             )
-    costs = replace(curve.costs, verify=_dense(curve.costs.verify), drafters=drafters)
+    costs = replace(curve.costs, drafters=drafters)
     return Fit(costs, tuple(sources), tuple(notices))
-
-
-def _dense(curve: Curve) -> Curve:
-    """With the widths between as well: a curve of a few points would let the control use those widths alone."""
-    widths = sorted({*curve.widths, *(width for width in WIDTHS if width < curve.widths[-1])})
-    return Curve(tuple(widths), tuple(curve.seconds(width) for width in widths))
-
-
-def _scaled(costs: DraftCosts, factor: float) -> DraftCosts:
-    first = Curve(costs.first.widths, tuple(factor * seconds for seconds in costs.first.times))
-    return DraftCosts(first, factor * costs.step)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
@@ -105,8 +105,13 @@ def run_of(done: Completion, first_s: float) -> Run:
         drafted_steps=stats.drafted_steps,
         proposed=stats.proposed,
         accepted=stats.accepted,
-        digest=hashlib.sha256(json.dumps(list(done.tokens)).encode()).hexdigest()[:12],
+        digest=digest(done.tokens),
     )
+
+
+def digest(tokens: Iterable[int]) -> str:
+    """A short name of a list of token ids."""
+    return hashlib.sha256(json.dumps(list(tokens)).encode()).hexdigest()[:12]
 
 
 def prompt_tokens(engine: Engine, messages: Sequence[dict[str, Any]], ask: Ask) -> list[int]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localspec.cli._collect import collect
 from localspec.cli._errors import tell
 
 if TYPE_CHECKING:
     from localspec.bench.curves import NamedCosts
     from localspec.bench.paired import Pair
-    from localspec.bench.simulation import Replayed
-    from localspec.bench.summary import Interval
+    from localspec.bench.simulation import Simulated
+    from localspec.bench.summary import Interval, Summary
     from localspec.control.costs import Costs
     from localspec.engine import Engine
     from localspec.plot.charts import IntervalRow
@@ -52,7 +53,8 @@ class Job:
 
 def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
     """Tables or JSON on standard output, and the picture."""
-    from localspec.bench.machine import machine, peak_memory
+    from localspec.backends.devices import peak_memory
+    from localspec.bench.machine import machine
     from localspec.bench.report import bench_lines, memory_line, wrapped
     from localspec.bench.summary import summaries
     from localspec.cli._report import set_up
@@ -67,8 +69,7 @@ def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
             "machine": machine(),
             "settings": job.settings(),
             "peak_memory": peak,
-            "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
-            "overall": found[-1].record() if found else None,
+            **_by_category(found),
             "runs": [pair.record() for pair in pairs],
         }
         click.echo(json.dumps(about))
@@ -93,17 +94,16 @@ def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | 
     fit = fitted(curve, list(named), here)
     for notice in fit.notices:
         tell(notice)
-    replayed: list[Replayed] = []
     widest = curve.widest if job.draft_max is None else min(curve.widest, job.draft_max + 1)
-    finished = _follow(replayed, replay_all(traces, fit.costs, fit.sources, widest), len(traces))
+    replays = replay_all(traces, fit.costs, fit.sources, widest)
+    replayed, finished = collect("Replaying", lambda _: replays, len(traces), "traces")
     found = simulated(replayed)
     if job.as_json:
         about = {
             "curve": curve.name,
             "machine": curve.machine,
             "sources": list(fit.sources),
-            "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
-            "overall": found[-1].record() if found else None,
+            **_by_category(found),
             "prompts": [one.record() for one in replayed],
         }
         click.echo(json.dumps(about))
@@ -116,21 +116,12 @@ def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | 
     return finished
 
 
-def _follow(into: list[Replayed], replays: Any, total: int) -> bool:
-    from localspec.cli._interrupt import listening, silent_keys
-    from localspec.cli._progress import Progress
-
-    with silent_keys(), Progress("Replaying", sys.stderr) as bar, listening() as stop:
-        try:
-            for one in replays:
-                into.append(one)
-                bar.count(len(into), total)
-                stop.check()
-        except KeyboardInterrupt:
-            bar.end()
-            tell(f"interrupted after {len(into)} of {total} traces.")
-            return False
-    return True
+def _by_category(found: Sequence[Summary] | Sequence[Simulated]) -> dict[str, Any]:
+    """The categories, and all of them, for JSON."""
+    return {
+        "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
+        "overall": found[-1].record() if found else None,
+    }
 
 
 def _draw(job: Job, title: str, rows: Sequence[tuple[str, Interval]]) -> None:

@@ -6,14 +6,13 @@ Invariant: messages never end with a question that was given up, and a file is e
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from localspec.cli._messages import Message, read_messages
 from localspec.errors import InputError
+from localspec.files import replacing
 
 
 @dataclass
@@ -66,15 +65,11 @@ class Conversation:
         if path.exists():
             _require_conversation(path)
         text = json.dumps({"messages": self.messages, **about}, ensure_ascii=False, indent=2)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(text + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            with replacing(path) as stream:
+                stream.write(f"{text}\n".encode())
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror}); choose another name.") from None
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -10,6 +10,7 @@ from localspec.cli._errors import INTERRUPTED, tell
 from localspec.cli._interrupt import listening, silent_keys
 from localspec.cli._options import ModelOptions
 from localspec.cli._progress import Progress
+from localspec.hub.names import short_name
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
@@ -48,8 +49,3 @@ def _load(options: ModelOptions, bar: Progress) -> Engine:
         verbose=options.verbose,
         progress=bar.fraction,
     )
-
-
-def short_name(model: str) -> str:
-    """The last part of a path or Hub name."""
-    return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model

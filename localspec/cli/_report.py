@@ -17,7 +17,7 @@ _EXACTNESS = {"exact": "exact output", "guarded": "output guarded at near-ties",
 
 def set_up(engine: Engine) -> str:
     """The model, its drafter, and how sure it is that drafting changes nothing."""
-    from localspec.cli._engine import short_name
+    from localspec.hub.names import short_name
 
     drafter = f"drafter {'+'.join(engine.drafters)}" if engine.drafters else "no drafter"
     off = " (off)" if engine.drafters and not engine.drafting else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localspec.cli._bench_output import Job, bench_output, simulation_output
+from localspec.cli._collect import collect
 from localspec.cli._errors import INTERRUPTED, tell
 from localspec.cli._options import ModelOptions, model_options
 from localspec.config import SamplingParams, StopParams
@@ -125,60 +126,46 @@ def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list
     """The pairs, and whether all were made: Ctrl-C leaves those that were finished."""
     from localspec.bench.paired import check_prompts, pairs, warm_up
     from localspec.bench.summary import rate
-    from localspec.cli._interrupt import listening, silent_keys
-    from localspec.cli._progress import Progress
 
-    found: list[Pair] = []
     total = job.repeat * len(prompts)
-    with silent_keys(), Progress("Measuring", sys.stderr) as bar, listening() as stop:
-        ask = _ask(job, stop.check)
-        try:
-            check_prompts(engine, prompts, ask)
-            warm_up(engine, ask)
-            for pair in pairs(engine, prompts, job.repeat, ask):
-                found.append(pair)
-                bar.count(len(found), total)
-                if not sys.stderr.isatty():
-                    plain, auto = rate([pair.plain]), rate([pair.auto])
-                    tell(f"{len(found)} of {total}, {pair.prompt}: {plain:.1f} -> {auto:.1f} tokens/s")
-        except KeyboardInterrupt:
-            bar.end()
-            tell(f"interrupted after {len(found)} of {total} pairs.")
-            return found, False
-    return found, True
+
+    def make(check: Callable[[], None]) -> Iterator[Pair]:
+        ask = _ask(job, check)
+        check_prompts(engine, prompts, ask)
+        warm_up(engine, ask)
+        yield from pairs(engine, prompts, job.repeat, ask)
+
+    def told(number: int, pair: Pair) -> str:
+        plain, auto = rate([pair.plain]), rate([pair.auto])
+        return f"{number} of {total}, {pair.prompt}: {plain:.1f} -> {auto:.1f} tokens/s"
+
+    return collect("Measuring", make, total, "pairs", told)
 
 
 def _record(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[Trace], bool]:
-    """A trace of each prompt, and whether all were made."""
+    """A trace of each prompt whose answer is long enough, and whether all were made."""
     from localspec.bench.paired import check_prompts
     from localspec.bench.recording import traces
-    from localspec.cli._interrupt import listening, silent_keys
-    from localspec.cli._progress import Progress
 
-    found: list[Trace] = []
-    with silent_keys(), Progress("Recording", sys.stderr) as bar, listening() as stop:
-        ask = _ask(job, stop.check)
-        try:
-            check_prompts(engine, prompts, ask)
-            for number, trace in enumerate(traces(engine, prompts, ask), 1):
-                found += [trace] if trace else []
-                bar.count(number, len(prompts))
-                if not sys.stderr.isatty():
-                    tell(f"{number} of {len(prompts)} recorded.")
-        except KeyboardInterrupt:
-            bar.end()
-            tell(f"interrupted after {len(found)} of {len(prompts)} prompts.")
-            return found, False
-    return found, True
+    def make(check: Callable[[], None]) -> Iterator[Trace | None]:
+        ask = _ask(job, check)
+        check_prompts(engine, prompts, ask)
+        yield from traces(engine, prompts, ask)
+
+    def told(number: int, _: Trace | None) -> str:
+        return f"{number} of {len(prompts)} recorded."
+
+    found, finished = collect("Recording", make, len(prompts), "prompts", told)
+    return [trace for trace in found if trace], finished
 
 
 def _check_new(path: Path) -> None:
     from localspec.errors import InputError
+    from localspec.plot.files import check_folder
 
     if path.exists():
         raise InputError(f"{path} is there already; remove it first, give another name, or add --simulate to read it.")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} in; make it first.")
+    check_folder(path)
 
 
 def _write_traces(path: Path, found: list[Trace]) -> None:

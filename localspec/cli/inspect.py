@@ -78,8 +78,8 @@ def inspect(name: str, tensors: bool, as_json: bool) -> None:
 
 def look_at(header: GgufHeader) -> Inspection:
     """Everything about a file that headers tell."""
+    from localspec.gguf_header import is_trimmed
     from localspec.hub.pairs import is_assistant
-    from localspec.hub.vocabulary import is_trimmed
 
     drafters, targets = [], []
     for other in beside(header.path):
@@ -113,8 +113,8 @@ def beside(path: Path) -> Iterator[GgufHeader]:
 def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
     """What ``drafter`` would be to ``target``: an assistant, a draft model, a trimmed one, or nothing."""
     from localspec.errors import ModelFileError
+    from localspec.gguf_header import is_trimmed
     from localspec.hub.pairs import assistant_mismatch, is_assistant, pairing
-    from localspec.hub.vocabulary import is_trimmed
 
     try:
         if is_assistant(drafter):

@@ -58,7 +58,7 @@ def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path |
 
 
 def _called(engine: Engine) -> str:
-    from localspec.cli._engine import short_name
+    from localspec.hub.names import short_name
 
     return short_name(engine.model.name)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from localspec.draft.base import Draft, Drafter, Guess, Prefix
+from localspec.draft.base import Draft, Drafter, Prefix
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Control(Protocol):
 
 
 class FixedDepth:
-    """Control that measures nothing: the first drafter with a guess drafts ``depth`` tokens, while sure enough.
+    """Control that measures nothing: the first drafter with a guess drafts ``depth`` tokens.
 
     ``only``: the name of the one drafter that is asked.
     """
 
-    def __init__(self, depth: int = 8, p_min: float = 0.0, only: str | None = None) -> None:
-        self._depth, self._p_min, self._only = depth, p_min, only
+    def __init__(self, depth: int = 8, only: str | None = None) -> None:
+        self._depth, self._only = depth, only
 
     def begin(self) -> None:
         """Nothing to begin."""
@@ -55,11 +55,7 @@ class FixedDepth:
         for drafter in drafters if most > 0 else ():
             if self._only not in (None, drafter.name):
                 continue
-            guesses: list[Guess] = []
-            for guess in islice(drafter.propose(prefix), most):
-                if guess.sure < self._p_min:
-                    break
-                guesses.append(guess)
+            guesses = list(islice(drafter.propose(prefix), most))
             legal = legal_length(prefix, [guess.token for guess in guesses])
             if legal:
                 return Draft.by(drafter.name, guesses[:legal])

@@ -98,16 +98,6 @@ def cpu_features(system_info: str) -> list[str]:
     return [name for name, value in re.findall(r"(\w+) = (\d+)", system_info) if value != "0"]
 
 
-def peak_memory() -> int | None:
-    """The most bytes that this process had resident, or None where the system does not say."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
 def _sysctl(name: str) -> str | None:
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=2, check=True)

@@ -68,7 +68,7 @@ def machine_record(devices: Sequence[Device]) -> Report:
 
 def pair_record(engine: Engine) -> Report:
     """What is loaded, how sure its output is, and what it takes: the most that this process had resident."""
-    from localspec.doctor.hardware import peak_memory
+    from localspec.backends.devices import peak_memory
 
     guard = engine.guard
     return {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from localspec.fit import gib
+from localspec.hub.names import short_name
 
 if TYPE_CHECKING:
     from localspec.exact import Guard
@@ -114,11 +115,6 @@ def _steps(steps: Sequence[dict[str, Any]], width: int | None) -> list[str]:
         for number, command in enumerate(step["commands"]):
             found += ["  or"] * (number > 0) + [f"    {command}"]
     return found
-
-
-def short_name(model: str) -> str:
-    """The last part of a path or Hub name."""
-    return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model
 
 
 def _listed(items: Sequence[str]) -> str:

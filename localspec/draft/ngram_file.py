@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import InputError
+from localspec.files import replacing
 
 #: Stands after every text; token ids are never negative.
 SEPARATOR = -1
@@ -98,15 +98,8 @@ def write_texts(path: Path, vocabulary: str, flat: NDArray[Any]) -> bytes:
     body = flat.astype("<i4").tobytes()
     digest = hashlib.sha256(header + body).digest()
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with open(handle, "wb") as stream:
-                stream.write(_START.pack(_MAGIC, digest, len(header)) + header + body)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        with replacing(path, private=True) as stream:
+            stream.write(_START.pack(_MAGIC, digest, len(header)) + header + body)
     except (OSError, ValueError) as error:
         raise InputError(f"{_shown(path)} cannot be written ({_reason(error)}); name another file.") from None
     return digest

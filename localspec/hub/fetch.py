@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from localspec.errors import HubError
+from localspec.files import replacing
 from localspec.hub.remote import Hub, Listing, RemoteFile, switched_on
 from localspec.hub.store import INCOMPLETE, StoredFile, claim, unclaim
 from localspec.hub.trouble import EndedEarlyError, status_of
@@ -221,9 +221,8 @@ def _name_branch(root: Path, commit: str) -> None:
         if path.exists() and path.read_text(encoding="utf-8") == commit:
             return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    temporary.write_text(commit, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as stream:
+        stream.write(commit.encode())
 
 
 @contextmanager

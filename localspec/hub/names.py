@@ -155,3 +155,8 @@ def drafter_repositories(name: HubName) -> tuple[str, ...]:
 def needs_converting(repo: str) -> bool:
     """Whether a repository of :func:`drafter_repositories` holds safetensors, for ``localspec convert``."""
     return repo.lower().startswith("google/") and repo.lower().endswith("-assistant")
+
+
+def short_name(model: str) -> str:
+    """The last part of a path or Hub name."""
+    return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model

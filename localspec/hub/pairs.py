@@ -7,16 +7,16 @@ Then a trimmed drafter, which somebody made for the purpose; then a smaller mode
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
-from localspec.gguf_header import GgufHeader, read_header, read_start
+from localspec.files import parts
+from localspec.gguf_header import GgufHeader, is_trimmed, read_header, read_start
 from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.hub.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, is_trimmed, may_share_vocabulary, vocabulary_mismatch
+from localspec.hub.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
 
 Kind = Literal["mtp", "trimmed", "model"]
 _ORDER: tuple[Kind, ...] = ("mtp", "trimmed", "model")
@@ -35,7 +35,6 @@ LARGEST_SHARE = 1 / 2
 BEST_SHARE = 1 / 16
 #: Of two assistants that differ by type: Q8_0, Q4_0, another, a float (``general.file_type``).
 _TYPES = {7: 0, 2: 1, 0: 3, 1: 3, 32: 3}
-_PART = re.compile(r"(.+-)\d{5}(-of-\d{5}\.gguf)", re.IGNORECASE)
 #: Keys below the architecture of models with a recurrent state, which cannot be rewound.
 _RECURRENT = ("ssm.", "wkv.", "shortconv.")
 _CACHE_SHAPE = tuple(f"attention.{what}_length{kind}" for what in ("key", "value") for kind in ("", "_swa"))
@@ -258,16 +257,8 @@ def _read_per_token(header: GgufHeader) -> float:
 
 
 def _file_size(path: Path) -> int:
-    """Bytes of a file, or of all parts of a model in several."""
-    split = _PART.fullmatch(path.name)
-    parts = [path]
-    if split:
-        parts = [
-            other
-            for other in path.parent.iterdir()
-            if (m := _PART.fullmatch(other.name)) and m.groups() == split.groups()
-        ]
-    return sum(part.stat().st_size for part in parts)
+    """Bytes of a file, or of all parts of a model that it is the first part of."""
+    return sum(part.stat().st_size for part in parts(path))
 
 
 def _vocabulary_size(header: GgufHeader) -> int | None:

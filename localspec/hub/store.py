@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from localspec.errors import ModelNotFoundError
+from localspec.files import replacing
 from localspec.hub.names import HubName
 
 Role = Literal["model", "drafter"]
@@ -249,13 +249,7 @@ def _read(path: Path) -> StoredModel | None:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, default=str)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path, private=True) as stream:
+        stream.write(json.dumps(value, default=str).encode())
+        stream.flush()
+        os.fsync(stream.fileno())

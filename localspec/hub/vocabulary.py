@@ -15,11 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localspec.errors import ModelFileError
-from localspec.gguf_header import GgufHeader, read_spans, read_start
+from localspec.gguf_header import TRIM_IDS, TRIM_SIZE, GgufHeader, is_trimmed, read_spans, read_start
 
 TOKENS = "tokenizer.ggml.tokens"
-#: Of a file of ``localspec trim-draft``: the id in the whole vocabulary of each of its tokens, and that one's size.
-TRIM_IDS, TRIM_SIZE = "localspec.trim.ids", "localspec.trim.vocab_size"
 #: llama.cpp's: sizes may differ by padding, the first few tokens by special ones.
 MAX_SIZE_DIFFERENCE, FIRST_COMPARED = 128, 5
 
@@ -35,11 +33,6 @@ _BOS, _EOS = {"llama": 1, "bert": 101, "gpt2": 11, "plamo2": 1}, {"llama": 2, "g
 _STRING, _ARRAY = 8, 9
 _ARRAY_HEAD = struct.Struct("<IQ")
 _LENGTH = struct.Struct("<Q")
-
-
-def is_trimmed(header: GgufHeader) -> bool:
-    """Whether the model says some of its vocabulary's tokens only."""
-    return TRIM_IDS in header.lengths
 
 
 def vocabulary_size(header: GgufHeader) -> int:

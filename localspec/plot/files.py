@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from localspec.errors import InputError, UsageError
+from localspec.files import replacing
 from localspec.plot.shapes import Picture
 
 KINDS = (".png", ".svg")
@@ -42,17 +41,8 @@ def save_picture(path: Path, picture: Picture) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write all of ``data`` under a temporary name, then give it its own. Raises :class:`InputError`."""
-    temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
-        with open(handle, "wb") as stream:
+        with replacing(path) as stream:
             stream.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)

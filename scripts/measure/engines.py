@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import localspec
-from measure.records import Run, digest
+from localspec.bench.paired import digest
+from measure.records import Run
 from measure.servers import Sampling
 
 
@@ -30,7 +32,7 @@ def load_mode(spec: str, model: str, draft: str | None, ctx: int, threads: int) 
 
 def ask_engine(
     engine: localspec.Engine,
-    messages: list[dict[str, str]],
+    messages: Sequence[dict[str, Any]],
     n: int,
     sampling: Sampling,
     draft_max: int | None = None,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from measure.prompts import Prompt
+from localspec.bench.prompts import BenchPrompt
 
 Tokenize = Callable[[str], list[int]]
 #: Categories whose prompts bring a text along.
 WITH_TEXT = ("summarization", "rag", "edit")
 
 
-def passages(prompts: Sequence[Prompt]) -> str:
+def passages(prompts: Sequence[BenchPrompt]) -> str:
     """The texts that prompts of :data:`WITH_TEXT` bring, one after the other, in turn over the categories."""
     texts = [prompt.messages[-1]["content"] for prompt in prompts if prompt.category in WITH_TEXT]
     return "\n\n".join(texts)
@@ -28,8 +28,8 @@ def cut_to(text: str, tokens: int, tokenize: Tokenize) -> str:
     return text[:low].rsplit(None, 1)[0]
 
 
-def with_text(prompt: Prompt, text: str) -> Prompt:
+def with_text(prompt: BenchPrompt, text: str) -> BenchPrompt:
     """``prompt`` as a question after ``text``; all such prompts begin with the same tokens."""
     *before, last = prompt.messages
     content = f"{text}\n\n---\n\n{last['content']}"
-    return Prompt(prompt.id, prompt.category, [*before, {**last, "content": content}])
+    return BenchPrompt(prompt.id, prompt.category, (*before, {**last, "content": content}))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from localspec.bench.prompts import BenchPrompt
+from localspec.bench.prompts import read_prompts as bench_prompts
+from localspec.errors import InputError
 from measure.records import Unit
 from measure.schedule import round_robin
 
@@ -18,34 +19,18 @@ WARM_UP = (
 )
 
 
-@dataclass(frozen=True)
-class Prompt:
-    id: str
-    category: str
-    messages: list[dict[str, str]]
-
-
-def read_prompts(path: Path, categories: Sequence[str] = ()) -> list[Prompt]:
+def read_prompts(path: Path, categories: Sequence[str] = ()) -> list[BenchPrompt]:
     """All prompts of these categories (of all when none is named). Ends the program at a line that is no prompt."""
-    found = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SystemExit(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            prompt = Prompt(str(row["id"]), str(row["category"]), list(row["messages"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise SystemExit(f"{path}, line {number}: {error}; each line is {{id, category, messages}}") from error
-        if not categories or prompt.category in categories:
-            found.append(prompt)
+        found = [one for one in bench_prompts(path) if not categories or one.category in categories]
+    except InputError as error:
+        raise SystemExit(str(error)) from error
     if not found:
-        raise SystemExit(f"{path} has no prompts of {', '.join(categories) or 'any category'}")
+        raise SystemExit(f"{path} has no prompts of {', '.join(categories)}")
     return found
 
 
-def units_of(prompts: Sequence[Prompt], per_category: int | None, repeats: int) -> list[Unit]:
+def units_of(prompts: Sequence[BenchPrompt], per_category: int | None, repeats: int) -> list[Unit]:
     """Round-robin over the categories, all of a pass before the next."""
     chosen = round_robin(prompts, lambda prompt: prompt.category, per_category)
     return [Unit(prompt.id, prompt.category, turn) for turn in range(repeats) for prompt in chosen]

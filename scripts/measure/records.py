@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,6 @@ class Study:
     @property
     def categories(self) -> list[str]:
         return list(dict.fromkeys(unit.category for unit in self.units))
-
-
-def digest(tokens: Iterable[int]) -> str:
-    """A short name of a list of token ids."""
-    return hashlib.sha256(json.dumps(list(tokens)).encode()).hexdigest()[:12]
 
 
 def setting_key(setting: Mapping[str, Any]) -> str:

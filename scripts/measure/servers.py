@@ -22,8 +22,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from localspec.bench.paired import digest
 from measure.machine import peak_rss
-from measure.records import Run, Unit, digest
+from measure.records import Run, Unit
 
 #: The modes of llama-server that localspec is held against, by the name that tables give them.
 PEER_SETS = {

@@ -10,7 +10,7 @@ from bench.runs import trace
 
 from localspec.bench.curves import NamedCosts, examples, fitted, read_curve
 from localspec.bench.simulation import replay_all, simulated, simulation_lines
-from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
+from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts, LiveCurve
 from localspec.errors import InputError
 
 FLAT = Costs(Curve((1, 64), (0.02, 0.021)), {"model": DraftCosts(Curve((1, 64), (0.002, 0.004)), 0.002)})
@@ -74,10 +74,11 @@ def test_a_drafter_without_costs_is_scaled_or_left_out() -> None:
 
 def test_a_curve_of_few_points_has_the_widths_between() -> None:
     """On the lines between them, and no wider."""
-    dense = fitted(NamedCosts("flat", "m", FLAT), [], None).costs.verify
+    dense = LiveCurve(fitted(NamedCosts("flat", "m", FLAT), [], None).costs.verify, 64)
     assert set(WIDTHS) == set(dense.widths)
     assert all(dense.seconds(n) == pytest.approx(FLAT.verify.seconds(n)) for n in range(1, 65))
-    assert fitted(NamedCosts("steep", "m", STEEP), [], None).costs.verify.widths[:5] == (1, 2, 3, 4, 5)
+    steep = LiveCurve(fitted(NamedCosts("steep", "m", STEEP), [], None).costs.verify, 5)
+    assert list(steep.widths) == [1, 2, 3, 4, 5]
 
 
 def test_good_guesses_pay_where_passes_are_flat() -> None:

@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import N_VOCAB
 
+from localspec.backends.scripted import ScriptedContext, ScriptedVocabulary, chain_logits
 from localspec.draft import ngram_file, ngram_store
+from localspec.draft.history import HistoryDrafter
 from localspec.draft.ngram_store import KEY, LONGEST, Found, NgramStore
+from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, UsageError
 
 texts = st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=60), max_size=6)
@@ -306,3 +310,19 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         assert store.find([0, 1, 2, 3], 1) == Found(4, 1, 1, (4,))
         store.add([7, 7, 7, 7, 7, int(wait * 1000)])
         store.save()
+
+
+def test_a_store_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
+    """The answer is there; a notice says what was not kept."""
+    (tmp_path / "folder").mkdir()
+    drafter = HistoryDrafter(NgramStore.open(tmp_path / "folder" / "n", "v"))
+    target = chain_logits(N_VOCAB, 1)
+    context = ScriptedContext(target, N_VOCAB)
+    info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, 4096, N_VOCAB)
+    with Engine(context, ScriptedVocabulary(N_VOCAB), [drafter], model=info, history=drafter) as engine:
+        (tmp_path / "folder").rmdir()
+        (tmp_path / "folder").touch()
+        done = engine.generate("abcdefgh", max_tokens=9, temperature=0)
+    assert len(done.tokens) == 9
+    assert done.notice is not None
+    assert "not kept" in done.notice

@@ -22,11 +22,11 @@ from localspec.backends.base import Outputs
 from localspec.backends.llama_cpp import LlamaContext, LlamaModel
 from localspec.backends.llama_tokenizer import tokenizer
 from localspec.backends.llama_trimmed import LlamaTrimmedContext
-from localspec.backends.trim_file import IDS, is_trimmed, read_integers, read_trim
+from localspec.backends.trim_file import read_integers, read_trim
 from localspec.config import ContextParams
 from localspec.draft.trimmed import TrimmedContext
 from localspec.errors import ConvertError, InputError, LocalspecError, ModelFileError, UsageError
-from localspec.gguf_header import GgufHeader, read_header, read_strings
+from localspec.gguf_header import TRIM_IDS, GgufHeader, is_trimmed, read_header, read_strings
 from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
 
 PARAMS = ContextParams(ctx_size=256, threads=1, device="none")
@@ -201,7 +201,7 @@ def test_a_file_changed_since_is_refused(qwen: Path, tmp_path: Path) -> None:
     out.write_bytes(data[:-100])
     with pytest.raises(ModelFileError, match="trim-draft"):
         read_trim(read_header(out))
-    at = data.index(IDS.encode()) + len(IDS) + 4 + 12
+    at = data.index(TRIM_IDS.encode()) + len(TRIM_IDS) + 4 + 12
     out.write_bytes(data[:at] + (2**31 - 1).to_bytes(4, "little") + data[at + 4 :])
     with pytest.raises(ModelFileError, match="map of tokens"):
         read_trim(read_header(out))
