@@ -70,15 +70,15 @@ def choose(header: GgufHeader, first: Ids, keep: int, ranking: Ranking | None) -
     Vocabularies are made by merging, so that lower ids are about the more frequent ones.
     """
     size = header.lengths[TOKENS]
-    keep = -(-keep // GROUP) * GROUP
+    asked, keep = keep, -(-keep // GROUP) * GROUP
     if keep < len(first):
         raise ConvertError(
-            f"{keep} tokens are too few: {len(first)} of {header.path.name} are always kept (special tokens, and one "
+            f"{asked} tokens are too few: {len(first)} of {header.path.name} are always kept (special tokens, and one "
             f"for each byte); keep more, such as {min(size, max(4096, 2 * len(first)))}."
         )
     if keep >= size:
         raise ConvertError(
-            f"{header.path.name} has {size} tokens, and {keep} are to be kept: there is nothing to trim."
+            f"{header.path.name} has {size} tokens, and {asked} are to be kept: there is nothing to trim."
         )
     counts = ranking.counts if ranking else np.zeros(size, np.int64)
     order = np.argsort(-counts, kind="stable")

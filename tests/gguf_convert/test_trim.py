@@ -171,7 +171,7 @@ def test_what_cannot_be_trimmed_is_one_sentence(qwen: Path, tmp_path: Path) -> N
     out = tmp_path / "x.gguf"
     cases: list[tuple[type[LocalspecError], str, tuple[object, ...]]] = [
         (ConvertError, "trimmed already", (tmp_path / "t.gguf", out)),
-        (ConvertError, "too few", (qwen, out, 100)),
+        (ConvertError, "100 tokens are too few", (qwen, out, 100)),
         (ConvertError, "nothing to trim", (qwen, out, SIZE)),
         (UsageError, "at least 1", (qwen, out, 0)),
         (ConvertError, "MTP assistant", (TINY_ASSISTANT, out)),
