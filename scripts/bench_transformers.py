@@ -84,7 +84,8 @@ def serve(work: Path, threads: int) -> None:
 def torch_process(arguments: argparse.Namespace) -> Iterator[Callable[[str, Messages, int], dict[str, Any]]]:
     """transformers in a process of its own, as a function of mode, messages and n."""
     command = [arguments.torch_python, __file__, "--serve", "--work", str(arguments.work), "-t", str(arguments.threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": str(HERE)}
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": path}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     )

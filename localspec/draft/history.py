@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from localspec.config import MAX_DRAFT
 from localspec.draft.base import Guess, Prefix
-from localspec.draft.ngram import alike
+from localspec.draft.copying import alike
 from localspec.draft.ngram_store import LONGEST, NgramStore
 
 

@@ -12,18 +12,12 @@ from typing import NamedTuple
 
 from localspec.config import MAX_DRAFT
 from localspec.draft.base import Guess, KnownPrefix, Prefix
+from localspec.draft.copying import Copy, alike
 
 #: How far up the suffix links the latest occurrence is kept current: constant work a token.
 _REFRESH = 8
-#: How often a match of 1, 2, … tokens went on as before: answers of a 1.5B model to 64 prompts in eight categories.
-_ALIKE = (0.2, 0.45, 0.62, 0.72, 0.82, 0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.935, 0.94, 0.945, 0.95)
-_LONG, _SURELY = 32, 0.99
-#: A short match that went on in several ways says less.
-_TORN = 0.5
-#: A copy is a match of so many tokens. Where it breaks off the text likely goes on in its source a little further down.
-_COPY, _WINDOW, _SOON, _LATE = 5, 40, 8, 40
-#: How often it did, by the tokens that match there (1, 2, 3), soon after the break and later; as after a longer match.
-_RESUMED, _RESUMED_LATE, _BONUS = (0.5, 0.8, 0.9), (0.2, 0.45, 0.7), 4
+#: A match of fewer tokens that went on in several ways says less.
+_MANY, _TORN = 16, 0.5
 
 
 class Match(NamedTuple):
@@ -115,16 +109,19 @@ class NgramDrafter:
         self._automaton = SuffixAutomaton()
         self._known = KnownPrefix()
         self._growing = False
-        self._pointer, self._copied = -1, 0
+        self._copy = Copy(self._automaton.tokens)
 
     def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
         self.observe(prefix)
         match = self._automaton.match(ahead)
+        copied = None if ahead else self._copy.guesses(match.length)
+        return copied if copied is not None else self._occurrence(match, ahead)
+
+    def _occurrence(self, match: Match, ahead: Sequence[int]) -> Iterator[Guess]:
+        """What followed the ``match`` the last time."""
         length, end, sure = match.length, match.end, alike(match.length)
-        if match.ways > 1 and length < len(_ALIKE):
+        if match.ways > 1 and length < _MANY:
             sure *= _TORN
-        if length < _COPY and not ahead:
-            length, end, sure = self._resumed() or (length, end, sure)
         if length < self._min_match or end < 0:
             return
         text = self._automaton.tokens
@@ -136,20 +133,6 @@ class NgramDrafter:
             said.append(guess.token)
             yield guess
 
-    def _resumed(self) -> tuple[int, int, float] | None:
-        """Where the source of the last copy goes on like the end of the text: as a match, its end, and how sure."""
-        text, at = self._automaton.tokens, self._pointer
-        since = len(text) - self._copied
-        if at < 0 or since > _LATE:
-            return None
-        for n in (3, 2, 1):
-            ending = text[-n:]
-            for j in range(max(n, at - 2), min(len(text), at + _WINDOW)):
-                if text[j - n : j] == ending:
-                    sure = (_RESUMED if since < _SOON else _RESUMED_LATE)[n - 1]
-                    return n + _BONUS, j - 1, sure
-        return None
-
     def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
         return 0
 
@@ -157,21 +140,13 @@ class NgramDrafter:
         shared = self._known.shared(self._automaton.tokens, prefix)
         if shared < len(self._automaton.tokens) or self._growing:
             self._automaton, shared = SuffixAutomaton(), 0
-            self._pointer = -1
+            self._copy = Copy(self._automaton.tokens)
         self._growing = True  # an interrupt in the middle of an append leaves an automaton that is none
         automaton = self._automaton
         for token in prefix.tokens[shared:]:
             automaton.append(token)
-            if automaton.match_length >= _COPY:
-                self._pointer, self._copied = automaton.match_end + 1, len(automaton.tokens)
+            self._copy.note(automaton.match_length, automaton.match_end)
         self._growing = False
 
     def close(self) -> None:
         """Nothing to free."""
-
-
-def alike(length: int) -> float:
-    """How often a match of ``length`` ≥ 1 tokens goes on as it did before."""
-    if length <= len(_ALIKE):
-        return _ALIKE[length - 1] if length else 0.0
-    return _SURELY if length >= _LONG else 0.97
