@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import localspec
 from localspec.bench.paired import digest
+from localspec.config import Wish
 from measure.records import Run
 from measure.servers import Sampling
 
@@ -16,17 +17,21 @@ def load_mode(spec: str, model: str, draft: str | None, ctx: int, threads: int) 
     """The engine of ``none``, ``ngram``, ``auto`` or ``model``, and its --draft-max.
 
     ``auto`` and ``model`` take the drafter's file where one is given: what a user gets with ``-d FILE``. ``:N`` behind
-    means --draft-max N, ``@FILE`` another drafter.
+    means --draft-max N, ``@FILE`` another drafter, ``!WISH`` behind the kind --exactness WISH.
     """
     kind, _, file = spec.partition("@")
     kind, _, most = kind.partition(":")
+    kind, _, wish = kind.partition("!")
+    if wish not in ("", *get_args(Wish)):
+        raise SystemExit(f"--ours is {spec!r}; behind the ! must be one of {', '.join(get_args(Wish))}")
     if kind not in ("none", "ngram", "auto", "model"):
         raise SystemExit(f"--ours is {spec!r}; it must be none, ngram, auto or model, then perhaps :N or @FILE")
     source = file or draft
     if kind == "model" and not source:
         raise SystemExit("--ours model needs the drafter's file: -d FILE")
     drafter = (source or "auto") if kind in ("auto", "model") else kind
-    engine = localspec.load(model, drafter, ctx_size=ctx, threads=threads)
+    exactness: Wish = wish or "prefer"  # type: ignore[assignment] # checked above
+    engine = localspec.load(model, drafter, ctx_size=ctx, threads=threads, exactness=exactness)
     return engine, int(most) if most else None
 
 
