@@ -15,7 +15,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
+from localspec.backends.llama_model import LlamaModel
 from localspec.backends.rows import NoNumbersError
 from localspec.config import ContextParams
 from localspec.errors import LocalspecError

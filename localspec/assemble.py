@@ -11,7 +11,8 @@ from typing import get_args
 
 from localspec.assurance import Assurance, assure, attempts
 from localspec.backends.base import Context
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
+from localspec.backends.llama_model import LlamaModel
 from localspec.backends.llama_trimmed import LlamaTrimmedContext
 from localspec.backends.trim_file import Trim, read_trim
 from localspec.config import ContextParams, DraftParams, Wish

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from localspec import memo
-from localspec.backends.llama_cpp import LlamaContext, build
+from localspec.backends.llama_context import LlamaContext
+from localspec.backends.llama_cpp import build
 from localspec.config import MAX_VERIFY_WIDTH, ContextParams, Wish
 from localspec.errors import ModelFileError
 from localspec.exact import NO_GUARD, TEXT, WIDEST, Guard, Invariance, probe

@@ -11,7 +11,8 @@ from statistics import median
 import numpy as np
 
 from localspec import memo
-from localspec.backends.llama_cpp import LlamaContext, LlamaMtpContext, build
+from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
+from localspec.backends.llama_cpp import build
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
 from localspec.errors import InputError
 from localspec.exact import TEXT

@@ -27,7 +27,8 @@ import tiny_checkpoint as tiny
 
 import gguf_convert
 from gguf_convert.recipes import make_recipe
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel
+from localspec.backends.llama_context import LlamaContext
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams
 from localspec.gguf_header import read_header
 

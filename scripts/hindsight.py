@@ -28,7 +28,7 @@ _AIM = 0.95
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("traces", help="file of localspec bench --traces")
-    parser.add_argument("curve", help="file of localspec tune --save, or cpu or gpu")
+    parser.add_argument("curve", help="file of localspec tune --save, or an example's name")
     parser.add_argument("--category", action="append", default=[], help="this one only; may be repeated")
     parser.add_argument("--widest", type=int, help="passes at most so wide  [default: the curve's]")
     args = parser.parse_args()

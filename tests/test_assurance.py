@@ -12,7 +12,7 @@ import localspec
 from localspec import assurance
 from localspec.assemble import load
 from localspec.assurance import hidden_noise
-from localspec.backends.llama_cpp import LlamaContext
+from localspec.backends.llama_context import LlamaContext
 from localspec.backends.saved_cells import repeat_cells
 from localspec.control.base import FixedDepth
 from localspec.errors import ModelFileError, UsageError

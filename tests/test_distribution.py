@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from localspec import decode as loop
 from localspec.accept import Accepted
 from localspec.backends.base import Outputs, Rows, output_rows
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams, SamplingParams
 from localspec.control.base import FixedDepth
 from localspec.decode import Rules, decode, prefill

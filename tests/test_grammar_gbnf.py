@@ -13,7 +13,8 @@ import pytest
 from support import load_fixed
 
 import localspec
-from localspec.backends.llama_cpp import LlamaModel, bindings
+from localspec.backends.llama_cpp import bindings
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams
 from localspec.engine import Engine
 from localspec.errors import InputError

@@ -14,7 +14,8 @@ from made_headers import F32, Q4_0, Q4_K, Q8_0, made
 
 import gguf_convert
 from localspec.backends import llama_cpp
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, LlamaMtpContext
+from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams
 from localspec.gguf_header import GgufHeader, TensorInfo, read_header
 from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET

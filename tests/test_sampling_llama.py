@@ -17,7 +17,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from localspec.backends.llama_cpp import LlamaModel, bindings
+from localspec.backends.llama_cpp import bindings
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams, SamplingParams
 from localspec.gguf_header import read_header
 from localspec.hub.resolve import TINY_TARGET

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from localspec.backends import llama_cpp
 from localspec.backends.devices import default_threads
 from localspec.backends.imatrix_file import Entry, Imatrix
+from localspec.backends.llama_model import LlamaModel
 from localspec.backends.symbols import function
 from localspec.config import ContextParams
 from localspec.errors import BackendError, InputError, MissingFeatureError
@@ -183,7 +184,7 @@ def compute_imatrix(
 
     Raises InputError where the text has fewer than two pieces, as llama-imatrix does.
     """
-    model = llama_cpp.LlamaModel(header, params, verbose=verbose)
+    model = LlamaModel(header, params, verbose=verbose)
     try:
         tokens = model.vocabulary.tokenize(text, add_special=True)
         count = len(tokens) // chunk

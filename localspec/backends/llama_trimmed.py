@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from localspec.backends.base import Outputs, Rows, output_rows
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel, bindings, get_embeddings
+from localspec.backends.llama_context import LlamaContext, get_embeddings
+from localspec.backends.llama_cpp import bindings
+from localspec.backends.llama_model import LlamaModel
 from localspec.backends.rows import RowView
 from localspec.config import ContextParams
 

@@ -61,7 +61,7 @@ def read_curve(name: str) -> NamedCosts:
         path = _SHIPPED / f"{name}.json"
     elif not path.exists():
         raise InputError(
-            f"there is no curve {name}; give a file of `localspec tune --save`, or {' or '.join(examples())}."
+            f"there is no curve {name}; give a file of `localspec tune --save`, or one of {', '.join(examples())}."
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8-sig"))

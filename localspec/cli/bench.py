@@ -45,7 +45,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--simulate", metavar="CURVE",
     help="Replay traces at the costs of another machine: a file of 'localspec tune --save', or one of the examples "
-    "cpu and gpu. Reads --traces FILE where it is there, and then needs no model.",
+    "cpu, cpu-avx512 and gpu. Reads --traces FILE where it is there, and then needs no model.",
 )  # fmt: skip
 @click.option("--plot", metavar="FILE", type=_PATH, help="A picture of the ratios, too: FILE.png or FILE.svg.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of tables.")

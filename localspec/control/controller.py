@@ -34,10 +34,9 @@ _USUAL_LAG = 2
 #: Share of the steps to come in which a model is expected to be of use as it is now.
 _CAUTION = 0.5
 _FOLLOW = 0.1
-#: What an answer before says of guesses in the next one.
-_OTHER_TEXT = 0.5
-#: Time saved up for trying models, in plain steps.
-_MOST_SPARE = 40.0
+#: Time saved up for trying models, in plain steps, and the share of an answer's own time that a trial may take: a short
+#: answer must not pay for what the others saved.
+_MOST_SPARE, _OF_ANSWER = 40.0, 0.02
 #: About what a decision takes in Python, the share of the time that it may take, and how many steps go without at most.
 _THINKING_S, _OVERHEAD, _LONGEST_REST = 6e-5, 0.01, 16
 #: The name of tokens that a grammar demands.
@@ -75,7 +74,7 @@ class Controller:
         self.models = {name: _Model.of(one) for name, one in costs.drafters.items()}
         self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
         self._worth = self._lately = self.verify.seconds(1)
-        self._spare = self._draft_s = 0.0
+        self._spare = self._draft_s = self._answer_s = 0.0
         self._generated = 0
         self._rest = 0
         self._aside: tuple[int, str, Guess] | None = None
@@ -87,10 +86,9 @@ class Controller:
         return Costs(self.verify.now(), models)
 
     def begin(self) -> None:
-        """A new answer."""
-        self._generated, self._aside, self._rest = 0, None, 0
-        for calibration in self._calibrations.values():
-            calibration.fade(_OTHER_TEXT)
+        """A new answer: another text, of which nothing is known."""
+        self._generated, self._aside, self._rest, self._answer_s = 0, None, 0, 0.0
+        self._calibrations.clear()
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
@@ -183,7 +181,7 @@ class Controller:
         if gain > 0.0 and late <= gain * _CAUTION * left / (length + 1):
             return True
         loss = max(0.0, -gain) + late
-        if plan.tokens or loss > self._spare:
+        if plan.tokens or loss > min(self._spare, _OF_ANSWER * self._answer_s):
             return False
         self._spare -= loss
         return True
@@ -226,7 +224,7 @@ class Controller:
             if name in self.models:
                 self.models[name].outlook.learn(i > 0 and draft.names[i - 1] == name, float(right))
         seconds, tokens = target_s + self._draft_s, accepted + 1
-        self._generated += tokens
+        self._generated, self._answer_s = self._generated + tokens, self._answer_s + seconds
         self._spare = min(self._spare + _EXPLORE * seconds, _MOST_SPARE * self.verify.seconds(1))
         part = 1.0 - math.exp(-tokens / _LATELY)
         self._lately += part * (seconds / tokens - self._lately)

@@ -60,11 +60,6 @@ class Calibration:
         band.right = _KEPT * band.right + right
         band.expected = _KEPT * band.expected + sure
 
-    def fade(self, kept: float) -> None:
-        """Another text begins: what was learned of the last one counts for that much."""
-        for band in self._bands:
-            band.count, band.right, band.expected = kept * band.count, kept * band.right, kept * band.expected
-
 
 class Rate:
     """A share that is followed: the mean of verdicts, older ones forgotten, ``prior`` as good as ``weight`` of them."""

@@ -11,14 +11,9 @@ import pytest
 
 from localspec.assemble import check_vocabularies
 from localspec.backends.base import Rows
-from localspec.backends.llama_cpp import (
-    LlamaContext,
-    LlamaModel,
-    LlamaMtpContext,
-    context_options,
-    devices,
-    system_info,
-)
+from localspec.backends.llama_context import LlamaContext, LlamaMtpContext, context_options
+from localspec.backends.llama_cpp import devices, system_info
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams
 from localspec.errors import BackendError, DraftMismatchError, InputError, MissingFeatureError, UsageError
 from localspec.gguf_header import read_header

@@ -15,7 +15,7 @@ from made_headers import dense
 
 from localspec import assemble
 from localspec.backends.devices import Device, memory_available
-from localspec.backends.llama_cpp import LlamaModel
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams
 from localspec.errors import UsageError
 from localspec.fit import Fit, Load, Machine, context_size, fit, weights

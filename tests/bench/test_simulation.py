@@ -17,7 +17,7 @@ FLAT = Costs(Curve((1, 64), (0.02, 0.021)), {"model": DraftCosts(Curve((1, 64), 
 STEEP = Costs(Curve((1, 2, 64), (0.02, 0.04, 1.28)), {"model": DraftCosts(Curve((1, 2), (0.01, 0.02)), 0.01)})
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["cpu", "cpu-avx512", "gpu"])
 def test_examples_are_read(name: str) -> None:
     """By name, from anywhere; a GPU's is nearly flat to eight rows, two cores' is not."""
     assert name in examples()
@@ -54,7 +54,7 @@ def test_a_bad_curve_is_one_sentence(tmp_path: Path, content: str, says: str) ->
     with pytest.raises(InputError, match=r"bad\.json") as told:
         read_curve(str(file))
     assert says in str(told.value)
-    with pytest.raises(InputError, match="cpu or gpu"):
+    with pytest.raises(InputError, match="one of cpu, cpu-avx512, gpu"):
         read_curve("absent")
 
 

@@ -19,7 +19,8 @@ import gguf_convert
 from gguf_convert.trim_metadata import possible_merges
 from gguf_convert.trim_vocabulary import GROUP, Ranking, always_kept, choose, rank
 from localspec.backends.base import Outputs
-from localspec.backends.llama_cpp import LlamaContext, LlamaModel
+from localspec.backends.llama_context import LlamaContext
+from localspec.backends.llama_model import LlamaModel
 from localspec.backends.llama_tokenizer import tokenizer
 from localspec.backends.llama_trimmed import LlamaTrimmedContext
 from localspec.backends.trim_file import read_integers, read_trim

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from localspec.assemble import check_vocabularies
-from localspec.backends.llama_cpp import LlamaModel
+from localspec.backends.llama_model import LlamaModel
 from localspec.config import ContextParams
 from localspec.errors import DraftMismatchError
 from localspec.gguf_header import read_header
