@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from dataclasses import dataclass
 
 _EDGE = 0.003
 #: Guesses of like sureness are corrected alike: one text goes on well after long matches only, another after all. And
@@ -27,21 +26,21 @@ def log_odds(p: float) -> float:
     return math.log(p / (1.0 - p))
 
 
-@dataclass
 class _Band:
     """Verdicts of guesses of like sureness, older ones counting less: how many, how many right, how many expected."""
 
-    usual: float
-    count: float = 0.0
-    right: float = 0.0
-    expected: float = 0.0
+    def __init__(self, usual: float) -> None:
+        self._usual = usual
+        self._count = self._right = self._expected = 0.0
+        self.shift = _CAREFUL  # what the log-odds of a guess are off
 
-    @property
-    def shift(self) -> float:
-        """What the log-odds of a guess are off."""
-        total = _TRUST + self.count
-        found = log_odds((_TRUST * self.usual + self.right) / total)
-        return found - log_odds((_TRUST * self.usual + self.expected) / total) + _CAREFUL * _TRUST / total
+    def learn(self, sure: float, right: bool) -> None:
+        self._count = _KEPT * self._count + 1.0
+        self._right = _KEPT * self._right + right
+        self._expected = _KEPT * self._expected + sure
+        total, usual = _TRUST + self._count, _TRUST * self._usual
+        found, said = log_odds((usual + self._right) / total), log_odds((usual + self._expected) / total)
+        self.shift = found - said + _CAREFUL * _TRUST / total
 
 
 class Calibration:
@@ -55,10 +54,7 @@ class Calibration:
 
     def learn(self, sure: float, right: bool) -> None:
         """A token that the drafter was ``sure`` of turned out ``right`` or wrong."""
-        band = self._bands[bisect(_BANDS, sure)]
-        band.count = _KEPT * band.count + 1.0
-        band.right = _KEPT * band.right + right
-        band.expected = _KEPT * band.expected + sure
+        self._bands[bisect(_BANDS, sure)].learn(sure, right)
 
 
 class Rate:

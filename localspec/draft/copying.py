@@ -17,10 +17,10 @@ from localspec.draft.base import Guess
 _ALIKE = (0.2, 0.45, 0.62, 0.72, 0.82, 0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.935, 0.94, 0.945, 0.95)
 _LONG, _SURELY = 32, 0.99
 #: A copy is a match of so many tokens. Where it breaks off it is looked for in its source, so far down and for so long.
-_COPY, _WINDOW, _SOON, _LATE = 5, 40, 8, 40
+_COPY, _WINDOW, _SOON, _LATE = 5, 40, 4, 40
 #: How often the text goes on there when one or two tokens match, soon after the break and later. Three settle it. All
 #: count as a match that is longer by so many.
-_RESUMED, _RESUMED_LATE, _SETTLED, _BONUS = (0.5, 0.8), (0.2, 0.45), 3, 6
+_RESUMED, _RESUMED_LATE, _SETTLED, _BONUS = (0.4, 0.8), (0.2, 0.35), 3, 6
 #: A change of more tokens is not expected again. One that was seen once comes again this often, counted as two trials;
 #: what was left out only where it was left out twice.
 _LONGEST, _AGAIN, _LEFT_OUT_AGAIN = 2, 0.7, 0.4

@@ -116,6 +116,27 @@ def test_a_model_that_does_not_pay_is_tried_for_little_of_the_time() -> None:
     assert drafter.asked > 0
 
 
+def test_a_short_answer_does_not_pay_for_a_trial() -> None:
+    """However much time was saved up in the answers before: a model that reads the prompt first is not asked in it."""
+    slow = Costs(STEEP, {"model": DraftCosts(Curve((1, 100), (0.009, 0.3)), 0.009)})
+    control, drafter = Controller(slow, 64), Sure(0.9, 0.009, "model")
+    control._spare = 100.0
+    for _ in range(20):
+        control.begin()
+        settled(control, drafter, lambda n: 0, 8)
+    assert drafter.asked == 0
+
+
+def test_a_new_answer_is_another_text() -> None:
+    """Guesses that failed in the answer before are believed in the next one as they are at first."""
+    curve = Curve(WIDTHS, tuple(0.010 + 0.004 * (n - 1) for n in WIDTHS))
+    new = settled(Controller(costs(curve), 64), Sure(0.8), lambda n: n, 6)
+    control = Controller(costs(curve), 64)
+    settled(control, Sure(0.8), lambda n: 0, 40)
+    control.begin()
+    assert settled(control, Sure(0.8), lambda n: n, 6) == new
+
+
 def test_a_draft_ends_where_the_next_token_no_longer_pays() -> None:
     """The model is not asked for guesses that would not be verified."""
     drafter = Sure(0.9, 0.002, "model")
