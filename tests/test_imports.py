@@ -17,7 +17,7 @@ ROWS = (
     ("plot",),
     ("config", "settings", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
     ("memory", "tool_calls", "state"),
-    ("backends.saved_cells", "backends.symbols"),
+    ("backends.saved_cells", "backends.symbols", "backends.huge_pages"),
     ("backends.base", "backends.devices", "backends.imatrix_file", "sampling", "template", "trial", "hub"),
     ("backends.llama_vocabulary", "backends.rows", "logprobs", "exact", "offload"),
     ("output", "fit"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from localspec.backends.devices import Placement, place
+from localspec.backends.huge_pages import HugePages
 from localspec.backends.llama_cpp import devices, fill, forget_errors, lib, start, why
 from localspec.backends.llama_vocabulary import LlamaVocabulary
 from localspec.config import ContextParams
@@ -40,8 +41,7 @@ class LlamaModel:
             os.environ["GGML_CPU_TILED_MM"] = "0"  # read once, when first something is decoded
         if not params.repack:
             fill(options, use_extra_bufts=False)
-        if progress is not None:
-            fill(options, progress_callback=self._progress(progress))
+        fill(options, progress_callback=self._progress(progress))
         forget_errors()
         self._handle = lib.llama_model_load_from_file(os.fsencode(self.path), options)
         if self._raised is not None:
@@ -59,10 +59,18 @@ class LlamaModel:
             raise ModelFileError(f"{self.path} asks for a BOS token and does not name one; convert it again.")
         self.n_vocab = self.vocabulary.n_tokens
 
-    def _progress(self, report: Callable[[float], None]) -> Any:
+    def _progress(self, report: Callable[[float], None] | None) -> Any:
+        """Called before each tensor is read, when llama.cpp has the memory for all of them."""
+        pages, asked = HugePages(), False
+
         def callback(fraction: float, _: Any) -> bool:
+            nonlocal asked
             try:
-                report(fraction)
+                if not asked:
+                    asked = True
+                    pages.ask()
+                if report is not None:
+                    report(fraction)
             except BaseException as error:
                 self._raised = error
             return self._raised is None
