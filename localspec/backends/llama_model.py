@@ -60,14 +60,12 @@ class LlamaModel:
         self.n_vocab = self.vocabulary.n_tokens
 
     def _progress(self, report: Callable[[float], None] | None) -> Any:
-        """Called before each tensor is read, when llama.cpp has the memory for all of them."""
-        pages, asked = HugePages(), False
+        """Called before each tensor is read, first with 0, when llama.cpp has the memory for all of them."""
+        pages = HugePages()
 
         def callback(fraction: float, _: Any) -> bool:
-            nonlocal asked
             try:
-                if not asked:
-                    asked = True
+                if fraction == 0.0:
                     pages.ask()
                 if report is not None:
                     report(fraction)

@@ -115,7 +115,8 @@ class Copy:
             return
         source, said = text[self._at : max(self._at, place - _SETTLED)], text[self._broke_off : len(text) - _SETTLED]
         if not source:  # put in: known by what follows
-            source, said = text[-_SETTLED:][:1], [*said, text[-_SETTLED]]
+            follows = text[-_SETTLED]
+            source, said = [follows], [*said, follows]
         if max(len(source), len(said)) <= _LONGEST and place - _SETTLED >= self._at:
             self._changes[source[0]] = Change(source, said)
         self._at, self._run, self._broke_off = place, _SETTLED + _BONUS, -1

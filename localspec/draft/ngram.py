@@ -2,7 +2,7 @@
 
 The longest suffix of the text that occurred before is found with an online suffix automaton (Blumer et al. 1985),
 amortised constant time a token; the draft is what followed its latest earlier occurrence. The longer the match, and the
-more it went on alike, the surer the guess.
+more it went on alike, the surer the guess. In a copy the draft is what its source says next (:mod:`.copying`).
 """
 
 from __future__ import annotations

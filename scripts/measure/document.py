@@ -28,8 +28,9 @@ Made by `scripts/make_benchmarks.py` from raw results; the words about what fell
 **How it is measured.** Every mode answers a prompt before the next prompt comes, in rotating order, so that a slow
 minute of the machine hits all of them. A ratio is one of two answers to one prompt; tables give the median over the
 prompts (of a prompt's repeats, their median) and a 95% interval of bootstrapped medians. With a few prompts in a
-category these intervals are wide and rough. Plain decoding is the engine of automatic drafting with its drafters
-left out: the same weights at two places in memory differ by 2% in speed. Against another process that luck remains.
+category these intervals are wide and rough. Beside llama-server plain decoding is the engine of automatic drafting
+with its drafters left out: the same weights at two places in memory differ by 2% in speed. Against another process that
+luck remains, and between the modes of contexts and of transformers, which have an engine each.
 
 **What is counted, on both sides.** A rate is all tokens but the first (the end token included) over the time from
 the first to the last. llama-server counts so itself (`predicted_per_second`). Its drafter reads the prompt together

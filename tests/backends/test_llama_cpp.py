@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from localspec.assemble import check_vocabularies
+from localspec.backends import llama_model
 from localspec.backends.base import Rows
 from localspec.backends.llama_context import LlamaContext, LlamaMtpContext, context_options
 from localspec.backends.llama_cpp import devices, system_info
@@ -42,6 +43,24 @@ def row_after(context: LlamaContext, tokens: list[int]) -> Rows:
     context.rewind(0)
     context.decode(tokens[:-1], "none")
     return context.decode(tokens[-1:])[0].copy()
+
+
+# The model.
+
+
+def test_huge_pages_are_asked_for_once_and_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written to already stays where it is."""
+    events: list[object] = []
+
+    class Pages:
+        def ask(self) -> None:
+            events.append("asked")
+
+    monkeypatch.setattr(llama_model, "HugePages", Pages)
+    LlamaModel(read_header(TINY_TARGET), PARAMS, progress=events.append).close()
+    assert events[:2] == ["asked", 0.0]
+    assert events.count("asked") == 1
+    assert events[-1] == 1.0
 
 
 # The context.

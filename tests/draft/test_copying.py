@@ -47,6 +47,13 @@ def test_a_change_that_does_not_come_again_is_given_up() -> None:
     assert drafted(NgramDrafter(), prefix_of([*LINES, *copy]), 4).tokens == (33, 34, 7, 40)
 
 
+def test_a_change_that_came_again_outlasts_an_exception() -> None:
+    """Learned in the second line, right in the third, wrong in the fourth: still expected in the fifth."""
+    lines = [*LINES, 7, 50, 51, 52, 53, 54]
+    copy = [99, 3, 10, 11, 12, 13, 14, 3, 20, 21, 22, 23, 24, 3, 30, 31, 32, 33, 34, 7, 40, 41, 42, 43, 44]
+    assert drafted(NgramDrafter(), prefix_of([*lines, *copy]), 4).tokens == (3, 50, 51, 52)
+
+
 def test_a_change_is_surer_the_more_often_it_came() -> None:
     """And never certain."""
     sure = [Change([1], [2], right=n).sure for n in range(5)]
