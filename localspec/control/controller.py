@@ -38,9 +38,10 @@ _FOLLOW = 0.1
 #: answer must not pay for what the others saved.
 _MOST_SPARE, _OF_ANSWER = 40.0, 0.02
 #: About what a decision takes in Python, the share of the time that it may take, and how many steps go without at most.
-_THINKING_S, _OVERHEAD, _LONGEST_REST = 6e-5, 0.01, 16
+_THINKING_S, _OVERHEAD, _LONGEST_REST = 6e-5, 0.01, 32
 #: The name of tokens that a grammar demands.
 GRAMMAR = "grammar"
+_NOTHING = Draft()
 
 
 @dataclass
@@ -76,7 +77,8 @@ class Controller:
         self._worth = self._lately = self.verify.seconds(1)
         self._spare = self._draft_s = self._answer_s = 0.0
         self._generated = 0
-        self._rest = 0
+        self._rest, self._resting = 0, False
+        self._learned = (0, 0.0)  # tokens and seconds of the answer that were learned from
         self._aside: tuple[int, str, Guess] | None = None
 
     @property
@@ -88,13 +90,15 @@ class Controller:
     def begin(self) -> None:
         """A new answer: another text, of which nothing is known."""
         self._generated, self._aside, self._rest, self._answer_s = 0, None, 0, 0.0
+        self._resting, self._learned = False, (0, 0.0)
         self._calibrations.clear()
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
-        if self._rest > 0:
+        self._resting = self._rest > 0
+        if self._resting:
             self._rest -= 1
-            return Draft()
+            return _NOTHING
         self._learn_from_aside(prefix)
         plan = Plan(self.verify, room, self._worth)
         free = [drafter for drafter in drafters if drafter.free]
@@ -215,7 +219,14 @@ class Controller:
         return draft
 
     def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
-        self.verify.observe(room.missing + len(draft.tokens), target_s)
+        self._generated += accepted + 1
+        self._answer_s += target_s + self._draft_s
+        if not self._resting:
+            self._learn(draft, accepted, room.missing + len(draft.tokens), target_s)
+
+    def _learn(self, draft: Draft, accepted: int, width: int, target_s: float) -> None:
+        """What a step shows that was thought about, and what the steps since the last such one took."""
+        self.verify.observe(width, target_s)
         guesses = len(draft.tokens) - draft.padding
         for i in range(min(accepted + 1, guesses)):
             name, right = draft.names[i], i < accepted
@@ -223,8 +234,8 @@ class Controller:
                 self._calibrations[name].learn(draft.sure[i], right)
             if name in self.models:
                 self.models[name].outlook.learn(i > 0 and draft.names[i - 1] == name, float(right))
-        seconds, tokens = target_s + self._draft_s, accepted + 1
-        self._generated, self._answer_s = self._generated + tokens, self._answer_s + seconds
+        tokens, seconds = self._generated - self._learned[0], self._answer_s - self._learned[1]
+        self._learned = self._generated, self._answer_s
         self._spare = min(self._spare + _EXPLORE * seconds, _MOST_SPARE * self.verify.seconds(1))
         part = 1.0 - math.exp(-tokens / _LATELY)
         self._lately += part * (seconds / tokens - self._lately)

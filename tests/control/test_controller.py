@@ -127,6 +127,18 @@ def test_a_short_answer_does_not_pay_for_a_trial() -> None:
     assert drafter.asked == 0
 
 
+def test_where_a_pass_takes_next_to_nothing_it_thinks_seldom() -> None:
+    """A lookup takes Python as long as a third of a small model's pass. What the steps between took is counted."""
+    control, drafter = Controller(costs(STEEP.scaled(0.02)), 64), Sure(0.04)
+    settled(control, drafter, lambda n: 0, 320)
+    assert 320 / 40 < drafter.asked < 320 / 20
+    assert control._learned[0] > 280
+    assert control._learned[1] == pytest.approx(control._learned[0] * 0.0002)
+    slow, drafter = Controller(costs(STEEP), 64), Sure(0.04)
+    settled(slow, drafter, lambda n: 0, 320)
+    assert drafter.asked == 320
+
+
 def test_a_new_answer_is_another_text() -> None:
     """Guesses that failed in the answer before are believed in the next one as they are at first."""
     curve = Curve(WIDTHS, tuple(0.010 + 0.004 * (n - 1) for n in WIDTHS))
