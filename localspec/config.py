@@ -20,6 +20,8 @@ _HUGE = 2**31 - 1
 #: Most rows one verification may have: the last token and at most ``MAX_DRAFT`` draft tokens.
 MAX_VERIFY_WIDTH = 64
 MAX_DRAFT = MAX_VERIFY_WIDTH - 1
+#: On a CPU prefill is quickest in passes about so wide: 2% at 700 to 1,500 tokens against 512.
+_CPU_PASS = 256
 #: llama.cpp's sequence breakers for DRY.
 DRY_BREAKERS = ("\n", ":", '"', "*")
 #: Beyond any logit, and finite in float32 however often it is counted.
@@ -229,8 +231,9 @@ class ContextParams:
 
     ``ctx_size`` in tokens (None: the model's own, at most 8192); ``threads`` (None: the physical cores);
     ``gpu_layers`` (None: as many as fit a GPU that llama.cpp reports, else 0); ``device`` a name that
-    ``localspec devices`` lists (None: all GPUs); ``batch`` tokens prefilled at a time; ``tiled`` and
-    ``repack`` allow the CPU kernels that are faster for wide batches and whose rows may depend on the batch.
+    ``localspec devices`` lists (None: all GPUs); ``batch`` tokens prefilled at a time, on a CPU in passes of at most
+    256; ``tiled`` and ``repack`` allow the CPU kernels that are faster for wide batches and whose rows may depend on
+    the batch.
     """
 
     ctx_size: int | None = None
@@ -251,3 +254,7 @@ class ContextParams:
             _check("gpu_layers", self.gpu_layers, -1, _HUGE, " (-1 is all)")
         _check("batch", self.batch, MAX_VERIFY_WIDTH, 65536)
         _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
+
+    def pass_width(self, *, gpu: bool) -> int:
+        """The most tokens that llama.cpp takes at once."""
+        return self.batch if gpu else min(self.batch, _CPU_PASS)

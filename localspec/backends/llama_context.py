@@ -291,7 +291,7 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any
         lib.llama_context_default_params(),
         n_ctx=n_ctx + params.verify_width,
         n_batch=params.batch,
-        n_ubatch=params.batch,
+        n_ubatch=params.pass_width(gpu=gpu),
         n_seq_max=1,
         n_outputs_max=params.verify_width,
         n_threads=threads,

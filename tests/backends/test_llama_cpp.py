@@ -203,7 +203,14 @@ def test_context_has_the_settings_whose_rows_are_exact(model: LlamaModel) -> Non
     options = context_options(model, PARAMS, 100)
     assert (options.type_k, options.type_v, options.flash_attn_type) == (8, 1, 1)
     assert (options.n_ctx, options.n_outputs_max, options.n_seq_max) == (164, 64, 1)
-    assert (options.n_batch, options.n_threads, options.swa_full) == (64, 1, True)
+    assert (options.n_batch, options.n_ubatch, options.n_threads, options.swa_full) == (64, 64, 1, True)
+
+
+def test_a_prompt_is_read_in_passes_of_256_on_a_cpu(model: LlamaModel) -> None:
+    """And in whole batches on a GPU. A narrower batch is a pass."""
+    options = context_options(model, ContextParams(threads=1), 100)
+    assert (options.n_batch, options.n_ubatch) == (512, 512 if model.placement.gpu else 256)
+    assert [ContextParams(batch=n).pass_width(gpu=gpu) for n, gpu in ((64, False), (512, True))] == [64, 512]
 
 
 # The assistant.
