@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from localspec.accept import Accepted, accept
 from localspec.backends.base import Context, Rows
 from localspec.config import MAX_DRAFT
-from localspec.control.base import Control, Room
+from localspec.control.base import Control, Room, Sure
 from localspec.draft.base import Draft, Drafter, Prefix, common_length
 from localspec.exact import NO_GUARD, Guard
 from localspec.logprobs import TokenLogprobs, token_logprobs
+from localspec.sampling import Sampler
 from localspec.verify import verify
 
 Progress = Callable[[int, int], None]
@@ -87,7 +88,7 @@ def decode(
         forced = forced_run(prefix, rules)
         prefix.tokens.extend(forced)
         if room is not None:
-            control.learn(draft, found.count, room, took)
+            control.learn(draft, found.count, room, took, None if found.near_tie else sure_of(sampler, rows, found))
         yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
         room = room_after(target, prefix, rules)
         draft = control.draft(prefix, drafters, room) if room.most > 0 and drafters else Draft()
@@ -95,6 +96,11 @@ def decode(
         before = target.decode_s
         rows = verify(target, prefix, draft)
         took = target.decode_s - before
+
+
+def sure_of(sampler: Sampler, rows: Rows, found: Accepted) -> Sure:
+    """How likely the first of the ``found`` tokens was to the target, to be asked before the next pass."""
+    return lambda: sampler.confidence(rows[0], found.tokens[0])
 
 
 def room_after(target: Context, prefix: Prefix, rules: Rules) -> Room:

@@ -139,10 +139,11 @@ def replay(trace: Trace, costs: Costs, control: Control, *, sources: Sequence[st
     Passes are at most ``widest`` wide. Raises :class:`InputError` for a drafter that trace or costs do not have.
     """
     words = _Words(trace)
-    end = len(words.text)
+    start, end = len(words.prompt), len(words.text)
 
     def true(at: int) -> tuple[int, float]:
-        return (words.text[at] if at < end else 0), 0.999
+        sure = trace.sure[at - start] if start <= at < start + len(trace.sure) else 0.999
+        return (words.text[at] if at < end else 0), sure
 
     target = _Replayed(words, costs.verify, true)
     target.tokens = words.prompt[:-1]

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from localspec.control.base import Room
+from localspec.control.base import Room, Sure
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.errors import InputError
 
@@ -23,13 +23,17 @@ DEPTH = 12
 
 @dataclass(frozen=True)
 class Trace:
-    """One answer: ``tokens`` after ``prompt``; ``guesses[name][i]`` are a model's chain before token i."""
+    """One answer: ``tokens`` after ``prompt``; ``guesses[name][i]`` are a model's chain before token i.
+
+    ``sure[i]``: how likely token i was to the target. Empty where that was not recorded.
+    """
 
     id: str
     category: str
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     guesses: Mapping[str, Sequence[Sequence[Guess]]] = field(default_factory=dict)
+    sure: Sequence[float] = ()
 
     def record(self) -> dict[str, Any]:
         """What JSON can say, for :meth:`of`."""
@@ -39,7 +43,7 @@ class Trace:
         }
         return {
             "id": self.id, "category": self.category, "prompt": list(self.prompt), "tokens": list(self.tokens),
-            "guesses": guesses,
+            "guesses": guesses, "sure": [round(sure, 4) for sure in self.sure],
         }  # fmt: skip
 
     @classmethod
@@ -51,12 +55,14 @@ class Trace:
                 for name, chains in record.get("guesses", {}).items()
             }
             prompt, tokens = (tuple(int(token) for token in record[key]) for key in ("prompt", "tokens"))
-            trace = cls(str(record.get("id", "")), str(record.get("category", "")), prompt, tokens, guesses)
+            sure = tuple(float(p) for p in record.get("sure", ()))
+            trace = cls(str(record.get("id", "")), str(record.get("category", "")), prompt, tokens, guesses, sure)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"this is no trace ({error!r:.80}); make one with `localspec bench --traces FILE`."
             ) from None
-        if not trace.prompt or any(len(chains) != len(trace.tokens) for chains in guesses.values()):
+        lengths = [*(len(chains) for chains in guesses.values()), *([len(sure)] if sure else [])]
+        if not trace.prompt or any(length != len(trace.tokens) for length in lengths):
             raise InputError(f"the trace {trace.id!r} is cut off; make it again with `localspec bench --traces FILE`.")
         return trace
 
@@ -88,6 +94,7 @@ class Recorder:
     def begin(self) -> None:
         self._start = 0
         self._chains: dict[str, list[list[Guess]]] = {}
+        self._sure: list[float] = []
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._start = self._start or len(prefix.tokens)
@@ -105,11 +112,11 @@ class Recorder:
             return list(islice(drafter.propose(prefix), self._depth))
         return known + more
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
-        """Nothing."""
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
+        self._sure.append(sure() if sure is not None else 0.0)
 
     def trace(self, id: str, category: str, prompt: Sequence[int], tokens: Sequence[int]) -> Trace:
         """Of the answer just made. Its first token was not drafted: it comes with the prompt."""
         n = len(tokens) - 1
         chains = {name: [*found[:n], *[[]] * (n - len(found))] for name, found in self._chains.items()}
-        return Trace(id, category, (*prompt, *tokens[:1]), tuple(tokens[1:]), chains)
+        return Trace(id, category, (*prompt, *tokens[:1]), tuple(tokens[1:]), chains, tuple(self._sure[:n]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -22,6 +22,10 @@ class Room:
     left: int
 
 
+#: A probability that takes some time to work out, and so is asked for.
+Sure = Callable[[], float]
+
+
 class Control(Protocol):
     """Picks the drafter and the depth of each step."""
 
@@ -31,10 +35,11 @@ class Control(Protocol):
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         """What to verify next: of at most ``room.most`` tokens, or none."""
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
         """The first ``accepted`` tokens of ``draft`` were right.
 
-        ``target_s``: seconds of the pass that verified it, or decoded ``room.missing`` tokens alone.
+        ``target_s``: seconds of the pass that verified it, or decoded ``room.missing`` tokens alone. ``sure``: how
+        likely the first token of the step was to the target; None where that is not at hand.
         """
 
 
@@ -61,7 +66,7 @@ class FixedDepth:
                 return Draft.by(drafter.name, guesses[:legal])
         return Draft()
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
         """Nothing: it does not change its mind."""
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import mul
 
-from localspec.control.base import Room, legal_length
+from localspec.control.base import Room, Sure, legal_length
 from localspec.control.costs import Costs, DraftCosts, LiveCurve
-from localspec.control.estimates import Calibration, Outlook
-from localspec.control.plan import Plan
+from localspec.control.estimates import Calibration, Outlook, Rate
+from localspec.control.plan import Choice, Plan
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 
 #: Share of the time that may be lost on trying drafters that are not expected to pay.
@@ -31,14 +31,17 @@ _LATELY = 6.0
 _AT_LEAST = 64
 #: Tokens that a model has to read before its first guess, when it guessed in the step before.
 _USUAL_LAG = 2
-#: Share of the steps to come in which a model is expected to be of use as it is now.
-_CAUTION = 0.5
+#: Share of the steps in which lookups have nothing that pays, as long as little is known of the answer; the weight of
+#: that, and the memory, in steps.
+_ALONE, _ALONE_WEIGHT, _ALONE_MEMORY = 0.6, 8.0, 20.0
 _FOLLOW = 0.1
 #: Time saved up for trying models, in plain steps, and the share of an answer's own time that a trial may take: a short
 #: answer must not pay for what the others saved.
 _MOST_SPARE, _OF_ANSWER = 40.0, 0.02
 #: About what a decision takes in Python, the share of the time that it may take, and how many steps go without at most.
 _THINKING_S, _OVERHEAD, _LONGEST_REST = 6e-5, 0.01, 32
+#: How sure targets are of their tokens, as long as little is known of the answer, and the memory of it, in steps.
+_SURE, _SURE_WEIGHT, _SURE_MEMORY = 0.8, 4.0, 20.0
 #: The name of tokens that a grammar demands.
 GRAMMAR = "grammar"
 _NOTHING = Draft()
@@ -51,6 +54,7 @@ class _Model:
     first: LiveCurve
     step: float
     outlook: Outlook = field(default_factory=Outlook)
+    pace: float = math.inf  # seconds a token that it is expected to take where no lookup helps
 
     @classmethod
     def of(cls, costs: DraftCosts) -> _Model:
@@ -78,6 +82,8 @@ class Controller:
         self._spare = self._draft_s = self._answer_s = 0.0
         self._generated = 0
         self._rest, self._resting = 0, False
+        self._sure = Rate(_SURE, _SURE_WEIGHT, _SURE_MEMORY)
+        self._alone = Rate(_ALONE, _ALONE_WEIGHT, _ALONE_MEMORY)
         self._learned = (0, 0.0)  # tokens and seconds of the answer that were learned from
         self._aside: tuple[int, str, Guess] | None = None
 
@@ -92,6 +98,8 @@ class Controller:
         self._generated, self._aside, self._rest, self._answer_s = 0, None, 0, 0.0
         self._resting, self._learned = False, (0, 0.0)
         self._calibrations.clear()
+        self._sure = Rate(_SURE, _SURE_WEIGHT, _SURE_MEMORY)
+        self._alone = Rate(_ALONE, _ALONE_WEIGHT, _ALONE_MEMORY)
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
@@ -108,7 +116,7 @@ class Controller:
             name, guesses = self._free(prefix, free, plan)
             reach = list(accumulate((self._probability(name, guess) for guess in guesses), mul, initial=plan.q))[1:]
             choice = plan.best(reach)
-            asked = self._model_that_pays(prefix, models, plan, choice.value, asked)
+            asked = self._model_that_pays(prefix, models, plan, choice, asked)
             if asked is not None:
                 if not self._ask(asked, plan):
                     models.remove(asked.drafter)
@@ -157,23 +165,27 @@ class Controller:
         return 1.0 if name == GRAMMAR else self._calibrations[name].probability(guess.sure)
 
     def _model_that_pays(
-        self, prefix: Prefix, models: Sequence[Drafter], plan: Plan, value: float, asked: _Asked | None
+        self, prefix: Prefix, models: Sequence[Drafter], plan: Plan, choice: Choice, asked: _Asked | None
     ) -> _Asked | None:
-        """The model whose next guesses are worth more than ``value``, by what is known of it; None if there is none."""
-        found, most = None, 0.0
+        """The model whose next guesses are worth more than ``choice``, by what is known of it, if there is one."""
+        found, most, sure = None, 0.0, self._sure.value
         for drafter in models:
             model, k = self.models[drafter.name], len(plan.tokens)
             if asked is not None and asked.drafter is drafter and asked.at == k:
-                rest = model.outlook.rest.value
-                if plan.forecast(rest, rest, model.step, model.step).value > value:
+                rest = model.outlook.rest(sure)
+                if plan.forecast(rest, rest, model.step, model.step).value > choice.value:
                     return asked
                 continue
+            if not plan.tokens and choice.length == 0:
+                plan.worth = max(plan.worth, min(model.pace, self.verify.seconds(1)))
             lag = drafter.lag(prefix, plan.tokens)
             start = model.first.seconds(min(lag, _USUAL_LAG + k))
             late = model.first.seconds(lag) - start
-            choice = plan.forecast(model.outlook.first.value, model.outlook.rest.value, start, model.step)
-            gain = choice.value - value
-            if not self._invests(gain, late, choice.length, plan):
+            found_by = plan.forecast(model.outlook.first(sure), model.outlook.rest(sure), start, model.step)
+            gain = found_by.value - choice.value
+            if not k:
+                model.pace = found_by.pace
+            if not self._invests(gain, late, found_by.length, plan):
                 continue
             if gain > most or found is None:
                 found, most = _Asked(drafter, k, lag, drafter.propose(prefix, tuple(plan.tokens))), gain
@@ -182,7 +194,8 @@ class Controller:
     def _invests(self, gain: float, late: float, length: int, plan: Plan) -> bool:
         """Whether a model that gains so many seconds a step is asked, when it must read for ``late`` seconds first."""
         left = min(plan.room.left, max(_AT_LEAST, self._generated))
-        if gain > 0.0 and late <= gain * _CAUTION * left / (length + 1):
+        steps = self._alone.value * left / (length + 1)
+        if gain > 0.0 and late <= gain * steps:
             return True
         loss = max(0.0, -gain) + late
         if plan.tokens or loss > min(self._spare, _OF_ANSWER * self._answer_s):
@@ -214,15 +227,26 @@ class Controller:
             name = plan.names[i]
             if name in self.models:
                 later = i > 0 and plan.names[i - 1] == name
-                self.models[name].outlook.learn(later, self._calibrations[name].probability(plan.sure[i]))
+                self.models[name].outlook.learn(
+                    later, self._calibrations[name].probability(plan.sure[i]), self._sure.value
+                )
                 break
         return draft
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float) -> None:
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
         self._generated += accepted + 1
         self._answer_s += target_s + self._draft_s
         if not self._resting:
             self._learn(draft, accepted, room.missing + len(draft.tokens), target_s)
+            if self.models:
+                self._learn_without_lookups(draft.drafter, sure)
+
+    def _learn_without_lookups(self, drafter: str, sure: Sure | None) -> None:
+        """Whether a model could have been of use in the step, and how easy its text was if so."""
+        alone = drafter == "none" or drafter in self.models
+        self._alone.learn(float(alone))
+        if alone and sure is not None:
+            self._sure.learn(sure())
 
     def _learn(self, draft: Draft, accepted: int, width: int, target_s: float) -> None:
         """What a step shows that was thought about, and what the steps since the last such one took."""
@@ -233,7 +257,8 @@ class Controller:
             if name != GRAMMAR:
                 self._calibrations[name].learn(draft.sure[i], right)
             if name in self.models:
-                self.models[name].outlook.learn(i > 0 and draft.names[i - 1] == name, float(right))
+                later = i > 0 and draft.names[i - 1] == name
+                self.models[name].outlook.learn(later, float(right), self._sure.value)
         tokens, seconds = self._generated - self._learned[0], self._answer_s - self._learned[1]
         self._learned = self._generated, self._answer_s
         self._spare = min(self._spare + _EXPLORE * seconds, _MOST_SPARE * self.verify.seconds(1))

@@ -18,6 +18,9 @@ _BANDS, _USUAL = (0.6, 0.85, 0.945), (0.4, 0.75, 0.9, 0.975)
 _TRUST, _KEPT = 14.0, 0.94
 #: Until there are verdicts drafters are believed less than they say: too long a draft costs more than too short a one.
 _CAREFUL = -0.6
+#: Verdicts that the target's word for a model counts as, and the most that is believed by it. So much of what a model
+#: is worse at first guesses counts for those that follow too.
+_FAITH, _MOST, _SHARED = 2.0, 0.9, 0.5
 
 
 def log_odds(p: float) -> float:
@@ -73,11 +76,28 @@ class Rate:
 
 
 class Outlook:
-    """What a model's next draft is worth before it is made: acceptance of its first token, and of each one after."""
+    """What a model's next draft is worth before it is made: acceptance of its first token, and of each one after.
 
-    def __init__(self, first: float = 0.7, rest: float = 0.8) -> None:
-        self.first, self.rest = Rate(first), Rate(rest)
+    A smaller model is right about as often as the target is ``sure`` of its own tokens: both find the same text easy.
+    (Means of 43 answers of a 1.5B in eight categories, against the shares that a 0.5B had right: 0.03 apart, as a
+    standard deviation.) What a pair is off is learned.
+    """
 
-    def learn(self, later: bool, right: float) -> None:
+    def __init__(self) -> None:
+        self._first, self._rest = Rate(0.0, _FAITH), Rate(0.0, _FAITH)
+
+    def first(self, sure: float) -> float:
+        """Of the first guess, where the target was ``sure`` of its tokens lately."""
+        return _probable(min(sure, _MOST) + self._first.value)
+
+    def rest(self, sure: float) -> float:
+        """Of each later guess, those before it being right."""
+        return _probable(min(sure, _MOST) + self._rest.value + min(0.0, _SHARED * self._first.value))
+
+    def learn(self, later: bool, right: float, sure: float) -> None:
         """The first guess in a row, or a ``later`` one, was right: 1, wrong: 0, or so likely to be right."""
-        (self.rest if later else self.first).learn(right)
+        (self._rest if later else self._first).learn(right - min(sure, _MOST))
+
+
+def _probable(p: float) -> float:
+    return min(1.0 - _EDGE, max(_EDGE, p))

@@ -21,11 +21,15 @@ DRAFT_S, GUESS_S = 1e-4, 3e-5
 
 @dataclass(frozen=True)
 class Choice:
-    """Verify the first ``length`` tokens in a pass ``width`` wide: worth ``value`` seconds."""
+    """Verify the first ``length`` tokens in a pass ``width`` wide: worth ``value`` seconds.
+
+    ``pace``: seconds a token that it is expected to take, the drafting included.
+    """
 
     value: float
     length: int
     width: int
+    pace: float = float("inf")
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Plan:
             time = start + (step + GUESS_S) * depth - step
             value = self.worth * gained - self.curve.seconds(width) - DRAFT_S - time
             if value > found.value:
-                found = Choice(value, so_far + depth, width)
+                found = Choice(value, so_far + depth, width, (self.worth * gained - value) / (1.0 + gained))
             if q * self.worth < step:
                 break
         return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from localspec.backends.scripted import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
@@ -11,12 +13,16 @@ from localspec.backends.scripted import scripted_engine as made
 from localspec.bench.paired import Ask, check_prompts, pairs, run_of, warm_up
 from localspec.bench.prompts import BenchPrompt
 from localspec.bench.recording import traces
-from localspec.control.base import FixedDepth
+from localspec.control.base import FixedDepth, Room, Sure
+from localspec.control.costs import Costs, Curve
+from localspec.draft.base import Draft
 from localspec.draft.model import ModelDrafter
 from localspec.engine import Engine
 from localspec.errors import InputError
 from localspec.output import Completion
+from localspec.replay import replay
 from localspec.stats import Stats
+from localspec.trace import Trace, read_traces, trace_lines
 
 N = 64
 LOGITS = chain_logits(N, seed=3)
@@ -132,6 +138,55 @@ def test_a_trace_is_the_plain_answer_with_the_guesses_of_models() -> None:
         for guess in chain:
             assert guess.token == int(other(tuple(text)).argmax())
             text.append(guess.token)
+
+
+def test_a_trace_says_how_sure_the_target_was(tmp_path: Path) -> None:
+    """Of each of its tokens: the softmax of its row, which a file keeps, and a replay gives the control again."""
+    engine = made(LOGITS, [ScriptedDrafter(likely)], vocabulary=ScriptedVocabulary(N), control=FixedDepth(2))
+    (found,) = traces(engine, [prompt("a")], Ask(10))
+    assert found is not None
+    assert len(found.sure) == len(found.tokens) == 9
+    for i, sure in enumerate(found.sure):
+        row = LOGITS((*found.prompt, *found.tokens[:i])).astype(float)
+        assert sure == pytest.approx(float(np.exp(row - row.max()).max() / np.exp(row - row.max()).sum()), abs=1e-5)
+    file = tmp_path / "traces.jsonl"
+    file.write_text("".join(trace_lines([found])))
+    (again,) = read_traces(file)
+    assert again.sure == pytest.approx(found.sure, abs=1e-4)
+    told = Told(0)
+    replay(again, Costs(Curve((1, 8), (0.01, 0.02))), told, sources=["ngram"])
+    assert told.sure == pytest.approx(again.sure[1:], abs=1e-3)  # the first one comes with the prompt
+    cut = {**found.record(), "sure": list(found.sure[1:])}
+    with pytest.raises(InputError, match="cut off"):
+        Trace.of(cut)
+
+
+def test_control_is_told_of_the_first_token_of_each_step() -> None:
+    """Whatever was drafted and accepted in it."""
+    told = Told(2)
+    engine = made(LOGITS, [ScriptedDrafter(likely)], vocabulary=ScriptedVocabulary(N), control=told)
+    before = engine.prompt_tokens(prompt("a").messages)
+    tokens = engine.chat([*prompt("a").messages], max_tokens=12, temperature=0.0).tokens
+    assert max(told.accepted) > 0
+    at = 1  # the first one comes with the prompt
+    for sure, accepted in zip(told.sure, told.accepted, strict=True):
+        row = LOGITS((*before, *tokens[:at])).astype(float)
+        assert sure == pytest.approx(float(1.0 / np.exp(row - row.max()).sum()), abs=1e-5)
+        at += accepted + 1
+
+
+class Told(FixedDepth):
+    """Control that keeps what it is told."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__(depth)
+        self.sure: list[float] = []
+        self.accepted: list[int] = []
+
+    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
+        assert sure is not None
+        self.sure.append(sure())
+        self.accepted.append(accepted)
 
 
 def test_an_answer_of_one_token_has_no_trace(engine: Engine) -> None:

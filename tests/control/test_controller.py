@@ -16,13 +16,15 @@ from localspec.control.controller import Controller
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
 from localspec.control.plan import Plan
 from localspec.decode import Rules, decode, prefill
-from localspec.draft.base import Drafter, Guess, Prefix
+from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.ngram import NgramDrafter
 
 #: Of a GPU, where a pass costs nearly the same at any width, and of a machine where every row costs the same.
 FLAT = Curve(WIDTHS, tuple(0.010 + 0.0001 * n for n in WIDTHS))
 STEEP = Curve(WIDTHS, tuple(0.010 * n for n in WIDTHS))
+#: Four rows for the time of one and a half.
+MILD = Curve(WIDTHS, tuple(0.010 + 0.0015 * (n - 1) for n in WIDTHS))
 
 
 class Sure:
@@ -46,6 +48,13 @@ class Sure:
     def observe(self, prefix: Prefix) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Unread(Sure):
+    """One that has the whole prompt to read, until it is asked."""
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 1 if self.asked else 64
 
 
 def costs(verify: Curve, step: float = 0.0) -> Costs:
@@ -114,6 +123,60 @@ def test_a_model_that_does_not_pay_is_tried_for_little_of_the_time() -> None:
         total += seconds + drafter.decode_s - before
     assert 0.0 < total / (3000 * 0.010) - 1.0 < 0.02
     assert drafter.asked > 0
+
+
+def asked_after(sure: float, reads: float = 0.1, pair: Controller | None = None) -> int:
+    """Steps until a model that must first read for ``reads`` seconds is asked, the target being ``sure``; 60: never."""
+    slow = Costs(MILD, {"model": DraftCosts(Curve((1, 2, 64), (0.002, 0.002, reads)), 0.002)})
+    control, drafter, prefix = pair or Controller(slow, 64), Unread(0.9, 0.002, "model"), prefix_of([1, 2, 3])
+    control.begin()
+    for step in range(60):
+        room = Room(1, 63, 1000)
+        draft = control.draft(prefix, [drafter], room)
+        if drafter.asked:
+            return step
+        control.learn(draft, 0, room, 0.010, lambda: sure)
+        prefix.tokens.append(2)
+    return 60
+
+
+def test_how_sure_the_target_is_says_whether_a_model_pays() -> None:
+    """A model is right about as often. So it is asked soon in an easy text, never in a hard one, and not at once."""
+    assert 0 < asked_after(0.97) < 30
+    assert asked_after(0.4) == 60
+    assert asked_after(0.97, reads=5.0) == 60  # what it costs to read is never paid back
+
+
+def test_a_model_that_is_worse_than_the_target_s_word_is_left_alone() -> None:
+    """What it was off counts in the next answer, where the target is as sure again."""
+    pair = Controller(Costs(MILD, {"model": DraftCosts(Curve((1, 64), (0.002, 0.1)), 0.002)}), 64)
+    for _ in range(30):
+        pair.models["model"].outlook.learn(False, 0.0, 0.97)
+    assert asked_after(0.97, pair=pair) == 60
+
+
+def test_the_target_s_word_is_asked_for_only_where_a_model_needs_it() -> None:
+    """It takes time: not with lookups alone, not for steps that a lookup drafted."""
+
+    def refused() -> float:
+        raise AssertionError("asked for nothing")
+
+    lookups = Controller(costs(FLAT), 64)
+    lookups.learn(Draft(), 0, Room(1, 63, 99), 0.010, refused)
+    both = Controller(costs(FLAT, 0.001), 64)
+    both.learn(Draft.by("ngram", [Guess(1, 0.9)]), 1, Room(1, 63, 99), 0.010, refused)
+    with pytest.raises(AssertionError, match="asked for nothing"):
+        both.learn(Draft(), 0, Room(1, 63, 99), 0.010, refused)
+
+
+def test_luck_does_not_put_a_model_off() -> None:
+    """After a copy that cost next to nothing a token the cheaper one is left: plain decoding or the model."""
+    control = Controller(costs(MILD, 0.002), 64)
+    model = Sure(0.95, 0.002, "model")
+    settled(control, model, lambda n: n, 20)
+    control._worth = control._lately = 0.001
+    draft = control.draft(prefix_of([1, 2, 3]), [model], Room(1, 63, 1000))
+    assert len(draft.tokens) > 0
 
 
 def test_a_short_answer_does_not_pay_for_a_trial() -> None:
