@@ -41,7 +41,7 @@ _MOST_SPARE, _OF_ANSWER = 40.0, 0.02
 #: About what a decision takes in Python, the share of the time that it may take, and how many steps go without at most.
 _THINKING_S, _OVERHEAD, _LONGEST_REST = 6e-5, 0.01, 32
 #: How sure targets are of their tokens, as long as little is known of the answer, and the memory of it, in steps.
-_SURE, _SURE_WEIGHT, _SURE_MEMORY = 0.8, 4.0, 20.0
+_SURE, _SURE_WEIGHT, _SURE_MEMORY = 0.75, 6.0, 40.0
 #: The name of tokens that a grammar demands.
 GRAMMAR = "grammar"
 _NOTHING = Draft()
@@ -100,6 +100,8 @@ class Controller:
         self._calibrations.clear()
         self._sure = Rate(_SURE, _SURE_WEIGHT, _SURE_MEMORY)
         self._alone = Rate(_ALONE, _ALONE_WEIGHT, _ALONE_MEMORY)
+        for model in self.models.values():
+            model.outlook.begin()
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
         self._draft_s = 0.0
@@ -227,9 +229,7 @@ class Controller:
             name = plan.names[i]
             if name in self.models:
                 later = i > 0 and plan.names[i - 1] == name
-                self.models[name].outlook.learn(
-                    later, self._calibrations[name].probability(plan.sure[i]), self._sure.value
-                )
+                self.models[name].outlook.learn(later, plan.sure[i], self._sure.value)
                 break
         return draft
 
@@ -245,6 +245,9 @@ class Controller:
         """Whether a model could have been of use in the step, and how easy its text was if so."""
         alone = drafter == "none" or drafter in self.models
         self._alone.learn(float(alone))
+        for name, model in self.models.items():
+            if name != drafter:
+                model.outlook.fade()
         if alone and sure is not None:
             self._sure.learn(sure())
 

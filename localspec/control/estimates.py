@@ -20,7 +20,10 @@ _TRUST, _KEPT = 14.0, 0.94
 _CAREFUL = -0.6
 #: Verdicts that the target's word for a model counts as, and the most that is believed by it. So much of what a model
 #: is worse at first guesses counts for those that follow too.
-_FAITH, _MOST, _SHARED = 2.0, 0.9, 0.5
+_FAITH, _MOST, _SHARED = 8.0, 0.9, 0.5
+#: The same of what is learned of a pair from all its answers, and the memory of that, in verdicts; and what a step
+#: without guesses leaves of the verdicts of one answer.
+_PAIR, _PAIR_MEMORY, _FADED = 12.0, 100.0, 0.98
 
 
 def log_odds(p: float) -> float:
@@ -74,6 +77,10 @@ class Rate:
     def learn(self, value: float) -> None:
         self._sum, self._count = self._keep * self._sum + value, self._keep * self._count + 1.0
 
+    def fade(self, keep: float) -> None:
+        """What was learned counts ``keep`` of what it did."""
+        self._sum, self._count = keep * self._sum, keep * self._count
+
 
 class Outlook:
     """What a model's next draft is worth before it is made: acceptance of its first token, and of each one after.
@@ -84,19 +91,34 @@ class Outlook:
     """
 
     def __init__(self) -> None:
-        self._first, self._rest = Rate(0.0, _FAITH), Rate(0.0, _FAITH)
+        self._pair = [Rate(0.0, _PAIR, _PAIR_MEMORY) for _ in range(2)]
+        self.begin()
+
+    def begin(self) -> None:
+        """A new answer, of which only what the pair is off in general is known."""
+        self._own = [Rate(0.0, _FAITH) for _ in range(2)]
 
     def first(self, sure: float) -> float:
         """Of the first guess, where the target was ``sure`` of its tokens lately."""
-        return _probable(min(sure, _MOST) + self._first.value)
+        return _probable(min(sure, _MOST) + self._off(0))
 
     def rest(self, sure: float) -> float:
         """Of each later guess, those before it being right."""
-        return _probable(min(sure, _MOST) + self._rest.value + min(0.0, _SHARED * self._first.value))
+        return _probable(min(sure, _MOST) + self._off(1) + min(0.0, _SHARED * self._own[0].value))
 
     def learn(self, later: bool, right: float, sure: float) -> None:
         """The first guess in a row, or a ``later`` one, was right: 1, wrong: 0, or so likely to be right."""
-        (self._rest if later else self._first).learn(right - min(sure, _MOST))
+        off = right - min(sure, _MOST)
+        self._own[later].learn(off - self._pair[later].value)
+        self._pair[later].learn(off)
+
+    def fade(self) -> None:
+        """A step without its guesses: what was seen of this answer counts less, so that it is tried again some day."""
+        for rate in self._own:
+            rate.fade(_FADED)
+
+    def _off(self, later: int) -> float:
+        return self._pair[later].value + self._own[later].value
 
 
 def _probable(p: float) -> float:

@@ -14,6 +14,7 @@ from localspec.config import SamplingParams
 from localspec.control.base import Room
 from localspec.control.controller import Controller
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
+from localspec.control.estimates import Outlook
 from localspec.control.plan import Plan
 from localspec.decode import Rules, decode, prefill
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
@@ -153,6 +154,20 @@ def test_a_model_that_is_worse_than_the_target_s_word_is_left_alone() -> None:
     for _ in range(30):
         pair.models["model"].outlook.learn(False, 0.0, 0.97)
     assert asked_after(0.97, pair=pair) == 60
+
+
+def test_what_an_answer_showed_of_a_model_fades_and_what_its_pair_is_off_stays() -> None:
+    """So it is tried again later in an answer, and in the next one, with what all of them taught."""
+    new, outlook = Outlook(), Outlook()
+    for _ in range(20):
+        outlook.learn(False, 0.0, 0.9)
+    low = outlook.first(0.9)
+    assert low < 0.2
+    for _ in range(200):
+        outlook.fade()
+    faded = outlook.first(0.9)
+    outlook.begin()
+    assert low + 0.1 < faded < outlook.first(0.9) + 0.05 < new.first(0.9)
 
 
 def test_the_target_s_word_is_asked_for_only_where_a_model_needs_it() -> None:
