@@ -105,8 +105,9 @@ def sure_of(sampler: Sampler, rows: Rows, found: Accepted) -> Sure:
 
 def room_after(target: Context, prefix: Prefix, rules: Rules) -> Room:
     """What the next pass may hold: within the budget, the guard and the user's limit."""
-    missing, left = len(prefix.tokens) - len(target.tokens), rules.left()
-    return Room(missing, min(rules.draft_max, rules.guard.widest - missing, left - 1), left)
+    cached, left = len(target.tokens), rules.left()
+    missing = len(prefix.tokens) - cached
+    return Room(missing, min(rules.draft_max, rules.guard.widest - missing, left - 1), left, cached)
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def probe(context: ProbedContext, text: Sequence[int], widest: int = WIDEST) -> 
         context.rewind(0)
         context.decode(tokens[:_FIRST], "none")
         moved = _compare(context, tokens[_FIRST:], _NARROW, _widths(widest))
-        if context.n_ctx > _FIRST * _REPEATS and _lengthen(context, tokens[:_FIRST]):
+        if context.n_ctx > _FIRST * _REPEATS and lengthen(context, tokens[:_FIRST], _REPEATS) > _SPLIT:
             for width, found in _compare(context, tokens[_FIRST:], 4, (2, 4, min(_NARROW, widest))).items():
                 moved[width] = _larger(moved.get(width, _SAME), found)
     finally:
@@ -170,13 +170,13 @@ def _larger(a: _Moved, b: _Moved) -> _Moved:
     return max(a[0], b[0]), max(a[1], b[1])
 
 
-def _lengthen(context: ProbedContext, held: Sequence[int]) -> bool:
-    """Fill the cache beyond the split, with copies of what it holds: as good for rows, and no decoding."""
+def lengthen(context: ProbedContext, held: Sequence[int], times: int) -> int:
+    """Fill the cache with ``times`` copies of what it holds, without decoding; returns how many tokens it has then."""
     context.rewind(len(held))
-    state = repeat_cells(context.state(), _REPEATS)
+    state = repeat_cells(context.state(), times)
     if state is not None:
-        context.restore(state, list(held) * _REPEATS)
+        context.restore(state, list(held) * times)
     else:
-        for _ in range(_REPEATS - 1):
+        for _ in range(times - 1):
             context.decode(held, "none")
-    return len(context.tokens) > _SPLIT
+    return len(context.tokens)

@@ -6,6 +6,7 @@ Passes that a probe of exactness has just made are samples too. What contexts he
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -14,10 +15,10 @@ from localspec import memo
 from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
 from localspec.backends.llama_cpp import build
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
-from localspec.errors import InputError
-from localspec.exact import TEXT
+from localspec.errors import BackendError, InputError
+from localspec.exact import TEXT, lengthen
 
-_KIND = "costs-2"  # of remembered facts
+_KIND = "costs-3"  # of remembered facts
 #: The order in which widths are measured while time lasts.
 _ORDER = (1, 4, 2, 3, 8, 16, 5, 32, 6, 12, 7, 24, 10, 20, 64, 48, 40)
 _BUDGET_S, _DRAFT_BUDGET_S = 1.5, 0.5
@@ -32,6 +33,8 @@ _HELD = 32
 _SINGLES = 3
 #: Passes of each width when there is time, and draft steps.
 _OFTEN, _STEPS = 5, 8
+#: A long cache is so many times the first one; its passes, and how often.
+_LONGER, _LONG_PASSES = 20, (1, 4, 1, 4, 1, 4)
 Progress = Callable[[float], None]
 
 
@@ -92,6 +95,25 @@ def measure_passes(
             progress((i + 1) / (rounds * len(wanted)))
     context.rewind(0)
     return samples
+
+
+def measure_cell(context: LlamaContext, tokens: Sequence[int], curve: Curve) -> float:
+    """Seconds that each token in the cache adds to each row; 0 where the context is too small to tell."""
+    if context.n_ctx < _HELD * (_LONGER + 1):
+        return 0.0
+    context.rewind(0)
+    context.decode(tokens[:_HELD], "none")
+    try:
+        length, passes = lengthen(context, tokens[:_HELD], _LONGER), list[tuple[int, float]]()
+    except BackendError:  # a cache that cannot be saved cannot be made longer so
+        return 0.0
+    for width in (min(n, curve.widths[-1]) for n in _LONG_PASSES):
+        context.decode(tokens[_HELD : _HELD + width])
+        passes.append(context.passes[-1])
+        context.rewind(length)
+    context.rewind(0)
+    added = [(seconds - curve.seconds(n)) / (n * (length - _HELD)) for n, seconds in quickest(passes).items()]
+    return max(0.0, sum(added) / len(added))
 
 
 def measure_model(context: LlamaContext, tokens: Sequence[int], *, thorough: bool) -> DraftCosts:
@@ -166,7 +188,8 @@ class Meter:
             drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
         if before is not None:
             passes += zip(before.verify.widths, before.verify.times, strict=True)
-        costs = Costs(curve_of(passes), drafters)
+        curve = curve_of(passes)
+        costs = Costs(replace(curve, cell=measure_cell(self._target, tokens, curve)), drafters)
         again = tries + 1 if not thorough and disturbed(passes) else 0
         memo.remember(_KIND, self._key(), {**costs.record(), "disturbed": again})
         return costs

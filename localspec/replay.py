@@ -81,7 +81,7 @@ class _Replayed:
         self._words, self._curve, self._said = words, curve, said
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
-        self.decode_s += self._curve.seconds(len(tokens))
+        self.decode_s += self._curve.seconds(len(tokens), len(self.tokens))
         self.tokens.extend(tokens)
         n, count = len(self.tokens), output_rows(outputs, len(tokens))
         true = common_length(self.tokens, self._words.text)

@@ -69,6 +69,7 @@ def tune_lines(costs: Costs, widest: int, width: int) -> list[str]:
     """Tables for a terminal ``width`` columns wide: costs of passes, of drafting, and what is best."""
     return [
         *aligned(("pass of n", "ms", "ms a row", "of n=1"), _rows(costs.verify)),
+        *_cell_line(costs.verify),
         *(line for name in costs.drafters for line in _drafter(costs, name)),
         "",
         *_advice(costs, widest, width),
@@ -80,6 +81,10 @@ def _rows(curve: Curve) -> list[tuple[str, ...]]:
     return [
         (str(n), _ms(t), _ms(t / n), f"{t / one:.2f}") for n, t in zip(curve.widths, curve.times, strict=True)
     ]  # fmt: skip
+
+
+def _cell_line(curve: Curve) -> list[str]:
+    return ["", f"every 1000 tokens in the cache: {_ms(1000 * curve.cell)} ms a row"] if curve.cell else []
 
 
 def _ms(seconds: float) -> str:

@@ -14,12 +14,13 @@ from localspec.draft.base import Draft, Drafter, Prefix
 class Room:
     """What the next pass may hold: ``missing`` tokens that it decodes anyway, and at most ``most`` draft tokens.
 
-    ``left``: tokens that the answer may still have, this pass's own among them.
+    ``left``: tokens that the answer may still have, this pass's own among them. ``cached``: tokens in the cache.
     """
 
     missing: int
     most: int
     left: int
+    cached: int = 0
 
 
 #: A probability that takes some time to work out, and so is asked for.

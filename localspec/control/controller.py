@@ -27,8 +27,8 @@ _EXPLORE = 0.005
 _UNLIKELY = 0.05
 #: The memory, in tokens, of what a token costs lately.
 _LATELY = 6.0
-#: An answer is expected to go on for as many tokens as it has, and at least so many.
-_AT_LEAST = 64
+#: An answer is expected to go on for as many tokens as it has, and so many more.
+_MORE = 32
 #: Tokens that a model has to read before its first guess, when it guessed in the step before.
 _USUAL_LAG = 2
 #: Share of the steps in which lookups have nothing that pays, as long as little is known of the answer; the weight of
@@ -78,7 +78,7 @@ class Controller:
         self.verify = LiveCurve(costs.verify, widest)
         self.models = {name: _Model.of(one) for name, one in costs.drafters.items()}
         self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
-        self._worth = self._lately = self.verify.seconds(1)
+        self._plain = self._worth = self._lately = self.verify.seconds(1)
         self._spare = self._draft_s = self._answer_s = 0.0
         self._generated = 0
         self._rest, self._resting = 0, False
@@ -109,6 +109,9 @@ class Controller:
         if self._resting:
             self._rest -= 1
             return _NOTHING
+        self._plain = self.verify.seconds(1, room.cached)
+        if not self._generated:
+            self._lately = self._worth = self._plain
         self._learn_from_aside(prefix)
         plan = Plan(self.verify, room, self._worth)
         free = [drafter for drafter in drafters if drafter.free]
@@ -132,7 +135,7 @@ class Controller:
                 plan.add(guess, name, self._probability(name, guess))
         draft = self._finished(plan)
         if not draft.tokens:  # thinking again at once would cost too much where a pass takes next to nothing
-            self._rest = min(_LONGEST_REST, int(_THINKING_S / (_OVERHEAD * self.verify.seconds(1))))
+            self._rest = min(_LONGEST_REST, int(_THINKING_S / (_OVERHEAD * self._plain)))
         return draft
 
     def _learn_from_aside(self, prefix: Prefix) -> None:
@@ -179,7 +182,7 @@ class Controller:
                     return asked
                 continue
             if not plan.tokens and choice.length == 0:
-                plan.worth = max(plan.worth, min(model.pace, self.verify.seconds(1)))
+                plan.worth = max(plan.worth, min(model.pace, self._plain))
             lag = drafter.lag(prefix, plan.tokens)
             start = model.first.seconds(min(lag, _USUAL_LAG + k))
             late = model.first.seconds(lag) - start
@@ -195,7 +198,7 @@ class Controller:
 
     def _invests(self, gain: float, late: float, length: int, plan: Plan) -> bool:
         """Whether a model that gains so many seconds a step is asked, when it must read for ``late`` seconds first."""
-        left = min(plan.room.left, max(_AT_LEAST, self._generated))
+        left = min(plan.room.left, _MORE + self._generated)
         steps = self._alone.value * left / (length + 1)
         if gain > 0.0 and late <= gain * steps:
             return True
@@ -237,7 +240,8 @@ class Controller:
         self._generated += accepted + 1
         self._answer_s += target_s + self._draft_s
         if not self._resting:
-            self._learn(draft, accepted, room.missing + len(draft.tokens), target_s)
+            self.verify.observe(room.missing + len(draft.tokens), target_s, room.cached)
+            self._learn(draft, accepted)
             if self.models:
                 self._learn_without_lookups(draft.drafter, sure)
 
@@ -251,9 +255,8 @@ class Controller:
         if alone and sure is not None:
             self._sure.learn(sure())
 
-    def _learn(self, draft: Draft, accepted: int, width: int, target_s: float) -> None:
+    def _learn(self, draft: Draft, accepted: int) -> None:
         """What a step shows that was thought about, and what the steps since the last such one took."""
-        self.verify.observe(width, target_s)
         guesses = len(draft.tokens) - draft.padding
         for i in range(min(accepted + 1, guesses)):
             name, right = draft.names[i], i < accepted
@@ -264,7 +267,7 @@ class Controller:
                 self.models[name].outlook.learn(later, float(right), self._sure.value)
         tokens, seconds = self._generated - self._learned[0], self._answer_s - self._learned[1]
         self._learned = self._generated, self._answer_s
-        self._spare = min(self._spare + _EXPLORE * seconds, _MOST_SPARE * self.verify.seconds(1))
+        self._spare = min(self._spare + _EXPLORE * seconds, _MOST_SPARE * self._plain)
         part = 1.0 - math.exp(-tokens / _LATELY)
         self._lately += part * (seconds / tokens - self._lately)
-        self._worth = min(self._lately, self.verify.seconds(1))
+        self._worth = min(self._lately, self._plain)

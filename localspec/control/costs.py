@@ -23,13 +23,15 @@ _LONGEST = 3600.0
 
 @dataclass(frozen=True)
 class Curve:
-    """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them.
+    """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them, in a short context.
 
-    Beyond the last one a row costs what it costs there: a staircase that ends on a cheap step must not go on falling.
+    ``cell``: what each token in the cache adds to each row, in seconds: attention looks at all of them. Beyond the last
+    width a row costs what it costs there: a staircase that ends on a cheap step must not go on falling.
     """
 
     widths: tuple[int, ...]
     times: tuple[float, ...]
+    cell: float = 0.0
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.widths, self.widths[1:], strict=False))
@@ -38,9 +40,14 @@ class Curve:
         for seconds in self.times:
             if not 0.0 < seconds < _LONGEST:
                 raise InputError(f"a cost curve has a time of {seconds} s; it must be above 0 and below an hour.")
+        if not 0.0 <= self.cell < 1.0:
+            raise InputError(f"a token in the cache costs {self.cell} s a row; it must be at least 0 and below 1.")
 
-    def seconds(self, n: int) -> float:
-        """c(n), n ≥ 1."""
+    def seconds(self, n: int, cached: int = 0) -> float:
+        """c(n), n ≥ 1, behind ``cached`` tokens."""
+        return self._short(n) + self.cell * n * cached
+
+    def _short(self, n: int) -> float:
         widths, times = self.widths, self.times
         if n >= widths[-1]:
             return times[-1] * n / widths[-1]
@@ -50,22 +57,22 @@ class Curve:
 
     def scaled(self, factor: float) -> Curve:
         """The same shape, ``factor`` times as slow."""
-        return Curve(self.widths, tuple(factor * seconds for seconds in self.times))
+        return Curve(self.widths, tuple(factor * seconds for seconds in self.times), factor * self.cell)
 
     def record(self) -> dict[str, float]:
-        """Width → milliseconds, for :meth:`of`."""
+        """Width → milliseconds, for :meth:`of`, without what cached tokens add."""
         return {str(n): round(1000 * t, 4) for n, t in zip(self.widths, self.times, strict=True)}
 
     @classmethod
-    def of(cls, record: object) -> Curve:
-        """From width → milliseconds. Raises :class:`InputError` where it is not that."""
+    def of(cls, record: object, cell: float = 0.0) -> Curve:
+        """From width → milliseconds, and the seconds of a ``cell``. Raises :class:`InputError` where it is not that."""
         if not isinstance(record, dict) or not record:
             raise InputError(f"a cost curve is {record!r:.80}; it must map widths to milliseconds.")
         try:
             pairs = sorted((int(n), float(t) / 1000) for n, t in record.items())
         except (TypeError, ValueError) as error:
             raise InputError(f"a cost curve holds {record!r:.80}; it must map widths to milliseconds.") from error
-        return cls(tuple(n for n, _ in pairs), tuple(t for _, t in pairs))
+        return cls(tuple(n for n, _ in pairs), tuple(t for _, t in pairs), cell)
 
 
 @dataclass(frozen=True)
@@ -93,14 +100,19 @@ class Costs:
             name: {"first": costs.first.record(), "step": round(1000 * costs.step, 4)}
             for name, costs in self.drafters.items()
         }
-        return {"verify": self.verify.record(), "drafters": drafters, "python": round(1000 * self.python, 4)}
+        return {
+            "verify": self.verify.record(),
+            "cell": round(1000 * self.verify.cell, 8),
+            "drafters": drafters,
+            "python": round(1000 * self.python, 4),
+        }
 
     @classmethod
     def of(cls, record: object) -> Costs:
         """What :meth:`record` gave. Raises :class:`InputError` where it is not that."""
         if not isinstance(record, dict) or "verify" not in record:
             raise InputError('costs must be an object with "verify": {width: milliseconds}; run `localspec tune`.')
-        given, python = record.get("drafters", {}), record.get("python", 0.0)
+        given, python, cell = record.get("drafters", {}), record.get("python", 0.0), record.get("cell", 0.0)
         if not isinstance(given, dict) or not all(isinstance(one, dict) and "step" in one for one in given.values()):
             raise InputError('the drafters of a cost curve must be {name: {"first": {...}, "step": milliseconds}}.')
         drafters = {
@@ -109,7 +121,9 @@ class Costs:
         }
         if not isinstance(python, int | float) or not 0 <= python < 1000 * _LONGEST:
             raise InputError(f"the python time of a cost curve is {python!r}; it must be milliseconds.")
-        return cls(Curve.of(record["verify"]), drafters, python / 1000)
+        if not isinstance(cell, int | float):
+            raise InputError(f"the cell of a cost curve is {cell!r}; it must be milliseconds.")
+        return cls(Curve.of(record["verify"], cell / 1000), drafters, python / 1000)
 
 
 class LiveCurve:
@@ -118,19 +132,20 @@ class LiveCurve:
     def __init__(self, curve: Curve, widest: int) -> None:
         self.widths: Sequence[int] = sorted(n for n in {*curve.widths, *WIDTHS} if n <= widest)
         self._times = [0.0] + [curve.seconds(n) for n in range(1, max(widest, curve.widths[-1]) + 1)]
+        self._cell = curve.cell
         self._curve, self._scale = curve, 1.0
         self._guessed = set(self.widths) - set(curve.widths)
 
-    def seconds(self, n: int) -> float:
-        """c(n) now."""
+    def seconds(self, n: int, cached: int = 0) -> float:
+        """c(n) now, behind ``cached`` tokens."""
         known = self._times[n] if n < len(self._times) else self._curve.seconds(n)
-        return self._scale * known
+        return self._scale * (known + self._cell * n * cached)
 
-    def observe(self, n: int, seconds: float) -> None:
+    def observe(self, n: int, seconds: float, cached: int = 0) -> None:
         """A pass over ``n`` tokens took so long. One outlier moves little: its logarithm is clipped."""
         if n >= len(self._times) or seconds <= 0.0:
             return
-        off = max(-_JUMP, min(_JUMP, math.log(seconds / self.seconds(n))))
+        off = max(-_JUMP, min(_JUMP, math.log(seconds / self.seconds(n, cached))))
         self._scale *= math.exp(_FAST * off)
         self._times[n] *= math.exp((_FIRST if n in self._guessed else _SLOW) * off)
         self._guessed.discard(n)
@@ -138,4 +153,4 @@ class LiveCurve:
     def now(self) -> Curve:
         """As it is, for the next run."""
         widths = self._curve.widths
-        return Curve(widths, tuple(self.seconds(n) for n in widths))
+        return Curve(widths, tuple(self.seconds(n) for n in widths), self._scale * self._cell)

@@ -53,6 +53,9 @@ class Plan:
     def full(self) -> bool:
         return len(self.tokens) >= self.room.most
 
+    def _cost(self, width: int) -> float:
+        return self.curve.seconds(width, self.room.cached)
+
     def add(self, guess: Guess, name: str, probability: float) -> None:
         """Append a guess that is right with ``probability`` when those before it are."""
         self.reach.append(self.q * probability)
@@ -64,7 +67,7 @@ class Plan:
         """The best length and width, were the guesses so far followed by some with the reach ``extra``."""
         reach = [*self.reach, *extra]
         missing, most = self.room.missing, self.room.most
-        found = Choice(-self.curve.seconds(missing), 0, missing)
+        found = Choice(-self._cost(missing), 0, missing)
         gained, at = 0.0, 0
         for width in self.curve.widths:
             if width <= missing or width - missing > most:
@@ -72,7 +75,7 @@ class Plan:
             while at < min(len(reach), width - missing):
                 gained += reach[at]
                 at += 1
-            value = self.worth * gained - self.curve.seconds(width) - DRAFT_S
+            value = self.worth * gained - self._cost(width) - DRAFT_S
             if value > found.value:
                 found = Choice(value, at, width)
             if width - missing > len(reach):
@@ -91,7 +94,7 @@ class Plan:
             while drafted < depth:
                 gained, q, drafted = gained + q, q * rest, drafted + 1
             time = start + (step + GUESS_S) * depth - step
-            value = self.worth * gained - self.curve.seconds(width) - DRAFT_S - time
+            value = self.worth * gained - self._cost(width) - DRAFT_S - time
             if value > found.value:
                 found = Choice(value, so_far + depth, width, (self.worth * gained - value) / (1.0 + gained))
             if q * self.worth < step:

@@ -172,6 +172,7 @@ def test_control_is_told_of_the_first_token_of_each_step() -> None:
     for sure, accepted in zip(told.sure, told.accepted, strict=True):
         row = LOGITS((*before, *tokens[:at])).astype(float)
         assert sure == pytest.approx(float(1.0 / np.exp(row - row.max()).sum()), abs=1e-5)
+        assert told.cached.pop(0) == len(before) + at - 1  # the last token is in no cache yet
         at += accepted + 1
 
 
@@ -182,11 +183,13 @@ class Told(FixedDepth):
         super().__init__(depth)
         self.sure: list[float] = []
         self.accepted: list[int] = []
+        self.cached: list[int] = []
 
     def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
         assert sure is not None
         self.sure.append(sure())
         self.accepted.append(accepted)
+        self.cached.append(room.cached)
 
 
 def test_an_answer_of_one_token_has_no_trace(engine: Engine) -> None:

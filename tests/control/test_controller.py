@@ -248,6 +248,16 @@ def test_a_cheaper_wider_pass_is_taken() -> None:
     assert plan.best().width == 4
 
 
+def test_a_long_context_makes_wide_passes_dear() -> None:
+    """A draft that is wide in a short context is narrow where each row looks at many tokens."""
+    verify = Curve(WIDTHS, tuple(0.020 + 0.001 * (n - 1) for n in WIDTHS), cell=2e-6)
+    lengths = [
+        len(Controller(costs(verify), 64).draft(prefix_of([1]), [Sure(0.9)], Room(1, 63, 999, cached)).tokens)
+        for cached in (100, 8000)
+    ]
+    assert lengths[0] > 2 * lengths[1]
+
+
 @given(
     st.sampled_from(SAMPLINGS), st.integers(0, 30), st.integers(1, 63), st.sampled_from([FLAT, STEEP]),
     st.floats(1e-4, 0.05), st.booleans(),

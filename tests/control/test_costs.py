@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localspec.backends.llama_context import LlamaContext
+from localspec.backends.llama_model import LlamaModel
+from localspec.config import ContextParams
 from localspec.control.costs import Costs, Curve, DraftCosts, LiveCurve
 from localspec.errors import InputError
-from localspec.measure import curve_of, disturbed
+from localspec.exact import TEXT
+from localspec.gguf_header import read_header
+from localspec.hub.resolve import TINY_TARGET
+from localspec.measure import curve_of, disturbed, measure_cell
 
 times = st.floats(1e-5, 10.0)
 curves = st.dictionaries(st.integers(2, 64), times, max_size=12).flatmap(
@@ -46,15 +53,36 @@ def test_a_curve_that_ends_on_a_cheap_step_does_not_fall_on() -> None:
     assert all(live.seconds(n) >= live.seconds(4) for n in live.widths if n > 4)
 
 
-@given(curves, curves, times)
-def test_costs_survive_json(verify: Curve, first: Curve, step: float) -> None:
+@given(curves, st.integers(1, 64), st.integers(0, 100_000), st.floats(0.0, 0.01))
+def test_every_row_looks_at_every_cached_token(curve: Curve, n: int, cached: int, cell: float) -> None:
+    """So what a long context adds is proportional to both, now and after the curve is scaled."""
+    long = replace(curve, cell=cell)
+    assert long.seconds(n, cached) == pytest.approx(curve.seconds(n) + n * cached * cell)
+    assert long.scaled(2.0).seconds(n, cached) == pytest.approx(2.0 * long.seconds(n, cached))
+    assert LiveCurve(long, 64).seconds(n, cached) == pytest.approx(long.seconds(n, cached))
+
+
+def test_a_long_context_is_not_taken_for_a_slow_machine() -> None:
+    """Passes that take what their context makes them take leave the curve as it was: wide ones too."""
+    curve = Curve((1, 4, 16), (0.020, 0.035, 0.095), cell=3e-6)
+    live = LiveCurve(curve, 16)
+    for cached in range(1000, 1200):
+        live.observe(1, curve.seconds(1, cached), cached)
+    assert live.seconds(16, 1200) == pytest.approx(curve.seconds(16, 1200))
+    assert live.seconds(16) == pytest.approx(0.095)
+    assert live.now().cell == pytest.approx(3e-6)
+
+
+@given(curves, curves, times, st.floats(0.0, 0.01))
+def test_costs_survive_json(verify: Curve, first: Curve, step: float, cell: float) -> None:
     """To the precision that is written."""
-    costs = Costs(verify, {"model": DraftCosts(first, step)}, 0.001)
+    costs = Costs(replace(verify, cell=cell), {"model": DraftCosts(first, step)}, 0.001)
     again = Costs.of(json.loads(json.dumps(costs.record())))
     assert again.verify.widths == verify.widths
     assert again.verify.times == pytest.approx(verify.times, rel=0.01, abs=1e-7)
     assert again.drafters["model"].step == pytest.approx(step, rel=0.01)
     assert again.python == 0.001
+    assert again.verify.cell == pytest.approx(cell, abs=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +91,7 @@ def test_costs_survive_json(verify: Curve, first: Curve, step: float) -> None:
         None, [], {}, {"verify": {}}, {"verify": {"2": 1}}, {"verify": {"1": "x"}}, {"verify": {"1": -1}},
         {"verify": {"1": 1e12}}, {"verify": {"1": float("nan")}}, {"verify": {"1": 1}, "drafters": {"model": 3}},
         {"verify": {"1": 1}, "drafters": {"model": {"first": {}, "step": 1}}}, {"verify": {"1": 1}, "python": "fast"},
+        {"verify": {"1": 1}, "cell": "dear"}, {"verify": {"1": 1}, "cell": -1}, {"verify": {"1": 1}, "cell": 1e6},
     ],
 )  # fmt: skip
 def test_what_is_no_curve_is_refused(record: Any) -> None:
@@ -91,6 +120,22 @@ def test_one_outlier_moves_little(curve: Curve) -> None:
     live = LiveCurve(curve, 64)
     live.observe(1, 1000 * curve.seconds(1))
     assert live.seconds(1) < 1.2 * curve.seconds(1)
+
+
+def test_what_cached_tokens_cost_is_measured() -> None:
+    """On the built-in target: more than nothing, less than a pass; nothing where the context is too small to tell."""
+    params = ContextParams(threads=1)
+    model = LlamaModel(read_header(TINY_TARGET), params)
+    tokens = model.vocabulary.tokenize(TEXT, add_special=False)[:80]
+    curve = Curve((1, 4), (1e-7, 1e-7))
+    for n_ctx, tells in ((256, False), (1024, True)):
+        context = LlamaContext(model, params, n_ctx)
+        cell = measure_cell(context, tokens, curve)
+        assert (cell > 0.0) == tells
+        assert cell * 608 < 1.0
+        assert not context.tokens
+        context.close()
+    model.close()
 
 
 def test_disturbed_passes_are_known_by_what_cannot_be() -> None:
