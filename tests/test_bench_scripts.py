@@ -19,7 +19,7 @@ from measure.contexts_report import curves
 from measure.contexts_report import table as context_table
 from measure.document import Document, add_curve, add_peers, command_of
 from measure.passages import cut_to
-from measure.peers_report import Verdict, verdicts
+from measure.peers_report import Verdict, pooled, verdicts
 from measure.records import Book, Run, Study, Unit, read
 from measure.schedule import Clock, in_turn, measure, round_robin
 from measure.servers import Sampling, run_of
@@ -183,6 +183,12 @@ def test_aims_are_the_issues() -> None:
     found = verdicts(study({"code": [(10, 10.5, 10, 10)], "chat": [(10, 10.5, 10, 10)], "qa": [(10, 9.7, 9.6, 9.6)]}))
     missed = {(one.what, one.where) for one in found if not one.met}
     assert missed == {("auto against llama-server's best", "code"), ("auto against plain", "qa")}
+
+
+def test_long_answers_count_for_more_where_all_tokens_are_pooled() -> None:
+    """One answer twice as fast and one half as fast: as many tokens in 1.25 times the seconds."""
+    table = pooled(study({"chat": [(10, 20, 10, 10), (10, 5, 10, 10)]}))
+    assert table.rows[0][:3] == ("chat", "0.80", "0.80")
 
 
 def test_server_counts_as_we_do() -> None:

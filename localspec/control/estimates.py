@@ -108,9 +108,10 @@ class Outlook:
 
     def learn(self, later: bool, right: float, sure: float) -> None:
         """The first guess in a row, or a ``later`` one, was right: 1, wrong: 0, or so likely to be right."""
-        off = right - min(sure, _MOST)
-        self._own[later].learn(off - self._pair[later].value)
-        self._pair[later].learn(off)
+        self._own[later].learn(right - min(sure, _MOST) - self._pair[later].value)
+        self._pair[later].learn(
+            right - sure
+        )  # not of what is believed: easy texts would say that it is too good for hard ones
 
     def fade(self) -> None:
         """A step without its guesses: what was seen of this answer counts less, so that it is tried again some day."""

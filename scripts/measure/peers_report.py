@@ -99,6 +99,31 @@ def comparison(study: Study, auto: str = OURS_AUTO) -> Table:
     return Table("Ratios of generation rates", header, tuple(rows), note)
 
 
+def pooled(study: Study, auto: str = OURS_AUTO) -> Table:
+    """Ratios of all tokens over all seconds: long answers count for more, and the luck of short ones for less."""
+    rows = []
+    for category in [*study.categories, None]:
+        units = chosen(study, category)
+        rate = {mode: share(study, mode, units, "generated", "generate_s") for mode in study.modes}
+        peers = {mode: rate[mode] or 0.0 for mode in study.of_side("peer")}
+        best = max(peers, key=lambda mode: peers[mode]) if peers else None
+        rows.append(
+            (
+                category or "all",
+                _quotient(rate[auto], rate[OURS_PLAIN]),
+                _quotient(rate[auto], rate[best]) if best else "–",
+                short(best) if best else "–",
+                _quotient(rate[OURS_PLAIN], rate.get(PEER_PLAIN)),
+            )
+        )
+    header = ("category", "auto / plain", "auto / best peer", "that mode", "plain / peer's plain")
+    return Table("Ratios of all tokens over all seconds", header, tuple(rows))
+
+
+def _quotient(a: float | None, b: float | None) -> str:
+    return number(a / b) if a and b else "–"
+
+
 def each(study: Study, auto: str = OURS_AUTO) -> list[Table]:
     """Automatic drafting over every mode of llama-server; nothing where there is none."""
     peers = study.of_side("peer")
@@ -220,7 +245,7 @@ def tables(study: Study, auto: str = OURS_AUTO) -> list[Table]:
     if not {auto, OURS_PLAIN} <= set(study.modes):
         return [rates(study), drafting(study)]
     aims = targets(verdicts(study, auto))
-    told = [rates(study), comparison(study, auto), *each(study, auto), answers(study, auto)]
+    told = [rates(study), comparison(study, auto), pooled(study, auto), *each(study, auto), answers(study, auto)]
     return [*told, *others(study, auto), drafting(study), aims]
 
 
