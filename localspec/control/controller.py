@@ -29,6 +29,8 @@ _UNLIKELY = 0.05
 _LATELY = 6.0
 #: An answer is expected to go on for as many tokens as it has, and so many more.
 _MORE = 32
+#: It may end at any token: reading what came before may take so much of its time so far, and a step.
+_AT_RISK = 0.15
 #: Tokens that a model has to read before its first guess, when it guessed in the step before.
 _USUAL_LAG = 2
 #: Share of the steps in which lookups have nothing that pays, as long as little is known of the answer; the weight of
@@ -200,7 +202,7 @@ class Controller:
         """Whether a model that gains so many seconds a step is asked, when it must read for ``late`` seconds first."""
         left = min(plan.room.left, _MORE + self._generated)
         steps = self._alone.value * left / (length + 1)
-        if gain > 0.0 and late <= gain * steps:
+        if gain > 0.0 and late <= min(gain * steps, _AT_RISK * self._answer_s + self._plain):
             return True
         loss = max(0.0, -gain) + late
         if plan.tokens or loss > min(self._spare, _OF_ANSWER * self._answer_s):

@@ -143,9 +143,16 @@ def asked_after(sure: float, reads: float = 0.1, pair: Controller | None = None)
 
 def test_how_sure_the_target_is_says_whether_a_model_pays() -> None:
     """A model is right about as often. So it is asked soon in an easy text, never in a hard one, and not at once."""
-    assert 0 < asked_after(0.97) < 30
+    assert 0 < asked_after(0.97, reads=0.05) < 40
     assert asked_after(0.4) == 60
     assert asked_after(0.97, reads=5.0) == 60  # what it costs to read is never paid back
+
+
+def test_an_answer_that_may_end_soon_pays_for_no_long_reading() -> None:
+    """However good the model: at most 15% of what the answer took so far, and a step."""
+    for reads in (0.02, 0.04, 0.08):
+        step = asked_after(0.99, reads)
+        assert step == 60 or reads - 0.002 <= 0.15 * step * 0.010 + 0.011  # the last two tokens are read in any case
 
 
 def test_a_model_that_is_worse_than_the_target_s_word_is_left_alone() -> None:
