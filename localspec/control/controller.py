@@ -23,6 +23,9 @@ from localspec.draft.base import Draft, Drafter, Guess, Prefix
 
 #: Share of the time that may be lost on trying drafters that are not expected to pay.
 _EXPLORE = 0.005
+#: At the beginning of an answer little is known of its text, and it may be short: drafts cost so much more in the
+#: decision, fading over so many tokens.
+_CAUTION, _CAUTIOUS = 0.05, 24.0
 #: Free guesses are looked at while they are at least this likely to be reached.
 _UNLIKELY = 0.05
 #: The memory, in tokens, of what a token costs lately.
@@ -115,7 +118,7 @@ class Controller:
         if not self._generated:
             self._lately = self._worth = self._plain
         self._learn_from_aside(prefix)
-        plan = Plan(self.verify, room, self._worth)
+        plan = Plan(self.verify, room, self._worth, _CAUTION * math.exp(-self._generated / _CAUTIOUS))
         free = [drafter for drafter in drafters if drafter.free]
         models = [drafter for drafter in drafters if drafter.name in self.models]
         asked: _Asked | None = None

@@ -34,11 +34,16 @@ class Choice:
 
 @dataclass
 class Plan:
-    """Guesses of one step so far: ``reach[i]`` is the probability that the first i + 1 are all right."""
+    """Guesses of one step so far: ``reach[i]`` is the probability that the first i + 1 are all right.
+
+    ``caution``: what verifying costs counts so much more than it is: of two drafts that are worth nearly the same the
+    cheaper one is taken.
+    """
 
     curve: LiveCurve
     room: Room
     worth: float
+    caution: float = 0.0
     tokens: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     sure: list[float] = field(default_factory=list)
@@ -67,7 +72,8 @@ class Plan:
         """The best length and width, were the guesses so far followed by some with the reach ``extra``."""
         reach = [*self.reach, *extra]
         missing, most = self.room.missing, self.room.most
-        found = Choice(-self._cost(missing), 0, missing)
+        plain = self._cost(missing)
+        found = Choice(-plain, 0, missing)
         gained, at = 0.0, 0
         for width in self.curve.widths:
             if width <= missing or width - missing > most:
@@ -75,7 +81,8 @@ class Plan:
             while at < min(len(reach), width - missing):
                 gained += reach[at]
                 at += 1
-            value = self.worth * gained - self._cost(width) - DRAFT_S
+            cost = self._cost(width)
+            value = self.worth * gained - cost - self.caution * (cost - plain) - DRAFT_S
             if value > found.value:
                 found = Choice(value, at, width)
             if width - missing > len(reach):
