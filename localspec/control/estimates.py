@@ -20,10 +20,12 @@ _TRUST, _KEPT = 14.0, 0.94
 _CAREFUL = -0.6
 #: Verdicts that the target's word for a model counts as, and the most that is believed by it. So much of what a model
 #: is worse at first guesses counts for those that follow too.
-_FAITH, _MOST, _SHARED = 8.0, 0.9, 0.5
+_FAITH, _MOST, _SHARED = 4.0, 0.9, 0.5
 #: The same of what is learned of a pair from all its answers, and the memory of that, in verdicts; and what a step
 #: without guesses leaves of the verdicts of one answer.
 _PAIR, _PAIR_MEMORY, _FADED = 12.0, 100.0, 0.98
+#: Until there are verdicts a model is believed so much less than the target's word says.
+_WORSE = -0.1
 
 
 def log_odds(p: float) -> float:
@@ -91,7 +93,7 @@ class Outlook:
     """
 
     def __init__(self) -> None:
-        self._pair = [Rate(0.0, _PAIR, _PAIR_MEMORY) for _ in range(2)]
+        self._pair = [Rate(_WORSE, _PAIR, _PAIR_MEMORY) for _ in range(2)]
         self.begin()
 
     def begin(self) -> None:
