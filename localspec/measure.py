@@ -101,17 +101,19 @@ def measure_cell(context: LlamaContext, tokens: Sequence[int], curve: Curve) -> 
     """Seconds that each token in the cache adds to each row; 0 where the context is too small to tell."""
     if context.n_ctx < _HELD * (_LONGER + 1):
         return 0.0
-    context.rewind(0)
-    context.decode(tokens[:_HELD], "none")
+    passes = list[tuple[int, float]]()
     try:
-        length, passes = lengthen(context, tokens[:_HELD], _LONGER), list[tuple[int, float]]()
+        context.rewind(0)
+        context.decode(tokens[:_HELD], "none")
+        length = lengthen(context, tokens[:_HELD], _LONGER)
+        for width in (min(n, curve.widths[-1]) for n in _LONG_PASSES):
+            context.decode(tokens[_HELD : _HELD + width])
+            passes.append(context.passes[-1])
+            context.rewind(length)
     except BackendError:  # a cache that cannot be saved cannot be made longer so
         return 0.0
-    for width in (min(n, curve.widths[-1]) for n in _LONG_PASSES):
-        context.decode(tokens[_HELD : _HELD + width])
-        passes.append(context.passes[-1])
-        context.rewind(length)
-    context.rewind(0)
+    finally:
+        context.rewind(0)
     added = [(seconds - curve.seconds(n)) / (n * (length - _HELD)) for n, seconds in quickest(passes).items()]
     return max(0.0, sum(added) / len(added))
 

@@ -84,13 +84,8 @@ class Controller:
         self.models = {name: _Model.of(one) for name, one in costs.drafters.items()}
         self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
         self._plain = self._worth = self._lately = self.verify.seconds(1)
-        self._spare = self._draft_s = self._answer_s = 0.0
-        self._generated = 0
-        self._rest, self._resting = 0, False
-        self._sure = Rate(_SURE, _SURE_WEIGHT, _SURE_MEMORY)
-        self._alone = Rate(_ALONE, _ALONE_WEIGHT, _ALONE_MEMORY)
-        self._learned = (0, 0.0)  # tokens and seconds of the answer that were learned from
-        self._aside: tuple[int, str, Guess] | None = None
+        self._spare = self._draft_s = 0.0
+        self.begin()
 
     @property
     def costs(self) -> Costs:
@@ -100,8 +95,10 @@ class Controller:
 
     def begin(self) -> None:
         """A new answer: another text, of which nothing is known."""
-        self._generated, self._aside, self._rest, self._answer_s = 0, None, 0, 0.0
-        self._resting, self._learned = False, (0, 0.0)
+        self._generated, self._answer_s = 0, 0.0
+        self._learned = (0, 0.0)  # tokens and seconds of the answer that were learned from
+        self._rest, self._resting = 0, False
+        self._aside: tuple[int, str, Guess] | None = None
         self._calibrations.clear()
         self._sure = Rate(_SURE, _SURE_WEIGHT, _SURE_MEMORY)
         self._alone = Rate(_ALONE, _ALONE_WEIGHT, _ALONE_MEMORY)
@@ -191,11 +188,11 @@ class Controller:
             lag = drafter.lag(prefix, plan.tokens)
             start = model.first.seconds(min(lag, _USUAL_LAG + k))
             late = model.first.seconds(lag) - start
-            found_by = plan.forecast(model.outlook.first(sure), model.outlook.rest(sure), start, model.step)
-            gain = found_by.value - choice.value
+            forecast = plan.forecast(model.outlook.first(sure), model.outlook.rest(sure), start, model.step)
+            gain = forecast.value - choice.value
             if not k:
-                model.pace = found_by.pace
-            if not self._invests(gain, late, found_by.length, plan):
+                model.pace = forecast.pace
+            if not self._invests(gain, late, forecast.length, plan):
                 continue
             if gain > most or found is None:
                 found, most = _Asked(drafter, k, lag, drafter.propose(prefix, tuple(plan.tokens))), gain

@@ -2,7 +2,8 @@
 
 Pure. ``sure`` is the drafter's own probability: a model's confidence, or the share of n-gram matches of that length
 that went on alike in real text. In each of a few bands of it the share of right guesses is followed (a mean with older
-verdicts forgotten, the drafter's word counting as so many of them) and the log-odds are moved by what it is off.
+verdicts forgotten, the drafter's word counting as so many of them) and the log-odds are moved by what it is off. What a
+model will be worth before it guessed is forecast from how sure the target is of its own tokens (:class:`Outlook`).
 """
 
 from __future__ import annotations
@@ -111,9 +112,7 @@ class Outlook:
     def learn(self, later: bool, right: float, sure: float) -> None:
         """The first guess in a row, or a ``later`` one, was right: 1, wrong: 0, or so likely to be right."""
         self._own[later].learn(right - min(sure, _MOST) - self._pair[later].value)
-        self._pair[later].learn(
-            right - sure
-        )  # not of what is believed: easy texts would say that it is too good for hard ones
+        self._pair[later].learn(right - sure)  # with no most: easy texts would say too much good of it for hard ones
 
     def fade(self) -> None:
         """A step without its guesses: what was seen of this answer counts less, so that it is tried again some day."""

@@ -144,7 +144,7 @@ def asked_after(sure: float, reads: float = 0.1, pair: Controller | None = None)
 def test_how_sure_the_target_is_says_whether_a_model_pays() -> None:
     """A model is right about as often. So it is asked soon in an easy text, never in a hard one, and not at once."""
     assert 0 < asked_after(0.97, reads=0.05) < 40
-    assert asked_after(0.4) == 60
+    assert asked_after(0.4, reads=0.05) == 60
     assert asked_after(0.97, reads=5.0) == 60  # what it costs to read is never paid back
 
 
@@ -157,9 +157,11 @@ def test_an_answer_that_may_end_soon_pays_for_no_long_reading() -> None:
 
 def test_a_model_that_is_worse_than_the_target_s_word_is_left_alone() -> None:
     """What it was off counts in the next answer, where the target is as sure again."""
-    pair = Controller(Costs(MILD, {"model": DraftCosts(Curve((1, 64), (0.002, 0.1)), 0.002)}), 64)
+    costly = Costs(MILD, {"model": DraftCosts(Curve((1, 64), (0.002, 0.05)), 0.002)})
+    new, pair = Controller(costly, 64), Controller(costly, 64)
     for _ in range(30):
         pair.models["model"].outlook.learn(False, 0.0, 0.97)
+    assert asked_after(0.97, pair=new) < 40
     assert asked_after(0.97, pair=pair) == 60
 
 
