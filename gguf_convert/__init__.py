@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gguf_convert.report import Fallback, Report
     from gguf_convert.trimming import TrimReport, trim
 
-from gguf_convert.recipes import FILE_TYPES, ROLES
+from gguf_convert.recipes import ROLES
+from localspec.gguf.types import FILE_TYPES
 
 TYPES = tuple(FILE_TYPES)
 """The types that a file can have, as llama.cpp spells them; "Q4_K" and the like mean the M variant."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from gguf_convert.cli import convert
+from gguf_convert.commands.shared import convert
 from localspec.errors import LocalspecError
 
 

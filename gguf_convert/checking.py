@@ -18,11 +18,11 @@ import numpy.typing as npt
 from gguf_convert.arch import map_checkpoint
 from gguf_convert.bounds import bound, largest_loss
 from gguf_convert.checkpoint import open_checkpoint
-from gguf_convert.recipes import FLOATS
 from gguf_convert.tensors import Floats, ModelTensor, blocks
-from localspec.backends.llama_quantize import dequantize_rows
 from localspec.errors import ConvertError, ModelFileError
-from localspec.gguf_header import TYPE_NAMES, GgufHeader, TensorInfo, read_header
+from localspec.gguf.header import TYPE_NAMES, GgufHeader, TensorInfo, read_header
+from localspec.gguf.types import FLOATS
+from localspec.llama.quantize import dequantize_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from gguf_convert.arch import map_checkpoint
 from gguf_convert.checkpoint import open_checkpoint
 from gguf_convert.tokenizer import Vocabulary, read_vocabulary
-from localspec.gguf_header import GgufHeader, TensorInfo
+from localspec.gguf.header import GgufHeader, TensorInfo
 
 _F32 = 0
 _MAX_DIFFERENCE, _FIRST_COMPARED = 128, 5

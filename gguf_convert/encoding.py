@@ -19,8 +19,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quant_sh
 from gguf_convert.recipes import Recipe
 from gguf_convert.report import Fallback
 from gguf_convert.tensors import Floats, ModelTensor, spans
-from localspec.backends.llama_quantize import quantize_rows
 from localspec.errors import ConvertError
+from localspec.llama.quantize import quantize_rows
 
 BLOCK = 32
 _F16_MAX = 65504.0

@@ -14,8 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from localspec.backends.llama_quantize import GO, Job, PlannedTensor
 from localspec.errors import ConvertError
+from localspec.llama.quantize import GO, Job, PlannedTensor
 
 
 def run_quantizer(
@@ -50,7 +50,7 @@ def run_quantizer(
 #: The child finds what this process finds, and nothing in the folder that it runs in.
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
-    "from localspec.backends.llama_quantize import main; main()"
+    "from localspec.llama.quantize import main; main()"
 )
 
 

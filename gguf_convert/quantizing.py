@@ -13,12 +13,13 @@ from pathlib import Path
 
 from gguf_convert.files import check_destination, check_room, replaced_when_done
 from gguf_convert.quantizer import run_quantizer
-from gguf_convert.recipes import FILE_TYPES, FLOATS, TENSOR_TYPES, Recipe, left_in_float, make_recipe
+from gguf_convert.recipes import Recipe, left_in_float, make_recipe
 from gguf_convert.report import Fallback, Report, inexact
 from gguf_convert.retyping import retype
-from localspec.backends.llama_quantize import Job, PlannedTensor
 from localspec.errors import ConvertError, UsageError
-from localspec.gguf_header import BLOCKS, GgufHeader, read_header
+from localspec.gguf.header import BLOCKS, GgufHeader, read_header
+from localspec.gguf.types import FILE_TYPES, FLOATS, TENSOR_TYPES
+from localspec.llama.quantize import Job, PlannedTensor
 
 #: Types that are noise without an importance matrix; llama.cpp refuses them, but for embeddings and the head.
 _NEED_IMATRIX = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.trim_file import HEAD_TYPE, INPUT_TYPE, read_integers
 from localspec.errors import ConvertError
-from localspec.gguf_header import TRIM_IDS, TRIM_SIZE, GgufHeader, read_spans, read_strings
+from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader, read_spans, read_strings
+from localspec.llama.trim_file import HEAD_TYPE, INPUT_TYPE, read_integers
 
 _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
 _TOKENS, _MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
@@ -19,7 +19,7 @@ _NO_TOKEN = 2**32 - 1
 
 
 def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], types: Sequence[int]) -> list[bytes]:
-    """Packed pairs, in the order of the file; those of :mod:`localspec.backends.trim_file` come last.
+    """Packed pairs, in the order of the file; those of :mod:`localspec.llama.trim_file` come last.
 
     ``types``: the ggml types of the tables behind the tensors.
     """

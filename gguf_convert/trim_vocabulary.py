@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.llama_tokenizer import tokenizer
-from localspec.backends.trim_file import read_integers
 from localspec.errors import ConvertError, InputError
-from localspec.gguf_header import GgufHeader, read_strings
+from localspec.gguf.header import GgufHeader, read_strings
+from localspec.llama.tokenizer import tokenizer
+from localspec.llama.trim_file import read_integers
 
 TOKENS, TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 Ids = NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 The new file is an ordinary model of a smaller vocabulary: token list, merges, embedding and head have the kept rows, as
 they were, bit for bit. Behind the tensors the input embeddings and the head of all tokens follow
-(:mod:`localspec.backends.trim_file`), so that the drafter can read any text, and say a text's own rare words.
+(:mod:`localspec.llama.trim_file`), so that the drafter can read any text, and say a text's own rare words.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from gguf_convert.files import check_destination, check_room, replaced_when_done
 from gguf_convert.trim_metadata import trimmed_metadata
 from gguf_convert.trim_vocabulary import TOKENS, Ids, Ranking, always_kept, choose, rank
-from localspec.backends.trim_file import SCALES
 from localspec.errors import ConvertError, UsageError
-from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, is_trimmed, read_header
+from localspec.gguf.header import BLOCKS, GgufHeader, TensorInfo, is_trimmed, read_header
+from localspec.llama.trim_file import SCALES
 
 #: At most so many bytes of text are read: beyond, the order of the kept tokens hardly moves.
 TEXT_LIMIT = 64 * 2**20

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from localspec._version import __version__
 
 if TYPE_CHECKING:
-    from localspec.assemble import load
-    from localspec.config import ContextParams, DraftParams, SamplingParams, StopParams
     from localspec.engine import Engine, ModelInfo
     from localspec.errors import (
         BackendError,
@@ -37,15 +35,17 @@ if TYPE_CHECKING:
         TemplateError,
         UsageError,
     )
-    from localspec.output import Chunk, Completion
-    from localspec.stats import Stats
+    from localspec.generation.result import Chunk, Completion
+    from localspec.generation.stats import Stats
+    from localspec.loading import load
+    from localspec.params import ContextParams, DraftParams, SamplingParams, StopParams
 
 _HOME = {
-    "load": "assemble",
-    **dict.fromkeys(("ContextParams", "DraftParams", "SamplingParams", "StopParams"), "config"),
+    "load": "loading",
+    **dict.fromkeys(("ContextParams", "DraftParams", "SamplingParams", "StopParams"), "params"),
     **dict.fromkeys(("Engine", "ModelInfo"), "engine"),
-    **dict.fromkeys(("Chunk", "Completion"), "output"),
-    "Stats": "stats",
+    **dict.fromkeys(("Chunk", "Completion"), "generation.result"),
+    "Stats": "generation.stats",
 }
 
 __all__ = [

@@ -9,32 +9,33 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from localspec.backends.base import Context, Rows
-from localspec.channels import Channels
-from localspec.config import MAX_DRAFT, DraftParams, SamplingParams
+from localspec.chat.conversation import ChatPrompt, Conversation, PromptVocabulary
+from localspec.chat.template import ChatTemplate, Message, Tools
+from localspec.chat.thinking import Channels
+from localspec.chat.tool_calls import ToolCalls
+from localspec.chat.tools import ToolCall, ToolChoice, check_choice, check_tools, made_calls
 from localspec.control.base import Control, FixedDepth
 from localspec.control.controller import Controller
 from localspec.control.costs import Costs
-from localspec.conversation import ChatPrompt, Conversation, PromptVocabulary
-from localspec.decode import Rules, decode, prefill
-from localspec.detokenize import detokenize
 from localspec.draft.base import Drafter, Prefix
 from localspec.draft.history import HistoryDrafter
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
-from localspec.exact import NO_GUARD, Guard
+from localspec.files import file_identity
+from localspec.generation.detokenize import detokenize
+from localspec.generation.guard import NO_GUARD, Guard
+from localspec.generation.loop import Rules, decode, prefill
+from localspec.generation.options import Options, Request
+from localspec.generation.result import Chunk, Completion
+from localspec.generation.saved_state import SavedState, read_state, write_state
+from localspec.generation.stats import Stats
+from localspec.generation.stream import Assembler
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.state import Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
-from localspec.memo import file_identity
-from localspec.output import Chunk, Completion, Exactness
-from localspec.request import Options, Request
+from localspec.params import MAX_DRAFT, DraftParams, SamplingParams
+from localspec.protocols import Context, Rows
 from localspec.sampling import Sampler, Samplers
-from localspec.state import SavedState, read_state, write_state
-from localspec.stats import Stats
-from localspec.stream import Assembler
-from localspec.template import ChatTemplate, Message, Tools
-from localspec.tool_calls import ToolCalls
-from localspec.tools import ToolCall, ToolChoice, check_choice, check_tools, made_calls
+from localspec.types import Exactness
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import localspec
-from localspec.config import SamplingParams
+from localspec.params import SamplingParams
 from localspec.sampling import Sampler
 
 _WIDTH = 16

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from localspec.config import SamplingParams
+from localspec.params import SamplingParams
 from localspec.sampling import Sampler
 
 OPEN: dict[str, Any] = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "min_p": 0.0}

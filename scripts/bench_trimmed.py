@@ -33,7 +33,7 @@ from measure.tables import Table, number, percent
 import localspec
 from gguf_convert.trimming import step_bytes
 from localspec.bench.prompts import BenchPrompt
-from localspec.gguf_header import read_header
+from localspec.gguf.header import read_header
 
 PLAIN = "plain"
 _GREEDY = Sampling(temperature=0.0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the Hugging Face checkpoints of the built-in pair ``tiny`` back from its GGUF files.
 
-    python scripts/checkpoint_of_tiny.py --work tiny-work [--models localspec/models]
+    python scripts/checkpoint_of_tiny.py --work tiny-work [--models localspec/models/builtin]
 
 Makes the folders ``target`` and ``assistant`` that train_tiny_pair.py writes and that bench_transformers.py,
 compare_transformers.py and tiny_pair/report.py read. Configurations, tokenizer settings and class names are those of
@@ -31,7 +31,7 @@ from transformers.models.gemma4 import Gemma4ForCausalLM
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-MODELS = HERE.parent / "localspec" / "models"
+MODELS = HERE.parent / "localspec" / "models" / "builtin"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-MODELS = HERE.parent / "localspec" / "models"
+MODELS = HERE.parent / "localspec" / "models" / "builtin"
 CONTEXTS = (48, 90, 160, 320, 640)
 ROWS, DRAFTS, MAX_NEW = 40, 8, 128
 

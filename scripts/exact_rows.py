@@ -27,10 +27,10 @@ import tiny_checkpoint as tiny
 
 import gguf_convert
 from gguf_convert.recipes import make_recipe
-from localspec.backends.llama_context import LlamaContext
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
-from localspec.gguf_header import read_header
+from localspec.gguf.header import read_header
+from localspec.llama.context import LlamaContext
+from localspec.llama.model import LlamaModel
+from localspec.params import ContextParams
 
 WIDEST = 16
 #: The widths of E2B (MLPs of shared layers are twice as wide), with fewer layers and tokens.

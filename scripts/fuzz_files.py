@@ -37,12 +37,12 @@ import mutations  # noqa: E402 - from the tests
 
 import gguf_convert  # noqa: E402
 import localspec  # noqa: E402
-import localspec.assemble  # noqa: E402 - before the fork, so that a child costs milliseconds
-from localspec.cli.inspect import listing, look_at, metadata, summary  # noqa: E402
-from localspec.gguf_header import read_header  # noqa: E402
+import localspec.loading  # noqa: E402 - before the fork, so that a child costs milliseconds
+from localspec.cli.commands.inspect import listing, look_at, metadata, summary  # noqa: E402
+from localspec.gguf.header import read_header  # noqa: E402
 
 REFERENCE = ROOT / "tests/gguf_convert/reference"
-MODELS = ROOT / "localspec/models"
+MODELS = ROOT / "localspec/models/builtin"
 TIMEOUT_S = 120
 #: What a process may use at all, in bytes of address space: far above need, far below the machine's memory.
 BACKSTOP = 16 * 2**30

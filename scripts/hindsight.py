@@ -19,8 +19,8 @@ from statistics import median
 from localspec.bench.curves import fitted, read_curve
 from localspec.bench.report import aligned
 from localspec.bench.simulation import Replayed, replay_all, simulated, simulation_lines
+from localspec.bench.trace import read_traces
 from localspec.errors import LocalspecError
-from localspec.trace import read_traces
 
 _AIM = 0.95
 

@@ -28,7 +28,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hub")]
 
 from hub_server import HubServer  # noqa: E402
 
-from localspec.hub import removing, store  # noqa: E402
+from localspec.models import remove as removing  # noqa: E402
+from localspec.models import store  # noqa: E402
 
 REPO = "user/killed-GGUF"
 _PARTS = {

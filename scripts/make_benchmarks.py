@@ -19,7 +19,7 @@ from measure.machine import ROOT
 from measure.memory_report import read_peaks
 from measure.records import read
 
-from localspec.plot.svg import svg
+from localspec.bench.plot.svg import svg
 
 SECTIONS = ("peers", "contexts", "transformers", "memory", "curve")
 

@@ -20,12 +20,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from localspec.config import ContextParams
-from localspec.fit import Fit
-from localspec.gguf_header import read_header
-from localspec.hub.pairs import is_assistant
-from localspec.hub.resolve import TINY_ASSISTANT, resolve_model
-from localspec.this_machine import fit_here, load_of
+from localspec.gguf.header import read_header
+from localspec.memory.fit import Fit
+from localspec.memory.machine import fit_here, load_of
+from localspec.models.pairing import is_assistant
+from localspec.models.resolve import TINY_ASSISTANT, resolve_model
+from localspec.params import ContextParams
 
 _MIB = 1 << 20
 _QWEN = "qwen2.5-coder-{}-instruct-{}.gguf"

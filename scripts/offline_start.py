@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hub")]
 
 from hub_server import HubServer  # noqa: E402
 
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET  # noqa: E402
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET  # noqa: E402
 
 REPO = "user/gemma-4-E2B-it-GGUF"
 MODEL = f"{REPO}:Q8_0"

@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hub")]
 
 from hub_server import serving  # noqa: E402
 
-from localspec.hub.known import RECOMMENDED  # noqa: E402
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET  # noqa: E402
+from localspec.models.recommended import RECOMMENDED  # noqa: E402
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET  # noqa: E402
 
 _SOCKET = "localspec-screens"
 _TIMEOUT_S = 60.0

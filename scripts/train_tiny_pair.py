@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODELS = HERE.parent / "localspec" / "models"
+MODELS = HERE.parent / "localspec" / "models" / "builtin"
 TRANSFORMERS = "5.12.1"
 
 
@@ -28,7 +28,7 @@ def options() -> argparse.Namespace:
         "--work", type=Path, default=Path("tiny-work"), help="folder for checkpoints (default: tiny-work)"
     )
     parser.add_argument(
-        "--out", type=Path, default=MODELS, help="folder for the GGUF files (default: localspec/models)"
+        "--out", type=Path, default=MODELS, help="folder for the GGUF files (default: localspec/models/builtin)"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import numpy as np
 
-from localspec.config import SamplingParams
 from localspec.grammar.answer import answer_grammar
 from localspec.grammar.closing import nearest_end
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.vocabulary import GrammarVocabulary
+from localspec.params import SamplingParams
 from localspec.sampling import Sampler
 from tests.support import DATA
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.llama_cpp import bindings
-from localspec.config import SamplingParams
+from localspec.llama.binding import bindings
+from localspec.params import SamplingParams
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from localspec.gguf_header import GgufHeader, TensorInfo
+from localspec.gguf.header import GgufHeader, TensorInfo
 
 F32, Q4_0, Q8_0, Q4_K = 0, 2, 8, 12
 

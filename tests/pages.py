@@ -18,8 +18,8 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-from localspec.hub.known import RECOMMENDED
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.recommended import RECOMMENDED
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 
 ROOT = Path(__file__).parent.parent
 REFERENCES = ROOT / "tests/gguf_convert/reference"
@@ -119,7 +119,7 @@ def of_localspec(line: str) -> list[Call]:
 
 def on_the_hub(call: Call) -> bool:
     """Whether a command needs models of the Hub, or shows what was pulled."""
-    from localspec.hub.names import parse_name
+    from localspec.models.hub.names import parse_name
 
     command, *words = call.words[1:]
     values = [value for flag, value in pairwise(words) if flag in ("-m", "-d")]

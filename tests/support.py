@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import localspec
-from localspec.backends.scripted import Logits
-from localspec.config import SamplingParams
 from localspec.control.base import FixedDepth
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.engine import Engine
+from localspec.params import SamplingParams
 from localspec.sampling import Row, Sampler
+from localspec.testing import Logits
 
 DATA = Path(__file__).parent / "data"
 N_VOCAB = 24

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import GREEDY, N_VOCAB, SAMPLINGS, plain_tokens, rows_of
 
-from localspec.accept import Accepted, accept
-from localspec.backends.scripted import chain_logits
-from localspec.config import SamplingParams
+from localspec.generation.accept import Accepted, accept
+from localspec.params import SamplingParams
 from localspec.sampling import Sampler
+from localspec.testing import chain_logits
 
 END = 9
 

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 import localspec
-from localspec import assurance
-from localspec.assemble import load
-from localspec.assurance import hidden_noise
-from localspec.backends.llama_context import LlamaContext
-from localspec.backends.saved_cells import repeat_cells
 from localspec.control.base import FixedDepth
 from localspec.errors import ModelFileError, UsageError
-from localspec.exact import Guard, Invariance
-from localspec.gguf_header import GgufHeader, TensorInfo
+from localspec.generation.guard import Guard
+from localspec.gguf.header import GgufHeader, TensorInfo
+from localspec.llama.context import LlamaContext
+from localspec.llama.saved_cells import repeat_cells
+from localspec.loading import load
+from localspec.probe import exactness as assurance
+from localspec.probe.batch_invariance import Invariance
+from localspec.probe.exactness import hidden_noise
 
 
 @pytest.mark.parametrize("draft", ["auto", "ngram"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.plot.svg import svg
+from localspec.bench.plot.svg import svg
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from measure.contexts_report import curves

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import MarkerVocabulary
 
-from localspec.channels import Channels
-from localspec.output import Channel
+from localspec.chat.thinking import Channels
+from localspec.types import Channel
 
 VOCABULARY = MarkerVocabulary()
 GEMMA_PROMPT = "<bos><|turn>user\nHi<turn|>\n<|turn>model\n"

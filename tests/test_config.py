@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.config import (
+from localspec.errors import UsageError
+from localspec.params import (
     MAX_DRAFT,
     MAX_SEED,
     MAX_VERIFY_WIDTH,
@@ -19,7 +20,6 @@ from localspec.config import (
     SamplingParams,
     StopParams,
 )
-from localspec.errors import UsageError
 
 #: kind, field, a value just outside, the bound that the message must name.
 OUTSIDE = [

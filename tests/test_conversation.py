@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import DATA, MarkerVocabulary
 
-from localspec.conversation import ChatPrompt, Conversation
+from localspec.chat.conversation import ChatPrompt, Conversation
+from localspec.chat.template import ChatTemplate
 from localspec.errors import InputError
-from localspec.template import ChatTemplate
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, plain_tokens, prefix_of
 
-from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
-from localspec.config import SamplingParams
 from localspec.control.base import FixedDepth, Room
-from localspec.decode import Rules, Step, decode, prefill
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
-from localspec.exact import Guard
+from localspec.generation.guard import Guard
+from localspec.generation.loop import Rules, Step, decode, prefill
+from localspec.params import SamplingParams
 from localspec.sampling import Sampler
+from localspec.testing import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
 
 PROMPT = [1, 2, 3, 1, 2]
 DRAFTERS = ["right", "wrong", "half", "random", "ngram", "model", "other model", "mtp", "none"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.backends.scripted import ScriptedVocabulary
-from localspec.detokenize import Detokenizer, detokenize
+from localspec.generation.detokenize import Detokenizer, detokenize
+from localspec.testing import ScriptedVocabulary
 
 
 def stream(pieces: list[bytes]) -> list[str]:

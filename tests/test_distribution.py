@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from localspec import decode as loop
-from localspec.accept import Accepted
-from localspec.backends.base import Outputs, Rows, output_rows
-from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams, SamplingParams
 from localspec.control.base import FixedDepth
-from localspec.decode import Rules, decode, prefill
 from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.generation import loop
+from localspec.generation.accept import Accepted
+from localspec.generation.loop import Rules, decode, prefill
+from localspec.gguf.header import read_header
+from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.model import LlamaModel
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.params import ContextParams, SamplingParams
+from localspec.protocols import Outputs, Rows, output_rows
 from localspec.sampling import Sampler
 from tests.distribution import PROMPTS, Path, cut, distribution, p_value, tree
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from localspec.cli import COMMANDS, cli
-from localspec.cli._commands import COMMANDS as IN_CHAT
+from localspec.cli.chat.slash_commands import COMMANDS as IN_CHAT
 
 _LINES = [(page, line) for page in pages.PAGES for line in pages.lines(page)]
 _PROGRAMS = {"localspec", "pip", "cat", "echo", "python3", ".", "scripts/demo", "scripts/test"}

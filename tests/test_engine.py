@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import SAMPLINGS, options_of, plain_tokens
 
-from localspec.backends.scripted import (
+from localspec.draft.ngram import NgramDrafter
+from localspec.engine import Engine, Request
+from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
+from localspec.generation.result import Completion
+from localspec.params import SamplingParams, StopParams
+from localspec.testing import (
     Logits,
     ScriptedDrafter,
     ScriptedVocabulary,
@@ -18,11 +23,6 @@ from localspec.backends.scripted import (
     script_logits,
     scripted_engine,
 )
-from localspec.config import SamplingParams, StopParams
-from localspec.draft.ngram import NgramDrafter
-from localspec.engine import Engine, Request
-from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
-from localspec.output import Completion
 
 END = 255
 N = 256

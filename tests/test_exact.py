@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
 
-from localspec.backends.base import Outputs, Rows
-from localspec.backends.saved_cells import repeat_cells
-from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter, chain_logits
-from localspec.config import SamplingParams
 from localspec.control.base import FixedDepth
-from localspec.decode import Rules, Step, decode, prefill
-from localspec.exact import NO_GUARD, Guard, Invariance, probe
+from localspec.generation.guard import NO_GUARD, Guard
+from localspec.generation.loop import Rules, Step, decode, prefill
+from localspec.llama.saved_cells import repeat_cells
+from localspec.params import SamplingParams
+from localspec.probe.batch_invariance import Invariance, probe
+from localspec.protocols import Outputs, Rows
+from localspec.testing import Logits, ScriptedContext, ScriptedDrafter, chain_logits
 
 PROMPT = [1, 2, 3, 1, 2]
 

@@ -30,7 +30,7 @@ from support import (
 )
 
 from localspec.errors import ModelError, ModelFileError, ModelNotFoundError
-from localspec.gguf_header import BLOCKS, GgufHeader, TensorInfo, read_header, read_strings
+from localspec.gguf.header import BLOCKS, GgufHeader, TensorInfo, read_header, read_strings
 
 ARCH = gguf_pair("general.architecture", STRING, "llama")
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import localspec
-from localspec.backends.scripted import ScriptedDrafter, chain_logits, scripted_engine
-from localspec.config import SamplingParams
 from localspec.engine import Engine
 from localspec.errors import InputError, LocalspecError, MissingFeatureError, PromptTooLongError, UsageError
 from localspec.grammar.answer import answer_grammar
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.state import Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
+from localspec.params import SamplingParams
+from localspec.testing import ScriptedDrafter, chain_logits, scripted_engine
 from tests.grammar_support import SCHEMAS, format_of, grammar_of, random_answer, shortest, text_of, validate
 from tests.support import MarkerVocabulary
 
@@ -331,5 +331,5 @@ def test_without_llguidance_the_command_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_llguidance_is_loaded_when_it_is_needed() -> None:
     """Not by the engine's import."""
-    code = "import sys, localspec.assemble; print('llguidance' in sys.modules)"
+    code = "import sys, localspec.loading; print('llguidance' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -13,17 +13,17 @@ import pytest
 from support import load_fixed
 
 import localspec
-from localspec.backends.llama_cpp import bindings
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
 from localspec.engine import Engine
 from localspec.errors import InputError
-from localspec.gguf_header import read_header
+from localspec.gguf.header import read_header
 from localspec.grammar.answer import answer_grammar
 from localspec.grammar.gbnf import Alt, Chars, Node, Ref, Rep, Seq, Text, parse_gbnf
 from localspec.grammar.lark import gbnf_grammar
 from localspec.grammar.vocabulary import GrammarVocabulary
-from localspec.hub.resolve import TINY_TARGET
+from localspec.llama.binding import bindings
+from localspec.llama.model import LlamaModel
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams
 from tests.grammar_support import GRAMMARS, shortest
 
 NAMES = [item["name"] for item in GRAMMARS]

@@ -11,33 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: A module imports from its own package and from rows above its own; nothing else of localspec.
-ROWS = (
-    ("errors", "files", "_version", "gguf_values"),
-    ("plot",),
-    ("config", "settings", "gguf_header", "memo", "stats", "constraint", "call_values", "tools"),
-    ("memory", "tool_calls", "state"),
-    ("backends.saved_cells", "backends.symbols", "backends.huge_pages"),
-    ("backends.base", "backends.devices", "backends.imatrix_file", "sampling", "template", "trial", "hub"),
-    ("backends.llama_vocabulary", "backends.rows", "logprobs", "exact", "offload"),
-    ("output", "fit"),
-    ("backends.llama_cpp", "detokenize", "stop", "channels", "conversation", "accept", "draft", "grammar"),
-    ("control", "backends.llama_model"),
-    ("backends.llama_context",),
-    ("verify", "backends.llama_quantize", "backends.llama_imatrix", "backends.llama_tokenizer", "_trial_child"),
-    ("this_machine",),
-    ("decode", "measure", "backends.trim_file", "backends.llama_trimmed"),
-    ("stream", "request", "trace"),
-    ("engine", "replay"),
-    ("assurance",),
-    ("assemble", "backends.scripted"),
-    ("bench",),
-    ("doctor",),
-    ("cli",),
-    ("__main__",),
-)
-#: Empty but for a docstring, or lazy.
-ANYWHERE = ("", "backends")
+#: Rooms of localspec from the bottom to the top. A module imports from its own room and from rooms to the left of it.
+ROOMS = [
+    *("_version", "types", "errors", "files", "params", "protocols", "gguf", "models", "sampling", "llama", "memory"),
+    *("chat", "draft", "control", "grammar", "generation", "probe", "engine", "loading", "testing", "bench"),
+    *("cli", "__main__"),
+]
+#: What the converter imports of localspec. Its commands, which are part of the command line, import anything.
+CONVERTER_IMPORTS = {"errors", "files", "gguf", "llama"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
@@ -55,8 +36,9 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if _is_module(node.module, alias.name)}
+            for alias in node.names:
+                is_module = _is_module(node.module, alias.name)
+                found.add(f"{node.module}.{alias.name}" if is_module else str(node.module))
     return found
 
 
@@ -65,43 +47,44 @@ def _is_module(package: str | None, name: str) -> bool:
     return base.is_dir() or base.with_suffix(".py").exists()
 
 
-def row_of(module: str) -> int:
-    """The row of a module, or of the package that stands for it."""
-    for name in (module, module.partition(".")[0]):
-        for i, row in enumerate(ROWS):
-            if name in row:
-                return i
-    raise AssertionError(f"localspec.{module} has no row: say in this file what may import it")
+LOCALSPEC = [(name, path) for name, path in modules("localspec") if name]
+CONVERTER = [(name, path) for name, path in modules("gguf_convert")]
+EVERYTHING = [path for _, path in (*LOCALSPEC, *CONVERTER)]
 
 
-LOCALSPEC = [(name, path) for name, path in modules("localspec") if name not in ANYWHERE]
-EVERYTHING = [path for package in ("localspec", "gguf_convert") for _, path in modules(package)]
+def rooms(path: Path) -> set[str]:
+    """Rooms of localspec that a file imports."""
+    return {name.split(".")[1] for name in imports(path) if name.startswith("localspec.")}
 
 
 @pytest.mark.parametrize(("module", "path"), LOCALSPEC, ids=[name for name, _ in LOCALSPEC])
-def test_arrows_point_one_way(module: str, path: Path) -> None:
-    """From the command line to the engine, the loop, sampling, the settings, the errors: never back."""
-    for imported in imports(path):
-        package, _, name = imported.partition(".")
-        if package != "localspec" or name in ANYWHERE:
-            continue
-        same_package = module.partition(".")[0] == name.partition(".")[0] and module.partition(".")[0] != "backends"
-        assert same_package or row_of(name) < row_of(module), f"localspec.{module} imports localspec.{name}"
+def test_imports_run_down(module: str, path: Path) -> None:
+    """From the command line to the engine, the loop, sampling, the settings, the errors; the converter from above."""
+    allowed = ROOMS[: ROOMS.index(module.split(".", maxsplit=1)[0]) + 1]
+    assert rooms(path) <= set(allowed)
+    assert not any(name.startswith("gguf_convert") for name in imports(path))
+
+
+@pytest.mark.parametrize(("module", "path"), CONVERTER, ids=[name or "gguf_convert" for name, _ in CONVERTER])
+def test_converter_imports_run_down(module: str, path: Path) -> None:
+    """Without an engine."""
+    assert module.startswith("commands") or rooms(path) <= CONVERTER_IMPORTS
+
+
+def test_no_circles() -> None:
+    """No file imports, directly or through others, a file that imports it."""
+    known = {f"{package}.{name}": path for package in ("localspec", "gguf_convert") for name, path in modules(package)}
+    arrows = {name: imports(path) & known.keys() - {name} for name, path in known.items()}
+    while leaves := {name for name, below in arrows.items() if not below & arrows.keys()}:
+        arrows = {name: below for name, below in arrows.items() if name not in leaves}
+    assert not arrows
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_one_module_imports_llama_cpp(path: Path) -> None:
     """The seam."""
-    seam = path == ROOT / "localspec/backends/llama_cpp.py"
+    seam = path == ROOT / "localspec/llama/binding.py"
     assert any(name.partition(".")[0] == "llama_cpp" for name in imports(path)) == seam
-
-
-@pytest.mark.parametrize("path", [path for _, path in modules("gguf_convert")], ids=lambda path: path.name)
-def test_converter_knows_errors_and_the_seam_only(path: Path) -> None:
-    """It works without an engine."""
-    ours = {name for name in imports(path) if name.partition(".")[0] == "localspec"}
-    allowed = {"localspec", "localspec.errors", "localspec.gguf_header"}
-    assert {name for name in ours if not name.startswith("localspec.backends")} <= allowed
 
 
 def test_errors_import_nothing() -> None:
@@ -111,15 +94,18 @@ def test_errors_import_nothing() -> None:
 
 def test_settings_import_errors_only() -> None:
     """Of localspec."""
-    found = imports(ROOT / "localspec/config.py")
+    found = imports(ROOT / "localspec/params.py")
     assert {name for name in found if name.startswith("localspec")} == {"localspec.errors"}
 
 
-@pytest.mark.parametrize("module", ["sampling", "accept", "stop", "detokenize", "stats", "config"])
+@pytest.mark.parametrize(
+    "module",
+    ["sampling", "generation.accept", "generation.stop", "generation.detokenize", "generation.stats", "params"],
+)
 def test_pure_parts_know_no_model(module: str) -> None:
     """No file, no process, no thread, no clock."""
     forbidden = {"os", "pathlib", "subprocess", "threading", "time", "ctypes", "random", "jinja2"}
-    own = [path for name, path in LOCALSPEC if name.partition(".")[0] == module]
+    own = [path for name, path in LOCALSPEC if name == module or name.startswith(f"{module}.")]
     assert own
     found = {name.partition(".")[0] for path in own for name in imports(path)}
     assert not found & forbidden
@@ -135,11 +121,11 @@ def loaded_by(statement: str) -> set[str]:
     ("statement", "absent"),
     [
         ("import localspec", {"numpy", "llama_cpp", "jinja2", "click", "localspec.engine"}),
-        ("import localspec.errors", {"numpy", "llama_cpp", "jinja2", "click", "localspec.config"}),
+        ("import localspec.errors", {"numpy", "llama_cpp", "jinja2", "click", "localspec.params"}),
         ("from localspec import SamplingParams", {"numpy", "llama_cpp", "jinja2"}),
         ("import localspec.cli", {"numpy", "llama_cpp", "jinja2", "prompt_toolkit"}),
         ("import localspec.sampling", {"llama_cpp", "jinja2"}),
-        ("import localspec.backends.scripted", {"llama_cpp"}),
+        ("import localspec.testing", {"llama_cpp"}),
         ("import gguf_convert", {"numpy", "torch", "llama_cpp", "localspec.engine"}),
     ],
 )

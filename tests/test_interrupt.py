@@ -15,13 +15,13 @@ import pytest
 from support import N_VOCAB, load_fixed
 
 import localspec
-from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine
-from localspec.hub.resolve import TINY_TARGET
+from localspec.models.resolve import TINY_TARGET
 from localspec.sampling import Row
+from localspec.testing import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
 
 PACKAGE = str(Path(localspec.__file__).parent)
 Line = tuple[str, int]
@@ -118,7 +118,7 @@ def test_interrupt_at_any_line_of_a_chat() -> None:
         return np.concatenate([chain(tokens), np.full(128, -100, np.float32)])
 
     with scripted_engine(ascii_only, [NgramDrafter(min_match=1)]) as engine:
-        files = ("conversation.py", "template.py", "channels.py", "stream.py", "engine.py")
+        files = ("conversation.py", "template.py", "thinking.py", "stream.py", "engine.py")
         survives_interrupts(converse(engine), "Once upon a time", "Once upon us", files)
 
 
@@ -130,5 +130,5 @@ def test_interrupt_at_any_line_of_the_backend(draft: str, tmp_path: Path) -> Non
         name = str(tmp_path / "copy.gguf")
         Path(name).write_bytes(TINY_TARGET.read_bytes())
     with load_fixed("tiny", name, ctx_size=256, draft_max=3) as engine:
-        files = ("llama_cpp.py", "decode.py", "model.py", "mtp.py")
+        files = ("binding.py", "context.py", "loop.py", "model.py", "mtp.py")
         survives_interrupts(generate(engine), "Once upon a time", "Once upon us and our little dog", files)

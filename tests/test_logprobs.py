@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import load_fixed
 
-from localspec.backends.scripted import ScriptedDrafter, ScriptedVocabulary, chain_logits, scripted_engine
 from localspec.engine import Engine
 from localspec.errors import UsageError
-from localspec.logprobs import token_logprobs
-from localspec.request import Request
+from localspec.generation.logprobs import token_logprobs
+from localspec.generation.options import Request
+from localspec.testing import ScriptedDrafter, ScriptedVocabulary, chain_logits, scripted_engine
 
 N = 64
 LOGITS = chain_logits(N, 3, scale=3.0)

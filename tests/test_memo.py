@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from localspec import memo
+from localspec.files import file_identity
+from localspec.probe import cache as facts
 
 
 @pytest.fixture(autouse=True)
@@ -24,74 +25,75 @@ def files(cache: Path) -> list[Path]:
 
 
 def test_remembered_is_recalled() -> None:
-    memo.remember("kind", "a key/with: anything\n", {"x": [1, 2.5, None], "y": "é"})
-    assert memo.recall("kind", "a key/with: anything\n") == {"x": [1, 2.5, None], "y": "é"}
+    facts.remember("kind", "a key/with: anything\n", {"x": [1, 2.5, None], "y": "é"})
+    assert facts.recall("kind", "a key/with: anything\n") == {"x": [1, 2.5, None], "y": "é"}
 
 
 def test_newest_wins() -> None:
-    memo.remember("kind", "key", {"x": 1})
-    memo.remember("kind", "key", {"x": 2})
-    assert memo.recall("kind", "key") == {"x": 2}
+    facts.remember("kind", "key", {"x": 1})
+    facts.remember("kind", "key", {"x": 2})
+    assert facts.recall("kind", "key") == {"x": 2}
 
 
 def test_keys_and_kinds_are_apart() -> None:
-    memo.remember("kind", "key", {"x": 1})
-    assert memo.recall("kind", "other") is None
-    assert memo.recall("other", "key") is None
+    facts.remember("kind", "key", {"x": 1})
+    assert facts.recall("kind", "other") is None
+    assert facts.recall("other", "key") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"key": "other", "value": {}}', b"[" * 100000])
 def test_foreign_file_is_no_fact(cache: Path, content: bytes) -> None:
-    memo.remember("kind", "key", {"x": 1})
+    facts.remember("kind", "key", {"x": 1})
     files(cache)[0].write_bytes(content)
-    assert memo.recall("kind", "key") is None
+    assert facts.recall("kind", "key") is None
 
 
 def test_value_that_is_no_object_is_no_fact(cache: Path) -> None:
-    memo.remember("kind", "key", {"x": 1})
+    facts.remember("kind", "key", {"x": 1})
     files(cache)[0].write_text('{"key": "key", "value": 3}')
-    assert memo.recall("kind", "key") is None
+    assert facts.recall("kind", "key") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_permission_remembers_nothing(cache: Path) -> None:
     cache.mkdir()
     cache.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    memo.remember("kind", "key", {"x": 1})
-    assert memo.recall("kind", "key") is None
+    facts.remember("kind", "key", {"x": 1})
+    assert facts.recall("kind", "key") is None
 
 
 def test_folder_that_cannot_be_made_remembers_nothing(cache: Path) -> None:
     cache.write_text("a file is in its place")
-    memo.remember("kind", "key", {"x": 1})
-    assert memo.recall("kind", "key") is None
+    facts.remember("kind", "key", {"x": 1})
+    assert facts.recall("kind", "key") is None
 
 
 def test_number_of_facts_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go; no temporary file stays."""
-    monkeypatch.setattr(memo, "MOST", 3)
+    monkeypatch.setattr(facts, "MOST", 3)
     for i in range(5):
-        memo.remember("kind", str(i), {"x": i})
-        os.utime(memo._file("kind", str(i)), (i, i))
-    memo.remember("kind", "last", {"x": 9})
-    assert [memo.recall("kind", str(i)) for i in range(5)] == [None, None, None, {"x": 3}, {"x": 4}]
-    assert memo.recall("kind", "last") == {"x": 9}
+        facts.remember("kind", str(i), {"x": i})
+        os.utime(facts._file("kind", str(i)), (i, i))
+    facts.remember("kind", "last", {"x": 9})
+    assert [facts.recall("kind", str(i)) for i in range(5)] == [None, None, None, {"x": 3}, {"x": 4}]
+    assert facts.recall("kind", "last") == {"x": 9}
     assert len(files(cache)) == 3
 
 
 def test_many_processes_remember_at_once(cache: Path) -> None:
     """Every reader sees a whole fact."""
-    code = "from localspec import memo\nfor i in range(50): memo.remember('k', 'key', {'x': ['y'] * 2000})"
+    code = "from localspec.probe import cache as facts\n"
+    code += "for i in range(50): facts.remember('k', 'key', {'x': ['y'] * 2000})"
     children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     while any(child.poll() is None for child in children):
-        assert memo.recall("k", "key") in (None, {"x": ["y"] * 2000})
+        assert facts.recall("k", "key") in (None, {"x": ["y"] * 2000})
     assert [child.returncode for child in children] == [0, 0, 0]
     assert len(files(cache)) == 1
 
 
 def test_user_cache_without_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCALSPEC_CACHE")
-    assert memo.cache_dir().name == "localspec" or "localspec" in memo.cache_dir().parts
+    assert facts.cache_dir().name == "localspec" or "localspec" in facts.cache_dir().parts
 
 
 def changed(path: Path, at: int) -> None:
@@ -110,22 +112,22 @@ def test_identity_sees_header_and_pieces(tmp_path: Path, at: int) -> None:
     """Also when size and time say that nothing changed."""
     path = tmp_path / "model.gguf"
     path.write_bytes(bytes(3 << 20))
-    before = memo.file_identity(path)
+    before = file_identity(path)
     changed(path, at)
-    assert memo.file_identity(path) != before
+    assert file_identity(path) != before
 
 
 def test_identity_sees_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"x" * 100)
     os.utime(path, ns=(1, 1))
-    first = memo.file_identity(path)
-    assert memo.file_identity(path) == first
+    first = file_identity(path)
+    assert file_identity(path) == first
     os.utime(path, ns=(2, 2))
-    second = memo.file_identity(path)
+    second = file_identity(path)
     path.write_bytes(b"x" * 101)
     os.utime(path, ns=(2, 2))
-    assert len({first, second, memo.file_identity(path)}) == 3
+    assert len({first, second, file_identity(path)}) == 3
 
 
 def test_identity_covers_every_part(tmp_path: Path) -> None:
@@ -133,8 +135,8 @@ def test_identity_covers_every_part(tmp_path: Path) -> None:
     parts = [tmp_path / f"m-{i:05d}-of-00003.gguf" for i in (1, 2, 3)]
     for part in parts:
         part.write_bytes(b"x" * 10)
-    before = memo.file_identity(parts[0])
+    before = file_identity(parts[0])
     changed(parts[2], 3)
-    assert memo.file_identity(parts[0]) != before
+    assert file_identity(parts[0]) != before
     parts[1].unlink()
-    assert memo.file_identity(parts[0]).count(" ") == 1
+    assert file_identity(parts[0]).count(" ") == 1

@@ -13,13 +13,11 @@ import pytest
 from made_headers import F32, Q4_0, Q4_K, Q8_0, made
 
 import gguf_convert
-from localspec.backends import llama_cpp
-from localspec.backends.llama_context import LlamaContext, LlamaMtpContext
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
-from localspec.gguf_header import GgufHeader, TensorInfo, read_header
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.memory import (
+from localspec.gguf.header import GgufHeader, TensorInfo, read_header
+from localspec.llama import binding as llama_cpp
+from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.model import LlamaModel
+from localspec.memory.estimate import (
     BASE,
     MIB,
     ModelMemory,
@@ -32,6 +30,8 @@ from localspec.memory import (
     private,
     repacked_types,
 )
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.params import ContextParams
 
 PARAMS = ContextParams(device="none", threads=1)
 X86, ARM = "CPU : AVX2 = 1 | REPACK = 1 | ", "CPU : NEON = 1 | MATMUL_INT8 = 1 | DOTPROD = 1 | REPACK = 1 |"

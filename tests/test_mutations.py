@@ -14,8 +14,8 @@ from mutations import gguf_fields, mutate_gguf, mutate_json, mutate_safetensors
 import gguf_convert
 import localspec
 from localspec.errors import LocalspecError
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.gguf.header import read_header
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 
 REFERENCE = Path(__file__).parent / "gguf_convert/reference/gemma4_e2b"
 #: For Python's own objects: what a header of a few hundred keys and names takes.

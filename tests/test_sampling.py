@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from localspec.config import MAX_SEED, SamplingParams
+from localspec.params import MAX_SEED, SamplingParams
 from localspec.sampling import Row, Sampler, gumbel, race, truncate
 
 Kept = list[tuple[int, float]]

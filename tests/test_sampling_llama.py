@@ -17,11 +17,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from localspec.backends.llama_cpp import bindings
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams, SamplingParams
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_TARGET
+from localspec.gguf.header import read_header
+from localspec.llama.binding import bindings
+from localspec.llama.model import LlamaModel
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams, SamplingParams
 from localspec.sampling import Row, Sampler, Survivors, find_breakers, truncate
 from localspec.sampling.truncation import temperature
 from tests.llama_chain import LlamaChain

@@ -11,11 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from localspec.cli._help import HeadedCommand
-from localspec.cli._options import AnswerOptions, answer_options
-from localspec.config import _SAMPLING_RANGES, SamplingParams
+from localspec.cli.options.help import HeadedCommand
+from localspec.cli.options.shared import AnswerOptions, answer_options
 from localspec.engine import Options
 from localspec.errors import UsageError
+from localspec.params import _SAMPLING_RANGES, SamplingParams
 
 
 @pytest.mark.parametrize("name", _SAMPLING_RANGES)

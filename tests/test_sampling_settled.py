@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localspec.config import SamplingParams
+from localspec.params import SamplingParams
 from localspec.sampling import Row, Sampler, gumbel, truncate
 from localspec.sampling.race import contenders
 from localspec.sampling.settled import _Bounds

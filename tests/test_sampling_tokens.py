@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.config import SamplingParams
 from localspec.errors import UsageError
+from localspec.params import SamplingParams
 from localspec.sampling import Row, Sampler, Samplers, find_breakers
 from localspec.sampling.noise import xtc_coin
 from tests.support import MarkerVocabulary

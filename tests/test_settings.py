@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localspec.cli.settings_file import FIRST_LINE, as_text, changed, line_of, parse, read_text, settings_path, write
 from localspec.errors import InputError
-from localspec.settings import FIRST_LINE, as_text, changed, line_of, parse, read_text, settings_path, write
 
 HERE = Path("config.toml")
 KEYS = st.sampled_from(["model", "temp", "top-k", "offline", "system", "ctx-size"])

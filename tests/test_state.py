@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from support import load_fixed
 
-from localspec.backends.saved_cells import holds
-from localspec.backends.scripted import chain_logits, scripted_engine
 from localspec.engine import Engine
 from localspec.errors import BackendError, InputError
-from localspec.request import Request
-from localspec.state import SavedState, read_state, write_state
+from localspec.generation.options import Request
+from localspec.generation.saved_state import SavedState, read_state, write_state
+from localspec.llama.saved_cells import holds
+from localspec.testing import chain_logits, scripted_engine
 
 SAVED = SavedState("model", "backend", (1, 2, 3), b"cache" * 100, {"text": "é", "tokens": [1]})
 SAMPLINGS: tuple[dict[str, Any], ...] = ({"temperature": 0}, {"temperature": 0.9, "seed": 5})

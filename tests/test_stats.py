@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.stats import Count, Stats
+from localspec.generation.stats import Count, Stats
 
 drafts = st.integers(1, 8).flatmap(lambda n: st.tuples(st.sampled_from("ab"), st.just(n), st.integers(0, n)))
 steps = st.lists(drafts | st.just(("none", 0, 0)), max_size=30)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import MarkerVocabulary
 
-from localspec.backends.scripted import ScriptedVocabulary
-from localspec.channels import Channels
-from localspec.decode import Step
-from localspec.detokenize import detokenize
+from localspec.chat.thinking import Channels
 from localspec.draft.base import Draft
-from localspec.output import Chunk
-from localspec.stream import Assembler
+from localspec.generation.detokenize import detokenize
+from localspec.generation.loop import Step
+from localspec.generation.result import Chunk
+from localspec.generation.stream import Assembler
+from localspec.testing import ScriptedVocabulary
 
 END = 255
 VOCABULARY = ScriptedVocabulary(256, ends=[END])

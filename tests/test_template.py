@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support import DATA
 
+from localspec.chat.template import ChatTemplate, check_messages
 from localspec.errors import InputError, TemplateError
-from localspec.template import ChatTemplate, check_messages
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TURNS = [

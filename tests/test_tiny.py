@@ -28,7 +28,7 @@ from localspec.errors import (
     PromptTooLongError,
     UsageError,
 )
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 
 PROMPTS = ("Once upon a time", "The little fox was")
 SAMPLINGS: tuple[dict[str, Any], ...] = (

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import DATA
 
-from localspec.call_values import Broken, NotYet, gemma_arguments
-from localspec.template import ChatTemplate
-from localspec.tool_calls import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, ToolCalls, syntax_of
+from localspec.chat.call_values import Broken, NotYet, gemma_arguments
+from localspec.chat.template import ChatTemplate
+from localspec.chat.tool_calls import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, ToolCalls, syntax_of
 
 SYNTAXES: dict[str, CallSyntax] = {"hermes": HERMES, "gemma": GEMMA, "llama": LLAMA}
 NAMES = ("get_weather", "add")

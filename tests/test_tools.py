@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from support import DATA, MarkerVocabulary, load_fixed
 
 import localspec
-from localspec.backends.scripted import Logits, ScriptedContext, ScriptedDrafter
-from localspec.channels import Channels
-from localspec.conversation import Conversation
-from localspec.decode import Step
+from localspec.chat.conversation import Conversation
+from localspec.chat.template import ChatTemplate
+from localspec.chat.thinking import Channels
+from localspec.chat.tool_calls import GEMMA, HERMES, CallSyntax, ToolCalls
+from localspec.chat.tools import call_id, check_choice, check_tools
 from localspec.draft.base import Draft
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, TemplateError, UsageError
-from localspec.output import Completion
-from localspec.stream import Assembler
-from localspec.template import ChatTemplate
-from localspec.tool_calls import GEMMA, HERMES, CallSyntax, ToolCalls
-from localspec.tools import call_id, check_choice, check_tools
+from localspec.generation.loop import Step
+from localspec.generation.result import Completion
+from localspec.generation.stream import Assembler
+from localspec.testing import Logits, ScriptedContext, ScriptedDrafter
 
 WEATHER: dict[str, Any] = {
     "type": "function",

@@ -16,12 +16,12 @@ import pytest
 from mutations import gguf_fields
 
 import localspec
-from localspec import trial
-from localspec._trial_child import _TEXT
 from localspec.errors import BackendError, ModelFileError
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.trial import try_files
+from localspec.gguf.header import read_header
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.probe import load_test as trial
+from localspec.probe.load_test import try_files
+from localspec.probe.load_test_child import _TEXT
 
 SOUND = TINY_TARGET.read_bytes()
 
@@ -254,10 +254,11 @@ def test_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     script = tmp_path / "parent.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom localspec import trial\n"
-        "wait = f'import localspec._trial_child as c, os, time; c._verdicts = lambda cases: "
+        "import sys\nfrom pathlib import Path\nfrom localspec.probe import load_test as trial\n"
+        "wait = f'import localspec.probe.load_test_child as c, os, time; c._verdicts = lambda cases: "
         '[open({sys.argv[1]!r}, "w").write(str(os.getpid())), time.sleep(60)]; \'\n'
-        "trial._CHILD = trial._CHILD.replace('from localspec._trial_child', wait + 'from localspec._trial_child')\n"
+        "child = 'from localspec.probe.load_test_child'\n"
+        "trial._CHILD = trial._CHILD.replace(child, wait + child)\n"
         "trial.try_files(Path(sys.argv[2]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from localspec.config import MAX_VERIFY_WIDTH
 from localspec.control.costs import Costs, DraftCosts
 from localspec.errors import InputError
+from localspec.params import MAX_VERIFY_WIDTH
 
 _SHIPPED = Path(__file__).parent / "curves"
 

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from localspec.backends.devices import total_memory
+from localspec.llama.devices import total_memory
 
 
 def machine() -> str:

@@ -19,8 +19,8 @@ from localspec.errors import InputError, TemplateError
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
-    from localspec.output import Completion
-    from localspec.request import Options
+    from localspec.generation.options import Options
+    from localspec.generation.result import Completion
 
 Mode = Literal["plain", "auto"]
 #: Answered before anything is measured: pages in, threads started, graphs built. It is in no prompt file.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from localspec.bench.paired import Ask, answer, prompt_tokens
 from localspec.bench.prompts import BenchPrompt
-from localspec.trace import Recorder, Trace
+from localspec.bench.trace import Recorder, Trace
 
 if TYPE_CHECKING:
     from localspec.engine import Engine

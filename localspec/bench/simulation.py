@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from localspec.bench.replay import automatic, best_fixed, replay
 from localspec.bench.report import aligned, short
 from localspec.bench.summary import Interval
+from localspec.bench.trace import Trace
 from localspec.control.base import FixedDepth
 from localspec.control.costs import Costs
-from localspec.replay import automatic, best_fixed, replay
-from localspec.trace import Trace
 
 _NARROW = 60
 

@@ -1,6 +1,6 @@
 """The command line. Help and version import click and nothing heavier; a command's module is imported to run it.
 
-Every command gets ``-h``, ``--debug`` and the error handling of :mod:`localspec.cli._errors` from here.
+Every command gets ``-h``, ``--debug`` and the error handling of :mod:`localspec.cli.errors` from here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from localspec._version import __version__
-from localspec.cli._errors import RunState, debug_option, run
+from localspec.cli.errors import RunState, debug_option, run
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-#: Command -> its line in ``localspec --help``. The module ``localspec.cli.NAME``, with ``_`` for ``-``, holds ``NAME``.
+#: Command to its line in ``localspec --help``. The module ``commands/NAME.py``, with ``_`` for ``-``, holds ``NAME``.
 COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "generate": "Answer one prompt, or a file of them.",
@@ -37,7 +37,8 @@ COMMANDS = {
     "doctor": "Say what works here, and how sure the output is.",
 }
 
-
+#: Commands of the converter. They are found by name, so that no import leads from ``localspec`` to ``gguf_convert``.
+CONVERTER = ("convert", "quantize", "trim-draft", "imatrix")
 #: Set where a shell asks for completions (click's name for it).
 _COMPLETING = "_LOCALSPEC_COMPLETE"
 
@@ -52,11 +53,12 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"localspec.cli.{name}"), name)
+        package = "gguf_convert" if cmd_name in CONVERTER else "localspec.cli"
+        command: click.Command = getattr(import_module(f"{package}.commands.{name}"), name)
         if not any("--debug" in parameter.opts for parameter in command.params):
             debug_option(command)
         if _COMPLETING in os.environ:
-            from localspec.cli.completion import prepare
+            from localspec.cli.shell_completion import prepare
 
             prepare(command)
         return command
@@ -85,7 +87,7 @@ class Program(click.Group):
         extra = {"prog_name": "localspec", "obj": state, **extra, "standalone_mode": False}
 
         if _COMPLETING in os.environ:
-            import_module("localspec.cli.completion")
+            import_module("localspec.cli.shell_completion")
 
         def call() -> Any:
             return super(Program, self).main(*args, **extra)
@@ -109,7 +111,7 @@ def cli(context: click.Context) -> None:
     if name is None:
         click.echo(context.get_help())
     elif command := cast(click.Group, context.command).get_command(context, name):
-        from localspec.cli._settings import FileDefaults
+        from localspec.cli.settings import FileDefaults
 
         context.default_map = {name: FileDefaults(command)}
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from localspec.config import MAX_DRAFT
 from localspec.draft.base import Guess
+from localspec.params import MAX_DRAFT
 
 #: How often a match of 1, 2, … tokens went on as before: answers of a 1.5B model to 64 prompts in eight categories.
 _ALIKE = (0.2, 0.45, 0.62, 0.72, 0.82, 0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.935, 0.94, 0.945, 0.95)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from localspec.config import MAX_DRAFT
 from localspec.draft.base import Guess, Prefix
 from localspec.draft.copying import alike
 from localspec.draft.ngram_store import LONGEST, NgramStore
+from localspec.params import MAX_DRAFT
 
 
 class HistoryDrafter:

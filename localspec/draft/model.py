@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from localspec.backends.base import Context, Rows
 from localspec.draft.base import Guess, KnownPrefix, Prefix, common_length, look_ahead
+from localspec.protocols import Context, Rows
 
 
 class ModelDrafter:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from localspec.backends.base import MtpContext
 from localspec.draft.base import Guess, Prefix, look_ahead
+from localspec.protocols import MtpContext
 
 
 class MtpDrafter:

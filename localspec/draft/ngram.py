@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from localspec.config import MAX_DRAFT
 from localspec.draft.base import Guess, KnownPrefix, Prefix
 from localspec.draft.copying import Copy, alike
+from localspec.params import MAX_DRAFT
 
 #: How far up the suffix links the latest occurrence is kept current: constant work a token.
 _REFRESH = 8

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.base import Context, Outputs, Rows
+from localspec.protocols import Context, Outputs, Rows
 
 #: So many of a text's tokens that are not kept, the latest: a matrix that a core multiplies in 0.1 ms.
 _MOST = 512

@@ -1,1 +1,1 @@
-"""Structured answers: JSON schemas and GBNF grammars as a :class:`localspec.constraint.Constraint` on generation."""
+"""Structured answers: JSON schemas and GBNF grammars as a :class:`localspec.protocols.Constraint` on generation."""

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from localspec.constraint import Mask
 from localspec.errors import InputError
 from localspec.grammar.closing import Way, adapted, nearest_end
 from localspec.grammar.state import State, Thought, common_length, refuse
 from localspec.grammar.vocabulary import GrammarVocabulary, check
-from localspec.output import FinishReason
+from localspec.protocols import Mask
+from localspec.types import FinishReason
 
 #: With more tokens left than this an answer without an end in sight may go on.
 _PLENTY = 512
@@ -28,7 +28,7 @@ _SELDOM, _OFTEN = 32, 4
 
 
 class GrammarConstraint:
-    """A :class:`localspec.constraint.Constraint` for the answer that follows ``start`` tokens of a prompt.
+    """A :class:`localspec.protocols.Constraint` for the answer that follows ``start`` tokens of a prompt.
 
     Raises :class:`InputError`, or :class:`PromptTooLongError` where the context is what ``room`` is short of, when
     the shortest answer that was found has more tokens than the budget.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
-from localspec.constraint import Mask
 from localspec.errors import InputError, PromptTooLongError
 from localspec.grammar.closing import Way
+from localspec.protocols import Mask
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.backends.base import Vocabulary
-from localspec.constraint import Mask
 from localspec.errors import BackendError, InputError, MissingFeatureError
+from localspec.protocols import Mask, Vocabulary
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher

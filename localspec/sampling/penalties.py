@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.config import SamplingParams
+from localspec.params import SamplingParams
 from localspec.sampling.breakers import Breakers
 from localspec.sampling.noise import Ids
 from localspec.sampling.rows import Row

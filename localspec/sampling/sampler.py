@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from localspec.config import SamplingParams
-from localspec.constraint import Constraint
+from localspec.params import SamplingParams
+from localspec.protocols import Constraint
 from localspec.sampling.breakers import Breakers
 from localspec.sampling.noise import xtc_coin
 from localspec.sampling.penalties import History, adjustments

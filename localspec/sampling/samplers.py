@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from localspec.config import SamplingParams
-from localspec.constraint import Constraint
 from localspec.errors import UsageError
+from localspec.params import SamplingParams
+from localspec.protocols import Constraint
 from localspec.sampling.breakers import Breakers, BreakerVocabulary, find_breakers
 from localspec.sampling.sampler import Sampler
 

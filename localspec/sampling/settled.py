@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.config import SamplingParams
+from localspec.params import SamplingParams
 from localspec.sampling.noise import Floats, Ids, gumbel
 from localspec.sampling.race import contenders
 from localspec.sampling.rows import LOWEST, Row, largest, nucleus_candidates, spread

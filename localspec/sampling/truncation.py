@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from localspec.config import SamplingParams
+from localspec.params import SamplingParams
 from localspec.sampling.noise import Floats, Ids
 from localspec.sampling.rows import LOWEST, Row, largest, log_sum_exp, nucleus_candidates, spread
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localspec.plot.charts import Series
+from localspec.bench.plot.charts import Series
 from measure.peers_report import OURS_AUTO, OURS_PLAIN, short
 from measure.records import Study
 from measure.statistics import best_peer, chosen, interval, median_of, ratios

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from localspec.bench.curves import read_curve
+from localspec.bench.plot.charts import IntervalRow, Series, interval_chart, line_chart
+from localspec.bench.plot.shapes import Picture
 from localspec.control.costs import Curve
-from localspec.plot.charts import IntervalRow, Series, interval_chart, line_chart
-from localspec.plot.shapes import Picture
 from measure import contexts_report, memory_report, peers_report, transformers_report
 from measure.memory_report import Peaks
 from measure.peers_report import OURS_AUTO, OURS_PLAIN, Verdict

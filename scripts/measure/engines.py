@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import localspec
 from localspec.bench.paired import digest
-from localspec.config import Wish
+from localspec.params import Wish
 from measure.records import Run
 from measure.servers import Sampling
 

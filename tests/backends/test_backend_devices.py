@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from localspec.backends.devices import Device, default_threads, place
-from localspec.config import ContextParams
 from localspec.errors import MissingFeatureError, UsageError
+from localspec.llama.devices import Device, default_threads, place
+from localspec.params import ContextParams
 
 CPU = Device("CPU", "a processor", "cpu", 0, 0, "CPU", 1)
 GPU = Device("CUDA0", "a card", "gpu", 10, 20, "CUDA", 2)
@@ -66,7 +66,7 @@ def test_threads_are_at_least_one() -> None:
 
 def test_library_without_a_function_is_named() -> None:
     """What is missing, and what to install."""
-    from localspec.backends.devices import list_devices
+    from localspec.llama.devices import list_devices
 
     with pytest.raises(MissingFeatureError, match="lacks ggml_backend_dev_count; install llama-cpp-python"):
         list_devices([])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.backends.huge_pages import HugePages, beyond, private_ranges
+from localspec.llama.huge_pages import HugePages, beyond, private_ranges
 
 MAPS = """\
 55d0c0000000-55d0c0021000 r-xp 00000000 fe:00 1234                       /usr/bin/python3

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localspec.assemble import check_vocabularies
-from localspec.backends import llama_model
-from localspec.backends.base import Rows
-from localspec.backends.llama_context import LlamaContext, LlamaMtpContext, context_options
-from localspec.backends.llama_cpp import devices, system_info
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
 from localspec.errors import BackendError, DraftMismatchError, InputError, MissingFeatureError, UsageError
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.gguf.header import read_header
+from localspec.llama import model as llama_model
+from localspec.llama.binding import devices, system_info
+from localspec.llama.context import LlamaContext, LlamaMtpContext, context_options
+from localspec.llama.model import LlamaModel
+from localspec.loading import check_vocabularies
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.params import ContextParams
+from localspec.protocols import Rows
 
 PARAMS = ContextParams(threads=1, batch=64)
 TOKENS = [2, *range(300, 340)]

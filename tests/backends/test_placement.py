@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_headers import dense
 
-from localspec import assemble
-from localspec.backends.devices import Device, memory_available
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
+from localspec import loading as assemble
 from localspec.errors import UsageError
-from localspec.fit import Fit, Load, Machine, context_size, fit, weights
-from localspec.gguf_header import GgufHeader, read_header
-from localspec.hub.resolve import TINY_TARGET
-from localspec.memory import MIB, repacked_types
-from localspec.offload import Weights, device_bytes, gpu_layers, room
+from localspec.gguf.header import GgufHeader, read_header
+from localspec.llama.devices import Device, memory_available
+from localspec.llama.model import LlamaModel
+from localspec.memory.estimate import MIB, repacked_types
+from localspec.memory.fit import Fit, Load, Machine, context_size, fit, weights
+from localspec.memory.gpu_layers import Weights, device_bytes, gpu_layers, room
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams
 
 GIB = 1 << 30
 CPU = Device("CPU", "a processor", "cpu", 0, 0, "CPU")

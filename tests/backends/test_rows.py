@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from localspec.backends.rows import check_numbers
 from localspec.errors import BackendError
+from localspec.llama.rows import check_numbers
 
 NAN, INF = np.nan, np.inf
 

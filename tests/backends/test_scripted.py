@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import N_VOCAB, drafted, prefix_of
 
-from localspec.backends.scripted import (
+from localspec.errors import BackendError
+from localspec.testing import (
     ScriptedContext,
     ScriptedDrafter,
     ScriptedVocabulary,
@@ -16,7 +17,6 @@ from localspec.backends.scripted import (
     script_logits,
     scripted_engine,
 )
-from localspec.errors import BackendError
 
 LOGITS = chain_logits(N_VOCAB, 1)
 

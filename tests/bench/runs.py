@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from localspec.bench.paired import Pair, Run
+from localspec.bench.trace import Trace
 from localspec.draft.base import Guess
-from localspec.trace import Trace
 
 
 def run(rate: float, tokens: int = 100, digest: str = "a") -> Run:

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localspec.backends.scripted import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
-from localspec.backends.scripted import scripted_engine as made
 from localspec.bench.paired import Ask, check_prompts, pairs, run_of, warm_up
 from localspec.bench.prompts import BenchPrompt
 from localspec.bench.recording import traces
+from localspec.bench.replay import replay
+from localspec.bench.trace import Trace, read_traces, trace_lines
 from localspec.control.base import FixedDepth, Room, Sure
 from localspec.control.costs import Costs, Curve
 from localspec.draft.base import Draft
 from localspec.draft.model import ModelDrafter
 from localspec.engine import Engine
 from localspec.errors import InputError
-from localspec.output import Completion
-from localspec.replay import replay
-from localspec.stats import Stats
-from localspec.trace import Trace, read_traces, trace_lines
+from localspec.generation.result import Completion
+from localspec.generation.stats import Stats
+from localspec.testing import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
+from localspec.testing import scripted_engine as made
 
 N = 64
 LOGITS = chain_logits(N, seed=3)

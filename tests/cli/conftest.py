@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 import localspec
-from localspec.backends.scripted import ScriptedVocabulary
 from localspec.cli import cli
 from localspec.engine import ModelInfo
 from localspec.errors import InputError
-from localspec.logprobs import TokenLogprobs
-from localspec.output import Channel, Chunk, Completion
-from localspec.stats import Stats
+from localspec.generation.logprobs import TokenLogprobs
+from localspec.generation.result import Chunk, Completion
+from localspec.generation.stats import Stats
+from localspec.testing import ScriptedVocabulary
+from localspec.types import Channel
 
 TINY = ModelInfo("tiny", Path("tiny.gguf"), "gemma4", "tiny", 1, 1, 4096, 100)
 

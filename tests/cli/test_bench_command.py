@@ -14,16 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 import localspec
-from localspec.backends.scripted import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
-from localspec.backends.scripted import scripted_engine as made
 from localspec.bench.curves import read_curve
+from localspec.bench.trace import read_traces
 from localspec.cli import cli
 from localspec.control.base import FixedDepth
 from localspec.control.costs import Costs
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.engine import Engine
-from localspec.trace import read_traces
+from localspec.testing import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
+from localspec.testing import scripted_engine as made
 
 N = 64
 LOGITS = chain_logits(N, seed=3)

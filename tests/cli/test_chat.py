@@ -8,10 +8,11 @@ import signal
 
 import pytest
 
-from localspec.cli._conversation import Conversation
-from localspec.cli._notes import Notes
-from localspec.cli._options import AnswerOptions
-from localspec.cli._session import Session, Switches
+from localspec.cli.chat.session import Session, Switches
+from localspec.cli.chat.slash_commands import handle_line
+from localspec.cli.chat.transcript import Conversation
+from localspec.cli.options.shared import AnswerOptions
+from localspec.cli.terminal.notes import Notes
 from localspec.errors import BackendError, InputError, PromptTooLongError
 
 ANSWER = AnswerOptions(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=None, stop=(), max_tokens=None)
@@ -112,10 +113,10 @@ def test_wrong_usage_is_told_before_a_model_is_opened(program, args):
 
 def test_an_interrupt_keeps_the_part_that_was_said(session, reply, capsys):
     session.engine.replies = [reply("One two three", before_word=lambda n: n == 1 and signal.raise_signal(2)), reply()]
-    session.line("count")
+    handle_line(session, "count")
     assert session.conversation.messages == [_user("count"), _model("One two")]
     assert "Stopped after 2 tokens" in session.told()
-    session.line("go on")
+    handle_line(session, "go on")
     assert session.conversation.messages[2:] == [_user("go on"), _model("Hello there.")]
     assert capsys.readouterr().out == "One two\nHello there.\n"
 
@@ -123,7 +124,7 @@ def test_an_interrupt_keeps_the_part_that_was_said(session, reply, capsys):
 def test_an_interrupt_before_the_answer_takes_the_question_back(session, reply):
     session.conversation = Conversation([_user("a"), _model("b")])
     session.engine.replies = [reply("", error=KeyboardInterrupt())]
-    session.line("c")
+    handle_line(session, "c")
     assert session.conversation.messages == [_user("a"), _model("b")]
     assert "taken back" in session.told()
 
@@ -137,36 +138,36 @@ def test_an_interrupt_while_reading_a_long_prompt_stops_it(session):
         yield
 
     session.engine.stream_chat = stream
-    session.line("long")
+    handle_line(session, "long")
     assert session.conversation.messages == []
 
 
 def test_ctrl_c_works_as_before_after_a_turn(session):
     before = signal.getsignal(signal.SIGINT)
-    session.line("hi")
+    handle_line(session, "hi")
     assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("error", [PromptTooLongError("Too long."), BackendError("It broke."), RuntimeError("a bug")])
 def test_an_error_before_the_answer_takes_the_question_back(session, reply, error):
-    session.line("a")
+    handle_line(session, "a")
     session.engine.replies = [reply("", error=error)]
-    session.line("b")
+    handle_line(session, "b")
     assert session.conversation.messages == [_user("a"), _model("Hello there.")]
     assert str(error) in session.told()
-    session.line("c")
+    handle_line(session, "c")
     assert len(session.conversation.messages) == 4
 
 
 def test_an_error_on_the_way_keeps_the_part_that_was_said(session, reply):
     session.engine.replies = [reply("One two", error=BackendError("It broke."))]
-    session.line("a")
+    handle_line(session, "a")
     assert session.conversation.messages == [_user("a"), _model("One two")]
 
 
 def test_a_full_context_is_told_and_the_conversation_stays(session, reply):
     session.engine.replies = [reply("Half an", notice="The context is full.", finish_reason="length")]
-    session.line("a")
+    handle_line(session, "a")
     assert session.conversation.messages == [_user("a"), _model("Half an")]
     assert "The context is full." in session.told()
 
@@ -174,7 +175,7 @@ def test_a_full_context_is_told_and_the_conversation_stays(session, reply):
 def test_thoughts_stay_out_of_the_conversation(session, reply):
     session.switches.think = True
     session.engine.replies = [reply("Yes.", thought="hmm")]
-    session.line("a")
+    handle_line(session, "a")
     assert session.engine.options[0]["thinking"] is True
     assert session.conversation.messages == [_user("a"), _model("Yes.")]
 
@@ -186,14 +187,14 @@ def test_thoughts_stay_out_of_the_conversation(session, reply):
     ("line", "hint"), [("/hlep", "Did you mean /help?"), ("/xyzzy 1", "no command /xyzzy"), ("/", "no command /")]
 )
 def test_an_unknown_command_is_a_hint_and_no_message(session, line, hint):
-    session.line(line)
+    handle_line(session, line)
     assert hint in session.told()
     assert session.told().count("\n") == 1
     assert session.engine.asked == []
 
 
 def test_help_names_every_command_and_key(session):
-    session.line("/help")
+    handle_line(session, "/help")
     for name in ("/clear", "/stats", "/draft on|off", "/save FILE", "/load FILE", "/exit", "/quit", "/tint", "/think"):
         assert name in session.told()
     assert "Ctrl-D" in session.told()
@@ -202,69 +203,69 @@ def test_help_names_every_command_and_key(session):
 def test_clear_keeps_the_system_message(session):
     system = {"role": "system", "content": "Be brief."}
     session.conversation = Conversation([system, _user("a"), _model("b")])
-    session.line("/clear")
+    handle_line(session, "/clear")
     assert session.conversation.messages == [system]
     session.conversation = Conversation([_user("a"), _model("b")])
-    session.line("/clear")
+    handle_line(session, "/clear")
     assert session.conversation.messages == []
 
 
 def test_draft_switches_the_loaded_drafter(session):
-    session.line("/draft off")
+    handle_line(session, "/draft off")
     assert session.engine.drafting is False
-    session.line("/draft on")
+    handle_line(session, "/draft on")
     assert session.engine.drafting is True
-    session.line("/draft maybe")
+    handle_line(session, "/draft maybe")
     assert session.engine.drafting is True
     assert "/draft takes on or off, not 'maybe'" in session.told()
     session.engine.drafters = ()
-    session.line("/draft off")
+    handle_line(session, "/draft off")
     assert "no drafter is loaded" in session.told()
 
 
 def test_stats_sum_the_session(session):
-    session.line("/stats")
+    handle_line(session, "/stats")
     assert "No answer yet." in session.told()
-    session.line("a")
-    session.line("b")
-    session.line("/stats")
+    handle_line(session, "a")
+    handle_line(session, "b")
+    handle_line(session, "/stats")
     assert "all      8      12      4     4  2.0" in session.told()
     assert "tiny, drafter mtp, exact output" in session.told()
 
 
 def test_save_then_load_is_the_same_conversation(session, tmp_path):
-    session.line("grüß dich")
+    handle_line(session, "grüß dich")
     kept = list(session.conversation.messages)
-    session.line("/save my talk.json")
+    handle_line(session, "/save my talk.json")
     written = json.loads((tmp_path / "my talk.json").read_text(encoding="utf-8"))
     assert (written["messages"], written["model"]) == (kept, "tiny")
     assert written["settings"]["temperature"] == 0.8
-    session.line("/clear")
-    session.line("/load my talk.json")
+    handle_line(session, "/clear")
+    handle_line(session, "/load my talk.json")
     assert session.conversation.messages == kept
     assert [p.name for p in tmp_path.iterdir()] == ["my talk.json"]
 
 
 def test_cache_is_saved_beside_the_conversation_and_loaded_with_it(session, tmp_path):
-    session.line("a")
+    handle_line(session, "a")
     session.engine.cached = "cache 1"
-    session.line("/save c.json")
+    handle_line(session, "/save c.json")
     assert (tmp_path / "c.json.state").read_text() == "cache 1"
     assert "The cache is beside it" in session.told()
     session.engine.cached = None
-    session.line("/load c.json")
+    handle_line(session, "/load c.json")
     assert session.engine.cached == "cache 1"
     assert "left out" not in session.told()
 
 
 def test_cache_that_cannot_be_loaded_leaves_the_messages(session, tmp_path):
-    session.line("a")
+    handle_line(session, "a")
     kept = list(session.conversation.messages)
-    session.line("/save c.json")
+    handle_line(session, "/save c.json")
     assert "The cache was left out: nothing is cached yet." in session.told()
     (tmp_path / "c.json.state").write_text("rubbish")
-    session.line("/clear")
-    session.line("/load c.json")
+    handle_line(session, "/clear")
+    handle_line(session, "/load c.json")
     assert session.conversation.messages == kept
     assert "The cache beside it was left out: c.json.state is damaged." in session.told()
     assert not session.failed
@@ -272,13 +273,13 @@ def test_cache_that_cannot_be_loaded_leaves_the_messages(session, tmp_path):
 
 def test_save_replaces_a_conversation_and_nothing_else(session, tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
-    session.line("a")
-    session.line("/save notes.txt")
+    handle_line(session, "a")
+    handle_line(session, "/save notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "precious"
     assert "is no conversation" in session.told()
-    session.line("/save c.json")
-    session.line("b")
-    session.line("/save c.json")
+    handle_line(session, "/save c.json")
+    handle_line(session, "b")
+    handle_line(session, "/save c.json")
     assert len(Conversation.load("c.json").messages) == 4
 
 
@@ -287,35 +288,35 @@ def test_a_failed_save_leaves_nothing(session, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    session.line("a")
-    session.line("/save c.json")
+    handle_line(session, "a")
+    handle_line(session, "/save c.json")
     assert list(tmp_path.iterdir()) == []
     assert "No space left on device" in session.told()
-    session.line("/save no/such/folder/c.json")
+    handle_line(session, "/save no/such/folder/c.json")
     assert "cannot be written" in session.told()
 
 
 def test_a_bad_file_does_not_replace_the_conversation(session, tmp_path):
-    session.line("a")
+    handle_line(session, "a")
     kept = list(session.conversation.messages)
     (tmp_path / "bad.json").write_text("{}")
     for name in ("bad.json", "none.json", "."):
-        session.line(f"/load {name}")
-    session.line("/load")
+        handle_line(session, f"/load {name}")
+    handle_line(session, "/load")
     assert session.conversation.messages == kept
     assert session.told().count("localspec: ") == 4
 
 
 def test_load_leaves_out_a_question_without_an_answer(session, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps([_user("a"), _model("b"), _user("c")]))
-    session.line("/load c.json")
+    handle_line(session, "/load c.json")
     assert session.conversation.messages == [_user("a"), _model("b")]
     assert "left out: c" in session.told()
 
 
 @pytest.mark.parametrize("word", ["/exit", "/quit", " /EXIT "])
 def test_exit_ends_the_chat(session, word):
-    session.line(word)
+    handle_line(session, word)
     assert session.ended
 
 

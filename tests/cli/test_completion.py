@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from localspec.cli import COMMANDS
-from localspec.cli.completion import VARIABLE
-from localspec.hub import store
-from localspec.hub.known import RECOMMENDED
+from localspec.cli.commands.completion import VARIABLE
+from localspec.models import store
+from localspec.models.recommended import RECOMMENDED
 
 PAIR = next(pair for pair in RECOMMENDED if pair.title == "Gemma 4 E2B")
 TARGET = "user/repo:Q4_K_M"

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from localspec.cli._settings import FileDefaults, check, settings
+from localspec.cli.settings import FileDefaults, check, settings
 from localspec.errors import UsageError
 
 

@@ -15,8 +15,8 @@ import tiny_checkpoint as tiny
 
 import localspec
 from localspec.cli import cli
-from localspec.gguf_header import TYPE_NAMES, read_header
-from localspec.hub.pairs import find_assistant
+from localspec.gguf.header import TYPE_NAMES, read_header
+from localspec.models.pairing import find_assistant
 
 
 def run(*args: object) -> Result:

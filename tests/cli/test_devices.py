@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from localspec.backends.devices import Device
-from localspec.cli.devices import table
+from localspec.cli.commands.devices import table
+from localspec.llama.devices import Device
 
 GIB = 1024**3
 FOUND = [

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from localspec.backends.devices import Device
 from localspec.cli import cli
+from localspec.cli.doctor.report import costs_record, fitting, model_steps, on_disk, pair_steps, verdict
 from localspec.control.costs import Costs, Curve
-from localspec.doctor.report import costs_record, fitting, model_steps, on_disk, pair_steps, verdict
-from localspec.hub import store
-from localspec.hub.known import RECOMMENDED
+from localspec.llama.devices import Device
+from localspec.models import store
+from localspec.models.recommended import RECOMMENDED
 
 NAMES = ["localspec", "llama.cpp", "processor", "memory", "device", "pair", "exactness", "costs", "on", "fits"]
 
@@ -76,7 +76,7 @@ def test_library_that_cannot_be_loaded_is_said_with_the_command(monkeypatch: pyt
     real = builtins.__import__
 
     def fail(name: str, *args: Any, **options: Any) -> Any:
-        if name == "localspec.backends" and "llama_cpp" in (args[2] or ()):
+        if name == "localspec.llama" and "binding" in (args[2] or ()):
             raise OSError("libcudart.so.12: cannot open shared object file")
         return real(name, *args, **options)
 
@@ -130,7 +130,7 @@ def test_pulled_models_are_named_with_their_drafters(tmp_path: Path) -> None:
 
 
 def fits(monkeypatch: pytest.MonkeyPatch, memory: int, *devices: Device) -> dict[str, bool]:
-    monkeypatch.setattr("localspec.backends.devices.total_memory", lambda: memory * 2**30)
+    monkeypatch.setattr("localspec.llama.devices.total_memory", lambda: memory * 2**30)
     return {row["target"]: row["fits"] for row in fitting(devices)}
 
 
@@ -168,5 +168,6 @@ def test_light_until_it_runs() -> None:
     """The command's module imports nothing heavy."""
     import subprocess
 
-    code = "import sys, localspec.cli.doctor; print(*{'numpy', 'llama_cpp', 'localspec.doctor'} & sys.modules.keys())"
+    absent = "{'numpy', 'llama_cpp', 'localspec.cli.doctor.report'}"
+    code = f"import sys, localspec.cli.commands.doctor; print(*{absent} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []

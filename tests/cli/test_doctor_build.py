@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from localspec.doctor.build import Facts, advise, broken, cuda_wheel, rebuild
-from localspec.doctor.hardware import backends_of, cpu_features, cuda_of, facts, has_amd, nvidia_gpus
+from localspec.cli.doctor.build import Facts, advise, broken, cuda_wheel, rebuild
+from localspec.cli.doctor.hardware import backends_of, cpu_features, cuda_of, facts, has_amd, nvidia_gpus
 
 LINUX = Facts("linux", "x86_64", (3, 11), "python -m pip", frozenset({"cpu"}), frozenset({"cpu"}), compiler=True)
 CARD = replace(LINUX, nvidia=("NVIDIA GeForce RTX 4070",), cuda=(12, 8), nvcc=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from localspec.doctor.text import cost_text, lines, verdict
-from localspec.exact import Guard
+from localspec.cli.doctor.text import cost_text, lines, verdict
+from localspec.generation.guard import Guard
 
 GIB = 2**30
 COMMAND = "CMAKE_ARGS=-DGGML_CUDA=on python -m pip install --force-reinstall --no-cache-dir llama-cpp-python"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hub.hub_server import HubServer
 
-from localspec.cli import _first_run
-from localspec.cli._first_run import Menu
+from localspec.cli import first_run as _first_run
+from localspec.cli.first_run import Menu
 from localspec.errors import HubError
-from localspec.hub import store
-from localspec.hub.known import GIB, RECOMMENDED
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models import store
+from localspec.models.recommended import GIB, RECOMMENDED
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 
 LITTLE = 8 * GIB
 E2B = next(pair for pair in RECOMMENDED if pair.title == "Gemma 4 E2B")
@@ -29,8 +29,8 @@ def person(program, monkeypatch, tmp_path):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("LOCALSPEC_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("localspec.cli.generate._at_terminal", lambda: True)
-    monkeypatch.setattr("localspec.backends.devices.total_memory", lambda: LITTLE)
+    monkeypatch.setattr("localspec.cli.commands.generate._at_terminal", lambda: True)
+    monkeypatch.setattr("localspec.llama.devices.total_memory", lambda: LITTLE)
     program.fetched = []
     monkeypatch.setattr(_first_run, "_fetch", program.fetched.append)
     return program
@@ -106,7 +106,7 @@ def test_a_default_that_cannot_be_written_does_not_stop_the_chat(person, monkeyp
     def fails(key, value):
         raise HubError("the disk is full.")
 
-    monkeypatch.setattr("localspec.cli._settings.keep", fails)
+    monkeypatch.setattr("localspec.cli.settings.keep", fails)
     result, loaded = _asked(person, "\n\n")
     assert (result.exit_code, loaded) == (0, [E2B.target])
     assert "the disk is full" in result.stderr
@@ -159,7 +159,7 @@ def test_offline_is_over_when_the_command_is(person, monkeypatch):
 @pytest.mark.parametrize("args", [("generate", "-p", "x"), ("generate", "-p", "x", "--json"), ("chat",)])
 def test_a_script_gets_tiny_and_is_told_on_standard_error(person, monkeypatch, tmp_path, args):
     _keep("a/last:Q4_0", 100.0, folder=tmp_path)
-    monkeypatch.setattr("localspec.cli.generate._at_terminal", lambda: args[-1] == "--json")
+    monkeypatch.setattr("localspec.cli.commands.generate._at_terminal", lambda: args[-1] == "--json")
     result = person(*args, input="")
     assert (result.exit_code, person.loads[0][0][0], person.fetched) == (0, "tiny", [])
     assert result.stderr.startswith("localspec: no model was chosen, so this is tiny")
@@ -167,7 +167,7 @@ def test_a_script_gets_tiny_and_is_told_on_standard_error(person, monkeypatch, t
 
 
 def test_a_script_that_names_tiny_is_told_nothing(person, monkeypatch):
-    monkeypatch.setattr("localspec.cli.generate._at_terminal", lambda: False)
+    monkeypatch.setattr("localspec.cli.commands.generate._at_terminal", lambda: False)
     assert person("generate", "-m", "tiny", "-p", "x").stderr == ""
 
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.cli._format import given_format, line_format, with_format
+from localspec.cli.options.format import given_format, line_format, with_format
 from localspec.errors import InputError
 
 SCHEMA = {

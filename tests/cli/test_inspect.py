@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from localspec.cli import cli
-from localspec.hub.resolve import TINY_TARGET
+from localspec.models.resolve import TINY_TARGET
 
 
 def run(*args: object) -> Result:

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.cli.list import _lines, ago
-from localspec.hub import store
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.hub.store import StoredFile, StoredModel
+from localspec.cli.commands.list import _lines, ago
+from localspec.models import store
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.store import StoredFile, StoredModel
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.cli._answer import AnswerPrinter, WrappedWriter, char_width
-from localspec.cli._notes import Notes
-from localspec.cli._progress import Progress
-from localspec.cli._report import answer_line, session_report
-from localspec.cli._style import Style
-from localspec.output import Chunk, Completion
-from localspec.stats import Stats
+from localspec.cli.report import answer_line, session_report
+from localspec.cli.terminal.answer import AnswerPrinter, WrappedWriter, char_width
+from localspec.cli.terminal.notes import Notes
+from localspec.cli.terminal.progress import Progress
+from localspec.cli.terminal.style import Style
+from localspec.generation.result import Chunk, Completion
+from localspec.generation.stats import Stats
 
 PLAIN = Style(on=False)
 SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -192,7 +192,7 @@ def _wait_for(ready):
 
 @pytest.mark.parametrize("width", [20, 40, 80])
 def test_notes_fit_the_terminal(monkeypatch, width):
-    monkeypatch.setattr("localspec.cli._notes.columns", lambda _: width)
+    monkeypatch.setattr("localspec.cli.terminal.notes.columns", lambda _: width)
     screen = Screen()
     notes = Notes(screen)
     notes.say("A note that is a good deal longer than forty columns, and more than eighty with this part.")

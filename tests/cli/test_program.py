@@ -14,7 +14,7 @@ import pytest
 
 from localspec import __version__
 from localspec.cli import COMMANDS, cli
-from localspec.cli._errors import RunState, exit_code
+from localspec.cli.errors import RunState, exit_code
 from localspec.errors import ModelNotFoundError, UsageError
 
 HEAVY = ("numpy", "llama_cpp", "jinja2", "prompt_toolkit", "gguf", "huggingface_hub")

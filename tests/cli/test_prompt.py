@@ -14,7 +14,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from localspec.cli._prompt import CommandCompleter, Prompt, data_folder, open_history
+from localspec.cli.chat.prompt import CommandCompleter, Prompt, data_folder, open_history
 
 
 @pytest.fixture

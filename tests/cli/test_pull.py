@@ -19,9 +19,10 @@ from hub.conftest import cache, server  # noqa: F401 - fixtures
 from hub.hub_server import Fault, HubServer
 
 from localspec.cli import cli
-from localspec.cli._transfer import Transfer, _Bar, duration
-from localspec.hub import remote, store
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.cli.terminal.transfer import Transfer, _Bar, duration
+from localspec.models import store
+from localspec.models.hub import remote
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "gguf_convert"))
 
@@ -67,9 +68,13 @@ def test_pair_is_pulled_in_one_command(pair: HubServer) -> None:
     assert result.stderr.splitlines() == [
         f"Fetching {TARGET} (3 MB).",
         *[line for line in result.stderr.splitlines() if re.match(rf"{TARGET}: 3 MB in .*, its hash is right", line)],
-        f"Fetching {DRAFTER} (1 MB).",
-        *[line for line in result.stderr.splitlines() if re.match(rf"{DRAFTER}: 1 MB in .*, its hash is right", line)],
-        f"Drafter: {REPO}/{DRAFTER} (1 MB).",
+        f"Fetching {DRAFTER} (854 kB).",
+        *[
+            line
+            for line in result.stderr.splitlines()
+            if re.match(rf"{DRAFTER}: 854 kB in .*, its hash is right", line)
+        ],
+        f"Drafter: {REPO}/{DRAFTER} (854 kB).",
         f"On disk: {REPO}:Q8_0 (3 MB). Now: localspec chat -m {REPO}:Q8_0.",
     ]
     assert len(result.stderr.splitlines()) == 6

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.gguf_header import TYPE_NAMES, read_header
-from localspec.hub.resolve import TINY_TARGET
+from localspec.gguf.header import TYPE_NAMES, read_header
+from localspec.models.resolve import TINY_TARGET
 
 
 def run(*args: object) -> Result:

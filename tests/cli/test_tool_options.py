@@ -8,10 +8,11 @@ import json
 
 import pytest
 
-from localspec.cli._conversation import Conversation
-from localspec.cli._notes import Notes
-from localspec.cli._options import AnswerOptions
-from localspec.cli._session import Session, Switches
+from localspec.cli.chat.session import Session, Switches
+from localspec.cli.chat.slash_commands import handle_line
+from localspec.cli.chat.transcript import Conversation
+from localspec.cli.options.shared import AnswerOptions
+from localspec.cli.terminal.notes import Notes
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -158,17 +159,17 @@ def test_wrong_usage_is_told_before_a_model_is_opened(program, files, args, told
 
 def test_a_call_is_a_note_and_its_result_goes_on(session, reply, capsys):
     session.engine.replies = [reply("Wait.", finish_reason="tool_calls", tool_calls=(CALL, OTHER)), reply("Done.")]
-    session.line("add")
+    handle_line(session, "add")
     assert session.engine.options[0]["tools"] == [TOOL]
     assert 'Tool call: add({"a": 1})' in session.told()
     assert session.conversation.messages[1] == {"role": "assistant", "content": "Wait.", "tool_calls": [CALL, OTHER]}
-    session.line("/result 3")
+    handle_line(session, "/result 3")
     assert len(session.engine.asked) == 1
-    session.line("/result 4")
+    handle_line(session, "/result 4")
     results = [{"role": "tool", "tool_call_id": f"call_{n}", "content": text} for n, text in ((1, "3"), (2, "4"))]
     assert session.engine.asked[1][2:] == results
     assert capsys.readouterr().out == "Wait.\nDone.\n"
-    session.line("/result 5")
+    handle_line(session, "/result 5")
     assert "there is no tool call to answer" in session.told()
 
 
@@ -177,19 +178,19 @@ def test_a_result_whose_answer_fails_is_taken_back(session, reply):
         reply("", finish_reason="tool_calls", tool_calls=(CALL,)),
         reply("", error=KeyboardInterrupt()),
     ]
-    session.line("add")
-    session.line("/result 3")
+    handle_line(session, "add")
+    handle_line(session, "/result 3")
     assert session.conversation.open_calls() == ["call_1"]
 
 
 def test_calls_are_saved_and_loaded(session, reply, tmp_path):
     session.engine.replies = [reply("", finish_reason="tool_calls", tool_calls=(CALL,), thought="Hm.")]
-    session.line("add")
+    handle_line(session, "add")
     kept = list(session.conversation.messages)
     assert kept[1]["reasoning_content"] == "Hm."
-    session.line("/save c.json")
-    session.line("/clear")
-    session.line("/load c.json")
+    handle_line(session, "/save c.json")
+    handle_line(session, "/clear")
+    handle_line(session, "/load c.json")
     assert session.conversation.messages == kept
     assert session.conversation.open_calls() == ["call_1"]
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trim_models import KEEP, SIZE, whole_model
 
 from localspec.cli import cli
-from localspec.gguf_header import read_strings
+from localspec.gguf.header import read_strings
 
 
 @pytest.fixture(scope="module")

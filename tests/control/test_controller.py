@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
 
-from localspec.backends.scripted import ScriptedContext, chain_logits
-from localspec.config import SamplingParams
 from localspec.control.base import Room
 from localspec.control.controller import Controller
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
 from localspec.control.estimates import Outlook
 from localspec.control.plan import Plan
-from localspec.decode import Rules, decode, prefill
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.ngram import NgramDrafter
+from localspec.generation.loop import Rules, decode, prefill
+from localspec.params import SamplingParams
+from localspec.testing import ScriptedContext, chain_logits
 
 #: Of a GPU, where a pass costs nearly the same at any width, and of a machine where every row costs the same.
 FLAT = Curve(WIDTHS, tuple(0.010 + 0.0001 * n for n in WIDTHS))

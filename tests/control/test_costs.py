@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.backends.llama_context import LlamaContext
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
 from localspec.control.costs import Costs, Curve, DraftCosts, LiveCurve
 from localspec.errors import InputError
-from localspec.exact import TEXT
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_TARGET
-from localspec.measure import curve_of, disturbed, measure_cell
+from localspec.gguf.header import read_header
+from localspec.llama.context import LlamaContext
+from localspec.llama.model import LlamaModel
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams
+from localspec.probe.batch_invariance import TEXT
+from localspec.probe.costs import curve_of, disturbed, measure_cell
 
 times = st.floats(1e-5, 10.0)
 curves = st.dictionaries(st.integers(2, 64), times, max_size=12).flatmap(

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import N_VOCAB, SAMPLINGS, drafted, plain_tokens, prefix_of
 
-from localspec.backends.base import Outputs, Rows
-from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
-from localspec.config import SamplingParams
 from localspec.draft.base import common_length
 from localspec.draft.model import ModelDrafter
+from localspec.params import SamplingParams
+from localspec.protocols import Outputs, Rows
+from localspec.testing import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
 
 PROMPT = [1, 2, 3, 4, 5]
 

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import N_VOCAB
 
-from localspec.backends.scripted import ScriptedContext, ScriptedVocabulary, chain_logits
 from localspec.draft import ngram_file, ngram_store
 from localspec.draft.history import HistoryDrafter
 from localspec.draft.ngram_store import KEY, LONGEST, Found, NgramStore
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, UsageError
+from localspec.testing import ScriptedContext, ScriptedVocabulary, chain_logits
 
 texts = st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=60), max_size=6)
 

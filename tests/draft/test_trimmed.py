@@ -19,14 +19,14 @@ from trim_models import KEEP, TEXT, whole_model
 
 import gguf_convert
 import localspec
-from localspec.backends.base import Outputs, Rows, output_rows
-from localspec.backends.scripted import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
-from localspec.config import SamplingParams
 from localspec.control.base import FixedDepth
 from localspec.draft import trimmed
 from localspec.draft.model import ModelDrafter
 from localspec.draft.trimmed import TrimmedContext
 from localspec.errors import DraftMismatchError, ModelFileError
+from localspec.params import SamplingParams
+from localspec.protocols import Outputs, Rows, output_rows
+from localspec.testing import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
 
 KEPT = np.array([0, 2, 3, 5, 8, 13, 21], np.int32)
 

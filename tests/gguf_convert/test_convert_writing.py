@@ -12,7 +12,7 @@ import tiny_checkpoint as tiny
 from click.testing import CliRunner
 
 import gguf_convert
-from gguf_convert.cli import convert as command
+from gguf_convert.commands.shared import convert as command
 from gguf_convert.recipes import file_type_name
 from localspec.errors import ConvertError, UsageError
 
@@ -115,7 +115,9 @@ def test_the_module_reports_errors_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_importing_the_command_loads_neither_numpy_nor_gguf() -> None:
-    code = "import sys, gguf_convert.cli; print([m for m in ('numpy', 'gguf', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, gguf_convert.commands.shared; print([m for m in ('numpy', 'gguf', 'torch') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

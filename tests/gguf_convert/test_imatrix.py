@@ -17,13 +17,13 @@ import tiny_checkpoint as tiny
 from click.testing import CliRunner, Result
 
 import gguf_convert
-from localspec.backends.imatrix_file import Entry, Imatrix, read_imatrix, write_imatrix
-from localspec.backends.llama_imatrix import compute_imatrix
 from localspec.cli import cli
-from localspec.config import ContextParams
 from localspec.errors import InputError, ModelFileError, ModelNotFoundError
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_TARGET
+from localspec.gguf.header import read_header
+from localspec.gguf.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
+from localspec.llama.imatrix import compute_imatrix
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams
 
 REFERENCE = Path(__file__).parent / "reference" / "imatrix"
 TEXT = "".join(f"The {n} small dogs ran to the {n * 7 % 11} trees and said hello to me. " for n in range(40))

@@ -19,11 +19,11 @@ import tiny_checkpoint as tiny
 import gguf_convert
 from gguf_convert.bounds import bound
 from gguf_convert.checking import decoded
-from gguf_convert.recipes import TENSOR_TYPES
-from localspec.backends.imatrix_file import Entry, Imatrix, write_imatrix
-from localspec.backends.llama_quantize import dequantize_rows, quantize_rows
 from localspec.errors import ConvertError, LocalspecError, ModelFileError, ModelNotFoundError, UsageError
-from localspec.gguf_header import TYPE_NAMES, read_header
+from localspec.gguf.header import TYPE_NAMES, read_header
+from localspec.gguf.imatrix import Entry, Imatrix, write_imatrix
+from localspec.gguf.types import TENSOR_TYPES
+from localspec.llama.quantize import dequantize_rows, quantize_rows
 
 #: SHA-256 of the tensors of this type that the program llama-quantize makes of the F32 file of the checkpoint below.
 LLAMA_QUANTIZE = {

@@ -18,17 +18,17 @@ from trim_models import FAMILIES, KEEP, SIZE, TEXT, whole_model
 import gguf_convert
 from gguf_convert.trim_metadata import possible_merges
 from gguf_convert.trim_vocabulary import GROUP, Ranking, always_kept, choose, rank
-from localspec.backends.base import Outputs
-from localspec.backends.llama_context import LlamaContext
-from localspec.backends.llama_model import LlamaModel
-from localspec.backends.llama_tokenizer import tokenizer
-from localspec.backends.llama_trimmed import LlamaTrimmedContext
-from localspec.backends.trim_file import read_integers, read_trim
-from localspec.config import ContextParams
 from localspec.draft.trimmed import TrimmedContext
 from localspec.errors import ConvertError, InputError, LocalspecError, ModelFileError, UsageError
-from localspec.gguf_header import TRIM_IDS, GgufHeader, is_trimmed, read_header, read_strings
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.gguf.header import TRIM_IDS, GgufHeader, is_trimmed, read_header, read_strings
+from localspec.llama.context import LlamaContext
+from localspec.llama.model import LlamaModel
+from localspec.llama.tokenizer import tokenizer
+from localspec.llama.trim_file import read_integers, read_trim
+from localspec.llama.trimmed import LlamaTrimmedContext
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.params import ContextParams
+from localspec.protocols import Outputs
 
 PARAMS = ContextParams(ctx_size=256, threads=1, device="none")
 TOKENS = "tokenizer.ggml.tokens"

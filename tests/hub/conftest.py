@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hub.hub_server import HubServer
 
-from localspec.hub.remote import Hub, Patience
+from localspec.models.hub.remote import Hub, Patience
 
 
 @dataclass

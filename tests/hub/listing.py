@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from localspec.hub.choose import HubFile
+from localspec.models.hub.choose import HubFile
 
 FOLDER = Path(__file__).parent / "listings"
 

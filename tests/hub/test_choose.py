@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from listing import LISTINGS
 
 from localspec.errors import ModelNotFoundError
-from localspec.hub.choose import (
+from localspec.models.hub.choose import (
     Chosen,
     HubFile,
     choose_drafter,
@@ -22,8 +22,15 @@ from localspec.hub.choose import (
     is_model,
     quant_of,
 )
-from localspec.hub.known import RECOMMENDED, Pair
-from localspec.hub.names import GEMMA_4, HubName, drafter_repositories, gemma_4_size, needs_converting, parse_name
+from localspec.models.hub.names import (
+    GEMMA_4,
+    HubName,
+    drafter_repositories,
+    gemma_4_size,
+    needs_converting,
+    parse_name,
+)
+from localspec.models.recommended import RECOMMENDED, Pair
 
 NO_MODEL = re.compile(r"mmproj|imatrix|eagle3-|dflash-|dspark-|assistant|(^|/)mtp|-MTP\.gguf", re.IGNORECASE)
 
@@ -187,7 +194,7 @@ def test_missing_quant_lists_what_there_is_with_sizes() -> None:
 def test_ambiguous_quant_lists_the_files() -> None:
     """By path, since quants do not tell them apart; what is named so is found."""
     listing = of("x-Q4_0.gguf", "y-Q4_0.gguf", "z-Q8_0.gguf")
-    with pytest.raises(ModelNotFoundError, match=r"one of several.*x-Q4_0\.gguf \(0 MB\), y-Q4_0.*give u/r/") as caught:
+    with pytest.raises(ModelNotFoundError, match=r"one of several.*x-Q4_0\.gguf \(0 kB\), y-Q4_0.*give u/r/") as caught:
         choose_model(listing, HubName("u/r", "Q4_0"))
     name = parse_name(re.findall(r"give (\S+),", str(caught.value))[0])
     assert name is not None

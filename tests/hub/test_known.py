@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.hub.known import GIB, RECOMMENDED, Pair, recommended
+from localspec.models.recommended import GIB, RECOMMENDED, Pair, recommended
 
 GEMMA = RECOMMENDED[1:]
 

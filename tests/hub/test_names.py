@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localspec.errors import ModelNotFoundError
-from localspec.hub.known import RECOMMENDED, Pair
-from localspec.hub.names import (
+from localspec.models.hub.names import (
     GEMMA_4,
     HubName,
     drafter_repositories,
@@ -17,6 +16,7 @@ from localspec.hub.names import (
     needs_converting,
     parse_name,
 )
+from localspec.models.recommended import RECOMMENDED, Pair
 
 FILE = "unsloth/gemma-4-E2B-it-GGUF/MTP/mtp-gemma-4-E2B-it-Q8_0.gguf"
 ON_FILE = HubName("unsloth/gemma-4-E2B-it-GGUF", file="MTP/mtp-gemma-4-E2B-it-Q8_0.gguf")

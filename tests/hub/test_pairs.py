@@ -12,9 +12,9 @@ from support import gguf_file, gguf_tensor
 from vocabularies import WORDS, model_file, trimmed_file
 
 from localspec.errors import DraftMismatchError, ModelFileError
-from localspec.gguf_header import GgufHeader, read_header
-from localspec.hub import store
-from localspec.hub.pairs import (
+from localspec.gguf.header import GgufHeader, read_header
+from localspec.models import store
+from localspec.models.pairing import (
     ASSISTANT,
     assistant_mismatch,
     check_assistant,
@@ -24,7 +24,7 @@ from localspec.hub.pairs import (
     is_assistant,
     pairs,
 )
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 
 Make = Callable[..., GgufHeader]
 CACHE = {
@@ -172,7 +172,7 @@ def test_nothing_is_found_where_nothing_fits(make: Make) -> None:
 
 def test_built_in_target_has_the_built_in_assistant() -> None:
     """By whatever path it is reached."""
-    header = GgufHeader(TINY_TARGET.parent / ".." / "models" / TINY_TARGET.name, {}, {}, ())
+    header = GgufHeader(TINY_TARGET.parent / ".." / "builtin" / TINY_TARGET.name, {}, {}, ())
     assert find_assistant(header) == TINY_ASSISTANT
 
 
@@ -315,7 +315,7 @@ def test_target_in_parts_counts_all_of_them(tmp_path: Path) -> None:
 def test_most_files_are_hardly_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of fifty files, whole headers only of those that are likely, until one fits."""
     read: list[Path] = []
-    monkeypatch.setattr("localspec.hub.pairs.read_header", lambda path: read.append(path) or read_header(path))
+    monkeypatch.setattr("localspec.models.pairing.read_header", lambda path: read.append(path) or read_header(path))
     target = target_file(tmp_path)
     big = [model_file(tmp_path / f"big{i}.gguf", 5000).path for i in range(20)]
     foreign = [model_file(tmp_path / f"foreign{i}.gguf", 500, keys={"model": "llama"}).path for i in range(20)]

@@ -14,9 +14,9 @@ from hub.conftest import Clock, Told
 from hub.hub_server import Fault, HubServer
 
 from localspec.errors import HubError
-from localspec.hub.fetch import fetch, missing
-from localspec.hub.remote import Hub, Listing, Patience, RemoteFile
-from localspec.hub.store import StoredFile
+from localspec.models.fetch import fetch, missing
+from localspec.models.hub.remote import Hub, Listing, Patience, RemoteFile
+from localspec.models.store import StoredFile
 
 REPO, NAME = "user/repo", "model-Q4_0.gguf"
 CONTENT = random.Random(1).randbytes(300_000)
@@ -122,7 +122,7 @@ def test_file_that_plain_http_does_not_give_names_the_command(
     """What ``hf download`` has then fetched is found, checked and taken."""
     from huggingface_hub import hf_hub_download
 
-    monkeypatch.setattr("localspec.hub.fetch._LARGEST", 1000)
+    monkeypatch.setattr("localspec.models.fetch._LARGEST", 1000)
     with pytest.raises(HubError, match=rf"through Xet only: run `hf download {REPO} {NAME}`"):
         fetched(hub, cache, told)
     hf_hub_download(REPO, NAME, cache_dir=cache, endpoint=server.endpoint)

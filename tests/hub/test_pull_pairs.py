@@ -15,12 +15,13 @@ from hub.hub_server import Fault, HubServer
 from support import gguf_file
 
 from localspec.errors import HubError, ModelNotFoundError, UsageError
-from localspec.hub import removing, store
-from localspec.hub.names import HubName, parse_name
-from localspec.hub.pairs import ASSISTANT
-from localspec.hub.pull import Plan, Pulled, check_space, make_plan, pull, pull_converted, to_fetch
-from localspec.hub.remote import Hub
-from localspec.hub.resolve import resolve_model
+from localspec.models import remove as removing
+from localspec.models import store
+from localspec.models.hub.names import HubName, parse_name
+from localspec.models.hub.remote import Hub
+from localspec.models.pairing import ASSISTANT
+from localspec.models.pull import Plan, Pulled, check_space, make_plan, pull, pull_converted, to_fetch
+from localspec.models.resolve import resolve_model
 
 REPO = "user/gemma-4-E2B-it-GGUF"
 TARGET, OTHER, DRAFTER = "gemma-4-E2B-it-Q4_K_M.gguf", "gemma-4-E2B-it-Q8_0.gguf", "MTP/mtp-gemma-4-E2B-it-Q8_0.gguf"

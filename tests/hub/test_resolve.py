@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from localspec.errors import ModelNotFoundError
-from localspec.hub import store
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET, resolve_model
+from localspec.models import store
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET, resolve_model
 
 
 def test_tiny_is_built_in() -> None:
     """Both files belong to the package."""
     assert resolve_model("tiny") == TINY_TARGET
-    assert TINY_TARGET.parent == TINY_ASSISTANT.parent == Path(__file__).parents[2] / "localspec" / "models"
+    assert TINY_TARGET.parent == TINY_ASSISTANT.parent == Path(__file__).parents[2] / "localspec" / "models" / "builtin"
 
 
 def test_path_is_itself(tmp_path: Path) -> None:

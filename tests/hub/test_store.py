@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from localspec.hub import removing, store
-from localspec.hub.store import StoredFile, StoredModel
+from localspec.models import remove as removing
+from localspec.models import store
+from localspec.models.store import StoredFile, StoredModel
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +113,9 @@ def test_what_is_on_disk_is_known_without_the_hub_library(tmp_path: Path) -> Non
     code = (
         "import socket, sys\n"
         "socket.socket = None\n"
-        "from localspec.hub import pull, removing, store\n"
-        "from localspec.hub.resolve import resolve_model\n"
-        "print(resolve_model('u/r:Q4_0'), len(store.models()), len(removing.unfinished()))\n"
+        "from localspec.models import pull, remove, store\n"
+        "from localspec.models.resolve import resolve_model\n"
+        "print(resolve_model('u/r:Q4_0'), len(store.models()), len(remove.unfinished()))\n"
         "assert not {'huggingface_hub', 'httpx', 'httpx2', 'numpy'} & set(sys.modules), 'heavy'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

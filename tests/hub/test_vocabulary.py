@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from vocabularies import WORDS, model_file, trimmed_file
 
 from localspec.errors import LocalspecError
-from localspec.gguf_header import GgufHeader, read_header, read_start
-from localspec.hub.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.hub.vocabulary import may_share_vocabulary, vocabulary_mismatch, vocabulary_size
+from localspec.gguf.header import GgufHeader, read_header, read_start
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.vocabulary import may_share_vocabulary, vocabulary_mismatch, vocabulary_size
 
 Change = Callable[[list[str]], list[str]]
 

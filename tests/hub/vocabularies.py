@@ -8,7 +8,7 @@ from typing import Any
 
 from support import ARRAY, BOOL, I32, STRING, U32, gguf_array, gguf_bytes, gguf_pair, gguf_tensor
 
-from localspec.gguf_header import GgufHeader, read_header
+from localspec.gguf.header import GgufHeader, read_header
 
 KEY = "tokenizer.ggml."
 #: More tokens than the shortest list that is passed over when only the start of a file is read.

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from localspec.assemble import check_vocabularies
-from localspec.backends.llama_model import LlamaModel
-from localspec.config import ContextParams
 from localspec.errors import DraftMismatchError
-from localspec.gguf_header import read_header
-from localspec.hub.resolve import TINY_TARGET
-from localspec.hub.vocabulary import vocabulary_mismatch
+from localspec.gguf.header import read_header
+from localspec.llama.model import LlamaModel
+from localspec.loading import check_vocabularies
+from localspec.models.resolve import TINY_TARGET
+from localspec.models.vocabulary import vocabulary_mismatch
+from localspec.params import ContextParams
 
 pytestmark = pytest.mark.integration
 

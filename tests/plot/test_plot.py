@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from localspec.bench.plot.charts import Series, interval_chart, line_chart, ticks, told
+from localspec.bench.plot.files import check_folder, save_picture, write_file
+from localspec.bench.plot.letters import strokes, text_width
+from localspec.bench.plot.png import SCALE, png
+from localspec.bench.plot.shapes import Dot, Line, Picture, Words
+from localspec.bench.plot.svg import svg
+from localspec.bench.plot.terminal import can_show, plot_lines
 from localspec.errors import InputError, UsageError
-from localspec.plot.charts import Series, interval_chart, line_chart, ticks, told
-from localspec.plot.files import check_folder, save_picture, write_file
-from localspec.plot.letters import strokes, text_width
-from localspec.plot.png import SCALE, png
-from localspec.plot.shapes import Dot, Line, Picture, Words
-from localspec.plot.svg import svg
-from localspec.plot.terminal import can_show, plot_lines
 
 CURVE = Series("target", tuple((float(n), 10.0 + 2.0 * n) for n in (1, 2, 4, 8, 32)))
 FINITE = st.floats(0.001, 1e6)

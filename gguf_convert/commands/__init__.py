@@ -1,0 +1,1 @@
+"""Commands of the converter for the ``localspec`` command line, one module each."""

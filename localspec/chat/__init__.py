@@ -1,0 +1,1 @@
+"""Chat: messages to prompt tokens, and answers to text, thoughts and tool calls."""

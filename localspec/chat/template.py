@@ -1,0 +1,181 @@
+"""Messages → prompt text, with the model's own Jinja template in a sandbox.
+
+The template comes from a file that someone else made: it runs without access to Python's internals, and anything it
+raises becomes a :class:`TemplateError`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError as JinjaError
+from jinja2.exceptions import SecurityError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from localspec.chat.tool_calls import GEMMA, syntax_of
+from localspec.chat.tools import check_tool_parts
+from localspec.errors import InputError, TemplateError
+
+Message = Mapping[str, Any]
+Tools = Sequence[Mapping[str, Any]]
+#: Longest text a template may give, so that a hostile one cannot fill the memory.
+_MAX_TEXT = 64 * 2**20
+_GEMMA_END = "<turn|>\n"
+_SENTINEL = "localspec\u2063reply\u2063here"
+
+
+class ChatTemplate:
+    """One model's chat template. ``bos`` and ``eos`` are the texts of those tokens.
+
+    ``calls`` is the syntax in which it teaches tool calls, None if it is one that is not known, or no tools at all.
+    """
+
+    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
+        self._specials = {"bos_token": bos, "eos_token": eos}
+        self.calls = syntax_of(source)
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.globals.update(
+            raise_exception=_raise, strftime_now=lambda form: datetime.datetime.now().strftime(form)
+        )
+        environment.filters["tojson"] = _tojson
+        try:
+            self._template = environment.from_string(source)
+        except Exception as error:  # Jinja's, or what Python's compiler says of the code that Jinja made
+            raise TemplateError(f"the model's chat template cannot be parsed: {error}. Use --raw.") from error
+
+    def render(
+        self, messages: Sequence[Message], *, reply: bool = True, thinking: bool = False, tools: Tools = ()
+    ) -> str:
+        """The prompt text; with ``reply`` it ends where the model's answer begins.
+
+        Raises :class:`TemplateError` where the template raises or tries to leave the sandbox.
+        """
+        try:
+            text = self._render(messages, reply=reply, thinking=thinking, tools=tools)
+        except TemplateError:
+            spelled = _spelled(messages)
+            if spelled is None:
+                raise
+            text = self._render(spelled, reply=reply, thinking=thinking, tools=tools)
+        if reply and self.calls is GEMMA and text.endswith(_GEMMA_END):
+            # after an answer with text, calls and results the template opens no turn; llama.cpp mends it likewise
+            text += "<|turn>model\n"
+        return text
+
+    def _render(self, messages: Sequence[Message], *, reply: bool, thinking: bool, tools: Tools) -> str:
+        parts: list[str] = []
+        size = 0
+        given = {"tools": [dict(tool) for tool in tools]} if tools else {}
+        try:
+            for part in self._template.generate(
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=reply,
+                enable_thinking=thinking,
+                **given,
+                **self._specials,
+            ):
+                parts.append(part)
+                size += len(part)
+                if size > _MAX_TEXT:
+                    raise TemplateError("the model's chat template writes without end. Use --raw.")
+        except SecurityError as error:
+            raise TemplateError(
+                f"the model's chat template tried to leave its sandbox ({error}). Do not trust this file; "
+                "--raw works without its template."
+            ) from error
+        except TemplateError:
+            raise
+        except Exception as error:  # whatever a stranger's template does
+            raise TemplateError(
+                f"the model's chat template refused these messages: {error or type(error).__name__}. "
+                "Check their roles and order, or use --raw."
+            ) from error
+        return "".join(parts)
+
+    def after_reply(
+        self, messages: Sequence[Message], index: int, prompt: str, *, thinking: bool, tools: Tools = ()
+    ) -> str | None:
+        """The text that follows the reply ``messages[index]`` when it was generated after ``prompt``.
+
+        None where the template does not simply put the reply after that prompt.
+        """
+        marked = [dict(message) for message in messages]
+        names = [call["function"]["name"] for call in marked[index].get("tool_calls") or ()]
+        marked[index]["content"] = "" if names else _SENTINEL
+        if names:
+            marked[index]["tool_calls"] = [
+                {**call, "function": {"name": _name(number), "arguments": {}}}
+                for number, call in enumerate(marked[index]["tool_calls"])
+            ]
+        rendered = self.render(marked, thinking=thinking, tools=tools)
+        found = self._about_calls(rendered, names) if names else _about(rendered, _SENTINEL)
+        return found[1] if found and _SENTINEL not in found[1] and prompt.startswith(found[0]) else None
+
+    def _about_calls(self, rendered: str, names: Sequence[str]) -> tuple[str, str] | None:
+        """What stands before and after the calls of a reply, which were rendered under marked names."""
+        opening, closing = self.calls.rendered if self.calls else ("", "")
+        first, last = rendered.find(_name(0)), rendered.find(_name(len(names) - 1))
+        start, end = rendered.rfind(opening, 0, first), rendered.find(closing, last)
+        if min(first, last, start, end) < 0 or not opening:
+            return None
+        tail = rendered[end + len(closing) :]
+        for number, name in enumerate(names):  # a tool's result may be under its name
+            tail = tail.replace(_name(number), name)
+        return rendered[:start], tail
+
+
+def _name(number: int) -> str:
+    return f"{_SENTINEL}{number}\u2063"
+
+
+def _about(text: str, sentinel: str) -> tuple[str, str] | None:
+    head, found, tail = text.partition(sentinel)
+    return (head, tail) if found else None
+
+
+def _spelled(messages: Sequence[Message]) -> list[Message] | None:
+    """``messages`` with the arguments of calls as text, which some templates want; None where there are no calls."""
+    if not any(message.get("tool_calls") for message in messages):
+        return None
+    return [
+        message
+        if not message.get("tool_calls")
+        else {
+            **message,
+            "tool_calls": [
+                {**call, "function": {**call["function"], "arguments": _tojson(call["function"]["arguments"])}}
+                for call in message["tool_calls"]
+            ],
+        }
+        for message in messages
+    ]
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raise :class:`InputError` unless it is a non-empty list of ``{"role": text, "content": text}``.
+
+    Assistants may have made tool calls, and then may have no content; tools answer them.
+    """
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence) or not messages:
+        raise InputError(f"messages are {type(messages).__name__!r}; give a list of at least one message.")
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise InputError(f'message {i} is {message!r:.80}; it must be {{"role": ..., "content": ...}}.')
+        if not isinstance(message.get("role"), str):
+            raise InputError(f"message {i} has role {message.get('role')!r:.80}; it must be text.")
+        content = message.get("content")
+        if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
+            raise InputError(f"message {i} has content {content!r:.80}; it must be text.")
+    check_tool_parts(messages)
+
+
+def _raise(message: str) -> NoReturn:
+    raise JinjaError(message)
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)

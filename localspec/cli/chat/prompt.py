@@ -1,0 +1,136 @@
+"""The chat's input line: editing, history, several lines, completion of commands (prompt_toolkit)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth, Output, create_output
+
+from localspec.cli.chat.slash_commands import COMMANDS
+from localspec.cli.terminal.style import DIM, Style
+
+PROMPT = "> "
+_CONTINUED = "  "
+_FILE_COMMANDS = ("/save ", "/load ")
+
+
+def data_folder() -> Path:
+    """Where the platform keeps a program's own data."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    elif os.name == "nt":
+        base = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "localspec"
+
+
+class _PrivateHistory(FileHistory):
+    """A history that only its owner can read, and that a full disk does not end the chat for."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
+            os.chmod(self.filename, 0o600)
+
+
+def open_history() -> History:
+    """The history file, or one in memory where it cannot be written."""
+    file = data_folder() / "chat-history"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except (OSError, RuntimeError):
+        return InMemoryHistory()
+    return _PrivateHistory(str(file))
+
+
+class CommandCompleter(Completer):
+    """Completes a slash command at the start, and the file name after ``/save`` and ``/load``."""
+
+    def __init__(self) -> None:
+        self._paths = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        for command in _FILE_COMMANDS:
+            if text.startswith(command):
+                name = text[len(command) :]
+                yield from self._paths.get_completions(Document(name, len(name)), complete_event)
+                return
+        if text.startswith("/") and " " not in text:
+            for name, entry in COMMANDS.items():
+                if name.startswith(text):
+                    yield Completion(name, start_position=-len(text), display_meta=entry.help)
+
+
+def _bindings() -> KeyBindings:
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.is_cursor_at_the_end and buffer.text.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @bindings.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings
+
+
+class Prompt:
+    """Reads messages from a person."""
+
+    def __init__(self, input: Input | None = None, output: Output | None = None) -> None:
+        # Answers may be redirected while a person types: the input line then goes to standard error.
+        out = sys.stdout if sys.stdout.isatty() else sys.stderr
+        self._style = Style.of(out)
+        self._session: PromptSession[str] = PromptSession(
+            PROMPT,
+            multiline=True,
+            prompt_continuation=_CONTINUED,
+            history=open_history(),
+            completer=CommandCompleter(),
+            complete_while_typing=False,
+            enable_history_search=False,
+            key_bindings=_bindings(),
+            color_depth=None if self._style.on else ColorDepth.DEPTH_1_BIT,
+            input=input,
+            output=output or create_output(stdout=out),
+        )
+        self._fresh = True
+
+    def read(self) -> str:
+        """The next message. Raises EOFError on Ctrl-D, KeyboardInterrupt on Ctrl-C at an empty line.
+
+        Ctrl-C with something typed drops that and starts over.
+        """
+        while True:
+            try:
+                text = self._session.prompt(placeholder=self._placeholder())
+            except KeyboardInterrupt:
+                if not self._session.default_buffer.text:
+                    raise
+                continue
+            self._fresh = False
+            return text
+
+    def _placeholder(self) -> ANSI:
+        hint = "a message, or /help"
+        return ANSI(self._style.paint(hint, DIM)) if self._fresh and self._style.on else ANSI("")

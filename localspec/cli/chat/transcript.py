@@ -1,0 +1,90 @@
+"""A conversation: the messages so far, and the file that keeps them. Knows nothing about models or terminals.
+
+Invariant: messages never end with a question that was given up, and a file is either whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from localspec.cli.messages import Message, read_messages
+from localspec.errors import InputError
+from localspec.files import replacing
+
+
+@dataclass
+class Conversation:
+    """Messages in order; a system message, if there is one, is the first."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, system: str | None) -> Conversation:
+        return cls([{"role": "system", "content": system}] if system else [])
+
+    def ask(self, text: str) -> None:
+        self.messages.append({"role": "user", "content": text})
+
+    def answer(self, text: str, **more: Any) -> None:
+        """The model's; ``more``: its tool calls, and the thought that led to them."""
+        self.messages.append({"role": "assistant", "content": text, **more})
+
+    def open_calls(self) -> list[str]:
+        """Ids of the tool calls at the end that have no result yet."""
+        answered = []
+        for message in reversed(self.messages):
+            if message["role"] != "tool":
+                return [call["id"] for call in message.get("tool_calls", ()) if call["id"] not in answered]
+            answered.append(message["tool_call_id"])
+        return []
+
+    def result(self, call: str, text: str) -> None:
+        """What came of a tool call."""
+        self.messages.append({"role": "tool", "tool_call_id": call, "content": text})
+
+    def take_back(self) -> str:
+        """Remove the last message, a question that got no answer, and give its text."""
+        return str(self.messages.pop()["content"])
+
+    def pending(self) -> str | None:
+        """Take the question at the end, if the last message is one."""
+        if self.messages and self.messages[-1]["role"] == "user":
+            return self.take_back()
+        return None
+
+    def clear(self) -> None:
+        """Forget all but the system message."""
+        self.messages = [m for m in self.messages[:1] if m["role"] == "system"]
+
+    def save(self, name: str, about: dict[str, Any]) -> Path:
+        """Write ``{"messages": [...], **about}`` as JSON. Replaces a file only if it is a conversation too."""
+        path = file_path(name)
+        if path.exists():
+            _require_conversation(path)
+        text = json.dumps({"messages": self.messages, **about}, ensure_ascii=False, indent=2)
+        try:
+            with replacing(path) as stream:
+                stream.write(f"{text}\n".encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}); choose another name.") from None
+        return path
+
+    @classmethod
+    def load(cls, name: str) -> Conversation:
+        """The conversation in a file that :meth:`save` wrote, or in a JSON list of messages."""
+        return cls(read_messages(str(file_path(name))))
+
+
+def file_path(name: str) -> Path:
+    quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
+    return Path(name[1:-1] if quoted else name).expanduser()
+
+
+def _require_conversation(path: Path) -> None:
+    try:
+        read_messages(str(path))
+    except InputError:
+        raise InputError(f"{path} exists and is no conversation; choose another name.") from None

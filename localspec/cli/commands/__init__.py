@@ -1,0 +1,1 @@
+"""Commands of ``localspec``, one module each."""

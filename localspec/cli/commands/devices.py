@@ -1,0 +1,60 @@
+"""``localspec devices``: what llama.cpp can compute on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from localspec.llama.devices import Device
+
+_GIB = 1024**3
+_FIELDS = ("name", "kind", "description", "backend", "memory_free", "memory_total")
+
+
+@click.command(short_help="List what llama.cpp can compute on here.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of a table.")
+@click.option("--verbose", is_flag=True, help="Also show what llama.cpp was built with.")
+def devices(as_json: bool, verbose: bool) -> None:
+    """List the devices that llama.cpp sees here, by the names that --device takes."""
+    from localspec.llama import binding as llama_cpp
+
+    found = llama_cpp.devices()
+    if as_json:
+        rows = [{name: getattr(device, name) for name in _FIELDS} for device in found]
+        click.echo(json.dumps({"devices": rows, "system_info": llama_cpp.system_info()}))
+        return
+    from localspec.cli.terminal.style import columns
+
+    click.echo("\n".join(table(found, columns(sys.stdout))))
+    if verbose:
+        click.echo(f"\n{llama_cpp.system_info()}")
+
+
+def table(found: Sequence[Device], width: int) -> list[str]:
+    """Aligned columns; on a narrow terminal the description goes on a line of its own."""
+    if not found:
+        return ["llama.cpp reports no device."]
+    rows = [("name", "kind", "memory free/total", "description")]
+    rows += [(d.name, d.kind, _memory(d), d.description) for d in found]
+    wide = [max(len(row[i]) for row in rows) for i in range(3)]
+    one_line = sum(wide) + 6 + max(len(row[3]) for row in rows) <= width
+    lines = []
+    for name, kind, memory, description in rows:
+        start = f"{name:<{wide[0]}}  {kind:<{wide[1]}}  {memory:<{wide[2]}}"
+        if one_line:
+            lines.append(f"{start}  {description}".rstrip())
+        else:
+            lines += [start.rstrip(), f"  {description}"] if description != "description" else [start.rstrip()]
+    return lines
+
+
+def _memory(device: Device) -> str:
+    if not device.memory_total:
+        return "-"
+    return f"{device.memory_free / _GIB:.1f}/{device.memory_total / _GIB:.1f} GiB"

@@ -1,0 +1,174 @@
+"""Everything that doctor says, as one object that JSON can say; :mod:`localspec.cli.doctor.text` makes lines of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from localspec.cli.doctor.build import Advice, advise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from localspec.control.costs import Costs
+    from localspec.engine import Engine
+    from localspec.llama.devices import Device
+
+#: Share of a memory that a pair may take and leave the rest of the machine in peace.
+_SHARE = 0.85
+Report = dict[str, Any]
+
+
+def examine(engine: Engine) -> Report:
+    """This machine, this installation, and a loaded pair."""
+    from localspec.cli.doctor.hardware import facts
+    from localspec.llama import binding as llama_cpp
+
+    devices = llama_cpp.devices()
+    found = facts(device.backend for device in devices)
+    unused, pair, disk = advise(found), pair_record(engine), on_disk()
+    fits = fitting(devices)
+    report = {
+        "machine": machine_record(devices),
+        "build": {
+            "version": llama_cpp.build().partition(" ")[0],
+            "backends": sorted(found.backends),
+            "unused": [asdict(one) for one in unused],
+        },
+        "pair": pair,
+        "costs": costs_record(engine.costs),
+        "models": disk,
+        "fits": fits,
+    }
+    steps = [*unused, *pair_steps(pair), *model_steps(disk, fits)]
+    return {"verdict": verdict(pair, bool(unused)), **report, "next": [asdict(step) for step in steps]}
+
+
+def machine_record(devices: Sequence[Device]) -> Report:
+    """Versions, memory, devices and CPU features."""
+    import platform
+
+    from localspec._version import __version__
+    from localspec.cli.doctor.hardware import cpu_features
+    from localspec.llama import binding as llama_cpp
+    from localspec.llama.devices import available_memory, total_memory
+
+    fields = ("name", "kind", "description", "backend", "memory_free", "memory_total")
+    return {
+        "localspec": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "llama_cpp": llama_cpp.build(),
+        "cpu_features": cpu_features(llama_cpp.system_info()),
+        "memory": total_memory(),
+        "memory_free": available_memory(),
+        "devices": [{name: getattr(device, name) for name in fields} for device in devices],
+    }
+
+
+def pair_record(engine: Engine) -> Report:
+    """What is loaded, how sure its output is, and what it takes: the most that this process had resident."""
+    from localspec.llama.devices import peak_memory
+
+    guard = engine.guard
+    return {
+        "target": engine.model.name,
+        "drafters": list(engine.drafters),
+        "context": engine.n_ctx,
+        "exactness": engine.exactness,
+        "exact_width": guard.width if engine.drafters else None,
+        "widest": guard.widest,
+        "noise": guard.noise,
+        "greedy_noise": guard.greedy_noise,
+        "memory": peak_memory(),
+    }
+
+
+def costs_record(costs: Costs | None) -> Report | None:
+    """Milliseconds: of passes by width, and of a draft token by drafter."""
+    if costs is None:
+        return None
+    drafters = {name: round(1000 * one.step, 3) for name, one in costs.drafters.items()}
+    return {"verify_ms": costs.verify.record(), "draft_token_ms": drafters}
+
+
+def on_disk() -> list[Report]:
+    """The models that were pulled, with the drafter that was pulled for each."""
+    from localspec.models import store
+
+    return [
+        {
+            "name": model.name,
+            "role": model.role,
+            "bytes": model.size,
+            "drafters": [drafter.name for drafter in store.drafters_for(model.name)],
+        }
+        for model in store.models()
+    ]
+
+
+def fitting(devices: Sequence[Device]) -> list[Report]:
+    """The recommended pairs: what each takes here, and whether that fits; the last that fits is the one to have.
+
+    On the CPU alone most matrices are kept a second time, in the order that its kernels want. A GPU with a memory of
+    its own bounds what is quick; without one the machine's memory does.
+    """
+    from localspec.llama.devices import total_memory
+    from localspec.memory.gpu_layers import shares_memory
+    from localspec.models.recommended import RECOMMENDED
+
+    total = total_memory()
+    gpus = [device for device in devices if device.kind in ("gpu", "igpu")]
+    own = max((gpu.memory_total for gpu in gpus if not shares_memory(gpu)), default=0)
+    rows = []
+    for pair in RECOMMENDED:
+        needs = pair.needs if gpus else pair.needs + pair.target_size
+        fits = total is None or (needs <= _SHARE * (own or total) and (own > 0 or pair.memory <= total))
+        rows.append(
+            {
+                "target": pair.target,
+                "title": pair.title,
+                "download": pair.download,
+                "needs": needs,
+                "licence": pair.licence,
+                "fits": fits,
+            }
+        )
+    return rows
+
+
+def verdict(pair: Report, unused: bool) -> Report:
+    """``level`` is ``good`` or ``improvable``; the text says what matters most."""
+    drafts, exactness = bool(pair["drafters"]), pair["exactness"]
+    if unused:
+        return {"level": "improvable", "text": "Works, but not as fast as it could be: a GPU here is not used."}
+    if not drafts:
+        return {"level": "improvable", "text": f"Works; nothing drafts for {pair['target']}, so it is not sped up."}
+    if exactness == "exact":
+        return {"level": "good", "text": "All is well: drafting works, and changes nothing in the output."}
+    if exactness == "off":
+        return {"level": "improvable", "text": "Works; whether drafting changes the output was not looked at."}
+    return {"level": "improvable", "text": "Works; in close calls drafting may change the output."}
+
+
+def pair_steps(pair: Report) -> list[Advice]:
+    """What would make the output of the pair surer."""
+    if not pair["drafters"]:
+        return [Advice("Let something draft: leave out -d none.")]
+    if pair["exactness"] == "off":
+        return [Advice("Leave out --exactness off, to have it looked at.")]
+    if pair["exactness"] == "guarded":
+        text = "For output that is exact, add --exactness require; or make a file that is, of one in BF16 or F16:"
+        return [Advice(text, ("localspec quantize IN.gguf OUT.gguf --exact",))]
+    return []
+
+
+def model_steps(disk: Sequence[Report], fits: Sequence[Report]) -> list[Advice]:
+    """Which model to get, where none was pulled, or to talk with."""
+    models = [row["name"] for row in disk if row["role"] == "model"]
+    if models:
+        return [Advice("Talk with a model that is here:", (f"localspec chat -m {models[0]}",))]
+    best = [row for row in fits if row["fits"]][-1:]
+    if best and best[0]["download"]:
+        return [Advice(f"Get {best[0]['title']}, which fits this machine:", (f"localspec pull {best[0]['target']}",))]
+    return [Advice("Try the built-in pair:", ("localspec chat",))]

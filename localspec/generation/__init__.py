@@ -1,0 +1,1 @@
+"""Generation: the loop that drafts, verifies and accepts, and what becomes of its tokens."""

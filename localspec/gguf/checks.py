@@ -1,0 +1,45 @@
+"""What llama.cpp would abort the process on although the file parses, as far as a header shows it.
+
+Only what is cheap and certain; :mod:`localspec.probe.load_test` is there for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: llama.cpp's LLAMA_MAX_LAYERS, and what files write for a token that they do not have.
+_MAX_LAYERS, _NO_TOKEN = 512, 2**32 - 1
+#: F32, F16, BF16: the types that a norm's weights are multiplied in.
+_FLOATS = (0, 1, 30)
+
+
+def unfit(architecture: str, metadata: Mapping[str, Any], lengths: Mapping[str, int]) -> str | None:
+    """What is wrong with ``metadata`` (scalars and short arrays) and ``lengths`` (of all arrays), or None."""
+    layers = metadata.get(f"{architecture}.block_count")
+    if isinstance(layers, int) and not 1 <= layers <= _MAX_LAYERS:
+        return f"it has {layers} layers; llama.cpp takes 1 to {_MAX_LAYERS}"
+    size = lengths.get("tokenizer.ggml.tokens")
+    for key, value in metadata.items():
+        if size and key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
+            if not 0 <= value < size and value != _NO_TOKEN:
+                return f"{key} is {value}, and the vocabulary has {size} tokens"
+        elif ".rope.dimension_count" in key and isinstance(value, int):
+            head = metadata.get(key.replace("rope.dimension_count", "attention.key_length"), value)
+            if value < 2 or value % 2 or (isinstance(head, int) and value > head):
+                return f"{key} is {value}; it must be even, above 0 and at most a head's {head}"
+        elif key.endswith(("norm_epsilon", "norm_rms_epsilon")) and not (isinstance(value, float) and 0 <= value < 1):
+            return f"{key} is {value}; it must be a number from 0 to 1"
+    return None
+
+
+def unfit_tensor(tensors: Iterable[tuple[str, int]]) -> str | None:
+    """What is wrong with tensors, given as name and ggml type, or None."""
+    seen: set[str] = set()
+    for name, kind in tensors:
+        if name in seen:
+            return f"tensor {name!r} is there twice"
+        seen.add(name)
+        if name.endswith("norm.weight") and kind not in _FLOATS:
+            return f"tensor {name!r} has type {kind}; a norm has a float type"
+    return None

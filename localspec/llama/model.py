@@ -1,0 +1,142 @@
+"""A model file in llama.cpp."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from localspec.errors import BackendError, ModelFileError
+from localspec.gguf.header import GgufHeader
+from localspec.llama.binding import devices, fill, forget_errors, lib, start, why
+from localspec.llama.devices import Placement, place
+from localspec.llama.huge_pages import HugePages
+from localspec.llama.vocabulary import LlamaVocabulary
+from localspec.params import ContextParams
+
+_VOCAB_NONE = 0
+
+
+class LlamaModel:
+    """A GGUF model in memory. Free it after every context made from it."""
+
+    def __init__(
+        self,
+        header: GgufHeader,
+        params: ContextParams,
+        *,
+        verbose: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.header, self.path = header, header.path
+        start(verbose)
+        self.placement: Placement = place(devices(), params)
+        self._raised: BaseException | None = None
+        options = fill(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
+        if self.placement.handles is not None:
+            fill(options, devices=ctypes.cast(self.placement.handles, ctypes.c_void_p))
+        if not params.tiled:
+            os.environ["GGML_CPU_TILED_MM"] = "0"  # read once, when first something is decoded
+        if not params.repack:
+            fill(options, use_extra_bufts=False)
+        fill(options, progress_callback=self._progress(progress))
+        forget_errors()
+        self._handle = lib.llama_model_load_from_file(os.fsencode(self.path), options)
+        if self._raised is not None:
+            self.close()
+            raise self._raised
+        if not self._handle:
+            raise ModelFileError(f"llama.cpp cannot load {self.path}: {why()}. Check the file, or run with --verbose.")
+        self._free = weakref.finalize(self, lib.llama_model_free, self._handle)
+        vocab = lib.llama_model_get_vocab(self._handle)
+        if lib.llama_vocab_type(vocab) == _VOCAB_NONE:
+            raise ModelFileError(f"{self.path} has no vocabulary; give a language model, or convert it again.")
+        me = weakref.ref(self)  # the vocabulary must not keep the model
+        self.vocabulary = LlamaVocabulary(lib, vocab, lambda: (model := me()) is not None and model.loaded)
+        if self.vocabulary.add_bos and not 0 <= self.vocabulary.bos < self.vocabulary.n_tokens:
+            raise ModelFileError(f"{self.path} asks for a BOS token and does not name one; convert it again.")
+        self.n_vocab = self.vocabulary.n_tokens
+
+    def _progress(self, report: Callable[[float], None] | None) -> Any:
+        """Called before each tensor is read, first with 0, when llama.cpp has the memory for all of them."""
+        pages = HugePages()
+
+        def callback(fraction: float, _: Any) -> bool:
+            try:
+                if fraction == 0.0:
+                    pages.ask()
+                if report is not None:
+                    report(fraction)
+            except BaseException as error:
+                self._raised = error
+            return self._raised is None
+
+        self._callback = lib.llama_progress_callback(callback)
+        return self._callback
+
+    @property
+    def loaded(self) -> bool:
+        return bool(self._handle)
+
+    @property
+    def handle(self) -> Any:
+        if not self._handle:
+            raise BackendError(f"{self.path} was closed; load it again.")
+        return self._handle
+
+    @property
+    def description(self) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", errors="replace")
+
+    @property
+    def n_params(self) -> int:
+        return int(lib.llama_model_n_params(self.handle))
+
+    @property
+    def n_bytes(self) -> int:
+        return int(lib.llama_model_size(self.handle))
+
+    @property
+    def n_ctx_train(self) -> int:
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def n_embd(self) -> int:
+        return int(lib.llama_model_n_embd(self.handle))
+
+    @property
+    def key_lengths(self) -> list[int]:
+        """Key sizes of a head, one for each kind of layer."""
+        header = self.header
+        derived = (header.number("embedding_length") or 0) // max(1, header.number("attention.head_count") or 1)
+        sizes = [header.number("attention.key_length", derived), header.number("attention.key_length_swa")]
+        return [size for size in sizes if size]
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether tokens can be taken back from the cache (not with recurrent layers)."""
+        return not (lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle))
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a decoder: embedding and encoder models are not."""
+        return bool(
+            lib.llama_model_has_decoder(self.handle)
+            and not lib.llama_model_has_encoder(self.handle)
+            and not self.header.metadata.get(f"{self.header.architecture}.pooling_type")
+        )
+
+    @property
+    def chat_template(self) -> str | None:
+        text = lib.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", errors="replace") if text else None
+
+    def close(self) -> None:
+        if self._handle:
+            self._handle = None
+            if hasattr(self, "_free"):
+                self._free()

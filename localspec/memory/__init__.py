@@ -1,0 +1,1 @@
+"""Memory: what a load takes, and what fits."""

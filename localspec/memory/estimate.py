@@ -1,0 +1,276 @@
+"""How much memory a model and its context take, from the file's header and the settings alone. Pure.
+
+The formulas follow llama.cpp's loader (``llama-model-loader.cpp``), cache (``llama-kv-cache.cpp``) and CPU kernels
+(``ggml-cpu/repack.cpp``); what its compute buffers and the vocabulary take was fitted to measurements
+(``scripts/memory_estimates.py``, ``docs/decisions.md``). All sizes are in bytes.
+
+The file is mapped. Its pages are the system's to drop and read again, so weights larger than the memory do run, slowly.
+What is *private* cannot be dropped: cache, compute buffers, rows of logits, vocabulary, and the second copy of those
+matrices that the CPU's kernels want in another order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from localspec.gguf.header import GgufHeader, TensorInfo
+from localspec.params import MAX_VERIFY_WIDTH, ContextParams
+
+MIB = 1 << 20
+#: Python, numpy, the libraries of llama.cpp and localspec itself, before any model; measured.
+BASE = 48 * MIB
+#: llama.cpp rounds the cells of a cache up to a multiple of this.
+_CELLS = 256
+#: Bytes that llama.cpp keeps for a token's text and for a merge; measured on vocabularies of 152k and 262k.
+_PER_TOKEN, _PER_MERGE = 164, 158
+#: (numerator, denominator) bytes of a number in the cache.
+_F16, _Q8_0 = (2, 1), (34, 32)
+_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
+#: Batches of an assistant's context, which reads the target's cache.
+ASSISTANT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ModelMemory:
+    """What one model and its context take in the process.
+
+    ``file`` is mapped while the model is loaded, and ``mapped`` of it afterwards; ``repacked`` is the second copy of
+    matrices; ``rows`` are the logits of a verification, and hidden rows.
+    """
+
+    file: int
+    mapped: int
+    repacked: int
+    cache: int
+    compute: int
+    rows: int
+    vocabulary: int
+
+    @property
+    def private(self) -> int:
+        """What the system cannot drop."""
+        return self.repacked + self.cache + self.compute + self.rows + self.vocabulary
+
+    @property
+    def resident(self) -> int:
+        """In use, with every page of the mapped weights touched."""
+        return self.mapped + self.private
+
+    @property
+    def loading(self) -> int:
+        """While the file is read, before there is a context."""
+        return self.file + self.repacked + self.vocabulary
+
+
+def peak(target: ModelMemory, drafter: ModelMemory | None = None) -> int:
+    """The most that the process has resident at once: while either file is read, or in use.
+
+    Compute buffers count from their first use on, so not while the drafter is read.
+    """
+    if drafter is None:
+        return BASE + max(target.loading, target.resident)
+    waiting = target.resident - target.compute
+    return BASE + max(target.loading, waiting + drafter.loading, target.resident + drafter.resident)
+
+
+def private(target: ModelMemory, drafter: ModelMemory | None = None) -> int:
+    """What cannot be dropped of the whole process."""
+    return BASE + target.private + (drafter.private if drafter else 0)
+
+
+def model_memory(
+    parts: Sequence[GgufHeader],
+    params: ContextParams,
+    n_ctx: int,
+    repacks: Mapping[int, int],
+    *,
+    gpu: bool = False,
+    rows: int = MAX_VERIFY_WIDTH,
+    assistant: bool = False,
+) -> ModelMemory:
+    """The estimate for a model with everything on the CPU, or with the cache settings of a ``gpu``.
+
+    ``parts``: the header, or those of all parts of a split file. ``repacks``: see :func:`repacked_types`. ``rows``: as
+    many rows of logits as one verification has. An ``assistant`` has no cache of its own.
+    """
+    header, cells = parts[0], n_cells(n_ctx, params)
+    doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
+    batch = ASSISTANT_BATCH if assistant else params.pass_width(gpu=gpu)
+    wide = (header.number("embedding_length_out") or header.number("embedding_length") or 0) if assistant else 0
+    return ModelMemory(
+        file=sum(_end(part) for part in parts),
+        mapped=sum(_mapped(part, {t.name for t in copies}) for part, copies in zip(parts, doubled, strict=True)),
+        repacked=sum(t.bytes or 0 for copies in doubled for t in copies),
+        cache=0 if assistant else sum(layer_caches(parts, cells, gpu=gpu)),
+        compute=compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu),
+        rows=rows * (n_vocab(parts) + wide) * 4,
+        vocabulary=_vocabulary(header),
+    )
+
+
+def n_cells(n_ctx: int, params: ContextParams) -> int:
+    """Cells of a cache for ``n_ctx`` tokens: room to verify a last draft, rounded up."""
+    return -(-(n_ctx + params.verify_width) // _CELLS) * _CELLS
+
+
+def n_vocab(parts: Sequence[GgufHeader]) -> int:
+    """Logits in a row: the rows of the output matrix, or the tokens of the vocabulary."""
+    for name in ("output.weight", "token_embd.weight"):
+        for tensor in _tensors(parts):
+            if tensor.name == name and len(tensor.shape) > 1:
+                return tensor.shape[1]
+    return parts[0].lengths.get("tokenizer.ggml.tokens", 0)
+
+
+def layer_caches(parts: Sequence[GgufHeader], cells: int, *, gpu: bool = False) -> list[int]:
+    """Keys and values of ``cells`` tokens, layer by layer.
+
+    localspec keeps keys as Q8_0 and values as F16 on the CPU, both as F16 on a GPU, and sliding-window layers in full,
+    so that they can be rewound. The last ``shared_kv_layers`` read other layers' caches. Recurrent layers have a state
+    of some MiB, which is left out.
+    """
+    header, count = parts[0], _layers(parts[0])
+    own = count - max(0, header.number("attention.shared_kv_layers") or 0)
+    attending = _attending(parts)
+    heads = _per_layer(header, "attention.head_count_kv", header.number("attention.head_count") or 1)
+    key, value = _head_sizes(header)
+    types = _F16 if gpu or any(size % 32 for size in key) else _Q8_0, _F16
+    latent = header.number("attention.key_length_mla") is not None  # such a cache has keys alone
+    sizes = []
+    for layer in range(count):
+        if layer >= own or (attending and layer not in attending):
+            sizes.append(0)
+            continue
+        keys, values = (
+            heads[layer] * size[layer] * number // per for size, (number, per) in zip((key, value), types, strict=True)
+        )
+        sizes.append(cells * (keys + (0 if latent else values)))
+    return sizes
+
+
+def compute_bytes(parts: Sequence[GgufHeader], cells: int, batch: int, rows: int, *, cpu: bool = True) -> int:
+    """Buffers for a batch: the feed-forward of a layer, or the logits of ``rows``, whichever is larger.
+
+    Of a layer three rows as wide as its feed-forward or its attention live at once, and four as wide as the model;
+    masks are F16, one for every kind of layer. On the CPU the inputs of a product are quantised beside that.
+    """
+    header = parts[0]
+    width = max(0, header.number("embedding_length") or 0)
+    experts = max(0, header.number("expert_used_count") or 0)
+    narrow = max(0, header.number("expert_feed_forward_length") or 0) * experts
+    shared = max(0, header.number("expert_shared_feed_forward_length") or 0)
+    forward = max(*_per_layer(header, "feed_forward_length", 0), narrow + shared)
+    attention = max(_per_layer(header, "attention.head_count", 1)) * max(_head_sizes(header)[0])
+    inner = max(forward, attention)
+    extra = 2 * max(0, header.number("embedding_length_per_layer_input") or 0) * _layers(header)
+    sliding = bool(header.number("attention.sliding_window"))
+    mask = cells * batch * 2 * (2 if sliding else 1)
+    layer = batch * 4 * (3 * inner + 4 * width + extra) + mask
+    out = rows * n_vocab(parts) * 4 + batch * 4 * width + mask // (2 if sliding else 1)
+    return max(layer, out) + (batch * inner * 34 // 32 if cpu else 0)
+
+
+def layer_weights(parts: Sequence[GgufHeader]) -> list[int]:
+    """Weights layer by layer, and the output last: what llama.cpp moves to a GPU from the end on.
+
+    The token embedding stays in the host's memory; where it is the output too, the output is a copy.
+    """
+    count = _layers(parts[0])
+    sizes = [0] * (count + 1)
+    tied = all(tensor.name != "output.weight" for tensor in _tensors(parts))
+    for tensor in _tensors(parts):
+        block, size = _BLOCK.fullmatch(tensor.name), tensor.bytes or 0
+        if block:
+            sizes[min(int(block[1]), count - 1)] += size
+        elif tensor.name.startswith("output") or (tied and tensor.name == "token_embd.weight"):
+            sizes[count] += size
+        elif "token_embd" not in tensor.name:
+            sizes[0] += size
+    return sizes
+
+
+def repacked_types(system_info: str) -> dict[int, int]:
+    """ggml type → rows that a matrix must be a multiple of for this CPU's kernels to keep a copy in their own order.
+
+    From llama.cpp's line about its build (``AVX2 = 1 | REPACK = 1 | …``), by the rules of
+    ``ggml_repack_get_optimal_repack_type``; empty where the build does not repack.
+    """
+    on = set(re.findall(r"(\w+) = (?!0\b)\d+", system_info))
+    if "REPACK" not in on:
+        return {}
+    if "AVX2" in on:
+        return {2: 8, 12: 8, 20: 8, 39: 8} | ({10: 8} if "AVX512" in on else {})
+    if "NEON" in on and "DOTPROD" in on:
+        dotprod = {2: 4, 8: 4, 12: 8, 13: 8, 14: 8, 20: 4, 39: 4}
+        return dotprod | ({41: 4} if "MATMUL_INT8" in on else {})
+    return {2: 4} if "VXE" in on else {}
+
+
+def _is_repacked(tensor: TensorInfo, repacks: Mapping[int, int]) -> bool:
+    rows = repacks.get(tensor.type)
+    return rows is not None and len(tensor.shape) in (2, 3) and tensor.shape[1] % rows == 0
+
+
+def _end(part: GgufHeader) -> int:
+    return part.data_start + max((t.offset + (t.bytes or 0) for t in part.tensors), default=0)
+
+
+def _mapped(part: GgufHeader, copied: set[str]) -> int:
+    """llama.cpp keeps the file mapped from the first to the last tensor that is used in place.
+
+    A token embedding that is the output too is looked up in place, and copied for the output.
+    """
+    used = [t for t in part.tensors if t.name not in copied or t.name == "token_embd.weight"]
+    if not used:
+        return 0
+    return max(t.offset + (t.bytes or 0) for t in used) - min(t.offset for t in used)
+
+
+def _tensors(parts: Sequence[GgufHeader]) -> list[TensorInfo]:
+    return [tensor for part in parts for tensor in part.tensors]
+
+
+def _attending(parts: Sequence[GgufHeader]) -> set[int]:
+    """Layers with keys of their own; empty where the names do not tell."""
+    names: dict[int, set[str]] = {}
+    for tensor in _tensors(parts):
+        if block := _BLOCK.fullmatch(tensor.name):
+            names.setdefault(int(block[1]), set()).add(block[2])
+    return {
+        layer
+        for layer, found in names.items()
+        if found & {"attn_k.weight", "attn_kv_a_mqa.weight"}
+        or ("attn_qkv.weight" in found and not any(name.startswith("ssm_") for name in found))
+    }
+
+
+def _layers(header: GgufHeader) -> int:
+    return max(1, min(header.number("block_count") or 1, 1 << 12))
+
+
+def _per_layer(header: GgufHeader, key: str, default: int) -> list[int]:
+    """A number of every layer, whether the file has one for all or one for each."""
+    count = _layers(header)
+    found = header.metadata.get(f"{header.architecture}.{key}", default)
+    given = found if isinstance(found, tuple) else (found,) * count
+    numbers = [max(0, int(n)) if isinstance(n, (int, bool)) else default for n in given[:count]]
+    return numbers + [default] * (count - len(numbers))
+
+
+def _head_sizes(header: GgufHeader) -> tuple[list[int], list[int]]:
+    """Key and value sizes of a head, layer by layer."""
+    derived = (header.number("embedding_length") or 0) // max(1, *_per_layer(header, "attention.head_count", 1))
+    sliding = _per_layer(header, "attention.sliding_window_pattern", 0)
+    found = []
+    for what in ("key", "value"):
+        full = max(0, header.number(f"attention.{what}_length", derived) or derived)
+        window = max(0, header.number(f"attention.{what}_length_swa", full) or full)
+        found.append([window if slides else full for slides in sliding])
+    return found[0], found[1]
+
+
+def _vocabulary(header: GgufHeader) -> int:
+    tokens, merges = (header.lengths.get(f"tokenizer.ggml.{what}", 0) for what in ("tokens", "merges"))
+    return tokens * _PER_TOKEN + merges * _PER_MERGE

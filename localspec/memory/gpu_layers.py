@@ -1,0 +1,125 @@
+"""How many layers of a target and its drafter fit on the GPUs together. Pure.
+
+A GPU holds the weights of its layers, their cache, and buffers for a batch. llama.cpp moves layers there from the end
+on, the output being the last; the token embedding stays with the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from localspec.gguf.header import GgufHeader
+from localspec.llama.devices import Device
+from localspec.memory.estimate import ASSISTANT_BATCH, MIB, compute_bytes, layer_caches, layer_weights, n_cells
+from localspec.params import MAX_VERIFY_WIDTH, ContextParams
+
+#: Left free on a device for the desktop and for what the driver takes: a sixteenth, within these.
+_LEAST_MARGIN, _MOST_MARGIN = 256 * MIB, 1024 * MIB
+ALL = -1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The headers of all parts of a model's file; an ``assistant`` reads the target's cache and has none."""
+
+    parts: Sequence[GgufHeader]
+    assistant: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.parts[0].path.name
+
+    @property
+    def n_layers(self) -> int:
+        """As ``-ngl`` counts them: with the output."""
+        return len(layer_weights(self.parts))
+
+    def caches(self, params: ContextParams, n_ctx: int) -> list[int]:
+        """Bytes of keys and values as a GPU has them, layer by layer; none for the output."""
+        if self.assistant:
+            return [0] * self.n_layers
+        return [*layer_caches(self.parts, n_cells(n_ctx, params), gpu=True), 0]
+
+    def buffers(self, params: ContextParams, n_ctx: int) -> int:
+        """Bytes that every GPU needs for a batch."""
+        cells = n_cells(n_ctx, params)
+        batch, rows = (ASSISTANT_BATCH, 1) if self.assistant else (params.batch, MAX_VERIFY_WIDTH)
+        return compute_bytes(self.parts, cells, min(batch, cells), rows, cpu=False)
+
+
+def device_bytes(model: Weights | None, params: ContextParams, n_ctx: int, layers: int) -> int:
+    """What GPUs hold of a model with its last ``layers`` there (−1: all)."""
+    if layers == 0 or model is None:
+        return 0
+    weights = layer_weights(model.parts)
+    first = 0 if layers < 0 else max(0, len(weights) - layers)
+    return sum(weights[first:]) + sum(model.caches(params, n_ctx)[first:]) + model.buffers(params, n_ctx)
+
+
+def room(gpus: Sequence[Device]) -> int | None:
+    """Bytes of the GPUs that layers may fill, or None where one does not say what it has."""
+    if any(device.memory_total <= 0 for device in gpus):
+        return None
+    return sum(max(0, device.memory_free - _margin(device)) for device in gpus)
+
+
+def capacity(gpus: Sequence[Device]) -> int:
+    """Beyond this a load fails for sure.
+
+    A device with a memory of its own has no other. Metal says what it recommends to use of the host's, about three
+    quarters, and can be had to use more.
+    """
+    return sum(device.memory_total * 4 // 3 if shares_memory(device) else device.memory_total for device in gpus)
+
+
+def shares_memory(device: Device) -> bool:
+    """Whether its memory is the host's: integrated GPUs, and every Metal device that llama.cpp is fast on."""
+    return device.kind == "igpu" or _is_metal(device)
+
+
+def gpu_layers(
+    target: Weights, drafter: Weights | None, params: ContextParams, n_ctx: int, gpus: Sequence[Device]
+) -> tuple[int, int]:
+    """Layers of target and drafter that fit the GPUs together; −1 is all.
+
+    The drafter goes first, whole: it is small, and computed once for every token. Of several GPUs each has its own
+    buffers, and leaves up to a layer of its room empty. A GPU that does not tell its memory takes all.
+    """
+    if not gpus:
+        return 0, 0
+    space = room(gpus)
+    if space is None:
+        return ALL, ALL
+    if len(gpus) > 1:
+        space -= len(gpus) * max(layer_weights(target.parts)) + (len(gpus) - 1) * target.buffers(params, n_ctx)
+    small = device_bytes(drafter, params, n_ctx, ALL)
+    large = largest(target.n_layers, lambda n: device_bytes(target, params, n_ctx, n) + small <= space)
+    if large > 0 or drafter is None:
+        return _or_all(large, target), ALL if large > 0 else 0
+    few = largest(drafter.n_layers, lambda n: device_bytes(drafter, params, n_ctx, n) <= space)
+    return 0, _or_all(few, drafter)
+
+
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from 0 to ``most`` that fits, if smaller ones do; 0 where none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _or_all(layers: int, model: Weights) -> int:
+    return ALL if layers == model.n_layers else layers
+
+
+def _margin(device: Device) -> int:
+    """None for Metal: what it recommends leaves the system its share already."""
+    if _is_metal(device):
+        return 0
+    return min(max(device.memory_total // 16, _LEAST_MARGIN), _MOST_MARGIN)
+
+
+def _is_metal(device: Device) -> bool:
+    return device.backend.lower() in ("metal", "mtl")

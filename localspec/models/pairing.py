@@ -1,0 +1,268 @@
+"""What goes with what, decided from the files' headers, not their names.
+
+An MTP assistant that fits is the best drafter: it reads the target's hidden rows, and costs a few per cent of a step.
+Then a trimmed drafter, which somebody made for the purpose; then a smaller model with the same vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
+from localspec.files import parts
+from localspec.gguf.header import GgufHeader, is_trimmed, read_header, read_start
+from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
+
+Kind = Literal["mtp", "trimmed", "model"]
+_ORDER: tuple[Kind, ...] = ("mtp", "trimmed", "model")
+
+ASSISTANT = "gemma4-assistant"
+_OLD_ASSISTANT = "gemma4_assistant"
+#: Assistants for these target architectures.
+_TARGETS = ("gemma4",)
+
+#: A draft step of half a target's step gains at most 1.2 times where 80 % of single drafts are accepted,
+#: (1 + 0.8) / (1 + 0.5), which verification and the second model's memory eat up.
+LARGEST_SHARE = 1 / 2
+#: What a drafter should read for a token, of what its target reads. Below, acceptance falls faster than the time: if it
+#: is 0.6 at a thirtieth, 0.65 at a fifteenth and 0.75 at a quarter (estimates), three drafts a step gain 2.0, 2.0 and
+#: 1.6 times.
+BEST_SHARE = 1 / 16
+#: Of two assistants that differ by type: Q8_0, Q4_0, another, a float (``general.file_type``).
+_TYPES = {7: 0, 2: 1, 0: 3, 1: 3, 32: 3}
+#: Keys below the architecture of models with a recurrent state, which cannot be rewound.
+_RECURRENT = ("ssm.", "wkv.", "shortconv.")
+_CACHE_SHAPE = tuple(f"attention.{what}_length{kind}" for what in ("key", "value") for kind in ("", "_swa"))
+
+
+def is_assistant(header: GgufHeader) -> bool:
+    """Whether the file is an MTP assistant. Raises for files of older forks, which llama.cpp cannot read."""
+    if header.architecture == _OLD_ASSISTANT:
+        raise ModelFileError(
+            f"{header.path} was converted by an older fork (architecture {_OLD_ASSISTANT!r}); "
+            "convert the assistant's checkpoint again with `localspec convert`."
+        )
+    return header.architecture == ASSISTANT
+
+
+def assistant_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
+    """Why ``assistant`` cannot draft for ``target``, or None when it can.
+
+    llama.cpp aborts the process on these, so they are checked before a context is made.
+    """
+    if target.architecture not in _TARGETS:
+        return f"an assistant drafts for Gemma 4 targets, and the target is {target.architecture!r}"
+    wants, has = assistant.number("embedding_length_out"), target.number("embedding_length")
+    if wants != has:
+        return f"the assistant reads hidden rows of width {wants}, and the target's are {has} wide"
+    reason = _cache_mismatch(target, assistant)
+    if reason:
+        return f"their {reason}, so it cannot read the target's cache"
+    layers, predicting = assistant.number("block_count"), assistant.number("nextn_predict_layers")
+    if layers != predicting:
+        return f"it has {layers} layers, of which {predicting} predict; an assistant predicts with all"
+    a, b = _vocabulary_size(assistant), _vocabulary_size(target)
+    if a is not None and b is not None and a != b:
+        return f"their vocabularies differ in size ({a} and {b})"
+    return None
+
+
+def _cache_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
+    for key in _CACHE_SHAPE:
+        shape, other = assistant.number(key), target.number(key)
+        if shape != other:
+            return f"{key} differ ({shape} and {other})"
+    heads, others = _cache_heads(assistant), _cache_heads(target)
+    return None if heads == others else f"attention.head_count_kv differ ({heads} and {others})"
+
+
+def _cache_heads(header: GgufHeader) -> tuple[object, object]:
+    """Key/value heads of the last sliding and the last full layer: the two whose cache an assistant reads."""
+    heads = header.metadata.get(f"{header.architecture}.attention.head_count_kv")
+    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
+    if not isinstance(heads, tuple) or not isinstance(pattern, tuple):
+        return heads, heads
+    last = {bool(sliding): count for sliding, count in zip(pattern, heads, strict=False)}
+    return last.get(True), last.get(False)
+
+
+def check_assistant(target: GgufHeader, assistant: GgufHeader) -> None:
+    """Raise :class:`DraftMismatchError` unless the assistant goes with the target."""
+    reason = assistant_mismatch(target, assistant)
+    if reason:
+        raise DraftMismatchError(
+            f"{assistant.path.name} cannot draft for {target.path.name}: {reason}. "
+            "Give the assistant made for this target, or use `-d ngram`."
+        )
+
+
+def find_assistant(target: GgufHeader) -> Path | None:
+    """An assistant for ``target`` among the files beside it (and in ``MTP/``), the built-in one for ``tiny``."""
+    if target.path.resolve() == TINY_TARGET.resolve():
+        return TINY_ASSISTANT
+    if target.architecture not in _TARGETS:
+        return None
+    for path in _beside(target):
+        try:
+            if is_assistant(read_start(path).header) and assistant_mismatch(target, read_header(path)) is None:
+                return path
+        except LocalspecError:
+            continue
+    return None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A candidate and what it is to the target; ``kind`` is None where it is refused, and ``reason`` says why."""
+
+    drafter: GgufHeader
+    kind: Kind | None
+    reason: str | None = None
+
+
+def pairs(target: GgufHeader, others: Iterable[GgufHeader]) -> list[Pairing]:
+    """``others`` as drafters for ``target``: best first; those that do not go with it last, each with the reason."""
+    found = [pairing(target, other) for other in others]
+    return sorted(found, key=lambda one: _rank(one.kind, one.drafter, _share(target, one.drafter)))
+
+
+def pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
+    """What ``other`` can be to ``target``. Of a model, the tokens in both files are compared."""
+    try:
+        if is_assistant(other):
+            reason, kind = assistant_mismatch(target, other), _ORDER[0]
+        else:
+            kind = "trimmed" if is_trimmed(other) else "model"
+            reason = _model_mismatch(target, other) or vocabulary_mismatch(target, other)
+    except LocalspecError as error:
+        return Pairing(other, None, str(error))
+    return Pairing(other, None if reason else kind, reason)
+
+
+def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -> Path | None:
+    """The best of ``candidates`` (:func:`drafter_candidates`, if not given) for ``target``, or None.
+
+    Of two that are as good, the one in the folder that comes first. Files that are damaged are passed over. Only the
+    start of most files is read: fifty take less than 0.1 s, and what is chosen takes as long as reading its header.
+    """
+    if target.path.resolve() == TINY_TARGET.resolve():
+        return TINY_ASSISTANT
+    size, folders = _file_size(target.path), dict[Path, int]()
+    plausible = []
+    for path in dict.fromkeys(drafter_candidates(target) if candidates is None else candidates):
+        place = folders.setdefault(path.parent, len(folders))
+        try:
+            start = read_start(path).header
+            share = _file_size(path) / max(size, 1)
+            kind = _likely_kind(target, start, share)
+        except (LocalspecError, OSError):
+            continue
+        if kind and path.resolve() != target.path.resolve():
+            plausible.append(((_ORDER.index(kind), place, *_rank(kind, start, share)), path))
+    for _, path in sorted(plausible):
+        try:
+            if pairing(target, read_header(path)).kind:
+                return path
+        except LocalspecError:
+            continue
+    return None
+
+
+def drafter_candidates(target: GgufHeader) -> list[Path]:
+    """Files on this disk that might draft for ``target``.
+
+    What was pulled for it, what is beside it and in ``MTP/``, and everything else that was pulled.
+    """
+    from localspec.models import store
+
+    stored = store.models()
+    own = [model.name for model in stored if model.path.resolve() == target.path.resolve()]
+    pulled_for = [drafter.path for name in own for drafter in store.drafters_for(name)]
+    return list(dict.fromkeys([*pulled_for, *_beside(target), *(model.path for model in stored)]))
+
+
+def _beside(target: GgufHeader) -> list[Path]:
+    folder = target.path.parent
+    return [*sorted(folder.glob("*.gguf")), *sorted(folder.glob("MTP/*.gguf"))]
+
+
+def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | None:
+    """What a file may be to the target, of which only the start was read; ``share`` is that of the files' sizes."""
+    if is_assistant(start):
+        known = start.number("embedding_length_out") is not None
+        return None if known and assistant_mismatch(target, start) else "mtp"
+    if not may_share_vocabulary(target, start) or _no_drafter(start):
+        return None
+    sizes = target.lengths.get(TOKENS, 0), start.lengths.get(TOKENS, 0)
+    if 0 < sizes[1] < sizes[0] - MAX_SIZE_DIFFERENCE:
+        return "trimmed"  # which the end of the file would say
+    return "model" if share < LARGEST_SHARE or start.number("expert_count") else None
+
+
+def _rank(kind: Kind | None, header: GgufHeader, share: float) -> tuple[int, float, float, str]:
+    """Least is best."""
+    order = _ORDER.index(kind) if kind else len(_ORDER)
+    file_type = header.metadata.get("general.file_type")
+    kept = _TYPES.get(file_type, 2) if isinstance(file_type, int) else 2
+    distance = kept if kind == "mtp" else abs(math.log(max(share, 1e-9) / BEST_SHARE))
+    return order, distance, share, header.path.name
+
+
+def _model_mismatch(target: GgufHeader, other: GgufHeader) -> str | None:
+    if other.path.resolve() == target.path.resolve():
+        return "it is the target itself"
+    share = _share(target, other)
+    if may_share_vocabulary(target, other) and share >= LARGEST_SHARE:  # else the vocabulary is the better reason
+        return (
+            f"it reads {share:.0%} of what the target reads for a token; from {LARGEST_SHARE:.0%} on nothing is gained"
+        )
+    return _no_drafter(other)
+
+
+def _no_drafter(header: GgufHeader) -> str | None:
+    """Why a file can draft for nothing, as far as its metadata say."""
+    architecture = header.architecture
+    if header.metadata.get("general.type", "model") != "model" or architecture == "clip":
+        return "it is no language model"
+    if header.number("pooling_type") or header.metadata.get(f"{architecture}.attention.causal") is False:
+        return "it makes embeddings, and no text"
+    if header.metadata.get("split.no", 0) != 0:
+        return "it is a later part of a model in several files"
+    if any(key.startswith(f"{architecture}.{kind}") for key in header.metadata for kind in _RECURRENT):
+        return f"{architecture!r} keeps a recurrent state, which cannot be rewound"
+    return None
+
+
+def _share(target: GgufHeader, drafter: GgufHeader) -> float:
+    """What the drafter reads for a token, of what the target reads."""
+    return _read_per_token(drafter) / max(_read_per_token(target), 1)
+
+
+def _read_per_token(header: GgufHeader) -> float:
+    """Bytes of the matrices that one token goes through; of a mixture's experts, those that are used."""
+    experts, used = header.number("expert_count") or 1, header.number("expert_used_count") or 1
+    whole = part = 0.0
+    for tensor in header.multiplied:
+        size = tensor.bytes or tensor.elements
+        whole += size
+        part += size * used / experts if "_exps." in tensor.name else size
+    if header.metadata.get("split.count", 1) != 1 and whole:  # the other parts' tensors are in their own headers
+        return _file_size(header.path) * part / whole
+    return part
+
+
+def _file_size(path: Path) -> int:
+    """Bytes of a file, or of all parts of a model that it is the first part of."""
+    return sum(part.stat().st_size for part in parts(path))
+
+
+def _vocabulary_size(header: GgufHeader) -> int | None:
+    for tensor in header.tensors:
+        if tensor.name == "token_embd.weight":
+            return tensor.shape[-1]
+    return None

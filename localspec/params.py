@@ -1,0 +1,262 @@
+"""Settings as frozen dataclasses, checked when they are made. Knows nothing about models.
+
+A value that is wrong raises :class:`localspec.errors.UsageError` with the value and the allowed range.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from localspec.errors import UsageError
+
+#: What is to be done about drafting changing the output: see :func:`localspec.load`.
+Wish = Literal["require", "prefer", "off"]
+MAX_SEED = 2**64 - 1
+_HUGE = 2**31 - 1
+#: Most rows one verification may have: the last token and at most ``MAX_DRAFT`` draft tokens.
+MAX_VERIFY_WIDTH = 64
+MAX_DRAFT = MAX_VERIFY_WIDTH - 1
+#: Widest batch that the exactness probe covers by default, in rows. Drafts and forced runs stay within it.
+PROBE_WIDTH = 32
+#: On a CPU prefill is quickest in passes about so wide: 2% at 700 to 1,500 tokens against 512.
+_CPU_PASS = 256
+#: llama.cpp's sequence breakers for DRY.
+DRY_BREAKERS = ("\n", ":", '"', "*")
+#: Beyond any logit, and finite in float32 however often it is counted.
+_FAR = 1e6
+#: Field → lowest and highest value, and what a message adds.
+_SAMPLING_RANGES: dict[str, tuple[float, float, str]] = {
+    "temperature": (0.0, math.inf, " (0 is greedy)"),
+    "top_k": (0, _HUGE, " (0 switches it off)"),
+    "top_p": (0.0, 1.0, " (1 switches it off)"),
+    "min_p": (0.0, 1.0, " (0 switches it off)"),
+    "typical_p": (0.0, 1.0, " (1 switches it off)"),
+    "top_n_sigma": (-1.0, _FAR, " (0 or less switches it off)"),
+    "xtc_probability": (0.0, 1.0, " (0 switches it off)"),
+    "xtc_threshold": (0.0, 1.0, " (more than 0.5 switches it off)"),
+    "dynatemp_range": (0.0, _FAR, " (0 switches it off)"),
+    "dynatemp_exponent": (0.0, _FAR, ""),
+    "repeat_penalty": (1e-3, 1e3, " (1 switches it off)"),
+    "repeat_last_n": (0, _HUGE, " (0 switches it off)"),
+    "presence_penalty": (-_FAR, _FAR, " (0 switches it off)"),
+    "frequency_penalty": (-_FAR, _FAR, " (0 switches it off)"),
+    "dry_multiplier": (0.0, _FAR, " (0 switches it off)"),
+    "dry_base": (1.0, _FAR, ""),
+    "dry_allowed_length": (0, _HUGE, ""),
+    "dry_penalty_last_n": (0, _HUGE, " (0 switches it off)"),
+}
+
+
+def _check(name: str, value: float, low: float, high: float, hint: str = "") -> None:
+    whole = isinstance(low, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise UsageError(f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number.")
+    if not low <= value <= high or value == math.inf:  # NaN is in no range
+        allowed = f"at least {low}" if value < low and high >= _HUGE else f"from {low} to {high}"
+        if math.isinf(high):
+            allowed = f"a finite number of at least {low}"
+        shown = f"a number of {len(str(abs(value)))} digits" if abs(value) >= 10**20 and whole else value
+        raise UsageError(f"{name} is {shown}; it must be {allowed}{hint}.")
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the next token is chosen: names, order and defaults of llama.cpp (``common_params_sampling``).
+
+    The chain: ``logit_bias``, repetition penalties, DRY, then top-n-sigma, top-k, typical-p, top-p, min-p, XTC and the
+    temperature. Every sampler is switched off by the value that its field says below; the last tokens that penalties
+    look at are the prompt's and the answer's. ``seed`` None draws one; read it back from :attr:`Completion.seed`.
+    """
+
+    temperature: float = 0.8
+    """0 is greedy: the likeliest of what truncation leaves."""
+    top_k: int = 40
+    """Off: 0."""
+    top_p: float = 0.95
+    """Off: 1."""
+    min_p: float = 0.05
+    """Off: 0."""
+    seed: int | None = None
+    typical_p: float = 1.0
+    """Off: 1."""
+    top_n_sigma: float = -1.0
+    """Off: 0 or less."""
+    xtc_probability: float = 0.0
+    """Off: 0."""
+    xtc_threshold: float = 0.1
+    """Off: more than 0.5."""
+    dynatemp_range: float = 0.0
+    """Temperature ± this, by the entropy of what truncation leaves. Off: 0."""
+    dynatemp_exponent: float = 1.0
+    repeat_penalty: float = 1.0
+    """Off: 1."""
+    repeat_last_n: int = 64
+    """How many tokens repeat, presence and frequency penalties look back. Off: 0."""
+    presence_penalty: float = 0.0
+    """Off: 0."""
+    frequency_penalty: float = 0.0
+    """Off: 0."""
+    dry_multiplier: float = 0.0
+    """Off: 0."""
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64
+    """How many tokens DRY looks back. Off: 0."""
+    dry_sequence_breakers: Sequence[str] = DRY_BREAKERS
+    """Texts that a repetition never reaches across."""
+    logit_bias: Mapping[int, float] | Sequence[tuple[int, float]] = ()
+    """Token id → what is added to its logit; −inf (or False) forbids it. Kept as pairs in the order of ids."""
+    mirostat: int = 0
+    """Only 0."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high, hint) in _SAMPLING_RANGES.items():
+            _check(name, getattr(self, name), low, high, hint)
+        if self.seed is not None:
+            _check("seed", self.seed, 0, MAX_SEED)
+        if self.mirostat != 0 or isinstance(self.mirostat, bool):
+            raise UsageError(
+                f"mirostat is {self.mirostat!r}; only 0 (off) is possible: its threshold follows the surprise of every "
+                "token before, so that a token would no longer be a function of its logits and the text. "
+                "Use top_n_sigma, typical_p or min_p in its place."
+            )
+        object.__setattr__(self, "dry_sequence_breakers", _breakers(self.dry_sequence_breakers))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+
+    @property
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """``logit_bias`` as pairs in the order of ids."""
+        return _biases(self.logit_bias)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the token is the one with the largest logit, whatever the noise."""
+        return self.temperature == 0 and self.dynatemp_range == 0 and self.keeps_the_likeliest
+
+    @property
+    def keeps_the_likeliest(self) -> bool:
+        """Whether truncation always leaves the token with the largest logit."""
+        return self.typical_p >= 1.0 and not self.excludes
+
+    @property
+    def excludes(self) -> bool:
+        """Whether XTC may exclude the likeliest tokens."""
+        return self.xtc_probability > 0.0 and self.xtc_threshold <= 0.5
+
+    @property
+    def truncates(self) -> bool:
+        """Whether any token may be cut off before sampling."""
+        cuts = self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0 or self.top_n_sigma > 0.0
+        return cuts or not self.keeps_the_likeliest
+
+    @property
+    def penalises(self) -> bool:
+        """Whether repeat, presence or frequency penalties change any logit."""
+        changed = self.repeat_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+        return self.repeat_last_n > 0 and changed
+
+    @property
+    def dries(self) -> bool:
+        """Whether DRY changes any logit."""
+        return self.dry_multiplier > 0.0 and self.dry_penalty_last_n > 0
+
+    def seeded(self) -> SamplingParams:
+        """The same settings with a seed: the given one, or a fresh 32-bit one."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
+
+
+def _breakers(texts: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise UsageError(f"dry_sequence_breakers is {texts!r}; it must be a list of strings.")
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise UsageError(f"dry_sequence_breakers holds {text!r}; a breaker must be text of at least one character.")
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise UsageError(f"dry_sequence_breakers holds {text!r}; it must be valid Unicode.")
+    return tuple(texts)
+
+
+def _biases(biases: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    shape = "it must map token ids to numbers, such as {15043: -1.5}"
+    if not isinstance(biases, (Mapping, Sequence)) or isinstance(biases, (str, bytes)):
+        raise UsageError(f"logit_bias is {biases!r}; {shape}.")
+    pairs = list(biases.items()) if isinstance(biases, Mapping) else list(biases)
+    for pair in pairs:
+        if isinstance(pair, (str, bytes)) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise UsageError(f"logit_bias holds {pair!r}; {shape}.")
+        _check("a token of logit_bias", pair[0], 0, _HUGE)
+        if pair[1] is not False and pair[1] != -math.inf:
+            _check(f"the bias of token {pair[0]}", pair[1], -_FAR, _FAR, " (or -inf, which forbids the token)")
+    ids = [pair[0] for pair in pairs]
+    if len(set(ids)) < len(ids):
+        twice = next(token for token in ids if ids.count(token) > 1)
+        raise UsageError(f"logit_bias names token {twice} twice; name it once.")
+    return tuple(sorted((int(token), -math.inf if bias is False else float(bias)) for token, bias in pairs))
+
+
+@dataclass(frozen=True)
+class StopParams:
+    """When an answer ends. ``max_tokens`` None: at an end token, a stop string or a full context."""
+
+    max_tokens: int | None = None
+    stop: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None:
+            _check("max_tokens", self.max_tokens, 1, _HUGE)
+        if isinstance(self.stop, str) or not isinstance(self.stop, Sequence):
+            raise UsageError(f"stop is {self.stop!r}; it must be a list of strings.")
+        object.__setattr__(self, "stop", tuple(self.stop))
+        for text in self.stop:
+            if not isinstance(text, str) or not text:
+                raise UsageError(f"stop holds {text!r}; a stop string must be text of at least one character.")
+
+
+@dataclass(frozen=True)
+class DraftParams:
+    """How far to draft: at most ``max`` tokens a step (None: as far as it pays)."""
+
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max is not None:
+            _check("draft max", self.max, 0, MAX_DRAFT, " (0 drafts nothing)")
+
+
+@dataclass(frozen=True)
+class ContextParams:
+    """Size and place of a context.
+
+    ``ctx_size`` in tokens (None: the model's own, at most 8192); ``threads`` (None: the physical cores);
+    ``gpu_layers`` (None: as many as fit a GPU that llama.cpp reports, else 0); ``device`` a name that
+    ``localspec devices`` lists (None: all GPUs); ``batch`` tokens prefilled at a time, on a CPU in passes of at most
+    256; ``tiled`` and ``repack`` allow the CPU kernels that are faster for wide batches and whose rows may depend on
+    the batch.
+    """
+
+    ctx_size: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    device: str | None = None
+    batch: int = 512
+    verify_width: int = field(default=MAX_VERIFY_WIDTH)
+    tiled: bool = True
+    repack: bool = True
+
+    def __post_init__(self) -> None:
+        if self.ctx_size is not None:
+            _check("ctx_size", self.ctx_size, 1, _HUGE)
+        if self.threads is not None:
+            _check("threads", self.threads, 1, 512)
+        if self.gpu_layers is not None:
+            _check("gpu_layers", self.gpu_layers, -1, _HUGE, " (-1 is all)")
+        _check("batch", self.batch, MAX_VERIFY_WIDTH, 65536)
+        _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
+
+    def pass_width(self, *, gpu: bool) -> int:
+        """The most tokens that llama.cpp takes at once."""
+        return self.batch if gpu else min(self.batch, _CPU_PASS)

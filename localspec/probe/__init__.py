@@ -1,0 +1,1 @@
+"""Facts that are measured once per machine and file, and remembered."""

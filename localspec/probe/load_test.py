@@ -1,0 +1,219 @@
+"""A file seen for the first time is tried in a child process, because llama.cpp aborts the process on some files.
+
+The child (:mod:`localspec.probe.load_test_child`) loads the files without a GPU and decodes a few tokens with
+them; its memory is free again before this process loads anything. The verdict is remembered by size, time and
+hash of the files, and by the build of llama.cpp, so a file is tried once. The built-in files are not tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from localspec.errors import ModelFileError
+from localspec.files import BUILT_IN, file_identity
+from localspec.probe import cache
+
+_KIND = "trial"
+#: Raised when the child tries more than it did before: older verdicts then count no longer.
+_REVISION = 1
+#: The child finds what this process finds, and nothing in the folder that it runs in.
+_CHILD = (
+    "import json, sys; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']; "
+    "from localspec.probe.load_test_child import main; main(job['cases'])"
+)
+_MAX_SAID, _MAX_LOG = 300, 2**16
+#: Exit codes of a process that something outside killed.
+_KILLED = {-int(getattr(signal, name)) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)}
+#: What abort() exits with on Windows.
+_WINDOWS_ABORT = 3
+
+
+@dataclass(frozen=True)
+class _Case:
+    """``files`` that are loaded together, the last of them on trial; ``role``: target, mtp or model."""
+
+    role: str
+    files: tuple[Path, ...]
+    key: str
+
+    @property
+    def name(self) -> str:
+        return " with ".join([str(self.files[-1]), *(path.name for path in self.files[:-1])])
+
+
+class _NoChildError(Exception):
+    """No child process could be started, or it could not find localspec."""
+
+
+def try_files(target: Path, draft: Path | None = None, kind: str = "none") -> list[str]:
+    """Try what was not tried before; ``kind`` says what ``draft`` is (``mtp``: an assistant, tried on its target).
+
+    Gives notices for the user: one where no child process can be started, which leaves the files untried. Raises
+    :class:`ModelFileError` for a file that llama.cpp dies of or computes NaN with, now or when it was tried.
+    """
+    try:
+        cases = [case for case in _cases(target, draft, kind) if not _known_good(case)]
+    except OSError as error:
+        raise ModelFileError(f"{error.filename} cannot be read: {error.strerror or error}. Check the file.") from error
+    try:
+        if cases:
+            _run(cases)
+    except _NoChildError as error:
+        names = " and ".join(case.files[-1].name for case in cases)
+        return [f"{names} could not be tried in a process of its own first ({error}); a damaged file may end this one."]
+    return []
+
+
+def _cases(target: Path, draft: Path | None, kind: str) -> list[_Case]:
+    own = target.resolve().parent == BUILT_IN
+    paths: dict[str, tuple[Path, ...]] = {} if own else {"target": (target,)}
+    if draft is not None and kind == "model":
+        paths["model"] = (draft,)
+    if draft is not None and kind == "mtp" and not (own and draft.resolve().parent == BUILT_IN):
+        paths["mtp"] = (target, draft)
+    if not paths:
+        return []
+    build = _build()
+    identity = {path: file_identity(path) for path in {path for files in paths.values() for path in files}}
+    return [
+        _Case(role, files, " | ".join([f"{_REVISION} {role} {build}", *(identity[path] for path in files)]))
+        for role, files in paths.items()
+    ]
+
+
+def _build() -> str:
+    """The version of llama-cpp-python, and what tells one build of it from another, without importing it."""
+    # slow, and not needed for the files that localspec brings
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        spec = find_spec("llama_cpp")
+        libraries = Path(spec.origin or "").parent / "lib" if spec else Path()
+        built = max((file.stat().st_mtime_ns for file in libraries.glob("*llama*")), default=0)
+        return f"{version('llama-cpp-python')} {built}"
+    except (PackageNotFoundError, OSError, ValueError):
+        return "unknown"
+
+
+def _known_good(case: _Case) -> bool:
+    found = cache.recall(_KIND, case.key) or {}
+    if found.get("refused"):
+        raise ModelFileError(str(found["refused"]))
+    return found.get("loads") is True
+
+
+def _run(cases: list[_Case]) -> None:
+    """One child for all ``cases``; it says which it is done with, so that the one it died of is known."""
+    with tempfile.TemporaryFile() as log, _child(cases, log) as child:
+        lines = iter(child.stdout or ())
+        if not any(line.strip() == "ready" for line in lines):
+            raise _NoChildError(_last_line(log) or f"it ended with {_ending(child.wait())}")
+        left = list(cases)
+        for line in lines:
+            word = line.strip()
+            if word == "ok" and left:
+                cache.remember(_KIND, left.pop(0).key, {"loads": True})
+            elif word == "odd" and left:
+                raise _refusal(left[0], f"{left[0].name} computes NaN or infinity in place of logits")
+            elif word == "later":
+                return  # llama.cpp refused in good order, and will do so again in this process
+        if left:
+            raise _died(left[0], child.wait(), log)
+
+
+def _died(case: _Case, code: int, log: IO[bytes]) -> ModelFileError:
+    if code in _KILLED:  # next time it may go well
+        return ModelFileError(
+            f"the process that tried {case.name} was killed ({_ending(code)}), perhaps because the memory is full; "
+            "close other programs, or use a smaller model."
+        )
+    if 0 <= code <= 255 and code != _WINDOWS_ABORT:  # not llama.cpp's doing
+        return ModelFileError(f"{case.name} could not be tried ({_last_line(log) or _ending(code)}). Report this.")
+    return _refusal(case, f"llama.cpp breaks down on {case.name} ({_last_words(log, code)})")
+
+
+def _refusal(case: _Case, what: str) -> ModelFileError:
+    message = f"{what}. The file is damaged, or not for this version of llama.cpp; download or convert it again."
+    cache.remember(_KIND, case.key, {"refused": message})
+    return ModelFileError(message)
+
+
+@contextmanager
+def _child(cases: list[_Case], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
+    """Start the child; it is gone when the block is left, however that happens.
+
+    It ends by itself when its standard input does, so also when this process is killed.
+    """
+    if getattr(sys, "frozen", False) or "py" not in Path(sys.executable or "").name.lower():
+        raise _NoChildError("this program brings its own Python")
+    job = {"path": sys.path, "cases": [[case.role, *map(str, case.files)] for case in cases]}
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-c", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        )
+    except (OSError, ValueError) as error:
+        raise _NoChildError(str(error)) from error
+    try:
+        with suppress(BrokenPipeError):  # then it never says that it is ready
+            print(json.dumps(job), file=child.stdin, flush=True)
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            with suppress(OSError):  # input that nobody took
+                stream.close()  # type: ignore[union-attr] # both are pipes
+
+
+def _last_words(log: IO[bytes], code: int) -> str:
+    """The most telling line that llama.cpp wrote, or how the child ended and the line before that."""
+    lines = _lines(log)
+    for mark in ("GGML_ASSERT", "what():", ".cpp:", ".c:"):
+        told = [line for line in lines if mark in line]
+        if told:
+            return _short(told[-1])
+    return f"{_ending(code)} after {_short(lines[-1])!r}" if lines else _ending(code)
+
+
+def _last_line(log: IO[bytes]) -> str:
+    lines = _lines(log)
+    return _short(lines[-1]) if lines else ""
+
+
+def _lines(log: IO[bytes]) -> list[str]:
+    """The last lines of the log that say something."""
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG))
+    text = log.read().decode("utf-8", errors="replace")
+    lines = ("".join(c for c in line if c.isprintable()).strip() for line in text.splitlines())
+    return [line for line in lines if line.strip(" .")]
+
+
+def _short(line: str) -> str:
+    """Without the folders that llama.cpp was built in, and not too long."""
+    words = [
+        word.replace("\\", "/").rpartition("/")[2] if ".c" in word and ":" in word else word for word in line.split()
+    ]
+    return " ".join(words)[:_MAX_SAID].rstrip(".")
+
+
+def _ending(code: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(-code).name if code < 0 else f"exit code {code:#x}" if code > 255 else f"exit code {code}"
+    return f"signal {-code}"

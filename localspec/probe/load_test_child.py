@@ -1,0 +1,131 @@
+"""The child process of :mod:`localspec.probe.load_test`: loads files, decodes a few tokens, and may die of it.
+
+On standard output it says ``ready``, then for each case ``ok``, ``odd`` when it does not compute numbers, or ``later``
+when llama.cpp or localspec refused in good order: the parent will meet that refusal itself, with the right error.
+llama.cpp's log goes to standard error. Standard input stays open as long as the parent lives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from threading import Thread
+
+from localspec.errors import LocalspecError
+from localspec.gguf.header import read_header
+from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.model import LlamaModel
+from localspec.llama.rows import NoNumbersError
+from localspec.params import ContextParams
+
+_CONTEXT, _WIDTH = 64, 4
+#: llama.cpp's number for SentencePiece vocabularies: it throws where a byte has no token, so every byte is asked for.
+_SPM = 1
+_TEXT = "Once upon a time, 3 × 14 = 42.\n\tdef f(x): return x  # żółć 你好 🙂\r\n<start> </s> [INST]"
+#: Without a second copy of the weights: there may be no room for it where a GPU will hold them.
+_PARAMS = ContextParams(ctx_size=_CONTEXT, device="none", verify_width=_WIDTH, batch=64, repack=False)
+
+
+def main(cases: Sequence[Sequence[str]]) -> None:
+    """Try ``cases`` in order, each a role and files, up to the first that fails; then end the process."""
+    _die_quietly()
+    print("ready", flush=True)
+    try:
+        for _ in _verdicts([(role, [Path(name) for name in files]) for role, *files in cases]):
+            print("ok", flush=True)
+    except NoNumbersError:
+        print("odd", flush=True)
+    except (LocalspecError, MemoryError) as error:
+        print(f"localspec: {error}", file=sys.stderr, flush=True)
+        print("later", flush=True)
+    os._exit(0)
+
+
+def _die_quietly() -> None:
+    """No core file, no dialogue, no traceback; and not to outlive the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.kernel32.SetErrorMode(0x8007)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    with suppress(OSError):
+        os.read(0, 1)
+    os._exit(1)
+
+
+def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
+    """Yields for each case that went well."""
+    with ExitStack() as stack:
+        target: LlamaContext | None = None
+        for role, files in cases:
+            if role != "mtp" or target is None:
+                hidden = any(role == "mtp" for role, _ in cases)
+                context = _open(files[0], hidden, stack)
+                if context is None:
+                    yield  # refused by name when it is loaded
+                    continue
+                _decode(context)
+                target = context if role != "model" else target
+            if role == "mtp" and target is not None:
+                _draft(target, files[1], stack)
+            yield
+
+
+def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
+    model = LlamaModel(read_header(path), _PARAMS, verbose=True)
+    stack.callback(model.close)
+    if not model.generates:
+        return None
+    context = LlamaContext(model, _PARAMS, _CONTEXT, hidden=hidden)
+    stack.callback(context.close)
+    return context
+
+
+def _decode(context: LlamaContext) -> None:
+    """The shapes of a generation: prefill, a verification of several rows, a rewind, a single row."""
+    tokens = _speak(context.model)
+    context.decode(tokens[:_WIDTH], "none")
+    context.decode(tokens[_WIDTH:], "all")
+    context.rewind(len(context.tokens) - 2)
+    context.decode(tokens[-1:], "all")
+
+
+def _speak(model: LlamaModel) -> list[int]:
+    """Text to ids and back, as far as a vocabulary can fail; gives a few ids to decode."""
+    vocabulary = model.vocabulary
+    if vocabulary.type == _SPM:
+        scalars = [*range(1, 0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 0x3FF)]
+        vocabulary.tokenize("".join(map(chr, scalars)), add_special=False)
+    tokens = [token for token in vocabulary.tokenize(_TEXT, add_special=True) if 0 <= token < vocabulary.n_tokens]
+    for token in (*tokens, 0, vocabulary.n_tokens - 1):
+        vocabulary.piece(token)
+        vocabulary.text(token)
+        vocabulary.raw_text(token)
+        vocabulary.is_end(token)
+    return (tokens + [0] * 2 * _WIDTH)[: 2 * _WIDTH]
+
+
+def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> None:
+    """Two steps of an assistant on the cache of ``target``, from its last row."""
+    model = LlamaModel(read_header(path), _PARAMS, verbose=True)
+    stack.callback(model.close)
+    target.rewind(0)  # an assistant is made before the prefill
+    tokens = _speak(target.model)
+    assistant = LlamaMtpContext(model, _PARAMS, target)
+    stack.callback(assistant.close)
+    target.decode(tokens[:_WIDTH], "all")
+    position, token = len(target.tokens), tokens[_WIDTH]
+    assistant.step(token, position, target.hidden()[-1])
+    assistant.step(token, position, assistant.hidden()[0].copy())

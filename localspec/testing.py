@@ -1,0 +1,165 @@
+"""A fake backend that ships: a target whose logits are a function of the tokens, and drafters that follow a script.
+
+For tests of the loop and of programs built on localspec; nothing is loaded and nothing is random::
+
+    engine = scripted_engine(chain_logits(n_vocab=32, seed=1), drafters=[ScriptedDrafter(lambda tokens: [1, 2, 3])])
+    engine.generate("abc", max_tokens=8, temperature=0)
+
+The contexts are as strict as llama.cpp: they refuse what it would abort on, and rows die at the next decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from localspec.chat.template import ChatTemplate
+from localspec.control.base import Control
+from localspec.draft.base import Drafter, Guess, Prefix
+from localspec.engine import Engine, ModelInfo
+from localspec.errors import BackendError
+from localspec.params import DraftParams
+from localspec.protocols import Outputs, Rows, output_rows
+
+#: Tokens so far → logits (n_vocab,) of the next.
+Logits = Callable[[tuple[int, ...]], Rows]
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def chain_logits(n_vocab: int, seed: int, order: int = 2, scale: float = 2.0) -> Logits:
+    """Random but fixed logits that depend on the last ``order`` tokens."""
+
+    def logits(tokens: tuple[int, ...]) -> Rows:
+        mix = np.random.default_rng([seed, *tokens[-order:]])
+        return mix.normal(0.0, scale, n_vocab).astype(np.float32)
+
+    return logits
+
+
+def script_logits(script: Sequence[int], n_vocab: int, start: int) -> Logits:
+    """Logits that say ``script`` from position ``start`` on, and its last token ever after."""
+
+    def logits(tokens: tuple[int, ...]) -> Rows:
+        row = np.zeros(n_vocab, np.float32)
+        row[script[min(len(tokens) - start, len(script) - 1)]] = 50.0
+        return row
+
+    return logits
+
+
+class ScriptedVocabulary:
+    """One token for each of the first ``n_tokens`` code points (bytes when ``pieces`` is not given)."""
+
+    add_bos, bos = False, -1
+
+    def __init__(self, n_tokens: int = 256, *, ends: Iterable[int] = (), pieces: Sequence[bytes] | None = None) -> None:
+        self.n_tokens = n_tokens
+        self._ends = frozenset(ends)
+        self._pieces = list(pieces) if pieces is not None else [bytes([i % 256]) for i in range(n_tokens)]
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        return [byte % self.n_tokens for byte in text.encode("utf-8")]
+
+    def piece(self, token: int) -> bytes:
+        return b"" if token in self._ends else self._pieces[token]
+
+    def is_end(self, token: int) -> bool:
+        return token in self._ends
+
+
+class ScriptedContext:
+    """A target or draft model whose rows come from a function; counts what was decoded."""
+
+    decode_s = 0.0
+
+    def __init__(self, logits: Logits, n_vocab: int, n_ctx: int = 4096, batch: int = 512) -> None:
+        self._logits, self._n_vocab, self.n_ctx, self._batch = logits, n_vocab, n_ctx, batch
+        self.tokens: list[int] = []
+        self.decoded: list[int] = []
+        self.closed = False
+        self._rows = np.empty((0, n_vocab), np.float32)
+
+    def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        if self.closed:
+            raise BackendError("the context was closed; load the model again.")
+        if not 0 < len(tokens) <= self._batch or len(self.tokens) + len(tokens) > self.n_ctx + 64:
+            raise BackendError(f"cannot decode {len(tokens)} tokens at {len(self.tokens)}.")
+        if any(not 0 <= token < self._n_vocab for token in tokens):
+            raise BackendError(f"a token of {list(tokens)} is outside the vocabulary of {self._n_vocab}.")
+        self._rows[:] = np.nan  # a row that was kept instead of copied shows
+        self.decoded.append(len(tokens))
+        rows = []
+        for token in tokens:
+            self.tokens.append(token)
+            rows.append(self._logits(tuple(self.tokens)))
+        kept = rows[len(rows) - output_rows(outputs, len(rows)) :]
+        self._rows = np.array(kept, np.float32).reshape(len(kept), self._n_vocab)
+        return self._rows
+
+    def hidden(self) -> Rows:
+        return self._rows[:, :4]
+
+    def rewind(self, length: int) -> None:
+        del self.tokens[length:]
+
+    def identity(self) -> str:
+        return f"scripted {self._n_vocab} {self.n_ctx}"
+
+    def state(self) -> bytes:
+        return np.array(self.tokens, np.int32).tobytes()
+
+    def restore(self, state: bytes, tokens: Sequence[int]) -> None:
+        self.tokens.clear()
+        if np.array(tokens, np.int32).tobytes() != state or len(tokens) > self.n_ctx:
+            raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
+        self.tokens.extend(tokens)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ScriptedDrafter:
+    """Proposes what ``script`` says for the tokens so far; remembers what it was shown."""
+
+    name, free = "scripted", True
+    decode_s = 0.0
+
+    def __init__(self, script: Callable[[list[int]], Sequence[int]]) -> None:
+        self._script = script
+        self.observed: list[int] = []
+        self.closed = False
+
+    def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
+        return (Guess(token, 1.0) for token in self._script([*prefix.tokens, *ahead]))
+
+    def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
+        return 0
+
+    def observe(self, prefix: Prefix) -> None:
+        self.observed.append(len(prefix.tokens))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def scripted_engine(
+    logits: Logits,
+    drafters: Sequence[Drafter] = (),
+    *,
+    vocabulary: ScriptedVocabulary | None = None,
+    n_ctx: int = 4096,
+    draft: DraftParams | None = None,
+    control: Control | None = None,
+) -> Engine:
+    """An engine on a :class:`ScriptedContext`, with a small chat template."""
+    vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
+    info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
+    target = ScriptedContext(logits, vocabulary.n_tokens, n_ctx)
+    template = ChatTemplate(CHAT_TEMPLATE)
+    return Engine(target, vocabulary, drafters, model=info, template=template, draft=draft, control=control)

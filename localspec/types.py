@@ -1,0 +1,17 @@
+"""Names of types that several rooms share. Imports nothing of localspec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+#: Origin of a token: proposed by a drafter and accepted, or chosen by the target.
+Source = Literal["drafted", "target"]
+#: Reason why an answer ended.
+FinishReason = Literal["stop", "length", "tool_calls"]
+#: Part of a chat answer that a text belongs to.
+Channel = Literal["answer", "thought"]
+#: Guarantee for the output: see :mod:`localspec.probe.exactness`.
+Exactness = Literal["exact", "guarded", "off"]
+#: Called with (done, total) counts while something runs.
+Progress = Callable[[int, int], None]
