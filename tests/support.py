@@ -39,7 +39,7 @@ def prefix_of(tokens: Sequence[int], params: SamplingParams = GREEDY) -> Prefix:
 
 def drafted(drafter: Drafter, prefix: Prefix, limit: int, ahead: Sequence[int] = ()) -> Draft:
     """The first ``limit`` guesses of a drafter."""
-    return Draft.by(drafter.name, list(islice(drafter.propose(prefix, ahead), limit)))
+    return Draft.from_guesses(drafter.name, list(islice(drafter.propose(prefix, ahead), limit)))
 
 
 def load_fixed(target: str | Path = "tiny", draft: str | Path = "none", **options: Any) -> Engine:

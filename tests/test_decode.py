@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, plain_tokens, prefix_of
 
-from localspec.control.base import FixedDepth, Room
+from localspec.control.base import Budget, FixedDepth
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
@@ -57,7 +57,7 @@ def limited(n: int, is_end: Callable[[int], bool] = lambda _: False, **other: An
 
 def propose(drafters: Sequence[Drafter], room: int) -> Draft:
     """What a control of fixed depth drafts after the prompt."""
-    return FixedDepth().draft(prefix_of(PROMPT), drafters, Room(1, room, 99))
+    return FixedDepth().draft(prefix_of(PROMPT), drafters, Budget(1, room, 99))
 
 
 def run(

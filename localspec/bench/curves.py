@@ -30,7 +30,7 @@ class NamedCosts:
 
     def record(self) -> dict[str, Any]:
         """What JSON can say, for :meth:`of`."""
-        return {"name": self.name, "machine": self.machine, "widest": self.widest, **self.costs.record()}
+        return {"name": self.name, "machine": self.machine, "widest": self.widest, **self.costs.to_dict()}
 
     @classmethod
     def of(cls, record: object, where: str) -> NamedCosts:
@@ -43,7 +43,7 @@ class NamedCosts:
         if isinstance(widest, bool) or not isinstance(widest, int) or not 1 <= widest <= MAX_VERIFY_WIDTH:
             raise InputError(f"{where} has {widest!r:.20} as widest; it must be from 1 to {MAX_VERIFY_WIDTH}.")
         try:
-            costs = Costs.of(record)
+            costs = Costs.from_dict(record)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         return cls(str(record.get("name", where)), str(record.get("machine", "not named")), costs, widest)

@@ -124,7 +124,7 @@ class _ReplayedMtp:
         i = position + 1 - len(self._words.prompt)
         chain = self._chains[i] if 0 <= i < len(self._chains) else ()
         guess = chain[depth] if depth < len(chain) else Guess(-1, _ASTRAY)
-        return self._words.row(self._words.numbers([guess.token])[0], guess.sure)[None]
+        return self._words.row(self._words.numbers([guess.token])[0], guess.confidence)[None]
 
     def hidden(self) -> Rows:
         return np.full((1, 1), self._at[1] + 1.0, np.float32)
@@ -179,7 +179,7 @@ def _drafter(name: str, trace: Trace, costs: Costs, words: _Words) -> Drafter:
 
     def said(at: int) -> tuple[int, float]:
         chain = chains[at - start] if 0 <= at - start < len(chains) else ()
-        return (words.numbers([chain[0].token])[0], chain[0].sure) if chain else (0, _ASTRAY)
+        return (words.numbers([chain[0].token])[0], chain[0].confidence) if chain else (0, _ASTRAY)
 
     return ModelDrafter(_Replayed(words, cost.first, said), 1 << 30, words.count)
 

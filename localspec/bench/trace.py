@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from localspec.control.base import Room, Sure
+from localspec.control.base import Budget, LazyConfidence
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.errors import InputError
 
@@ -38,7 +38,7 @@ class Trace:
     def record(self) -> dict[str, Any]:
         """What JSON can say, for :meth:`of`."""
         guesses = {
-            name: [[[guess.token, round(guess.sure, 4)] for guess in chain] for chain in chains]
+            name: [[[guess.token, round(guess.confidence, 4)] for guess in chain] for chain in chains]
             for name, chains in self.guesses.items()
         }
         return {
@@ -96,7 +96,7 @@ class Recorder:
         self._chains: dict[str, list[list[Guess]]] = {}
         self._sure: list[float] = []
 
-    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
         self._start = self._start or len(prefix.tokens)
         for drafter in drafters:
             if not drafter.free:
@@ -112,8 +112,10 @@ class Recorder:
             return list(islice(drafter.propose(prefix), self._depth))
         return known + more
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
-        self._sure.append(sure() if sure is not None else 0.0)
+    def learn(
+        self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
+    ) -> None:
+        self._sure.append(confidence() if confidence is not None else 0.0)
 
     def trace(self, id: str, category: str, prompt: Sequence[int], tokens: Sequence[int]) -> Trace:
         """Of the answer just made. Its first token was not drafted: it comes with the prompt."""

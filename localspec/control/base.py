@@ -1,4 +1,4 @@
-"""What the loop asks of whoever is in control: a draft before each pass, and attention to what came of it."""
+"""Interface of the draft controller, and a controller of fixed depth."""
 
 from __future__ import annotations
 
@@ -11,67 +11,72 @@ from localspec.draft.base import Draft, Drafter, Prefix
 
 
 @dataclass(frozen=True)
-class Room:
-    """What the next pass may hold: ``missing`` tokens that it decodes anyway, and at most ``most`` draft tokens.
+class Budget:
+    """Limits of the next target pass, in tokens.
 
-    ``left``: tokens that the answer may still have, this pass's own among them. ``cached``: tokens in the cache.
+    The pass decodes ``pending`` tokens of the text that are not in the cache yet, and at most ``max_draft`` draft
+    tokens. The answer may have ``tokens_left`` more tokens, those of this pass included. The cache holds ``cached``.
     """
 
-    missing: int
-    most: int
-    left: int
+    pending: int
+    max_draft: int
+    tokens_left: int
     cached: int = 0
 
 
-#: A probability that takes some time to work out, and so is asked for.
-Sure = Callable[[], float]
+#: Computes the target's probability of a token when called. The call takes time: 0.03 ms for 152k logits.
+LazyConfidence = Callable[[], float]
 
 
 class Control(Protocol):
-    """Picks the drafter and the depth of each step."""
+    """Chooses the drafter and the draft length of each step."""
 
     def begin(self) -> None:
-        """A new answer begins."""
+        """Start a new answer."""
 
-    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
-        """What to verify next: of at most ``room.most`` tokens, or none."""
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
+        """Return the tokens to verify in the next pass: at most ``budget.max_draft``, possibly none."""
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
-        """The first ``accepted`` tokens of ``draft`` were right.
+    def learn(
+        self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
+    ) -> None:
+        """Learn from a pass: the target accepted the first ``accepted`` tokens of ``draft``.
 
-        ``target_s``: seconds of the pass that verified it, or decoded ``room.missing`` tokens alone. ``sure``: how
-        likely the first token of the step was to the target; None where that is not at hand.
+        ``target_s``: seconds of the pass. ``confidence``: the target's probability of the first token of the step;
+        None if the row is not available.
         """
 
 
 class FixedDepth:
-    """Control that measures nothing: the first drafter with a guess drafts ``depth`` tokens.
+    """Control without measurements: the first drafter that has a guess drafts ``depth`` tokens.
 
-    ``only``: the name of the one drafter that is asked.
+    ``only``: use the drafter of this name alone.
     """
 
     def __init__(self, depth: int = 8, only: str | None = None) -> None:
         self._depth, self._only = depth, only
 
     def begin(self) -> None:
-        """Nothing to begin."""
+        """Do nothing."""
 
-    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
-        most = min(self._depth, room.most)
-        for drafter in drafters if most > 0 else ():
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
+        depth = min(self._depth, budget.max_draft)
+        for drafter in drafters if depth > 0 else ():
             if self._only not in (None, drafter.name):
                 continue
-            guesses = list(islice(drafter.propose(prefix), most))
+            guesses = list(islice(drafter.propose(prefix), depth))
             legal = legal_length(prefix, [guess.token for guess in guesses])
             if legal:
-                return Draft.by(drafter.name, guesses[:legal])
+                return Draft.from_guesses(drafter.name, guesses[:legal])
         return Draft()
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
-        """Nothing: it does not change its mind."""
+    def learn(
+        self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
+    ) -> None:
+        """Do nothing."""
 
 
 def legal_length(prefix: Prefix, tokens: Sequence[int]) -> int:
-    """How many of ``tokens`` the grammar of the answer allows to follow, if it has one."""
+    """Count the leading ``tokens`` that the grammar of the answer allows after ``prefix``; all without a grammar."""
     constraint = prefix.sampler.constraint
     return len(tokens) if constraint is None or not tokens else constraint.legal(prefix.tokens, tokens)

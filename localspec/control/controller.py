@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import mul
 
-from localspec.control.base import Room, Sure, legal_length
+from localspec.control.base import Budget, LazyConfidence, legal_length
 from localspec.control.costs import Costs, DraftCosts, LiveCurve
 from localspec.control.estimates import Calibration, Outlook, Rate
 from localspec.control.plan import Choice, Plan
@@ -105,17 +105,17 @@ class Controller:
         for model in self.models.values():
             model.outlook.begin()
 
-    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], room: Room) -> Draft:
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
         self._draft_s = 0.0
         self._resting = self._rest > 0
         if self._resting:
             self._rest -= 1
             return _NOTHING
-        self._plain = self.verify.seconds(1, room.cached)
+        self._plain = self.verify.seconds(1, budget.cached)
         if not self._generated:
             self._lately = self._worth = self._plain
         self._learn_from_aside(prefix)
-        plan = Plan(self.verify, room, self._worth, _CAUTION * math.exp(-self._generated / _CAUTIOUS))
+        plan = Plan(self.verify, budget, self._worth, _CAUTION * math.exp(-self._generated / _CAUTIOUS))
         free = [drafter for drafter in drafters if drafter.free]
         models = [drafter for drafter in drafters if drafter.name in self.models]
         asked: _Asked | None = None
@@ -145,11 +145,11 @@ class Controller:
         aside, self._aside = self._aside, None
         if aside is not None and len(prefix.tokens) > aside[0] and aside[1] != GRAMMAR:
             at, name, guess = aside
-            self._calibrations[name].learn(guess.sure, prefix.tokens[at] == guess.token)
+            self._calibrations[name].learn(guess.confidence, prefix.tokens[at] == guess.token)
 
     def _free(self, prefix: Prefix, free: Sequence[Drafter], plan: Plan) -> tuple[str, list[Guess]]:
         """What may follow and costs nothing: what the grammar demands, else the most promising guesses."""
-        constraint, most = prefix.sampler.constraint, plan.room.most - len(plan.tokens)
+        constraint, most = prefix.sampler.constraint, plan.budget.max_draft - len(plan.tokens)
         forced = constraint.forced(prefix.tokens, plan.tokens) if constraint is not None else ()
         if forced:
             return GRAMMAR, [Guess(token, 1.0) for token in forced[:most]]
@@ -169,7 +169,7 @@ class Controller:
         return found
 
     def _probability(self, name: str, guess: Guess) -> float:
-        return 1.0 if name == GRAMMAR else self._calibrations[name].probability(guess.sure)
+        return 1.0 if name == GRAMMAR else self._calibrations[name].probability(guess.confidence)
 
     def _model_that_pays(
         self, prefix: Prefix, models: Sequence[Drafter], plan: Plan, choice: Choice, asked: _Asked | None
@@ -200,7 +200,7 @@ class Controller:
 
     def _invests(self, gain: float, late: float, length: int, plan: Plan) -> bool:
         """Whether a model that gains so many seconds a step is asked, when it must read for ``late`` seconds first."""
-        left = min(plan.room.left, _MORE + self._generated)
+        left = min(plan.budget.tokens_left, _MORE + self._generated)
         steps = self._alone.value * left / (length + 1)
         if gain > 0.0 and late <= min(gain * steps, _AT_RISK * self._answer_s + self._plain):
             return True
@@ -234,28 +234,30 @@ class Controller:
             name = plan.names[i]
             if name in self.models:
                 later = i > 0 and plan.names[i - 1] == name
-                self.models[name].outlook.learn(later, plan.sure[i], self._sure.value)
+                self.models[name].outlook.learn(later, plan.confidences[i], self._sure.value)
                 break
         return draft
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
+    def learn(
+        self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
+    ) -> None:
         self._generated += accepted + 1
         self._answer_s += target_s + self._draft_s
         if not self._resting:
-            self.verify.observe(room.missing + len(draft.tokens), target_s, room.cached)
+            self.verify.observe(budget.pending + len(draft.tokens), target_s, budget.cached)
             self._learn(draft, accepted)
             if self.models:
-                self._learn_without_lookups(draft.drafter, sure)
+                self._learn_without_lookups(draft.drafter, confidence)
 
-    def _learn_without_lookups(self, drafter: str, sure: Sure | None) -> None:
+    def _learn_without_lookups(self, drafter: str, confidence: LazyConfidence | None) -> None:
         """Whether a model could have been of use in the step, and how easy its text was if so."""
         alone = drafter == "none" or drafter in self.models
         self._alone.learn(float(alone))
         for name, model in self.models.items():
             if name != drafter:
                 model.outlook.fade()
-        if alone and sure is not None:
-            self._sure.learn(sure())
+        if alone and confidence is not None:
+            self._sure.learn(confidence())
 
     def _learn(self, draft: Draft, accepted: int) -> None:
         """What a step shows that was thought about, and what the steps since the last such one took."""
@@ -263,7 +265,7 @@ class Controller:
         for i in range(min(accepted + 1, guesses)):
             name, right = draft.names[i], i < accepted
             if name != GRAMMAR:
-                self._calibrations[name].learn(draft.sure[i], right)
+                self._calibrations[name].learn(draft.confidences[i], right)
             if name in self.models:
                 later = i > 0 and draft.names[i - 1] == name
                 self.models[name].outlook.learn(later, float(right), self._sure.value)

@@ -59,12 +59,12 @@ class Curve:
         """The same shape, ``factor`` times as slow."""
         return Curve(self.widths, tuple(factor * seconds for seconds in self.times), factor * self.cell)
 
-    def record(self) -> dict[str, float]:
-        """Width → milliseconds, for :meth:`of`, without what cached tokens add."""
+    def to_dict(self) -> dict[str, float]:
+        """Width → milliseconds, for :meth:`from_dict`, without what cached tokens add."""
         return {str(n): round(1000 * t, 4) for n, t in zip(self.widths, self.times, strict=True)}
 
     @classmethod
-    def of(cls, record: object, cell: float = 0.0) -> Curve:
+    def from_dict(cls, record: object, cell: float = 0.0) -> Curve:
         """From width → milliseconds, and the seconds of a ``cell``. Raises :class:`InputError` where it is not that."""
         if not isinstance(record, dict) or not record:
             raise InputError(f"a cost curve is {record!r:.80}; it must map widths to milliseconds.")
@@ -94,36 +94,38 @@ class Costs:
     drafters: Mapping[str, DraftCosts] = field(default_factory=dict)
     python: float = 0.0
 
-    def record(self) -> dict[str, Any]:
-        """What JSON can say, in milliseconds, for :meth:`of`."""
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can say, in milliseconds, for :meth:`from_dict`."""
         drafters = {
-            name: {"first": costs.first.record(), "step": round(1000 * costs.step, 4)}
+            name: {"first": costs.first.to_dict(), "step": round(1000 * costs.step, 4)}
             for name, costs in self.drafters.items()
         }
         return {
-            "verify": self.verify.record(),
+            "verify": self.verify.to_dict(),
             "cell": round(1000 * self.verify.cell, 8),
             "drafters": drafters,
             "python": round(1000 * self.python, 4),
         }
 
     @classmethod
-    def of(cls, record: object) -> Costs:
-        """What :meth:`record` gave. Raises :class:`InputError` where it is not that."""
+    def from_dict(cls, record: object) -> Costs:
+        """What :meth:`to_dict` gave. Raises :class:`InputError` where it is not that."""
         if not isinstance(record, dict) or "verify" not in record:
             raise InputError('costs must be an object with "verify": {width: milliseconds}; run `localspec tune`.')
         given, python, cell = record.get("drafters", {}), record.get("python", 0.0), record.get("cell", 0.0)
         if not isinstance(given, dict) or not all(isinstance(one, dict) and "step" in one for one in given.values()):
             raise InputError('the drafters of a cost curve must be {name: {"first": {...}, "step": milliseconds}}.')
         drafters = {
-            str(name): DraftCosts(Curve.of(one.get("first", {"1": one["step"]})), Curve.of({"1": one["step"]}).times[0])
+            str(name): DraftCosts(
+                Curve.from_dict(one.get("first", {"1": one["step"]})), Curve.from_dict({"1": one["step"]}).times[0]
+            )
             for name, one in given.items()
         }
         if not isinstance(python, int | float) or not 0 <= python < 1000 * _LONGEST:
             raise InputError(f"the python time of a cost curve is {python!r}; it must be milliseconds.")
         if not isinstance(cell, int | float):
             raise InputError(f"the cell of a cost curve is {cell!r}; it must be milliseconds.")
-        return cls(Curve.of(record["verify"], cell / 1000), drafters, python / 1000)
+        return cls(Curve.from_dict(record["verify"], cell / 1000), drafters, python / 1000)
 
 
 class LiveCurve:

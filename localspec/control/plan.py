@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from localspec.control.base import Room
+from localspec.control.base import Budget
 from localspec.control.costs import LiveCurve
 from localspec.draft.base import Draft, Guess
 
@@ -41,12 +41,12 @@ class Plan:
     """
 
     curve: LiveCurve
-    room: Room
+    budget: Budget
     worth: float
     caution: float = 0.0
     tokens: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    sure: list[float] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
     reach: list[float] = field(default_factory=list)
 
     @property
@@ -56,22 +56,22 @@ class Plan:
 
     @property
     def full(self) -> bool:
-        return len(self.tokens) >= self.room.most
+        return len(self.tokens) >= self.budget.max_draft
 
     def _cost(self, width: int) -> float:
-        return self.curve.seconds(width, self.room.cached)
+        return self.curve.seconds(width, self.budget.cached)
 
     def add(self, guess: Guess, name: str, probability: float) -> None:
         """Append a guess that is right with ``probability`` when those before it are."""
         self.reach.append(self.q * probability)
         self.tokens.append(guess.token)
         self.names.append(name)
-        self.sure.append(guess.sure)
+        self.confidences.append(guess.confidence)
 
     def best(self, extra: Iterable[float] = ()) -> Choice:
         """The best length and width, were the guesses so far followed by some with the reach ``extra``."""
         reach = [*self.reach, *extra]
-        missing, most = self.room.missing, self.room.most
+        missing, most = self.budget.pending, self.budget.max_draft
         plain = self._cost(missing)
         found = Choice(-plain, 0, missing)
         gained, at = 0.0, 0
@@ -91,7 +91,7 @@ class Plan:
 
     def forecast(self, first: float, rest: float, start: float, step: float) -> Choice:
         """The best a drafter could do from here: acceptance ``first``, then ``rest``; seconds ``start``, ``step``."""
-        missing, so_far, most = self.room.missing, len(self.tokens), self.room.most
+        missing, so_far, most = self.budget.pending, len(self.tokens), self.budget.max_draft
         found = Choice(float("-inf"), so_far, missing + so_far)
         gained, q, drafted = sum(self.reach), self.q * first, 0
         for width in self.curve.widths:
@@ -112,7 +112,7 @@ class Plan:
         """What is best verified of it, padded to the width that it is best verified in."""
         choice = self.best()
         k = choice.length
-        padding = choice.width - self.room.missing - k if k else 0
+        padding = choice.width - self.budget.pending - k if k else 0
         filler = self.tokens[:k][-1:] * padding
-        names, sure = tuple(self.names[:k]), tuple(self.sure[:k])
+        names, sure = tuple(self.names[:k]), tuple(self.confidences[:k])
         return Draft((*self.tokens[:k], *filler), names + names[-1:] * padding, sure + (0.0,) * padding, padding)

@@ -1,4 +1,7 @@
-"""The drafter protocol: two verbs. A drafter is free to be wrong; it cannot change the text, only the time it takes."""
+"""Interface of the drafters, and the data that they share with the loop.
+
+A drafter changes the speed of decoding, never its output.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from localspec.sampling import Row, Sampler
 
 @dataclass
 class Prefix:
-    """The text so far, as the loop and its drafters share it.
+    """The text so far, shared by the loop and its drafters.
 
-    ``tokens`` are the prompt and what was generated; all but the last are in the target's cache. ``hidden`` is the
-    target's hidden row (n_embd,) at the second last token, where an assistant needs it. ``revision`` changes whenever
-    tokens changed in any way other than by appending.
+    ``tokens``: the prompt and the generated tokens. All but the last are in the target's cache. ``hidden``: the
+    target's hidden row (n_embd,) at the second last token, if an assistant needs it. ``revision``: replaced by a new
+    object when ``tokens`` change in any way other than by appending.
     """
 
     tokens: list[int]
@@ -27,83 +30,83 @@ class Prefix:
 
 
 class Guess(NamedTuple):
-    """A ``token`` that may follow, and how ``sure`` its drafter is that the target says the same (0 … 1)."""
+    """A draft token, and the drafter's probability (0 to 1) that the target chooses it."""
 
     token: int
-    sure: float
+    confidence: float
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Proposed ``tokens`` to follow a prefix, and for each the name of who proposed it and how sure it was.
+    """Draft ``tokens`` after a prefix; for each, the name of its drafter and the drafter's confidence.
 
-    ``padding`` of them, the last, are no guesses: they make the pass as wide as a width that costs less.
+    The last ``padding`` tokens are no guesses. They widen the pass to a width that costs less.
     """
 
     tokens: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
-    sure: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = ()
     padding: int = 0
 
     @property
     def drafter(self) -> str:
-        """Who proposed the first token; ``none`` when nobody did."""
+        """Name of the drafter of the first token; ``none`` for an empty draft."""
         return self.names[0] if self.names else "none"
 
     @classmethod
-    def by(cls, name: str, guesses: Sequence[Guess]) -> Draft:
-        """All of one drafter's."""
-        return cls(tuple(g.token for g in guesses), (name,) * len(guesses), tuple(g.sure for g in guesses))
+    def from_guesses(cls, name: str, guesses: Sequence[Guess]) -> Draft:
+        """Build a draft from the ``guesses`` of one drafter."""
+        return cls(tuple(g.token for g in guesses), (name,) * len(guesses), tuple(g.confidence for g in guesses))
 
 
 class Drafter(Protocol):
-    """Proposes what comes next, and observes what came."""
+    """Proposes draft tokens."""
 
     @property
     def name(self) -> str:
-        """``ngram``, ``model``, ``mtp``: the name in statistics."""
+        """Name in statistics: ``ngram``, ``model``, ``mtp``."""
 
     @property
     def free(self) -> bool:
-        """Whether it proposes without decoding anything."""
+        """True if the drafter proposes without decoding."""
 
     @property
     def decode_s(self) -> float:
-        """Seconds spent inside llama.cpp since it was made."""
+        """Seconds spent inside llama.cpp since the drafter was made."""
 
     def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
-        """Guess after guess at what follows ``prefix`` and the draft tokens ``ahead``, for as long as it is asked.
+        """Yield guesses that follow ``prefix`` and the draft tokens ``ahead``, each after those before it.
 
-        Each is made when it is asked for, and follows those before it. It ends where the drafter has nothing to say.
+        A guess is computed when it is requested. The iterator ends where the drafter has no guess.
         """
 
     def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
-        """How many tokens of ``prefix`` and ``ahead`` it has to decode before its next guess (0: none, as a lookup)."""
+        """Count the tokens of ``prefix`` and ``ahead`` to decode before the next guess; 0 for a lookup."""
 
     def observe(self, prefix: Prefix) -> None:
-        """Take note of the text so far: after the prefill, and when it is emptied."""
+        """Read the text so far. The loop calls this after the prefill and when the text is emptied."""
 
     def close(self) -> None:
-        """Free what the drafter holds. May be called twice."""
+        """Free all resources. May be called twice."""
 
 
 class KnownPrefix:
-    """Finds how much of a drafter's own tokens a prefix still shares, looking only at what may differ."""
+    """Finds the common prefix of a drafter's tokens and the text; compares only tokens that may differ."""
 
     def __init__(self) -> None:
         self._revision: object = None
-        self._sure = 0
+        self._length = 0
 
     def shared(self, own: list[int], prefix: Prefix) -> int:
-        """Length of the common beginning of ``own`` and ``prefix.tokens``."""
-        start = self._sure if prefix.revision is self._revision else 0
-        at = common_length(own, prefix.tokens, min(start, len(own)))
-        self._revision, self._sure = prefix.revision, at
-        return at
+        """Return the length of the common prefix of ``own`` and ``prefix.tokens``."""
+        start = self._length if prefix.revision is self._revision else 0
+        length = common_length(own, prefix.tokens, min(start, len(own)))
+        self._revision, self._length = prefix.revision, length
+        return length
 
 
-def look_ahead(prefix: Prefix, row: Row, draft: Sequence[int]) -> Guess:
-    """What a drafter with logits ``row`` says after ``prefix`` and ``draft``."""
+def guess_from_row(prefix: Prefix, row: Row, draft: Sequence[int]) -> Guess:
+    """Return the guess of a drafter with the logits ``row`` (n_vocab,) after ``prefix`` and ``draft``."""
     sampler = prefix.sampler
     shaped = sampler.shape(row, prefix.tokens, draft)
     token = sampler.choose(shaped, len(prefix.tokens) + len(draft))
@@ -111,7 +114,7 @@ def look_ahead(prefix: Prefix, row: Row, draft: Sequence[int]) -> Guess:
 
 
 def common_length(a: list[int], b: list[int], start: int = 0) -> int:
-    """Length of the common beginning of ``a`` and ``b``, known to be at least ``start``."""
+    """Return the length of the common prefix of ``a`` and ``b``, at least ``start``."""
     end = min(len(a), len(b))
     if a[start:end] == b[start:end]:
         return end

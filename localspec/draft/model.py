@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from localspec.draft.base import Guess, KnownPrefix, Prefix, common_length, look_ahead
+from localspec.draft.base import Guess, KnownPrefix, Prefix, common_length, guess_from_row
 from localspec.protocols import Context, Rows
 
 
@@ -35,7 +35,7 @@ class ModelDrafter:
         row = self._feed(missing)[0]
         draft = list(ahead)
         while True:
-            guess = look_ahead(prefix, row[: self._n_vocab], draft)
+            guess = guess_from_row(prefix, row[: self._n_vocab], draft)
             yield guess
             draft.append(guess.token)
             row = self._context.decode((guess.token,), "last")[0]

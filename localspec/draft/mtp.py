@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from localspec.draft.base import Guess, Prefix, look_ahead
+from localspec.draft.base import Guess, Prefix, guess_from_row
 from localspec.protocols import MtpContext
 
 
@@ -27,7 +27,7 @@ class MtpDrafter:
         hidden, token, position = prefix.hidden, prefix.tokens[-1], len(prefix.tokens) - 1
         draft: list[int] = []
         while hidden is not None and not ahead:
-            guess = look_ahead(prefix, self._context.step(token, position, hidden)[0], draft)
+            guess = guess_from_row(prefix, self._context.step(token, position, hidden)[0], draft)
             hidden, token = self._context.hidden()[0].copy(), guess.token
             draft.append(token)
             yield guess

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from localspec.control.base import Control, Room, Sure
+from localspec.control.base import Budget, Control, LazyConfidence
 from localspec.draft.base import Draft, Drafter, Prefix, common_length
 from localspec.generation.accept import Accepted, accept
 from localspec.generation.guard import NO_GUARD, Guard
@@ -74,7 +74,7 @@ def decode(
 ) -> Generator[Step, None, None]:
     """Yield steps for ever, from the logits ``rows`` of a prefilled ``prefix``; the caller stops when it has enough."""
     draft, noise, sampler, control = Draft(), 0.0, prefix.sampler, rules.control
-    room, took = None, 0.0
+    budget, took = None, 0.0
     while True:
         found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
         if found.near_tie:
@@ -85,12 +85,14 @@ def decode(
         target.rewind(len(prefix.tokens) - 1)
         forced = forced_run(prefix, rules)
         prefix.tokens.extend(forced)
-        if room is not None:
-            control.learn(draft, found.count, room, took, None if found.near_tie else sure_of(sampler, rows, found))
+        if budget is not None:
+            control.learn(
+                draft, found.count, budget, took, None if found.near_tie else lazy_confidence(sampler, rows, found)
+            )
         yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
-        room = room_after(target, prefix, rules)
-        draft = control.draft(prefix, drafters, room) if room.most > 0 and drafters else Draft()
-        noise = rules.guard.noise_of(room.missing + len(draft.tokens), sampler.params.greedy)
+        budget = budget_after(target, prefix, rules)
+        draft = control.draft(prefix, drafters, budget) if budget.max_draft > 0 and drafters else Draft()
+        noise = rules.guard.noise_of(budget.pending + len(draft.tokens), sampler.params.greedy)
         before = target.decode_s
         rows = verify(target, prefix, draft)
         took = target.decode_s - before
@@ -102,16 +104,16 @@ def verify(target: Context, prefix: Prefix, draft: Draft) -> Rows:
     return target.decode((*missing, *draft.tokens), 1 + len(draft.tokens))
 
 
-def sure_of(sampler: Sampler, rows: Rows, found: Accepted) -> Sure:
+def lazy_confidence(sampler: Sampler, rows: Rows, found: Accepted) -> LazyConfidence:
     """How likely the first of the ``found`` tokens was to the target, to be asked before the next pass."""
     return lambda: sampler.confidence(rows[0], found.tokens[0])
 
 
-def room_after(target: Context, prefix: Prefix, rules: Rules) -> Room:
+def budget_after(target: Context, prefix: Prefix, rules: Rules) -> Budget:
     """What the next pass may hold: within the budget, the guard and the user's limit."""
     cached, left = len(target.tokens), rules.left()
     missing = len(prefix.tokens) - cached
-    return Room(missing, min(rules.draft_max, rules.guard.widest - missing, left - 1), left, cached)
+    return Budget(missing, min(rules.draft_max, rules.guard.widest - missing, left - 1), left, cached)
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:

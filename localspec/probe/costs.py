@@ -165,7 +165,7 @@ class Meter:
         """Remembered, else measured within a second or two."""
         known = cache.recall(_KIND, self._key()) or {}
         try:
-            costs = Costs.of(known)
+            costs = Costs.from_dict(known)
         except InputError:
             return self._measure(thorough=False, progress=None)
         tries = known.get("disturbed", 0)
@@ -194,7 +194,7 @@ class Meter:
         curve = curve_of(passes)
         costs = Costs(replace(curve, cell=measure_cell(self._target, tokens, curve)), drafters)
         again = tries + 1 if not thorough and disturbed(passes) else 0
-        cache.remember(_KIND, self._key(), {**costs.record(), "disturbed": again})
+        cache.remember(_KIND, self._key(), {**costs.to_dict(), "disturbed": again})
         return costs
 
     def _key(self) -> str:

@@ -13,7 +13,7 @@ from localspec.bench.prompts import BenchPrompt
 from localspec.bench.recording import traces
 from localspec.bench.replay import replay
 from localspec.bench.trace import Trace, read_traces, trace_lines
-from localspec.control.base import FixedDepth, Room, Sure
+from localspec.control.base import Budget, FixedDepth, LazyConfidence
 from localspec.control.costs import Costs, Curve
 from localspec.draft.base import Draft
 from localspec.draft.model import ModelDrafter
@@ -185,11 +185,13 @@ class Told(FixedDepth):
         self.accepted: list[int] = []
         self.cached: list[int] = []
 
-    def learn(self, draft: Draft, accepted: int, room: Room, target_s: float, sure: Sure | None = None) -> None:
-        assert sure is not None
-        self.sure.append(sure())
+    def learn(
+        self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
+    ) -> None:
+        assert confidence is not None
+        self.sure.append(confidence())
         self.accepted.append(accepted)
-        self.cached.append(room.cached)
+        self.cached.append(budget.cached)
 
 
 def test_an_answer_of_one_token_has_no_trace(engine: Engine) -> None:

@@ -32,7 +32,7 @@ PROMPTS = "".join(
     for name in ("code", "chat")
     for i in range(2)
 )
-COSTS = Costs.of(
+COSTS = Costs.from_dict(
     {
         "verify": {"1": 31, "2": 57, "4": 79, "8": 153},
         "drafters": {"model": {"first": {"1": 12, "2": 24, "8": 53}, "step": 12}},

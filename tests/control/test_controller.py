@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
 
-from localspec.control.base import Room
+from localspec.control.base import Budget
 from localspec.control.controller import Controller
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
 from localspec.control.estimates import Outlook
@@ -66,11 +66,11 @@ def settled(control: Controller, drafter: Sure, accepts: Callable[[int], int], s
     """Lengths of drafts of a run in which ``accepts`` of each are right, at the costs that the control was given."""
     lengths, prefix = [], prefix_of([1, 2, 3])
     for _ in range(steps):
-        room = Room(1, 63, 1000)
-        draft = control.draft(prefix, [drafter], room)
+        budget = Budget(1, 63, 1000)
+        draft = control.draft(prefix, [drafter], budget)
         lengths.append(len(draft.tokens))
         accepted = accepts(len(draft.tokens))
-        control.learn(draft, accepted, room, control.verify.seconds(1 + len(draft.tokens)))
+        control.learn(draft, accepted, budget, control.verify.seconds(1 + len(draft.tokens)))
         prefix.tokens.extend([1] * accepted + [1 if accepts(1) else 2])
     return lengths
 
@@ -117,10 +117,10 @@ def test_a_model_that_does_not_pay_is_tried_for_little_of_the_time() -> None:
     control = Controller(costs(Curve(WIDTHS, tuple(0.010 + 0.008 * (n - 1) for n in WIDTHS)), step), 64)
     total, prefix = 0.0, prefix_of([1, 2, 3])
     for _ in range(3000):
-        room, before = Room(1, 63, 1000), drafter.decode_s
-        draft = control.draft(prefix, [drafter], room)
+        budget, before = Budget(1, 63, 1000), drafter.decode_s
+        draft = control.draft(prefix, [drafter], budget)
         seconds = control.verify.seconds(1 + len(draft.tokens))
-        control.learn(draft, 0, room, seconds)
+        control.learn(draft, 0, budget, seconds)
         total += seconds + drafter.decode_s - before
     assert 0.0 < total / (3000 * 0.010) - 1.0 < 0.02
     assert drafter.asked > 0
@@ -132,11 +132,11 @@ def asked_after(sure: float, reads: float = 0.1, pair: Controller | None = None)
     control, drafter, prefix = pair or Controller(slow, 64), Unread(0.9, 0.002, "model"), prefix_of([1, 2, 3])
     control.begin()
     for step in range(60):
-        room = Room(1, 63, 1000)
-        draft = control.draft(prefix, [drafter], room)
+        budget = Budget(1, 63, 1000)
+        draft = control.draft(prefix, [drafter], budget)
         if drafter.asked:
             return step
-        control.learn(draft, 0, room, 0.010, lambda: sure)
+        control.learn(draft, 0, budget, 0.010, lambda: sure)
         prefix.tokens.append(2)
     return 60
 
@@ -186,11 +186,11 @@ def test_the_target_s_word_is_asked_for_only_where_a_model_needs_it() -> None:
         raise AssertionError("asked for nothing")
 
     lookups = Controller(costs(FLAT), 64)
-    lookups.learn(Draft(), 0, Room(1, 63, 99), 0.010, refused)
+    lookups.learn(Draft(), 0, Budget(1, 63, 99), 0.010, refused)
     both = Controller(costs(FLAT, 0.001), 64)
-    both.learn(Draft.by("ngram", [Guess(1, 0.9)]), 1, Room(1, 63, 99), 0.010, refused)
+    both.learn(Draft.from_guesses("ngram", [Guess(1, 0.9)]), 1, Budget(1, 63, 99), 0.010, refused)
     with pytest.raises(AssertionError, match="asked for nothing"):
-        both.learn(Draft(), 0, Room(1, 63, 99), 0.010, refused)
+        both.learn(Draft(), 0, Budget(1, 63, 99), 0.010, refused)
 
 
 def test_luck_does_not_put_a_model_off() -> None:
@@ -199,7 +199,7 @@ def test_luck_does_not_put_a_model_off() -> None:
     model = Sure(0.95, 0.002, "model")
     settled(control, model, lambda n: n, 20)
     control._worth = control._lately = 0.001
-    draft = control.draft(prefix_of([1, 2, 3]), [model], Room(1, 63, 1000))
+    draft = control.draft(prefix_of([1, 2, 3]), [model], Budget(1, 63, 1000))
     assert len(draft.tokens) > 0
 
 
@@ -249,9 +249,9 @@ def test_a_draft_ends_where_the_next_token_no_longer_pays() -> None:
 def test_a_cheaper_wider_pass_is_taken() -> None:
     """Kernels work in groups of four rows: three are padded to four, and the padding is nobody's guess."""
     verify = Curve((1, 2, 3, 4), (1.0, 1.8, 2.4, 2.0))
-    draft = Controller(costs(verify), 4).draft(prefix_of([1]), [Sure(0.99, count=2)], Room(1, 3, 9))
+    draft = Controller(costs(verify), 4).draft(prefix_of([1]), [Sure(0.99, count=2)], Budget(1, 3, 9))
     assert (len(draft.tokens), draft.padding) == (3, 1)
-    plan = Plan(Controller(costs(verify), 4).verify, Room(1, 3, 9), worth=1.0)
+    plan = Plan(Controller(costs(verify), 4).verify, Budget(1, 3, 9), worth=1.0)
     plan.add(Guess(7, 0.99), "ngram", 0.99)
     plan.add(Guess(8, 0.99), "ngram", 0.99)
     assert plan.best().width == 4
@@ -261,7 +261,7 @@ def test_a_long_context_makes_wide_passes_dear() -> None:
     """A draft that is wide in a short context is narrow where each row looks at many tokens."""
     verify = Curve(WIDTHS, tuple(0.020 + 0.001 * (n - 1) for n in WIDTHS), cell=2e-6)
     lengths = [
-        len(Controller(costs(verify), 64).draft(prefix_of([1]), [Sure(0.9)], Room(1, 63, 999, cached)).tokens)
+        len(Controller(costs(verify), 64).draft(prefix_of([1]), [Sure(0.9)], Budget(1, 63, 999, cached)).tokens)
         for cached in (100, 8000)
     ]
     assert lengths[0] > 2 * lengths[1]
@@ -275,7 +275,7 @@ def test_the_first_draft_of_an_answer_is_a_cautious_one() -> None:
         for generated in (0, 500):
             control = Controller(costs(MILD), 64)
             control._generated = generated
-            lengths.append(len(control.draft(prefix_of([1]), [Sure(sure)], Room(1, 63, 999)).tokens))
+            lengths.append(len(control.draft(prefix_of([1]), [Sure(sure)], Budget(1, 63, 999)).tokens))
         assert lengths[0] <= lengths[1]
         widths.append(lengths)
     assert any(first < later for first, later in widths)
@@ -307,5 +307,5 @@ def test_same_tokens_whatever_it_decides(
 def test_no_room_no_draft() -> None:
     """The last token of an answer is decoded alone, and nobody is asked."""
     drafter = Sure(0.99)
-    assert Controller(costs(FLAT), 64).draft(prefix_of([1]), [drafter], Room(1, 0, 1)).tokens == ()
+    assert Controller(costs(FLAT), 64).draft(prefix_of([1]), [drafter], Budget(1, 0, 1)).tokens == ()
     assert drafter.asked == 0

@@ -77,7 +77,7 @@ def test_a_long_context_is_not_taken_for_a_slow_machine() -> None:
 def test_costs_survive_json(verify: Curve, first: Curve, step: float, cell: float) -> None:
     """To the precision that is written."""
     costs = Costs(replace(verify, cell=cell), {"model": DraftCosts(first, step)}, 0.001)
-    again = Costs.of(json.loads(json.dumps(costs.record())))
+    again = Costs.from_dict(json.loads(json.dumps(costs.to_dict())))
     assert again.verify.widths == verify.widths
     assert again.verify.times == pytest.approx(verify.times, rel=0.01, abs=1e-7)
     assert again.drafters["model"].step == pytest.approx(step, rel=0.01)
@@ -97,7 +97,7 @@ def test_costs_survive_json(verify: Curve, first: Curve, step: float, cell: floa
 def test_what_is_no_curve_is_refused(record: Any) -> None:
     """With one sentence."""
     with pytest.raises(InputError):
-        Costs.of(record)
+        Costs.from_dict(record)
 
 
 @given(curves, st.floats(0.3, 3.0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import prefix_of
 
-from localspec.draft.base import KnownPrefix, common_length, look_ahead
+from localspec.draft.base import KnownPrefix, common_length, guess_from_row
 
 tokens = st.lists(st.integers(0, 2), max_size=20)
 
@@ -48,11 +48,11 @@ def test_shared_is_the_common_beginning_after_any_history(steps: list[tuple[str,
 def test_confidence_is_the_probability() -> None:
     """Of the token that the drafter chooses."""
     row = np.log(np.array([0.3, 0.5, 0.2], np.float32))
-    token, sure = look_ahead(prefix_of([0]), row, [])
+    token, sure = guess_from_row(prefix_of([0]), row, [])
     assert (token, round(sure, 6)) == (1, 0.5)
 
 
 def test_certainty_passes_every_cut() -> None:
     """The only possible token has probability 1."""
     row = np.array([0.0, -math.inf, -math.inf], np.float32)
-    assert look_ahead(prefix_of([0]), row, []) == (0, 1.0)
+    assert guess_from_row(prefix_of([0]), row, []) == (0, 1.0)

@@ -156,7 +156,7 @@ def test_sureness_is_the_probability_of_the_token() -> None:
         drafter, _ = drafting(logits)
         tokens = [start]
         for guess in islice(drafter.propose(prefix_of(tokens)), 6):
-            assert guess.sure == pytest.approx(_probability(logits, tokens, guess.token), rel=1e-4)
+            assert guess.confidence == pytest.approx(_probability(logits, tokens, guess.token), rel=1e-4)
             tokens.append(guess.token)
 
 

@@ -54,7 +54,7 @@ def test_each_guess_is_made_when_it_is_asked_for() -> None:
     context = FakeMtp(unsure_after_two)
     for made, guess in enumerate(islice(MtpDrafter(context).propose(mtp_prefix([3])), 4), 1):
         assert len(context.steps) == made
-        assert (guess.sure > 0.9) == (made <= 2)
+        assert (guess.confidence > 0.9) == (made <= 2)
 
 
 def test_it_does_not_go_on_from_another_s_tokens() -> None:

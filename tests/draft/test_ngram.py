@@ -98,7 +98,7 @@ def test_no_guess_below_the_shortest_match(tokens: list[int], limit: int, least:
     if length >= least:
         assert len(draft.tokens) == limit
     assert draft.drafter == ("ngram" if draft.tokens else "none")
-    assert all(0.0 < sure < 1.0 for sure in draft.sure)
+    assert all(0.0 < sure < 1.0 for sure in draft.confidences)
 
 
 @given(texts, texts, st.integers(1, 12))
@@ -127,7 +127,9 @@ def test_proposes_what_followed_the_last_time() -> None:
 
 def test_longer_matches_are_surer() -> None:
     """Of a text that goes on one way."""
-    sure = [drafted(NgramDrafter(), prefix_of([*range(40), *range(n)]), 1).sure[0] for n in (1, 2, 3, 5, 9, 20, 35)]
+    sure = [
+        drafted(NgramDrafter(), prefix_of([*range(40), *range(n)]), 1).confidences[0] for n in (1, 2, 3, 5, 9, 20, 35)
+    ]
     assert sure == sorted(sure)
 
 

@@ -89,7 +89,7 @@ def costs_record(costs: Costs | None) -> Report | None:
     if costs is None:
         return None
     drafters = {name: round(1000 * one.step, 3) for name, one in costs.drafters.items()}
-    return {"verify_ms": costs.verify.record(), "draft_token_ms": drafters}
+    return {"verify_ms": costs.verify.to_dict(), "draft_token_ms": drafters}
 
 
 def on_disk() -> list[Report]:
