@@ -20,8 +20,8 @@ from gguf_convert.bounds import bound, largest_loss
 from gguf_convert.checkpoint import open_checkpoint
 from gguf_convert.tensors import Floats, ModelTensor, blocks
 from localspec.errors import ConvertError, ModelFileError
-from localspec.gguf.header import TYPE_NAMES, GgufHeader, TensorInfo, read_header
-from localspec.gguf.types import FLOATS
+from localspec.gguf.header import GgufHeader, TensorInfo, read_header
+from localspec.gguf.types import FLOATS, TYPE_NAMES
 from localspec.llama.quantize import dequantize_rows
 
 

@@ -17,8 +17,8 @@ from gguf_convert.recipes import Recipe, left_in_float, make_recipe
 from gguf_convert.report import Fallback, Report, inexact
 from gguf_convert.retyping import retype
 from localspec.errors import ConvertError, UsageError
-from localspec.gguf.header import BLOCKS, GgufHeader, read_header
-from localspec.gguf.types import FILE_TYPES, FLOATS, TENSOR_TYPES
+from localspec.gguf.header import GgufHeader, read_header
+from localspec.gguf.types import BLOCKS, FILE_TYPES, FLOATS, TENSOR_TYPES
 from localspec.llama.quantize import Job, PlannedTensor
 
 #: Types that are noise without an importance matrix; llama.cpp refuses them, but for embeddings and the head.

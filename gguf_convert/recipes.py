@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from gguf_convert.fields import shorten
 from localspec.errors import UsageError
-from localspec.gguf.header import BLOCKS
-from localspec.gguf.types import EXACT_TYPES, FILE_TYPES, FLOATS, TENSOR_TYPES
+from localspec.gguf.types import BLOCKS, EXACT_TYPES, FILE_TYPES, FLOATS, TENSOR_TYPES
 
 ALIASES = {"Q5_K": "Q5_K_M", "Q4_K": "Q4_K_M", "Q3_K": "Q3_K_M"}
 

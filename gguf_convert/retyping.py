@@ -14,8 +14,8 @@ import numpy as np
 from gguf.quants import dequantize
 
 from gguf_convert.encoding import encode_rows
-from localspec.gguf.header import BLOCKS, GgufHeader, TensorInfo, read_header
-from localspec.gguf.types import TENSOR_TYPES
+from localspec.gguf.header import GgufHeader, TensorInfo, read_header
+from localspec.gguf.types import BLOCKS, TENSOR_TYPES
 
 _ALIGNMENT = 32
 

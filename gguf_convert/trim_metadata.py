@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import ConvertError
-from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader, read_spans, read_strings
-from localspec.llama.trim_file import HEAD_TYPE, INPUT_TYPE, read_integers
+from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader
+from localspec.gguf.types import ARRAY, FLOAT32, INT32, STRING, UINT32
+from localspec.llama.trim_file import HEAD_TYPE, INPUT_TYPE
 
-_UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
 _TOKENS, _MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
-_BY_TOKEN = {"tokenizer.ggml.scores": _FLOAT32, "tokenizer.ggml.token_type": _INT32}
+_BY_TOKEN = {"tokenizer.ggml.scores": FLOAT32, "tokenizer.ggml.token_type": INT32}
 _NO_TOKEN = 2**32 - 1
 
 
@@ -26,20 +26,20 @@ def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], types: Sequence
     changed = dict(_changed(header, ids))
     data = np.memmap(header.path, np.uint8, "r")
     pairs = []
-    for key, span in read_spans(header.path).items():
+    for key, span in header.spans.items():
         value = changed.get(key, struct.pack("<I", span.kind) + data[span.start : span.end].tobytes())
         pairs.append(_string(key.encode()) + value)
     own = {
-        TRIM_IDS: _numbers(_INT32, ids.astype("<i4")),
-        TRIM_SIZE: struct.pack("<II", _UINT32, header.lengths[_TOKENS]),
-        **{key: struct.pack("<II", _UINT32, kind) for key, kind in zip((INPUT_TYPE, HEAD_TYPE), types, strict=False)},
+        TRIM_IDS: _numbers(INT32, ids.astype("<i4")),
+        TRIM_SIZE: struct.pack("<II", UINT32, header.lengths[_TOKENS]),
+        **{key: struct.pack("<II", UINT32, kind) for key, kind in zip((INPUT_TYPE, HEAD_TYPE), types, strict=False)},
     }
     return [*pairs, *(_string(key.encode()) + value for key, value in own.items())]
 
 
 def _changed(header: GgufHeader, ids: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
     """Keys with their new type and value."""
-    old = read_strings(header.path, _TOKENS)
+    old = header.strings(_TOKENS)
     kept = [old[i] for i in ids.tolist()]
     new_id = {before: after for after, before in enumerate(ids.tolist())}
     yield _TOKENS, _strings(kept)
@@ -49,18 +49,18 @@ def _changed(header: GgufHeader, ids: NDArray[np.int64]) -> Iterator[tuple[str, 
                 f"{header.path.name} has {len(old)} tokens and {key} for {header.lengths[key]}: convert it again."
             )
         if key in header.lengths:
-            yield key, _numbers(kind, read_integers(header.path, key, kind)[ids])
+            yield key, _numbers(kind, np.array(header.int32s(key, kind), np.int32)[ids])
     if _MERGES in header.lengths:
-        yield _MERGES, _strings(possible_merges(read_strings(header.path, _MERGES), kept))
+        yield _MERGES, _strings(possible_merges(header.strings(_MERGES), kept))
     for key, value in header.metadata.items():
         if key == f"{header.architecture}.vocab_size":
-            yield key, struct.pack("<II", _UINT32, len(ids))
+            yield key, struct.pack("<II", UINT32, len(ids))
         elif key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
-            yield key, struct.pack("<II", _UINT32, new_id.get(value, _NO_TOKEN))
+            yield key, struct.pack("<II", UINT32, new_id.get(value, _NO_TOKEN))
     for key in header.lengths:
         if key in ("tokenizer.ggml.suppress_tokens", "tokenizer.ggml.eog_token_ids"):
-            found = read_integers(header.path, key).tolist()
-            yield key, _numbers(_INT32, np.array([new_id[i] for i in found if i in new_id], "<i4"))
+            found = header.int32s(key)
+            yield key, _numbers(INT32, np.array([new_id[i] for i in found if i in new_id], "<i4"))
 
 
 def possible_merges(merges: Sequence[bytes], tokens: Sequence[bytes]) -> list[bytes]:
@@ -80,8 +80,8 @@ def _string(text: bytes) -> bytes:
 
 
 def _strings(texts: Sequence[bytes]) -> bytes:
-    return struct.pack("<IIQ", _ARRAY, _STRING, len(texts)) + b"".join(map(_string, texts))
+    return struct.pack("<IIQ", ARRAY, STRING, len(texts)) + b"".join(map(_string, texts))
 
 
 def _numbers(kind: int, values: NDArray[np.int32]) -> bytes:
-    return struct.pack("<IIQ", _ARRAY, kind, len(values)) + values.tobytes()
+    return struct.pack("<IIQ", ARRAY, kind, len(values)) + values.tobytes()

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import ConvertError, InputError
-from localspec.gguf.header import GgufHeader, read_strings
+from localspec.gguf.header import GgufHeader
 from localspec.llama.tokenizer import tokenizer
-from localspec.llama.trim_file import read_integers
 
 TOKENS, TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 Ids = NDArray[np.int64]
@@ -46,7 +45,7 @@ class Ranking:
 
 def always_kept(header: GgufHeader) -> Ids:
     """Tokens that control a text, end it or stand for a byte, ascending."""
-    texts, types = read_strings(header.path, TOKENS), read_integers(header.path, TYPES)
+    texts, types = header.strings(TOKENS), header.int32s(TYPES)
     if not texts or len(types) != len(texts):
         raise ConvertError(f"{header.path.name} does not list its tokens and their types: give a language model.")
     kept = {i for i in np.flatnonzero(np.isin(types, _KEPT_TYPES)).tolist() if not _PLACEHOLDER.fullmatch(texts[i])}

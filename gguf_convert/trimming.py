@@ -22,7 +22,8 @@ from gguf_convert.files import check_destination, check_room, replaced_when_done
 from gguf_convert.trim_metadata import trimmed_metadata
 from gguf_convert.trim_vocabulary import TOKENS, Ids, Ranking, always_kept, choose, rank
 from localspec.errors import ConvertError, UsageError
-from localspec.gguf.header import BLOCKS, GgufHeader, TensorInfo, is_trimmed, read_header
+from localspec.gguf.header import GgufHeader, TensorInfo, is_trimmed, read_header
+from localspec.gguf.types import BLOCKS
 from localspec.llama.trim_file import SCALES
 
 #: At most so many bytes of text are read: beyond, the order of the kept tokens hardly moves.

@@ -30,7 +30,8 @@ from support import (
 )
 
 from localspec.errors import ModelError, ModelFileError, ModelNotFoundError
-from localspec.gguf.header import BLOCKS, GgufHeader, TensorInfo, read_header, read_strings
+from localspec.gguf.header import GgufHeader, TensorInfo, read_header
+from localspec.gguf.types import BLOCKS
 
 ARCH = gguf_pair("general.architecture", STRING, "llama")
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
@@ -85,12 +86,30 @@ def test_whole_file_is_read(parse: Any) -> None:
     assert [tensor.bytes for tensor in header.tensors] == [32, 34]
 
 
-def test_strings_of_an_array_are_read(tmp_path: Path) -> None:
+def test_strings_of_an_array_are_read(parse: Any) -> None:
     """However many; none where there is no such array, or one of something else."""
-    (tmp_path / "m.gguf").write_bytes(whole())
-    assert read_strings(tmp_path / "m.gguf", "many words") == [b"w"] * 17
-    assert read_strings(tmp_path / "m.gguf", "words") == [b"a", b"", b"ccc"]
-    assert [read_strings(tmp_path / "m.gguf", key) for key in ("numbers", "text", "absent")] == [[], [], []]
+    header = parse(whole())
+    assert header.strings("many words") == [b"w"] * 17
+    assert header.strings("words") == [b"a", b"", b"ccc"]
+    assert [header.strings(key) for key in ("numbers", "text", "absent")] == [[], [], []]
+
+
+def test_numbers_of_an_array_are_read(parse: Any) -> None:
+    """Those of 32 bits, signed and unsigned; none of another type."""
+    header = parse(whole())
+    assert list(header.int32s("numbers")) == [1, 2, 3]
+    assert [len(header.int32s(key)) for key in ("flags", "words", "text", "absent", "empty")] == [0] * 5
+
+
+def test_array_of_a_file_that_was_cut_is_refused(parse: Any, tmp_path: Path) -> None:
+    """Also after its header was read."""
+    header = parse(whole())
+    os.truncate(tmp_path / "m.gguf", header.spans["many words"].start + 40)
+    with pytest.raises(ModelFileError, match="damaged or incomplete"):
+        header.strings("many words")
+    os.truncate(tmp_path / "m.gguf", header.spans["numbers"].start + 14)
+    with pytest.raises(ModelFileError, match="damaged or incomplete"):
+        header.int32s("numbers")
 
 
 def test_offsets_are_the_file_s(parse: Any) -> None:

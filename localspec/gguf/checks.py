@@ -1,6 +1,6 @@
-"""What llama.cpp would abort the process on although the file parses, as far as a header shows it.
+"""Checks for values in a well-formed header on which llama.cpp would abort the process.
 
-Only what is cheap and certain; :mod:`localspec.probe.load_test` is there for the rest.
+Only cheap and certain ones; :mod:`localspec.probe.load_test` finds the others.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: llama.cpp's LLAMA_MAX_LAYERS, and what files write for a token that they do not have.
-_MAX_LAYERS, _NO_TOKEN = 512, 2**32 - 1
-#: F32, F16, BF16: the types that a norm's weights are multiplied in.
-_FLOATS = (0, 1, 30)
+from localspec.gguf.types import FLOAT_NUMBERS
+
+#: llama.cpp's LLAMA_MAX_LAYERS.
+_MAX_LAYERS = 512
+#: The id that files give for a token that they do not have.
+_NO_TOKEN = 2**32 - 1
 
 
-def unfit(architecture: str, metadata: Mapping[str, Any], lengths: Mapping[str, int]) -> str | None:
-    """What is wrong with ``metadata`` (scalars and short arrays) and ``lengths`` (of all arrays), or None."""
+def metadata_error(architecture: str, metadata: Mapping[str, Any], lengths: Mapping[str, int]) -> str | None:
+    """The reason why llama.cpp cannot take ``metadata`` (scalars) and ``lengths`` (of arrays), or None."""
     layers = metadata.get(f"{architecture}.block_count")
     if isinstance(layers, int) and not 1 <= layers <= _MAX_LAYERS:
         return f"it has {layers} layers; llama.cpp takes 1 to {_MAX_LAYERS}"
@@ -33,13 +35,13 @@ def unfit(architecture: str, metadata: Mapping[str, Any], lengths: Mapping[str, 
     return None
 
 
-def unfit_tensor(tensors: Iterable[tuple[str, int]]) -> str | None:
-    """What is wrong with tensors, given as name and ggml type, or None."""
+def tensor_error(tensors: Iterable[tuple[str, int]]) -> str | None:
+    """The reason why llama.cpp cannot take these tensors, each a name and a ggml type number, or None."""
     seen: set[str] = set()
     for name, kind in tensors:
         if name in seen:
             return f"tensor {name!r} is there twice"
         seen.add(name)
-        if name.endswith("norm.weight") and kind not in _FLOATS:
+        if name.endswith("norm.weight") and kind not in FLOAT_NUMBERS:
             return f"tensor {name!r} has type {kind}; a norm has a float type"
     return None

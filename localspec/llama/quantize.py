@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localspec.errors import LocalspecError
-from localspec.gguf.header import BLOCKS, TYPE_NAMES
+from localspec.gguf.types import BLOCKS, TYPE_NAMES
 from localspec.llama.symbols import function
 
 if TYPE_CHECKING:

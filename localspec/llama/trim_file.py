@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import ModelFileError
-from localspec.gguf.header import BLOCKS, TRIM_IDS, TRIM_SIZE, TYPE_NAMES, GgufHeader, read_spans
+from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader
+from localspec.gguf.types import BLOCKS, TYPE_NAMES
 
 #: ggml types of the tables behind the tensors, in this order; without the second the first serves for both.
 INPUT_TYPE, HEAD_TYPE = "localspec.trim.input_type", "localspec.trim.head_type"
-_UINT32, _INT32, _ARRAY, _ARRAY_HEAD = 4, 5, 9, 12
 
 #: Architectures whose graph reads nothing of a token but its embedding, and whose logits are a matrix times what
 #: ``res->t_embd`` names; with whether llama.cpp multiplies a looked-up embedding by √n_embd and leaves a given one as
@@ -82,7 +81,7 @@ class Trim:
 
 def read_trim(header: GgufHeader) -> Trim:
     """What a trimmed file says. Raises :class:`ModelFileError` where that cannot be."""
-    size, ids = header.metadata.get(TRIM_SIZE), read_integers(header.path, TRIM_IDS)
+    size, ids = header.metadata.get(TRIM_SIZE), np.array(header.int32s(TRIM_IDS), np.int32)
     tokens = header.lengths.get("tokenizer.ggml.tokens", 0)
     if not isinstance(size, int) or len(ids) != tokens or len(ids) == 0:
         raise _broken(header, f"it maps {len(ids)} tokens and has {tokens}")
@@ -95,17 +94,6 @@ def read_trim(header: GgufHeader) -> Trim:
     softcap = header.metadata.get(f"{header.architecture}.final_logit_softcapping")
     head = others[0] if others else inputs
     return Trim(ids, size, inputs, head, scale, softcap if isinstance(softcap, float) else 0.0)
-
-
-def read_integers(path: Path, key: str, kind: int = _INT32) -> NDArray[np.int32]:
-    """The array at ``key`` of numbers of 32 bits, of GGUF type ``kind``, as integers; empty where there is none."""
-    span = read_spans(path).get(key)
-    if span is None or span.kind != _ARRAY:
-        return np.zeros(0, np.int32)
-    data = np.memmap(path, np.uint8, "r")[span.start : span.end].tobytes()
-    if int.from_bytes(data[:4], "little") not in (kind, _UINT32):
-        return np.zeros(0, np.int32)
-    return np.frombuffer(data, "<i4", offset=_ARRAY_HEAD).astype(np.int32)
 
 
 def tensors_end(header: GgufHeader) -> int:

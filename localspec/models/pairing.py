@@ -14,7 +14,7 @@ from typing import Literal
 
 from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
 from localspec.files import parts
-from localspec.gguf.header import GgufHeader, is_trimmed, read_header, read_start
+from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
 
@@ -109,7 +109,8 @@ def find_assistant(target: GgufHeader) -> Path | None:
         return None
     for path in _beside(target):
         try:
-            if is_assistant(read_start(path).header) and assistant_mismatch(target, read_header(path)) is None:
+            start = read_header(path, start_only=True)
+            if is_assistant(start) and assistant_mismatch(target, read_header(path)) is None:
                 return path
         except LocalspecError:
             continue
@@ -157,7 +158,7 @@ def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -
     for path in dict.fromkeys(drafter_candidates(target) if candidates is None else candidates):
         place = folders.setdefault(path.parent, len(folders))
         try:
-            start = read_start(path).header
+            start = read_header(path, start_only=True)
             share = _file_size(path) / max(size, 1)
             kind = _likely_kind(target, start, share)
         except (LocalspecError, OSError):

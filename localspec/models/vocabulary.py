@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import mmap
 import struct
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from localspec.errors import ModelFileError
-from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader, is_trimmed, read_spans, read_start
+from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader, is_trimmed
+from localspec.gguf.types import ARRAY, STRING
 
 TOKENS = "tokenizer.ggml.tokens"
 #: llama.cpp's: sizes may differ by padding, the first few tokens by special ones.
@@ -30,7 +30,6 @@ _ADD_BOS_PRE = (
 )  # fmt: skip
 _ADD_EOS = ("t5",)
 _BOS, _EOS = {"llama": 1, "bert": 101, "gpt2": 11, "plamo2": 1}, {"llama": 2, "gpt2": 11, "t5": 1, "plamo2": 2}
-_STRING, _ARRAY = 8, 9
 _ARRAY_HEAD = struct.Struct("<IQ")
 _LENGTH = struct.Struct("<Q")
 
@@ -44,7 +43,7 @@ def vocabulary_size(header: GgufHeader) -> int:
 def vocabulary_mismatch(target: GgufHeader, drafter: GgufHeader) -> str | None:
     """Why ids of ``drafter`` are not those of ``target``, or None. Reads the tokens only if all else agrees.
 
-    Raises as :func:`read_spans` does.
+    Raises as :func:`localspec.gguf.header.read_header` does.
     """
     ids = _kept(drafter) if is_trimmed(drafter) else None
     return _settings_mismatch(target, drafter, ids) or _token_mismatch(target, drafter, ids)
@@ -98,18 +97,12 @@ def _special(header: GgufHeader, what: str, defaults: dict[str, int]) -> int | N
 
 def _kept(header: GgufHeader) -> Sequence[int]:
     """The whole vocabulary's ids of a trimmed model's tokens; empty where they cannot be."""
-    span = read_spans(header.path)[TRIM_IDS]
-    ids = array("i")
-    with header.path.open("rb") as stream:
-        stream.seek(span.start)
-        kind, count = _ARRAY_HEAD.unpack(stream.read(_ARRAY_HEAD.size))
-        if kind in (4, 5) and ids.itemsize == 4 and count == header.lengths.get(TOKENS):
-            ids.frombytes(stream.read(4 * count))
-    return ids
+    ids = header.int32s(TRIM_IDS)
+    return ids if len(ids) == header.lengths.get(TOKENS) else []
 
 
 def _token_mismatch(target: GgufHeader, drafter: GgufHeader, ids: Sequence[int] | None) -> str | None:
-    with _Tokens.of(target.path) as ours, _Tokens.of(drafter.path) as theirs:
+    with _Tokens.of(target) as ours, _Tokens.of(drafter) as theirs:
         if ids is None:
             count = min(ours.count, theirs.count)
             if ours.same(theirs, count):
@@ -132,10 +125,14 @@ class _Tokens:
 
     @staticmethod
     @contextmanager
-    def of(path: Path) -> Iterator[_Tokens]:
-        at, count = _tokens_at(path)
+    def of(header: GgufHeader) -> Iterator[_Tokens]:
+        path, span = header.path, header.spans.get(TOKENS)
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield _Tokens(data, at, count, path)
+            if span is None or span.kind != ARRAY or span.start + _ARRAY_HEAD.size > len(data):
+                yield _Tokens(data, 0, 0, path)
+                return
+            kind, count = _ARRAY_HEAD.unpack_from(data, span.start)
+            yield _Tokens(data, span.start + _ARRAY_HEAD.size, count if kind == STRING else 0, path)
 
     def same(self, other: _Tokens, count: int) -> bool:
         """Whether the first ``count`` texts are those of ``other``, but for those that are not compared.
@@ -165,17 +162,3 @@ class _Tokens:
         if at > end:
             raise ModelFileError(f"{self._path} is damaged: its tokens run past its end. Download or convert it again.")
         return at
-
-
-def _tokens_at(path: Path) -> tuple[int, int]:
-    """Where in the file the first token is, and how many there are."""
-    start = read_start(path)
-    if start.key == TOKENS:
-        return start.at, start.count
-    span = read_spans(path).get(TOKENS)  # a short list, or behind another long one
-    if span is None or span.kind != _ARRAY:
-        return 0, 0
-    with path.open("rb") as stream:
-        stream.seek(span.start)
-        kind, count = _ARRAY_HEAD.unpack(stream.read(_ARRAY_HEAD.size))
-    return (span.start + _ARRAY_HEAD.size, count) if kind == _STRING else (0, 0)

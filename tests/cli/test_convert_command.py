@@ -15,7 +15,8 @@ import tiny_checkpoint as tiny
 
 import localspec
 from localspec.cli import cli
-from localspec.gguf.header import TYPE_NAMES, read_header
+from localspec.gguf.header import read_header
+from localspec.gguf.types import TYPE_NAMES
 from localspec.models.pairing import find_assistant
 
 

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.gguf.header import TYPE_NAMES, read_header
+from localspec.gguf.header import read_header
+from localspec.gguf.types import TYPE_NAMES
 from localspec.models.resolve import TINY_TARGET
 
 

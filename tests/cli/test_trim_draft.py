@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trim_models import KEEP, SIZE, whole_model
 
 from localspec.cli import cli
-from localspec.gguf.header import read_strings
+from localspec.gguf.header import read_header
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_says_what_it_made(model: Path, tmp_path: Path) -> None:
     assert f"Wrote {out} ({KEEP} of {SIZE} tokens, " in result.stderr
     assert "A draft step reads " in result.stderr
     assert "100.00% of the tokens of the text" in result.stderr
-    assert b"fq" in read_strings(out, "tokenizer.ggml.tokens")
+    assert b"fq" in read_header(out).strings("tokenizer.ggml.tokens")
 
 
 def test_without_a_text_it_says_what_decides(model: Path, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ import gguf_convert
 from gguf_convert.bounds import bound
 from gguf_convert.checking import decoded
 from localspec.errors import ConvertError, LocalspecError, ModelFileError, ModelNotFoundError, UsageError
-from localspec.gguf.header import TYPE_NAMES, read_header
+from localspec.gguf.header import read_header
 from localspec.gguf.imatrix import Entry, Imatrix, write_imatrix
-from localspec.gguf.types import TENSOR_TYPES
+from localspec.gguf.types import TENSOR_TYPES, TYPE_NAMES
 from localspec.llama.quantize import dequantize_rows, quantize_rows
 
 #: SHA-256 of the tensors of this type that the program llama-quantize makes of the F32 file of the checkpoint below.

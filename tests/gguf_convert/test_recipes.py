@@ -12,8 +12,7 @@ from gguf_convert.encoding import choose_type
 from gguf_convert.recipes import ALIASES, ROLES, file_type_name, make_recipe
 from gguf_convert.tensors import ArraySource, ModelTensor
 from localspec.errors import UsageError
-from localspec.gguf.header import BLOCKS, TYPE_NAMES
-from localspec.gguf.types import EXACT_TYPES, FILE_TYPES, TENSOR_TYPES
+from localspec.gguf.types import BLOCKS, EXACT_TYPES, FILE_TYPES, TENSOR_TYPES, TYPE_NAMES
 
 NAMES = (
     "token_embd.weight", "output.weight", "per_layer_token_embd.weight", "per_layer_model_proj.weight",

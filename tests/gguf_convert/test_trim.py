@@ -20,11 +20,11 @@ from gguf_convert.trim_metadata import possible_merges
 from gguf_convert.trim_vocabulary import GROUP, Ranking, always_kept, choose, rank
 from localspec.draft.trimmed import TrimmedContext
 from localspec.errors import ConvertError, InputError, LocalspecError, ModelFileError, UsageError
-from localspec.gguf.header import TRIM_IDS, GgufHeader, is_trimmed, read_header, read_strings
+from localspec.gguf.header import TRIM_IDS, GgufHeader, is_trimmed, read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.tokenizer import tokenizer
-from localspec.llama.trim_file import read_integers, read_trim
+from localspec.llama.trim_file import read_trim
 from localspec.llama.trimmed import LlamaTrimmedContext
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
@@ -75,7 +75,7 @@ def test_it_is_a_model_of_its_own(pair: tuple[Path, Path]) -> None:
     """llama.cpp loads it and reads text with its tokens, which are the kept ones; byte tokens write the rest."""
     trim, model = read_trim(read_header(pair[1])), LlamaModel(read_header(pair[1]), PARAMS)
     with tokenizer(read_header(pair[0])) as whole:
-        assert [whole.raw_text(i) for i in trim.ids.tolist()] == read_strings(pair[1], TOKENS)
+        assert [whole.raw_text(i) for i in trim.ids.tolist()] == read_header(pair[1]).strings(TOKENS)
         assert whole.bos < 0 or trim.ids[model.vocabulary.bos] == whole.bos
         assert trim.ids[model.vocabulary.eos] == whole.eos
     found = model.vocabulary.tokenize(TEXT, add_special=False)
@@ -88,8 +88,8 @@ def test_what_it_keeps_whatever_the_text(qwen: Path) -> None:
     header = read_header(qwen)
     first = always_kept(header)
     kept = set(first.tolist())
-    texts = read_strings(qwen, TOKENS)
-    special = {i for i, kind in enumerate(read_integers(qwen, "tokenizer.ggml.token_type")) if kind in (3, 4)}
+    texts = header.strings(TOKENS)
+    special = {i for i, kind in enumerate(header.int32s("tokenizer.ggml.token_type")) if kind in (3, 4)}
     assert special <= kept
     assert sum(len(texts[i].decode()) == 1 for i in kept) == 256
     counts = np.zeros(SIZE, np.int64)
@@ -128,7 +128,7 @@ def test_a_text_decides_what_is_kept(qwen: Path, tmp_path: Path) -> None:
     (tmp_path / "text" / "b.bin").write_bytes(b"\0mq" * 50)
     (tmp_path / "text" / ".hidden").write_text("nxnx", encoding="utf-8")
     report = gguf_convert.trim(qwen, tmp_path / "t.gguf", KEEP, [tmp_path / "text"])
-    texts = read_strings(tmp_path / "t.gguf", TOKENS)
+    texts = read_header(tmp_path / "t.gguf").strings(TOKENS)
     assert {b"fq", b"jx"} <= set(texts)
     assert b"fq" not in _in_own_order(qwen, tmp_path)
     assert (report.kept, report.vocabulary, report.covered) == (KEEP, SIZE, 1.0)
@@ -139,7 +139,7 @@ def test_a_text_decides_what_is_kept(qwen: Path, tmp_path: Path) -> None:
 
 def _in_own_order(qwen: Path, folder: Path) -> list[bytes]:
     gguf_convert.trim(qwen, folder / "own.gguf", KEEP)
-    return read_strings(folder / "own.gguf", TOKENS)
+    return read_header(folder / "own.gguf").strings(TOKENS)
 
 
 @pytest.mark.parametrize("limit", [100, 5000])

@@ -315,7 +315,12 @@ def test_target_in_parts_counts_all_of_them(tmp_path: Path) -> None:
 def test_most_files_are_hardly_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of fifty files, whole headers only of those that are likely, until one fits."""
     read: list[Path] = []
-    monkeypatch.setattr("localspec.models.pairing.read_header", lambda path: read.append(path) or read_header(path))
+
+    def recording(path: Path, *, start_only: bool = False) -> GgufHeader:
+        read.extend([] if start_only else [path])
+        return read_header(path, start_only=start_only)
+
+    monkeypatch.setattr("localspec.models.pairing.read_header", recording)
     target = target_file(tmp_path)
     big = [model_file(tmp_path / f"big{i}.gguf", 5000).path for i in range(20)]
     foreign = [model_file(tmp_path / f"foreign{i}.gguf", 500, keys={"model": "llama"}).path for i in range(20)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from vocabularies import WORDS, model_file, trimmed_file
 
 from localspec.errors import LocalspecError
-from localspec.gguf.header import GgufHeader, read_header, read_start
+from localspec.gguf.header import read_header
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.vocabulary import may_share_vocabulary, vocabulary_mismatch, vocabulary_size
 
@@ -34,7 +35,7 @@ def test_same_vocabulary(tmp_path: Path, tokens: list[str]) -> None:
     a, b = model_file(tmp_path / "a.gguf"), model_file(tmp_path / "b.gguf", tokens=tokens)
     assert vocabulary_mismatch(a, b) is None
     assert vocabulary_mismatch(b, a) is None
-    assert may_share_vocabulary(a, read_start(b.path).header)
+    assert may_share_vocabulary(a, read_header(b.path, start_only=True))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_trimmed_drafter_is_compared_by_its_map(tmp_path: Path, ids: list[int], 
     drafter = trimmed_file(tmp_path / "b.gguf", ids, tokens=tokens)
     assert vocabulary_size(drafter) == len(WORDS)
     assert (vocabulary_mismatch(target, drafter) is None) == right
-    assert may_share_vocabulary(target, read_start(drafter.path).header)
+    assert may_share_vocabulary(target, read_header(drafter.path, start_only=True))
 
 
 @pytest.mark.parametrize("bos", [0, 2])
@@ -144,7 +145,7 @@ def test_start_of_a_file_rules_out_most(tmp_path: Path, keys: dict[str, Any], to
     """By the kind of tokenizer and the number of tokens; a smaller one may be trimmed."""
     target = model_file(tmp_path / "a.gguf")
     other = model_file(tmp_path / "b.gguf", keys=keys, tokens=tokens)
-    assert may_share_vocabulary(target, read_start(other.path).header) == may
+    assert may_share_vocabulary(target, read_header(other.path, start_only=True)) == may
 
 
 # The start of a header.
@@ -153,15 +154,14 @@ def test_start_of_a_file_rules_out_most(tmp_path: Path, keys: dict[str, Any], to
 def test_start_is_the_header_up_to_the_vocabulary(tmp_path: Path) -> None:
     """Key by key; of a file without a long list it is all of the metadata."""
     whole = model_file(tmp_path / "a.gguf", keys={"{}.block_count": 3}, late={"bos_token_id": 4})
-    start = read_start(whole.path)
-    assert (start.key, start.count) == ("tokenizer.ggml.tokens", len(WORDS))
-    assert start.header.metadata == {k: v for k, v in whole.metadata.items() if not k.endswith("bos_token_id")}
-    assert start.header.number("block_count") == 3
-    data = whole.path.read_bytes()
-    assert data[start.at : start.at + 10] == (2).to_bytes(8, "little") + b"w0"
+    start = read_header(whole.path, start_only=True)
+    assert start.lengths == {"tokenizer.ggml.tokens": len(WORDS)}
+    assert start.metadata == {k: v for k, v in whole.metadata.items() if not k.endswith("bos_token_id")}
+    assert start.number("block_count") == 3
+    assert whole.strings("tokenizer.ggml.tokens") == [word.encode() for word in WORDS]
     short = model_file(tmp_path / "b.gguf", tokens=WORDS[:5], late={"bos_token_id": 4})
-    assert read_start(short.path).key is None
-    assert read_start(short.path).header.metadata == short.metadata
+    assert read_header(short.path, start_only=True).lengths == short.lengths
+    assert read_header(short.path, start_only=True).metadata == short.metadata
 
 
 def test_damaged_files_give_one_sentence(tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_damaged_files_give_one_sentence(tmp_path: Path) -> None:
             damaged[rng.randrange(min(len(damaged), 400))] = rng.randrange(256)
         path.write_bytes(damaged[: rng.choice((len(data), rng.randrange(1, len(data))))])
         for look in (
-            lambda: read_start(path),
-            lambda: vocabulary_mismatch(target, GgufHeader(path, target.metadata, target.lengths, ())),
+            lambda: read_header(path, start_only=True),
+            lambda: vocabulary_mismatch(target, replace(target, path=path)),
         ):
             try:
                 look()

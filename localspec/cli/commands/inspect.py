@@ -135,15 +135,13 @@ def _weights(header: GgufHeader) -> int:
 
 def _same_vocabulary(a: GgufHeader, b: GgufHeader) -> bool:
     """llama.cpp's rule, from the files."""
-    from localspec.gguf.header import read_strings
-
     sizes = [header.lengths.get(_TOKENS, 0) for header in (a, b)]
     if not all(sizes) or abs(sizes[0] - sizes[1]) > _MAX_VOCAB_DIFFERENCE:
         return False
     for key in ("model", "bos_token_id", "add_bos_token"):
         if a.metadata.get(f"tokenizer.ggml.{key}") != b.metadata.get(f"tokenizer.ggml.{key}"):
             return False
-    texts = [read_strings(header.path, _TOKENS)[_FIRST_COMPARED : min(sizes)] for header in (a, b)]
+    texts = [header.strings(_TOKENS)[_FIRST_COMPARED : min(sizes)] for header in (a, b)]
     return texts[0] == texts[1]
 
 
@@ -154,7 +152,7 @@ def inexact_tensor(header: GgufHeader) -> str | None:
 
 
 def type_name(number: int) -> str:
-    from localspec.gguf.header import TYPE_NAMES
+    from localspec.gguf.types import TYPE_NAMES
 
     return TYPE_NAMES.get(number, f"type {number}")
 
