@@ -29,7 +29,7 @@ from measure.records import Book, Run, Unit, read
 from measure.schedule import Clock, end_tidily, measure
 from measure.transformers_report import table
 
-from localspec.bench.paired import digest
+from localspec.bench.paired import token_digest
 
 HERE = Path(__file__).resolve().parent
 #: transformers' modes: tokens drafted a step, and whether its mistakes are mended.
@@ -131,7 +131,7 @@ def run_of(reply: dict[str, Any]) -> Run:
         prompt_s=reply["first_s"],
         first_s=reply["first_s"],
         wall_s=reply["wall_s"],
-        digest=digest(reply["tokens"]),
+        digest=token_digest(reply["tokens"]),
         proposed=reply["proposed"] or None,
         accepted=reply["accepted"] if reply["proposed"] else None,
     )

@@ -16,9 +16,9 @@ import argparse
 import sys
 from statistics import median
 
-from localspec.bench.curves import fitted, read_curve
+from localspec.bench.curves import match_costs, read_curve
 from localspec.bench.report import aligned
-from localspec.bench.simulation import Replayed, replay_all, simulated, simulation_lines
+from localspec.bench.simulation import TraceComparison, compare_categories, compare_traces, simulation_lines
 from localspec.bench.trace import read_traces
 from localspec.errors import LocalspecError
 
@@ -34,14 +34,14 @@ def main() -> None:
     args = parser.parse_args()
     try:
         curve, traces = read_curve(args.curve), read_traces(args.traces)
-        fit = fitted(curve, list(dict.fromkeys(name for trace in traces for name in trace.guesses)), None)
+        fit = match_costs(curve, list(dict.fromkeys(name for trace in traces for name in trace.guesses)), None)
     except LocalspecError as error:
         sys.exit(str(error))
     for notice in fit.notices:
         print(notice, file=sys.stderr)
-    found: list[Replayed] = []
+    found: list[TraceComparison] = []
     chosen = [trace for trace in traces if trace.category in args.category or not args.category]
-    for one in replay_all(chosen, fit.costs, fit.sources, min(args.widest or curve.widest, curve.widest)):
+    for one in compare_traces(chosen, fit.costs, fit.sources, min(args.widest or curve.widest, curve.widest)):
         found.append(one)
         if sys.stderr.isatty():
             print(f"{len(found)} of {len(chosen)}", end="\r", file=sys.stderr)
@@ -50,7 +50,7 @@ def main() -> None:
     print("\n".join(report(found)))
 
 
-def report(found: list[Replayed]) -> list[str]:
+def report(found: list[TraceComparison]) -> list[str]:
     """A row for each prompt, the categories, and whether the aim is met."""
     rows = [
         (one.id, str(one.tokens), f"{one.ratio:.2f}", one.best, f"{one.plain_s / one.best_s:.2f}", f"{one.share:.3f}")
@@ -60,7 +60,7 @@ def report(found: list[Replayed]) -> list[str]:
     return [
         *aligned(("prompt", "tokens", "auto/plain", "best fixed", "best/plain", "auto/best"), rows),
         "",
-        *simulation_lines(simulated(found), 80),
+        *simulation_lines(compare_categories(found), 80),
         "",
         f"auto/best of the prompts: median {median(one.share for one in found):.3f}, lowest "
         f"{min(one.share for one in found):.3f}; {met} of {len(found)} are at {_AIM} or more",

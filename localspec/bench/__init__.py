@@ -1,1 +1,1 @@
-"""Measuring a pair against itself: paired runs, their statistics, and what it would bring on other machines."""
+"""Compare a pair with and without drafting: paired runs, statistics, replays at the costs of other machines."""

@@ -1,7 +1,7 @@
 """Costs of named machines: files of ``localspec tune --save``, and examples that ship.
 
-A file is a JSON object ``{"name", "machine", "verify": {width: ms}, "drafters": {...}, "python": ms}``, with ``widest``
-where passes must not be wider, and ``cell``, the ms that each token in the cache adds to a row.
+A file is a JSON object ``{"name", "machine", "verify": {width: ms}, "drafters": {...}, "python": ms}``. Optional:
+``widest``, the largest width of a pass, and ``cell``, the ms that each cached token adds to a row.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _SHIPPED = Path(__file__).parent / "curves"
 
 @dataclass(frozen=True)
 class NamedCosts:
-    """``costs`` of ``machine``; passes there are at most ``widest`` wide."""
+    """``costs`` of ``machine``, where passes are at most ``widest`` tokens wide."""
 
     name: str
     machine: str
     costs: Costs
     widest: int = MAX_VERIFY_WIDTH
 
-    def record(self) -> dict[str, Any]:
-        """What JSON can say, for :meth:`of`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for JSON, as :meth:`from_dict` reads them."""
         return {"name": self.name, "machine": self.machine, "widest": self.widest, **self.costs.to_dict()}
 
     @classmethod
-    def of(cls, record: object, where: str) -> NamedCosts:
-        """What :meth:`record` gave, read from ``where``. Raises :class:`InputError` where it is not that."""
+    def from_dict(cls, record: object, where: str) -> NamedCosts:
+        """Read the values of :meth:`to_dict` in the file ``where``. Raises :class:`InputError`."""
         if not isinstance(record, dict):
             raise InputError(
-                f'{where} holds no object; it must be {{"name", "machine", "verify": {{width: ms}}, ...}}.'
+                f'{where} is not a JSON object; it must be {{"name", "machine", "verify": {{width: ms}}, ...}}.'
             )
         widest = record.get("widest", MAX_VERIFY_WIDTH)
         if isinstance(widest, bool) or not isinstance(widest, int) or not 1 <= widest <= MAX_VERIFY_WIDTH:
@@ -50,12 +50,12 @@ class NamedCosts:
 
 
 def examples() -> list[str]:
-    """Names of the curves that ship."""
+    """Return the names of the curves that ship."""
     return sorted(path.stem for path in _SHIPPED.glob("*.json"))
 
 
 def read_curve(name: str) -> NamedCosts:
-    """The costs in a file, or the example of that name. Raises :class:`InputError`."""
+    """Read the costs in a file, or the example of that name. Raises :class:`InputError`."""
     path = Path(name)
     if name in examples():
         path = _SHIPPED / f"{name}.json"
@@ -68,23 +68,27 @@ def read_curve(name: str) -> NamedCosts:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"the cost curve in {path} cannot be read ({reason:.100}).") from None
-    return NamedCosts.of(record, path.name)
+    return NamedCosts.from_dict(record, path.name)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Costs for the drafters that traces have: ``sources`` can be replayed; ``notices`` say what was done for it."""
+class MatchedCosts:
+    """Costs for the drafters of some traces.
+
+    ``sources``: names of the drafters that can be replayed. ``notices``: a sentence for each drafter whose costs are
+    scaled or missing.
+    """
 
     costs: Costs
     sources: tuple[str, ...]
     notices: tuple[str, ...]
 
 
-def fitted(curve: NamedCosts, recorded: Sequence[str], here: Costs | None) -> Fit:
-    """``curve`` for traces that have ``recorded`` drafters, n-gram lookup besides.
+def match_costs(curve: NamedCosts, recorded: Sequence[str], here: Costs | None) -> MatchedCosts:
+    """Complete ``curve`` for the ``recorded`` drafters and n-gram lookup.
 
-    A drafter that the curve does not have costs what it costs ``here``, scaled as a pass over one token differs: both
-    are bound by memory there. It is left out where nothing is known of it.
+    A drafter without costs in the curve gets its costs on this machine (``here``), scaled by the ratio of the two
+    passes over one token: memory bandwidth bounds both. Without costs here it is left out.
     """
     drafters, sources, notices = dict(curve.costs.drafters), ["ngram"], []
     for name in recorded:
@@ -96,12 +100,11 @@ def fitted(curve: NamedCosts, recorded: Sequence[str], here: Costs | None) -> Fi
             drafters[name] = DraftCosts(known.first.scaled(factor), factor * known.step)
             sources.append(name)
             notices.append(
-                f"{curve.name} has no costs of the drafter {name}: those of here are taken, {factor:.3g} times as "
-                "long, as a pass over one token is."
+                f"{curve.name} has no costs of the drafter {name}; those of this machine are used, times {factor:.3g}, "
+                "the ratio of the passes over one token."
             )
         else:
             notices.append(
                 f'{curve.name} has no costs of the drafter {name}, which is left out; add them under "drafters".'
             )
-    costs = replace(curve.costs, drafters=drafters)
-    return Fit(costs, tuple(sources), tuple(notices))
+    return MatchedCosts(replace(curve.costs, drafters=drafters), tuple(sources), tuple(notices))

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Describe the machine of a measurement."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import platform
 from pathlib import Path
 
 from localspec.llama.devices import total_memory
+from localspec.memory.fit import gib
 
 
 def machine() -> str:
-    """Processor, cores, memory: nothing that names a person or a host."""
+    """Return processor, cores and memory; nothing that identifies a person or a host."""
     memory = total_memory()
-    return f"{_processor()}, {os.cpu_count()} cores" + (f", {memory / 2**30:.0f} GiB" if memory else "")
+    return f"{_processor()}, {os.cpu_count()} cores" + (f", {gib(memory)}" if memory else "")
 
 
 def _processor() -> str:

@@ -1,7 +1,4 @@
-"""Prompts to measure on: a file of JSON lines ``{"id", "category", "messages"}``, or the built-in ones.
-
-What is wrong in a file is told with its line, before anything is loaded.
-"""
+"""Read prompts to measure on: a file of JSON lines ``{"id", "category", "messages"}``, or the built-in ones."""
 
 from __future__ import annotations
 
@@ -13,14 +10,16 @@ from typing import Any
 
 from localspec.errors import InputError
 
+#: Two prompts for each of eight categories.
 BUILT_IN = Path(__file__).parent / "prompts.jsonl"
+#: A line of a file, for messages.
 _FORM = '{"id": ..., "category": ..., "messages": [{"role": ..., "content": ...}]}'
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
 class BenchPrompt:
-    """One prompt: ``messages`` end with the user's."""
+    """One prompt: ``messages`` end with a user message."""
 
     id: str
     category: str
@@ -28,7 +27,7 @@ class BenchPrompt:
 
 
 def read_prompts(path: str | Path | None = None) -> list[BenchPrompt]:
-    """The prompts of a file, or the built-in ones. Raises :class:`InputError` with the line that is wrong."""
+    """Return the prompts of a file, or the built-in ones. Raises :class:`InputError` naming the line at fault."""
     source = BUILT_IN if path is None else Path(path)
     try:
         text = source.read_text(encoding="utf-8-sig")
@@ -56,7 +55,7 @@ def _prompt(line: str, where: str) -> BenchPrompt:
     except (ValueError, RecursionError):
         raise InputError(f"{where} is not JSON that can be read: too deep, or with a huge number.") from None
     if not isinstance(data, dict):
-        raise InputError(f"{where} holds no object; a line is {_FORM}.")
+        raise InputError(f"{where} is not a JSON object; a line is {_FORM}.")
     for key in ("id", "messages"):
         if key not in data:
             raise InputError(f'{where} has no "{key}"; a line is {_FORM}.')
@@ -71,8 +70,8 @@ def _messages(data: Any, where: str) -> tuple[dict[str, Any], ...]:
     if not isinstance(data, list) or not data:
         raise InputError(f'{where} has {data!r:.40} as "messages"; it must be a list of messages, one at least.')
     for number, message in enumerate(data, 1):
-        fine = isinstance(message, dict) and message.get("role") in _ROLES
-        if not fine or not isinstance(message.get("content"), str):
+        valid = isinstance(message, dict) and message.get("role") in _ROLES
+        if not valid or not isinstance(message.get("content"), str):
             raise InputError(
                 f'message {number} in {where} is {message!r:.60}; it must be {{"role": one of {", ".join(_ROLES)}, '
                 '"content": text}.'
@@ -89,9 +88,9 @@ def _messages(data: Any, where: str) -> tuple[dict[str, Any], ...]:
 
 
 def choose(prompts: Iterable[BenchPrompt], categories: Iterable[str]) -> list[BenchPrompt]:
-    """Those of the ``categories`` (all, where none is named), the first of each category, then the second of each.
+    """Return prompts of ``categories`` (default: all): the first of each category, then the second of each.
 
-    A run that is cut short has then seen all categories evenly. Raises :class:`InputError` for one that is not there.
+    This order covers all categories evenly when a run is cut short. Raises :class:`InputError` for an unknown category.
     """
     queues: dict[str, list[BenchPrompt]] = {}
     for prompt in prompts:

@@ -1,7 +1,7 @@
-"""Plays traces again at given costs: the real loop, drafters and control, on models that read from the record.
+"""Replay traces at given costs: the real loop, drafters and control, on models that read from the trace.
 
-Nothing is decoded; a clock of the replayed models advances by what the passes would have cost. So a pair can be tried
-on a machine that is not at hand, and any fixed choice compared with the automatic one.
+Nothing is decoded. Each pass advances the models' clock by its cost on the curve. This tests a pair for a machine that
+is not at hand, and compares the automatic control with any fixed choice.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ from localspec.params import MAX_VERIFY_WIDTH, SamplingParams
 from localspec.protocols import Outputs, Rows, output_rows
 from localspec.sampling import Sampler
 
-#: Where a drafter is off the text nothing is recorded: it is about as sure as drafters are of wrong guesses.
-_ASTRAY = 0.5
+#: Confidence of a drafter after a wrong guess of its own, where the trace has no record: that of wrong guesses.
+_OFF_TEXT = 0.5
+#: Confidence of the target where the trace has none.
+_TARGET = 0.999
 #: Depths of the fixed choices that the automatic one is compared with.
 DEPTHS = (1, 2, 3, 4, 5, 7, 11, 15, 31)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A replayed answer: ``tokens`` in ``seconds``, the prompt left out."""
+class ReplayedAnswer:
+    """A replayed answer: ``tokens`` in ``seconds``, without the prompt."""
 
     tokens: int
     seconds: float
@@ -49,8 +51,8 @@ class Outcome:
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
-class _Words:
-    """The tokens of a trace, numbered densely; 0 is any other."""
+class _TraceVocabulary:
+    """The tokens of a trace, numbered densely; 0 stands for every other token."""
 
     def __init__(self, trace: Trace) -> None:
         guessed = (guess.token for chains in trace.guesses.values() for chain in chains for guess in chain)
@@ -62,33 +64,36 @@ class _Words:
     def numbers(self, tokens: Iterable[int]) -> list[int]:
         return [self._ids.get(token, 0) for token in tokens]
 
-    def row(self, token: int, sure: float = 0.999) -> Rows:
-        """Logits (count,) that say ``token`` with the probability ``sure``."""
+    def row(self, token: int, confidence: float = _TARGET) -> Rows:
+        """Return logits (count,) that give ``token`` the probability ``confidence``."""
         row = np.zeros(self.count, np.float32)
-        sure = min(max(sure, 1e-6), 1.0 - 1e-6)
-        row[token] = max(1e-3, math.log(sure / (1.0 - sure) * (self.count - 1)))
+        confidence = min(max(confidence, 1e-6), 1.0 - 1e-6)
+        row[token] = max(1e-3, math.log(confidence / (1.0 - confidence) * (self.count - 1)))
         return row
 
 
-class _Replayed:
-    """A context whose rows are read from a record, and whose passes take what ``curve`` says."""
+class _ReplayedContext:
+    """A context whose rows come from ``recorded`` (position → token, confidence) and whose passes cost ``curve``."""
 
     n_ctx = 1 << 30
 
-    def __init__(self, words: _Words, curve: Curve, said: Callable[[int], tuple[int, float]]) -> None:
+    def __init__(
+        self, vocabulary: _TraceVocabulary, curve: Curve, recorded: Callable[[int], tuple[int, float]]
+    ) -> None:
         self.tokens: list[int] = []
         self.decode_s = 0.0
-        self._words, self._curve, self._said = words, curve, said
+        self._vocabulary, self._curve, self._recorded = vocabulary, curve, recorded
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         self.decode_s += self._curve.seconds(len(tokens), len(self.tokens))
         self.tokens.extend(tokens)
         n, count = len(self.tokens), output_rows(outputs, len(tokens))
-        true = common_length(self.tokens, self._words.text)
+        true = common_length(self.tokens, self._vocabulary.text)
         rows = [
-            self._words.row(*(self._said(at) if at <= true else (0, _ASTRAY))) for at in range(n - count + 1, n + 1)
+            self._vocabulary.row(*(self._recorded(at) if at <= true else (0, _OFF_TEXT)))
+            for at in range(n - count + 1, n + 1)
         ]
-        return np.array(rows, np.float32).reshape(count, self._words.count)
+        return np.array(rows, np.float32).reshape(count, self._vocabulary.count)
 
     def hidden(self) -> Rows:
         return np.zeros((MAX_VERIFY_WIDTH, 1), np.float32)
@@ -106,56 +111,56 @@ class _Replayed:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free nothing."""
 
 
-class _ReplayedMtp:
-    """An assistant that says the recorded chain of the position that it is asked at."""
+class _ReplayedAssistant:
+    """An MTP assistant that returns the recorded chain of the position."""
 
-    def __init__(self, words: _Words, step: float, chains: Sequence[Sequence[Guess]]) -> None:
+    def __init__(self, vocabulary: _TraceVocabulary, step: float, chains: Sequence[Sequence[Guess]]) -> None:
         self.decode_s = 0.0
-        self._words, self._step, self._chains = words, step, chains
+        self._vocabulary, self._step, self._chains = vocabulary, step, chains
         self._at = (-1, 0)
 
     def step(self, token: int, position: int, hidden: NDArray[Any]) -> Rows:
         self.decode_s += self._step
         depth = 0 if hidden[0] == 0.0 else int(hidden[0])
         self._at = (position, depth)
-        i = position + 1 - len(self._words.prompt)
+        i = position + 1 - len(self._vocabulary.prompt)
         chain = self._chains[i] if 0 <= i < len(self._chains) else ()
-        guess = chain[depth] if depth < len(chain) else Guess(-1, _ASTRAY)
-        return self._words.row(self._words.numbers([guess.token])[0], guess.confidence)[None]
+        guess = chain[depth] if depth < len(chain) else Guess(-1, _OFF_TEXT)
+        return self._vocabulary.row(self._vocabulary.numbers([guess.token])[0], guess.confidence)[None]
 
     def hidden(self) -> Rows:
-        return np.full((1, 1), self._at[1] + 1.0, np.float32)
+        return np.full((1, 1), self._at[1] + 1.0, np.float32)  # the depth in the chain, for the next step
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free nothing."""
 
 
-def replay(trace: Trace, costs: Costs, control: Control, *, sources: Sequence[str], widest: int = 64) -> Outcome:
-    """What ``control`` would have made of ``trace`` at ``costs``, with the drafters ``sources``.
+def replay(trace: Trace, costs: Costs, control: Control, *, sources: Sequence[str], widest: int = 64) -> ReplayedAnswer:
+    """Replay ``trace`` at ``costs`` under ``control`` with the drafters ``sources``.
 
-    Passes are at most ``widest`` wide. Raises :class:`InputError` for a drafter that trace or costs do not have.
+    Passes are at most ``widest`` tokens wide. Raises :class:`InputError` for a drafter without a record or costs.
     """
-    words = _Words(trace)
-    start, end = len(words.prompt), len(words.text)
+    vocabulary = _TraceVocabulary(trace)
+    start, end = len(vocabulary.prompt), len(vocabulary.text)
 
-    def true(at: int) -> tuple[int, float]:
-        sure = trace.sure[at - start] if start <= at < start + len(trace.sure) else 0.999
-        return (words.text[at] if at < end else 0), sure
+    def recorded(at: int) -> tuple[int, float]:
+        confidence = trace.confidence[at - start] if start <= at < start + len(trace.confidence) else _TARGET
+        return (vocabulary.text[at] if at < end else 0), confidence
 
-    target = _Replayed(words, costs.verify, true)
-    target.tokens = words.prompt[:-1]
-    drafters = [_drafter(name, trace, costs, words) for name in sources]
-    prefix, stats = Prefix(list(words.prompt), Sampler(SamplingParams(temperature=0.0))), Stats()
+    target = _ReplayedContext(vocabulary, costs.verify, recorded)
+    target.tokens = vocabulary.prompt[:-1]
+    drafters = [_drafter(name, trace, costs, vocabulary) for name in sources]
+    prefix, stats = Prefix(list(vocabulary.prompt), Sampler(SamplingParams(temperature=0.0))), Stats()
     mtp = "mtp" in sources
     if mtp:
         prefix.hidden = np.zeros(1, np.float32)
-    left = len(words.answer)
+    left = len(vocabulary.answer)
     control.begin()
     rules = Rules(lambda _: False, lambda: left, control, reads_hidden=mtp, guard=Guard(widest=widest))
-    rows = target.decode(words.prompt[-1:], "last")
+    rows = target.decode(vocabulary.prompt[-1:], "last")
     for drafter in drafters:
         drafter.observe(prefix)
     steps = decode(target, prefix, rows, drafters, rules)
@@ -164,33 +169,33 @@ def replay(trace: Trace, costs: Costs, control: Control, *, sources: Sequence[st
         left -= len(step.tokens)
         stats.record(step.draft.names[: step.proposed], step.accepted)
     seconds = target.decode_s + sum(drafter.decode_s for drafter in drafters) + stats.steps * costs.python
-    return Outcome(len(words.answer), seconds, stats)
+    return ReplayedAnswer(len(vocabulary.answer), seconds, stats)
 
 
-def _drafter(name: str, trace: Trace, costs: Costs, words: _Words) -> Drafter:
+def _drafter(name: str, trace: Trace, costs: Costs, vocabulary: _TraceVocabulary) -> Drafter:
     if name == "ngram":
         return NgramDrafter()
     if name not in trace.guesses or name not in costs.drafters:
         raise InputError(f"there is no record or no cost of the drafter {name!r}; record and tune with it loaded.")
     chains, cost = trace.guesses[name], costs.drafters[name]
     if name == "mtp":
-        return MtpDrafter(_ReplayedMtp(words, cost.step, chains))
-    start = len(words.prompt)
+        return MtpDrafter(_ReplayedAssistant(vocabulary, cost.step, chains))
+    start = len(vocabulary.prompt)
 
-    def said(at: int) -> tuple[int, float]:
+    def recorded(at: int) -> tuple[int, float]:
         chain = chains[at - start] if 0 <= at - start < len(chains) else ()
-        return (words.numbers([chain[0].token])[0], chain[0].confidence) if chain else (0, _ASTRAY)
+        return (vocabulary.numbers([chain[0].token])[0], chain[0].confidence) if chain else (0, _OFF_TEXT)
 
-    return ModelDrafter(_Replayed(words, cost.first, said), 1 << 30, words.count)
+    return ModelDrafter(_ReplayedContext(vocabulary, cost.first, recorded), 1 << 30, vocabulary.count)
 
 
-def automatic(trace: Trace, costs: Costs, *, sources: Sequence[str], widest: int = 64) -> Outcome:
-    """The automatic control, which knows the costs and nothing of the text."""
+def automatic(trace: Trace, costs: Costs, *, sources: Sequence[str], widest: int = 64) -> ReplayedAnswer:
+    """Replay ``trace`` under the automatic control, which is given the costs and nothing of the text."""
     return replay(trace, costs, Controller(costs, widest), sources=sources, widest=widest)
 
 
-def best_fixed(trace: Trace, costs: Costs, *, sources: Sequence[str], widest: int = 64) -> tuple[str, Outcome]:
-    """The best in hindsight of one drafter at one depth for all of the answer, and of none."""
+def best_fixed(trace: Trace, costs: Costs, *, sources: Sequence[str], widest: int = 64) -> tuple[str, ReplayedAnswer]:
+    """Return the fastest fixed choice in hindsight: one drafter at one depth for the whole answer, or none."""
     found = [("none", replay(trace, costs, FixedDepth(0), sources=(), widest=widest))]
     for name in sources:
         for depth in DEPTHS:

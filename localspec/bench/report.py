@@ -1,4 +1,4 @@
-"""Tables of a terminal out of summaries, at any width: aligned columns, or blocks of short lines where it is narrow."""
+"""Format summaries for a terminal: aligned columns, or blocks of short lines where it is narrow."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import textwrap
 from collections.abc import Sequence
 
 from localspec.bench.summary import Interval, Summary
+from localspec.memory.fit import gib
 
-#: Columns below which there are blocks in place of a table.
+#: Columns that the tables need; a narrower terminal gets blocks.
 _NARROW = 78
-#: High over low ends of intervals that are not worth showing.
+#: Ratio of an interval's ends from which it is not shown: it carries no information.
 _TOO_WIDE = 100.0
-_GIB = 1024**3
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two spaces apart, the first to the left, the others to the right."""
+    """Align columns two spaces apart, the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     return [
         "  ".join(
@@ -26,27 +26,29 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def wrapped(line: str, width: int) -> list[str]:
-    """A sentence of any length, in lines of at most ``width``; what follows the first is indented."""
+    """Wrap a sentence to ``width`` columns (20 at least), with later lines indented."""
     return textwrap.wrap(line, max(20, width), subsequent_indent="  ", break_on_hyphens=False) or [""]
 
 
-def span(interval: Interval) -> str:
-    """``1.42 to 1.61``, or a dash where there is no interval, or one so wide that it says nothing."""
+def interval_text(interval: Interval) -> str:
+    """Format as ``1.42 to 1.61``; a dash for a missing or useless interval."""
     if interval.low is None or interval.high is None or interval.high > _TOO_WIDE * interval.low:
         return "-"
     return f"{interval.low:.2f} to {interval.high:.2f}"
 
 
 def percent(share: float | None, digits: int = 0) -> str:
+    """Format a share as per cent; a dash for None."""
     return "-" if share is None else f"{share:.{digits}%}"
 
 
-def short(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def decimal(value: float | None) -> str:
+    """Format with one digit after the point; a dash for None."""
+    return "-" if value is None else f"{value:.1f}"
 
 
 def bench_lines(found: Sequence[Summary], width: int) -> list[str]:
-    """Everything about each category, in lines of at most ``width`` columns if that is 40 or more."""
+    """Format all categories in lines of at most ``width`` columns (40 or more)."""
     if not found:
         return ["No pair of answers could be compared: they had one token each."]
     return _tables(found) if width >= _NARROW else [line for one in found for line in _block(one)]
@@ -55,8 +57,8 @@ def bench_lines(found: Sequence[Summary], width: int) -> list[str]:
 def _tables(found: Sequence[Summary]) -> list[str]:
     speed = [
         (
-            one.category, short(one.plain), short(one.auto), f"{one.ratio.value:.2f}", span(one.ratio),
-            percent(one.acceptance), short(one.mean_accepted),
+            one.category, decimal(one.plain), decimal(one.auto), f"{one.ratio.value:.2f}", interval_text(one.ratio),
+            percent(one.acceptance), decimal(one.mean_accepted),
         )
         for one in found
     ]  # fmt: skip
@@ -75,13 +77,13 @@ def _tables(found: Sequence[Summary]) -> list[str]:
 
 
 def _block(one: Summary) -> list[str]:
-    interval = "" if span(one.ratio) == "-" else f" [{span(one.ratio)}]"
+    interval = "" if interval_text(one.ratio) == "-" else f" [{interval_text(one.ratio)}]"
     lines = [
         f"{one.category}: {one.ratio.value:.2f}x{interval}",
         f"  {one.plain:.1f} -> {one.auto:.1f} tokens/s",
     ]
     if one.acceptance is not None:
-        lines.append(f"  {percent(one.acceptance)} accepted, {short(one.mean_accepted)} a step")
+        lines.append(f"  {percent(one.acceptance)} accepted, {decimal(one.mean_accepted)} a step")
     return [
         *lines,
         f"  verify {percent(one.verify)}, draft {percent(one.draft)}, Python {percent(one.python, 1)}",
@@ -91,5 +93,5 @@ def _block(one: Summary) -> list[str]:
 
 
 def memory_line(peak: int | None) -> list[str]:
-    """The most memory the process had, where the system tells."""
-    return [] if peak is None else [f"peak memory {peak / _GIB:.2f} GiB"]
+    """Return the line of the process's peak memory in bytes; nothing for None."""
+    return [] if peak is None else [f"peak memory {gib(peak)}"]

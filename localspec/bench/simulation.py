@@ -1,4 +1,4 @@
-"""What a pair would bring at other costs: traces replayed by the automatic choice, and by every fixed one. Pure."""
+"""Compare automatic drafting with plain decoding and with every fixed depth, by replaying traces at given costs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from localspec.bench.replay import automatic, best_fixed, replay
-from localspec.bench.report import aligned, short
+from localspec.bench.report import aligned, decimal
 from localspec.bench.summary import Interval
 from localspec.bench.trace import Trace
 from localspec.control.base import FixedDepth
 from localspec.control.costs import Costs
 
+#: Columns that the table needs; a narrower terminal gets blocks.
 _NARROW = 60
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """One trace: seconds without drafting, with the automatic choice, and with ``best``, the best fixed one."""
+class TraceComparison:
+    """One trace replayed: seconds of plain decoding, of automatic drafting, and of ``best``, the best fixed choice."""
 
     id: str
     category: str
@@ -31,22 +32,22 @@ class Replayed:
 
     @property
     def ratio(self) -> float:
-        """Automatic over plain, in tokens a second."""
+        """Speed of automatic drafting over that of plain decoding."""
         return self.plain_s / self.auto_s
 
     @property
     def share(self) -> float:
-        """Automatic over the best fixed choice in hindsight, in tokens a second."""
+        """Speed of automatic drafting over that of the best fixed choice in hindsight."""
         return self.best_s / self.auto_s
 
-    def record(self) -> dict[str, Any]:
-        """What JSON can say."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for JSON."""
         return {**asdict(self), "ratio": self.ratio, "of_best_fixed": self.share}
 
 
 @dataclass(frozen=True)
-class Simulated:
-    """All traces of a category: rates in tokens a second, and the fixed choice that was the best most often."""
+class CategoryComparison:
+    """All traces of a category, in tokens a second. ``choice``: the fixed choice that was best most often."""
 
     category: str
     traces: int
@@ -58,46 +59,48 @@ class Simulated:
 
     @property
     def ratio(self) -> Interval:
-        """Automatic over plain; a replay is always the same, so that there is no interval."""
+        """Automatic over plain, without an interval: a replay is deterministic."""
         return Interval(self.auto / self.plain, None, None)
 
     @property
     def share(self) -> float:
-        """Automatic over the best fixed choice of each trace."""
+        """Automatic over the best fixed choice of each trace, in hindsight."""
         return self.auto / self.best
 
-    def record(self) -> dict[str, Any]:
-        """What JSON can say."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for JSON."""
         return {**asdict(self), "ratio": self.ratio.value, "of_best_fixed": self.share}
 
 
-def replay_all(traces: Iterable[Trace], costs: Costs, sources: Sequence[str], widest: int) -> Iterator[Replayed]:
-    """Each trace replayed at ``costs`` with the drafters ``sources``, in passes of at most ``widest``."""
+def compare_traces(
+    traces: Iterable[Trace], costs: Costs, sources: Sequence[str], widest: int
+) -> Iterator[TraceComparison]:
+    """Replay each trace at ``costs`` with the drafters ``sources``, in passes of at most ``widest`` tokens."""
     for trace in traces:
         if not trace.tokens:
             continue
         plain = replay(trace, costs, FixedDepth(0), sources=(), widest=widest)
         auto = automatic(trace, costs, sources=sources, widest=widest)
         best, found = best_fixed(trace, costs, sources=sources, widest=widest)
-        yield Replayed(
+        yield TraceComparison(
             trace.id, trace.category, len(trace.tokens), plain.seconds, auto.seconds, best, found.seconds
         )  # fmt: skip
 
 
-def simulated(replayed: Sequence[Replayed]) -> list[Simulated]:
-    """Each category, and all of them when there is more than one."""
+def compare_categories(replayed: Sequence[TraceComparison]) -> list[CategoryComparison]:
+    """Sum up each category, and all of them if there are two or more."""
     categories = list(dict.fromkeys(one.category for one in replayed))
-    found = [_sum(name, [one for one in replayed if one.category == name]) for name in categories]
-    return found if len(categories) < 2 else [*found, _sum("all", replayed)]
+    found = [_category(name, [one for one in replayed if one.category == name]) for name in categories]
+    return found if len(categories) < 2 else [*found, _category("all", replayed)]
 
 
-def _sum(category: str, replayed: Sequence[Replayed]) -> Simulated:
+def _category(category: str, replayed: Sequence[TraceComparison]) -> CategoryComparison:
     tokens = sum(one.tokens for one in replayed)
 
-    def rate(seconds: Callable[[Replayed], float]) -> float:
+    def rate(seconds: Callable[[TraceComparison], float]) -> float:
         return tokens / sum(seconds(one) for one in replayed)
 
-    return Simulated(
+    return CategoryComparison(
         category=category,
         traces=len(replayed),
         plain=rate(lambda one: one.plain_s),
@@ -108,13 +111,13 @@ def _sum(category: str, replayed: Sequence[Replayed]) -> Simulated:
     )
 
 
-def simulation_lines(found: Sequence[Simulated], width: int) -> list[str]:
-    """A table, or blocks of lines of at most 40 columns where it is narrow."""
+def simulation_lines(found: Sequence[CategoryComparison], width: int) -> list[str]:
+    """Format as a table, or as blocks of at most 40 columns in a narrow terminal."""
     if width < _NARROW:
         return [line for one in found for line in _block(one)]
     rows = [
         (
-            one.category, short(one.plain), short(one.auto), f"{one.ratio.value:.2f}", one.choice,
+            one.category, decimal(one.plain), decimal(one.auto), f"{one.ratio.value:.2f}", one.choice,
             f"{one.share:.2f}", f"{one.worst_share:.2f}",
         )
         for one in found
@@ -122,7 +125,7 @@ def simulation_lines(found: Sequence[Simulated], width: int) -> list[str]:
     return aligned(("tokens/s", "plain", "auto", "ratio", "best fixed", "auto/best", "lowest"), rows)
 
 
-def _block(one: Simulated) -> list[str]:
+def _block(one: CategoryComparison) -> list[str]:
     return [
         f"{one.category}: {one.ratio.value:.2f}x",
         f"  {one.plain:.1f} -> {one.auto:.1f} tokens/s",

@@ -1,9 +1,9 @@
-"""What paired runs say: rates, the ratio with a confidence interval, acceptance, where the time went. Pure.
+"""Statistics of paired runs: rates, their ratio with a confidence interval, acceptance rate, shares of the time.
 
-The ratio is that of the two rates over all pairs: (Σ tokens / Σ seconds) drafting over the same of plain decoding. Its
-interval is the 95% percentile interval of a bootstrap in two stages, which takes prompts with replacement, and of each
-of them pairs with replacement (Davison and Hinkley 1997, section 3.8): prompts differ more than repeats do. Few prompts
-say little of how prompts differ, so it is widened as Student's interval is (Hesterberg 2015, section 5.3).
+The ratio is (Σ tokens / Σ seconds) with drafting over the same without. Its interval is the 95% percentile interval of
+a two-stage bootstrap: draw prompts with replacement, then pairs of each prompt (Davison and Hinkley 1997, section 3.8),
+because prompts differ more than repeats do. With few prompts that interval is too narrow, so it is widened by the
+quantile of Student's distribution (Hesterberg 2015, section 5.3).
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from localspec.bench.paired import Pair, Run
+from localspec.bench.paired import Measurement, PairedRun
 
+#: Bootstrap samples: the interval's ends then vary by less than 1% of its width between seeds.
 _ROUNDS = 4000
+#: Percentiles of a 95% interval.
 _SPAN = (2.5, 97.5)
-#: The normal distribution's quantile at 97.5%, and Student's with 1, 2, … degrees of freedom.
-_Z, _STUDENT = 1.960, (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+#: Quantile of the normal distribution at 97.5%.
+_Z = 1.960
+#: Quantiles of Student's distribution at 97.5% with 1, 2, … degrees of freedom.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and the ends of its 95% confidence interval; None where a single pair gives none."""
+    """A value and the ends of its 95% confidence interval; None for a single pair."""
 
     value: float
     low: float | None
@@ -35,9 +39,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of all pairs of a category. Rates in tokens a second; ``verify``, ``draft``, ``python``: shares of the time.
+    """Statistics of a category's pairs.
 
-    ``plain_first_s`` and ``first_s`` are median seconds to the first token. ``same``: pairs with the same tokens.
+    ``plain`` and ``auto`` are tokens a second without and with drafting; ``acceptance`` the share of draft tokens
+    accepted; ``mean_accepted`` accepted tokens a drafted step; ``verify``, ``draft`` and ``python`` shares of auto's
+    time; ``plain_first_s`` and ``first_s`` median seconds to the first token; ``same`` pairs with the same tokens.
     """
 
     category: str
@@ -55,24 +61,24 @@ class Summary:
     first_s: float
     same: int
 
-    def record(self) -> dict[str, Any]:
-        """What JSON can say."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for JSON."""
         return asdict(self)
 
 
-def rate(runs: Sequence[Run]) -> float:
-    """Tokens a second over all of ``runs``; 0 where nothing was timed."""
+def rate(runs: Sequence[Measurement]) -> float:
+    """Return tokens a second over all ``runs``; 0 if none took time."""
     seconds = sum(run.generate_s for run in runs)
     return sum(run.timed for run in runs) / seconds if seconds > 0 else 0.0
 
 
-def usable(pair: Pair) -> bool:
-    """Whether both runs took time that can be compared: an answer of one token has none."""
+def comparable(pair: PairedRun) -> bool:
+    """Return True if both runs took time; an answer of one token takes none after its first token."""
     return all(run.timed > 0 and run.generate_s > 0 for run in (pair.plain, pair.auto))
 
 
-def ratio(pairs: Sequence[Pair], rounds: int = _ROUNDS, seed: int = 0) -> Interval:
-    """Rate of drafting over rate of plain decoding, with its interval. ``pairs``: usable ones, at least one."""
+def ratio(pairs: Sequence[PairedRun], rounds: int = _ROUNDS, seed: int = 0) -> Interval:
+    """Return the rate with drafting over the rate without, with its interval. ``pairs``: comparable, one or more."""
     value = rate([pair.auto for pair in pairs]) / rate([pair.plain for pair in pairs])
     if len(pairs) < 2:
         return Interval(value, None, None)
@@ -94,17 +100,18 @@ def ratio(pairs: Sequence[Pair], rounds: int = _ROUNDS, seed: int = 0) -> Interv
 
 
 def _widening(n: int) -> float:
-    """√(n/(n−1)) · t/z, the quantiles at 97.5% and n − 1 degrees of freedom: 9.2 for two of them, 1.1 for sixteen."""
+    """Return √(n/(n−1)) · t/z with n − 1 degrees of freedom: 9.2 for n = 2, 1.1 for n = 16."""
     free = n - 1
+    # Cornish-Fisher expansion of Student's quantile, exact to 0.001 from 10 degrees of freedom on
     student = _STUDENT[free - 1] if free <= len(_STUDENT) else _Z + 2.372 / free + 2.82 / free**2
     return math.sqrt(n / free) * student / _Z
 
 
-def summarise(category: str, pairs: Sequence[Pair]) -> Summary:
-    """Everything about some pairs. ``pairs``: usable ones, at least one."""
+def summarise(category: str, pairs: Sequence[PairedRun]) -> Summary:
+    """Summarise ``pairs``: comparable, one or more."""
     plain, auto = [pair.plain for pair in pairs], [pair.auto for pair in pairs]
 
-    def total(of: Callable[[Run], float]) -> float:
+    def total(of: Callable[[Measurement], float]) -> float:
         return sum(of(run) for run in auto)
 
     proposed, drafted = total(lambda run: run.proposed), total(lambda run: run.drafted_steps)
@@ -127,9 +134,9 @@ def summarise(category: str, pairs: Sequence[Pair]) -> Summary:
     )
 
 
-def summaries(pairs: Sequence[Pair]) -> list[Summary]:
-    """A summary of each category, and of all when there is more than one. Pairs that are not usable are left out."""
-    kept = [pair for pair in pairs if usable(pair)]
+def summaries(pairs: Sequence[PairedRun]) -> list[Summary]:
+    """Summarise each category's comparable pairs, and all of them if there are two categories or more."""
+    kept = [pair for pair in pairs if comparable(pair)]
     categories = list(dict.fromkeys(pair.category for pair in kept))
     found = [summarise(name, [pair for pair in kept if pair.category == name]) for name in categories]
     return found if len(categories) < 2 else [*found, summarise("all", kept)]

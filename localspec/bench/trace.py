@@ -1,7 +1,7 @@
 """Recorded generations: the text, and the guesses of every drafting model at each of its tokens.
 
-A trace replays any choice of drafter and depth at any costs (:mod:`localspec.bench.replay`).
-A lookup needs no record: it is a function of the text.
+A trace can be replayed with any drafter, depth and costs (:mod:`localspec.bench.replay`). N-gram lookup needs no
+record, because it is a function of the text.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from localspec.control.base import Budget, LazyConfidence
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.errors import InputError
 
-#: Guesses recorded at each token.
+#: Guesses recorded at each token: deeper drafts of a model hardly ever pay.
 DEPTH = 12
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One answer: ``tokens`` after ``prompt``; ``guesses[name][i]`` are a model's chain before token i.
+    """One answer: ``tokens`` after ``prompt``.
 
-    ``sure[i]``: how likely token i was to the target. Empty where that was not recorded.
+    ``guesses[name][i]`` is a model's chain of guesses before token i. ``confidence[i]`` is the target's probability of
+    token i; empty if it was not recorded.
     """
 
     id: str
@@ -33,42 +34,42 @@ class Trace:
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     guesses: Mapping[str, Sequence[Sequence[Guess]]] = field(default_factory=dict)
-    sure: Sequence[float] = ()
+    confidence: Sequence[float] = ()
 
-    def record(self) -> dict[str, Any]:
-        """What JSON can say, for :meth:`of`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for JSON, as :meth:`from_dict` reads them; files call the confidence ``sure``."""
         guesses = {
             name: [[[guess.token, round(guess.confidence, 4)] for guess in chain] for chain in chains]
             for name, chains in self.guesses.items()
         }
         return {
             "id": self.id, "category": self.category, "prompt": list(self.prompt), "tokens": list(self.tokens),
-            "guesses": guesses, "sure": [round(sure, 4) for sure in self.sure],
+            "guesses": guesses, "sure": [round(confidence, 4) for confidence in self.confidence],
         }  # fmt: skip
 
     @classmethod
-    def of(cls, record: Any) -> Trace:
-        """What :meth:`record` gave. Raises :class:`InputError` where it is not that."""
+    def from_dict(cls, record: Any) -> Trace:
+        """Read the values of :meth:`to_dict`. Raises :class:`InputError`."""
         try:
             guesses = {
-                str(name): [[Guess(int(token), float(sure)) for token, sure in chain] for chain in chains]
+                str(name): [[Guess(int(token), float(confidence)) for token, confidence in chain] for chain in chains]
                 for name, chains in record.get("guesses", {}).items()
             }
             prompt, tokens = (tuple(int(token) for token in record[key]) for key in ("prompt", "tokens"))
-            sure = tuple(float(p) for p in record.get("sure", ()))
-            trace = cls(str(record.get("id", "")), str(record.get("category", "")), prompt, tokens, guesses, sure)
+            confidence = tuple(float(p) for p in record.get("sure", ()))
+            id, category = str(record.get("id", "")), str(record.get("category", ""))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"this is no trace ({error!r:.80}); make one with `localspec bench --traces FILE`."
             ) from None
-        lengths = [*(len(chains) for chains in guesses.values()), *([len(sure)] if sure else [])]
-        if not trace.prompt or any(length != len(trace.tokens) for length in lengths):
-            raise InputError(f"the trace {trace.id!r} is cut off; make it again with `localspec bench --traces FILE`.")
-        return trace
+        lengths = [*(len(chains) for chains in guesses.values()), *([len(confidence)] if confidence else [])]
+        if not prompt or any(length != len(tokens) for length in lengths):
+            raise InputError(f"the trace {id!r} is cut off; make it again with `localspec bench --traces FILE`.")
+        return cls(id, category, prompt, tokens, guesses, confidence)
 
 
 def read_traces(path: str | Path) -> list[Trace]:
-    """All traces of a file, one JSON object a line. Raises :class:`InputError`."""
+    """Read a file of traces, one JSON object a line. Raises :class:`InputError`."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines if line.strip()]
@@ -76,16 +77,16 @@ def read_traces(path: str | Path) -> list[Trace]:
         raise InputError(f"cannot read the traces in {path}: {error}.") from None
     if not records:
         raise InputError(f"{path} holds no trace; make some with `localspec bench --traces FILE`.")
-    return [Trace.of(record) for record in records]
+    return [Trace.from_dict(record) for record in records]
 
 
 def trace_lines(traces: Iterable[Trace]) -> Iterator[str]:
-    """A line for each, for :func:`read_traces`."""
-    return (json.dumps(trace.record(), separators=(",", ":")) + "\n" for trace in traces)
+    """Format traces as lines of JSON, as :func:`read_traces` reads them."""
+    return (json.dumps(trace.to_dict(), separators=(",", ":")) + "\n" for trace in traces)
 
 
 class Recorder:
-    """Control that never drafts, and asks every model at every token what it would have."""
+    """Control that never drafts, and records every model's guesses at every token."""
 
     def __init__(self, depth: int = DEPTH) -> None:
         self._depth = depth
@@ -94,7 +95,7 @@ class Recorder:
     def begin(self) -> None:
         self._start = 0
         self._chains: dict[str, list[list[Guess]]] = {}
-        self._sure: list[float] = []
+        self._confidence: list[float] = []
 
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
         self._start = self._start or len(prefix.tokens)
@@ -105,20 +106,20 @@ class Recorder:
         return Draft()
 
     def _chain(self, drafter: Drafter, prefix: Prefix, before: list[Guess]) -> list[Guess]:
-        """The guesses from here: what is left of the chain ``before``, where its first came true, and what follows."""
+        """Return the guesses after ``prefix``: the rest of ``before`` if its first was right, and new ones."""
         known = before[1:] if before and before[0].token == prefix.tokens[-1] else []
         more = list(islice(drafter.propose(prefix, [guess.token for guess in known]), self._depth - len(known)))
-        if known and not more:  # a drafter that cannot go on from a chain starts again
+        if known and not more:  # a drafter that cannot continue a chain starts again
             return list(islice(drafter.propose(prefix), self._depth))
         return known + more
 
     def learn(
         self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
     ) -> None:
-        self._sure.append(confidence() if confidence is not None else 0.0)
+        self._confidence.append(confidence() if confidence is not None else 0.0)
 
     def trace(self, id: str, category: str, prompt: Sequence[int], tokens: Sequence[int]) -> Trace:
-        """Of the answer just made. Its first token was not drafted: it comes with the prompt."""
+        """Return the trace of the last answer. Its first token counts as prompt: the prefill gives it undrafted."""
         n = len(tokens) - 1
         chains = {name: [*found[:n], *[[]] * (n - len(found))] for name, found in self._chains.items()}
-        return Trace(id, category, (*prompt, *tokens[:1]), tuple(tokens[1:]), chains, tuple(self._sure[:n]))
+        return Trace(id, category, (*prompt, *tokens[:1]), tuple(tokens[1:]), chains, tuple(self._confidence[:n]))

@@ -16,9 +16,9 @@ from localspec.cli.errors import tell
 
 if TYPE_CHECKING:
     from localspec.bench.curves import NamedCosts
-    from localspec.bench.paired import Pair
+    from localspec.bench.paired import PairedRun
     from localspec.bench.plot.charts import IntervalRow
-    from localspec.bench.simulation import Simulated
+    from localspec.bench.simulation import CategoryComparison
     from localspec.bench.summary import Interval, Summary
     from localspec.bench.trace import Trace
     from localspec.control.costs import Costs
@@ -51,7 +51,7 @@ class Job:
         return {name: getattr(self, name) for name in fields}
 
 
-def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
+def bench_output(engine: Engine, pairs: Sequence[PairedRun], job: Job) -> None:
     """Tables or JSON on standard output, and the picture."""
     from localspec.bench.machine import machine
     from localspec.bench.report import bench_lines, memory_line, wrapped
@@ -70,7 +70,7 @@ def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
             "settings": job.settings(),
             "peak_memory": peak,
             **_by_category(found),
-            "runs": [pair.record() for pair in pairs],
+            "runs": [pair.to_dict() for pair in pairs],
         }
         click.echo(json.dumps(about))
     elif pairs:
@@ -82,45 +82,45 @@ def bench_output(engine: Engine, pairs: Sequence[Pair], job: Job) -> None:
 
 def simulation_output(traces: Sequence[Trace], curve: NamedCosts, here: Costs | None, job: Job) -> bool:
     """Replay, and print what came of it. False where Ctrl-C ended it early; what was replayed is printed."""
-    from localspec.bench.curves import fitted
+    from localspec.bench.curves import match_costs
     from localspec.bench.report import wrapped
-    from localspec.bench.simulation import replay_all, simulated, simulation_lines
+    from localspec.bench.simulation import compare_categories, compare_traces, simulation_lines
     from localspec.cli.terminal.style import columns
     from localspec.errors import InputError
 
     if not traces:
         raise InputError("there is no trace to replay; look at --category, or record some with --traces FILE.")
     named = dict.fromkeys(name for trace in traces for name in trace.guesses)
-    fit = fitted(curve, list(named), here)
-    for notice in fit.notices:
+    matched = match_costs(curve, list(named), here)
+    for notice in matched.notices:
         tell(notice)
     widest = curve.widest if job.draft_max is None else min(curve.widest, job.draft_max + 1)
-    replays = replay_all(traces, fit.costs, fit.sources, widest)
+    replays = compare_traces(traces, matched.costs, matched.sources, widest)
     replayed, finished = collect("Replaying", lambda _: replays, len(traces), "traces")
-    found = simulated(replayed)
+    found = compare_categories(replayed)
     if job.as_json:
         about = {
             "curve": curve.name,
             "machine": curve.machine,
-            "sources": list(fit.sources),
+            "sources": list(matched.sources),
             **_by_category(found),
-            "prompts": [one.record() for one in replayed],
+            "prompts": [one.to_dict() for one in replayed],
         }
         click.echo(json.dumps(about))
     elif found:
         width = columns(sys.stdout)
-        lines = [*wrapped(f"{curve.name}: {curve.machine}", width), f"drafters {'+'.join(fit.sources)}"]
+        lines = [*wrapped(f"{curve.name}: {curve.machine}", width), f"drafters {'+'.join(matched.sources)}"]
         click.echo("\n".join([*lines, *simulation_lines(found, width)]))
     if found:
         _draw(job, f"Drafting over plain decoding at the costs of {curve.name}", [(s.category, s.ratio) for s in found])
     return finished
 
 
-def _by_category(found: Sequence[Summary] | Sequence[Simulated]) -> dict[str, Any]:
+def _by_category(found: Sequence[Summary] | Sequence[CategoryComparison]) -> dict[str, Any]:
     """The categories, and all of them, for JSON."""
     return {
-        "categories": [one.record() for one in found if one.category != "all" or len(found) == 1],
-        "overall": found[-1].record() if found else None,
+        "categories": [one.to_dict() for one in found if one.category != "all" or len(found) == 1],
+        "overall": found[-1].to_dict() if found else None,
     }
 
 
@@ -129,10 +129,10 @@ def _draw(job: Job, title: str, rows: Sequence[tuple[str, Interval]]) -> None:
         return
     from localspec.bench.plot.charts import interval_chart
     from localspec.bench.plot.files import save_picture
-    from localspec.bench.report import span
+    from localspec.bench.report import interval_text
 
     def row(name: str, ratio: Interval) -> IntervalRow:
-        if ratio.low is None or ratio.high is None or span(ratio) == "-":
+        if ratio.low is None or ratio.high is None or interval_text(ratio) == "-":
             return (name, ratio.value, ratio.value, ratio.value)
         return (name, ratio.value, ratio.low, ratio.high)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import localspec
-from localspec.bench.paired import digest
+from localspec.bench.paired import token_digest
 from localspec.params import Wish
 from measure.records import Run
 from measure.servers import Sampling
@@ -70,7 +70,7 @@ def run_of(done: localspec.Completion, first_s: float, wall_s: float) -> Run:
         prompt_s=stats.prompt_s,
         first_s=first_s,
         wall_s=wall_s,
-        digest=digest(done.tokens),
+        digest=token_digest(done.tokens),
         proposed=stats.proposed if drafted else None,
         accepted=stats.accepted if drafted else None,
         steps=stats.steps,

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from localspec.bench.paired import digest
+from localspec.bench.paired import token_digest
 from measure.machine import peak_rss
 from measure.records import Run, Unit
 
@@ -135,7 +135,7 @@ def run_of(reply: dict[str, Any], wall_s: float) -> Run:
         prompt_s=prompt_s,
         first_s=prompt_s,
         wall_s=wall_s,
-        digest=digest(tokens[:-1] if reply.get("stop_type") == "eos" else tokens),
+        digest=token_digest(tokens[:-1] if reply.get("stop_type") == "eos" else tokens),
         proposed=timings.get("draft_n"),
         accepted=timings.get("draft_n_accepted"),
     )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from localspec.bench.paired import Pair, Run
+from localspec.bench.paired import Measurement, PairedRun
 from localspec.bench.trace import Trace
 from localspec.draft.base import Guess
 
 
-def run(rate: float, tokens: int = 100, digest: str = "a") -> Run:
+def run(rate: float, tokens: int = 100, digest: str = "a") -> Measurement:
     """``tokens`` after the first at ``rate`` a second, half of the time verifying; 30 of 40 draft tokens accepted."""
     seconds = tokens / rate
-    return Run(
+    return Measurement(
         generated=tokens + 1, generate_s=seconds, first_s=0.5, prompt_tokens=10, prompt_s=0.4, target_s=seconds / 2,
         draft_s=seconds / 4, python_s=seconds / 4, steps=70, drafted_steps=20, proposed=40, accepted=30, digest=digest,
     )  # fmt: skip
 
 
-def pair(plain: float, auto: float, prompt: str = "p", category: str = "code", turn: int = 0) -> Pair:
-    return Pair(prompt, category, turn, run(plain), run(auto))
+def pair(plain: float, auto: float, prompt: str = "p", category: str = "code", turn: int = 0) -> PairedRun:
+    return PairedRun(prompt, category, turn, run(plain), run(auto))
 
 
 def trace(

@@ -32,7 +32,7 @@ def test_blank_lines_and_a_mark_of_order_are_skipped(tmp_path: Path) -> None:
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ("7", "no object"),
+        ("7", "not a JSON object"),
         ('{"messages": []}', 'no "id"'),
         ('{"id": "a"}', 'no "messages"'),
         ('{"id": true, "messages": [{"role": "user", "content": "x"}]}', '"id"'),

@@ -7,7 +7,7 @@ import re
 import pytest
 from bench.runs import pair
 
-from localspec.bench.report import aligned, bench_lines, memory_line, span, wrapped
+from localspec.bench.report import aligned, bench_lines, interval_text, memory_line, wrapped
 from localspec.bench.summary import Interval, summaries
 
 FOUND = summaries(
@@ -48,8 +48,8 @@ def test_columns_are_aligned() -> None:
 
 def test_an_interval_that_says_nothing_is_not_shown() -> None:
     """A dash, as where there is none."""
-    assert span(Interval(1.5, 1.4, 1.6)) == "1.40 to 1.60"
-    assert span(Interval(1.5, 0.01, 600.0)) == span(Interval(1.5, None, None)) == "-"
+    assert interval_text(Interval(1.5, 1.4, 1.6)) == "1.40 to 1.60"
+    assert interval_text(Interval(1.5, 0.01, 600.0)) == interval_text(Interval(1.5, None, None)) == "-"
 
 
 def test_a_sentence_is_wrapped() -> None:
@@ -63,4 +63,4 @@ def test_nothing_to_say() -> None:
     """No pair, no memory known."""
     assert "one token" in bench_lines([], 80)[0]
     assert memory_line(None) == []
-    assert memory_line(3 * 2**29) == ["peak memory 1.50 GiB"]
+    assert memory_line(3 * 2**29) == ["peak memory 1.5 GiB"]

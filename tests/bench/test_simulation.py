@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from bench.runs import trace
 
-from localspec.bench.curves import NamedCosts, examples, fitted, read_curve
-from localspec.bench.simulation import replay_all, simulated, simulation_lines
+from localspec.bench.curves import NamedCosts, examples, match_costs, read_curve
+from localspec.bench.simulation import compare_categories, compare_traces, simulation_lines
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts, LiveCurve
 from localspec.errors import InputError
 
@@ -30,7 +30,7 @@ def test_a_saved_curve_is_read_again(tmp_path: Path) -> None:
     """With its name, its machine and its widest pass."""
     curve = NamedCosts("mine", "this one", FLAT, 32)
     file = tmp_path / "mine.json"
-    file.write_text(json.dumps(curve.record()))
+    file.write_text(json.dumps(curve.to_dict()))
     assert read_curve(str(file)) == curve
 
 
@@ -38,7 +38,7 @@ def test_a_saved_curve_is_read_again(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("{", "cannot be read"),
-        ("[]", "no object"),
+        ("[]", "not a JSON object"),
         ("{}", '"verify"'),
         ('{"verify": {"2": 5}}', "rise from 1"),
         ('{"verify": {"1": -5}}', "above 0"),
@@ -61,30 +61,30 @@ def test_a_bad_curve_is_one_sentence(tmp_path: Path, content: str, says: str) ->
 def test_a_drafter_without_costs_is_scaled_or_left_out() -> None:
     """Like a pass over one token, where it was measured here; and that is said."""
     curve = NamedCosts("other", "m", Costs(Curve((1, 8), (0.06, 0.07))))
-    fit = fitted(curve, ["model"], FLAT)
+    fit = match_costs(curve, ["model"], FLAT)
     assert fit.sources == ("ngram", "model")
     assert fit.costs.drafters["model"].step == pytest.approx(3 * 0.002)
     assert fit.costs.drafters["model"].first.seconds(64) == pytest.approx(3 * 0.004)
-    assert "3 times" in fit.notices[0]
-    left = fitted(curve, ["model"], None)
+    assert "times 3, the ratio" in fit.notices[0]
+    left = match_costs(curve, ["model"], None)
     assert (left.sources, len(left.notices)) == (("ngram",), 1)
-    own = fitted(NamedCosts("flat", "m", FLAT), ["model"], STEEP)
+    own = match_costs(NamedCosts("flat", "m", FLAT), ["model"], STEEP)
     assert (own.costs.drafters, own.notices) == (FLAT.drafters, ())
 
 
 def test_a_curve_of_few_points_has_the_widths_between() -> None:
     """On the lines between them, and no wider."""
-    dense = LiveCurve(fitted(NamedCosts("flat", "m", FLAT), [], None).costs.verify, 64)
+    dense = LiveCurve(match_costs(NamedCosts("flat", "m", FLAT), [], None).costs.verify, 64)
     assert set(WIDTHS) == set(dense.widths)
     assert all(dense.seconds(n) == pytest.approx(FLAT.verify.seconds(n)) for n in range(1, 65))
-    steep = LiveCurve(fitted(NamedCosts("steep", "m", STEEP), [], None).costs.verify, 5)
+    steep = LiveCurve(match_costs(NamedCosts("steep", "m", STEEP), [], None).costs.verify, 5)
     assert list(steep.widths) == [1, 2, 3, 4, 5]
 
 
 def test_good_guesses_pay_where_passes_are_flat() -> None:
     """Close to what the best fixed depth brings; the plain time is the target's alone."""
-    costs = fitted(NamedCosts("flat", "m", FLAT), ["model"], None).costs
-    (found,) = replay_all([trace(160)], costs, ("ngram", "model"), 64)
+    costs = match_costs(NamedCosts("flat", "m", FLAT), ["model"], None).costs
+    (found,) = compare_traces([trace(160)], costs, ("ngram", "model"), 64)
     assert found.plain_s == pytest.approx(160 * 0.02)
     assert found.ratio > 2.5
     assert found.share > 0.75
@@ -94,7 +94,7 @@ def test_good_guesses_pay_where_passes_are_flat() -> None:
 @pytest.mark.parametrize(("right", "costs"), [(True, STEEP), (False, STEEP), (False, FLAT)])
 def test_what_does_not_pay_costs_little(right: bool, costs: Costs) -> None:
     """Where passes are steep, or no guess is right: plain decoding is best, and nearly reached."""
-    (found,) = replay_all([trace(160, right=right)], costs, ("ngram", "model"), 64)
+    (found,) = compare_traces([trace(160, right=right)], costs, ("ngram", "model"), 64)
     assert found.best == "none"
     assert 0.95 < found.ratio <= 1.0
     assert found.share == pytest.approx(found.ratio)
@@ -103,8 +103,8 @@ def test_what_does_not_pay_costs_little(right: bool, costs: Costs) -> None:
 def test_categories_are_sums_of_time() -> None:
     """Rates over all tokens; an empty trace is left out."""
     traces = [trace(80), trace(40, right=False, category="chat"), trace(0), trace(40, category="chat")]
-    replayed = list(replay_all(traces, FLAT, ("model",), 16))
-    found = simulated(replayed)
+    replayed = list(compare_traces(traces, FLAT, ("model",), 16))
+    found = compare_categories(replayed)
     assert [(one.category, one.traces) for one in found] == [("code", 1), ("chat", 2), ("all", 3)]
     assert found[-1].plain == pytest.approx(50.0)
     assert found[-1].auto == pytest.approx(160 / sum(one.auto_s for one in replayed))

@@ -10,13 +10,13 @@ from bench.runs import pair, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.bench.paired import Pair
-from localspec.bench.summary import Interval, ratio, summaries, summarise, usable
+from localspec.bench.paired import PairedRun
+from localspec.bench.summary import Interval, comparable, ratio, summaries, summarise
 
 RATES = st.lists(st.tuples(st.floats(1, 1000), st.floats(1, 1000), st.sampled_from("abc")), min_size=2, max_size=12)
 
 
-def slower(one: Pair, factor: float) -> Pair:
+def slower(one: PairedRun, factor: float) -> PairedRun:
     return replace(one, auto=replace(one.auto, generate_s=one.auto.generate_s * factor))
 
 
@@ -85,7 +85,7 @@ def test_a_summary_is_of_the_drafting_runs() -> None:
 def test_categories_and_then_all_of_them() -> None:
     """One category needs no sum; answers of one token are in none."""
     short = replace(pair(10, 10, "s", "qa"), plain=replace(run(10), generated=1))
-    assert not usable(short)
+    assert not comparable(short)
     made = [pair(10, 20), pair(10, 10, "q", "chat"), short]
     assert [one.category for one in summaries(made)] == ["code", "chat", "all"]
     assert [one.category for one in summaries(made[:1])] == ["code"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.bench.tuning import advice_record, best, draft_seconds, expected_tokens, tune_lines
+from localspec.bench.tuning import best_depth, best_depths_dict, draft_seconds, expected_tokens, tune_lines
 from localspec.control.costs import Costs, Curve, DraftCosts
 
 MODEL = DraftCosts(Curve((1, 2, 4), (0.01, 0.011, 0.014)), 0.009)
@@ -31,7 +31,7 @@ def test_a_draft_model_reads_two_tokens_first_and_an_assistant_one() -> None:
 @given(st.sampled_from(["model", "mtp", None]), st.floats(0.05, 0.99), st.integers(1, 16))
 def test_no_depth_is_better_than_the_best(name: str | None, acceptance: float, widest: int) -> None:
     """And plain decoding is never better."""
-    found = best(COSTS, name, acceptance, widest)
+    found = best_depth(COSTS, name, acceptance, widest)
     assert found.ratio >= 1
     assert found.depth < widest
     plain = 1 / COSTS.verify.seconds(1)
@@ -42,14 +42,14 @@ def test_no_depth_is_better_than_the_best(name: str | None, acceptance: float, w
 
 def test_a_group_of_four_rows_beats_three() -> None:
     """By the curve, where four cost less than three."""
-    assert best(COSTS, None, 0.9, 4).depth == 3
+    assert best_depth(COSTS, None, 0.9, 4).depth == 3
 
 
 def test_steep_curves_are_not_worth_a_draft() -> None:
     """Flat ones are worth the longest."""
     steep, flat = Costs(Curve((1, 2), (1.0, 2.0))), Costs(Curve((1, 64), (1.0, 1.0)))
-    assert best(steep, None, 0.95, 64).depth == 0
-    assert best(flat, None, 0.95, 64).depth == 63
+    assert best_depth(steep, None, 0.95, 64).depth == 0
+    assert best_depth(flat, None, 0.95, 64).depth == 63
 
 
 @pytest.mark.parametrize("width", [40, 80])
@@ -61,4 +61,4 @@ def test_tables_fit(width: int) -> None:
     assert "drafter model: 9.00 ms, 0.29 of a pass" in text
     assert "drafter mtp: 3.00 ms" in text
     assert all(f"{a}%" in text for a in (60, 80, 90, 95))
-    assert set(advice_record(COSTS, 16)) == {"model", "mtp", "ngram"}
+    assert set(best_depths_dict(COSTS, 16)) == {"model", "mtp", "ngram"}

@@ -1,1 +1,1 @@
-"""Pictures without a plotting library: charts laid out as shapes, written as SVG or PNG, or drawn in a terminal."""
+"""Charts without a plotting library: laid out as shapes, written as SVG or drawn in a terminal."""

@@ -1,4 +1,4 @@
-"""What charts are made of: lines, dots and words at places in pixels, from the upper left. Knows no file format."""
+"""Parts of a picture: lines, dots and labels at pixel positions from the upper left corner."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import Literal
 
 Anchor = Literal["start", "middle", "end"]
 
-INK, GREY, PALE = "#222222", "#6b6b6b", "#dddddd"
-#: Told apart by people who see colours differently (Okabe and Ito 2008).
+#: Text and lines.
+INK = "#222222"
+#: Numbers and axes.
+GREY = "#6b6b6b"
+#: Grid lines.
+PALE = "#dddddd"
+#: Curves, in order; the palette of Okabe and Ito (2008), which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline of ``width`` pixels."""
+    """A polyline, ``width`` pixels thick."""
 
     points: tuple[tuple[float, float], ...]
     colour: str = INK
@@ -32,8 +37,8 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Words:
-    """Text of ``size`` pixels whose baseline passes ``y``; ``anchor`` says which part of it is at ``x``."""
+class Label:
+    """Text of ``size`` pixels on the baseline ``y``; its ``anchor`` end is at ``x``. ``turned``: read from below."""
 
     x: float
     y: float
@@ -42,15 +47,14 @@ class Words:
     size: float = 14.0
     colour: str = INK
     turned: bool = False
-    """Read from below."""
 
 
-Shape = Line | Dot | Words
+Shape = Line | Dot | Label
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Shapes on white paper, later ones above earlier ones; ``title`` is what it shows."""
+    """Shapes on white paper of ``width`` by ``height`` pixels, later ones on top. ``title``: for screen readers."""
 
     width: int
     height: int

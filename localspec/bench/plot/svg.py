@@ -1,16 +1,16 @@
-"""Writes pictures as SVG: text that any browser shows."""
+"""Write pictures as SVG."""
 
 from __future__ import annotations
 
 from xml.sax.saxutils import escape, quoteattr
 
-from localspec.bench.plot.shapes import Dot, Line, Picture, Shape, Words
+from localspec.bench.plot.shapes import Dot, Label, Line, Picture, Shape
 
 _FONT = "system-ui, 'Helvetica Neue', Arial, sans-serif"
 
 
 def svg(picture: Picture) -> bytes:
-    """The picture as an SVG document in UTF-8."""
+    """Return an SVG document in UTF-8."""
     width, height = picture.width, picture.height
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
@@ -32,14 +32,14 @@ def _shape(shape: Shape) -> str:
         )
     if isinstance(shape, Dot):
         return f'<circle cx="{shape.x:.1f}" cy="{shape.y:.1f}" r="{shape.radius:g}" fill="{shape.colour}"/>'
-    return _words(shape)
+    return _label(shape)
 
 
-def _words(words: Words) -> str:
-    turn = f' transform="rotate(-90 {words.x:.1f} {words.y:.1f})"' if words.turned else ""
+def _label(label: Label) -> str:
+    turn = f' transform="rotate(-90 {label.x:.1f} {label.y:.1f})"' if label.turned else ""
     return (
-        f'<text x="{words.x:.1f}" y="{words.y:.1f}" text-anchor="{words.anchor}" font-size="{words.size:g}" '
-        f'fill="{words.colour}"{turn}>{_text(words.text)}</text>'
+        f'<text x="{label.x:.1f}" y="{label.y:.1f}" text-anchor="{label.anchor}" font-size="{label.size:g}" '
+        f'fill="{label.colour}"{turn}>{_text(label.text)}</text>'
     )
 
 
@@ -48,5 +48,5 @@ def _text(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without control characters and lone surrogates, which no XML may hold."""
+    """Replace control characters and lone surrogates, which XML forbids."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -16,7 +16,7 @@ from localspec.cli.options.shared import ModelOptions, model_options
 from localspec.params import SamplingParams, StopParams
 
 if TYPE_CHECKING:
-    from localspec.bench.paired import Ask, Pair
+    from localspec.bench.paired import BenchOptions, PairedRun
     from localspec.bench.prompts import BenchPrompt
     from localspec.bench.trace import Trace
     from localspec.engine import Engine
@@ -47,7 +47,7 @@ _PATH = click.Path(path_type=Path)
     help="Replay traces at the costs of another machine: a file of 'localspec tune --save', or one of the examples "
     "cpu, cpu-avx512 and gpu. Reads --traces FILE where it is there, and then needs no model.",
 )  # fmt: skip
-@click.option("--plot", metavar="FILE", type=_PATH, help="A picture of the ratios, too: FILE.png or FILE.svg.")
+@click.option("--plot", metavar="FILE", type=_PATH, help="Draw the ratios to FILE.svg as well.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of tables.")
 def bench(
     models: ModelOptions,
@@ -116,26 +116,26 @@ def _engine(models: ModelOptions) -> Engine:
     return engine
 
 
-def _ask(job: Job, check: Any) -> Ask:
-    from localspec.bench.paired import Ask
+def _options(job: Job, check: Any) -> BenchOptions:
+    from localspec.bench.paired import BenchOptions
 
-    return Ask(job.max_tokens, job.temperature, job.seed, job.raw, check)
+    return BenchOptions(job.max_tokens, job.temperature, job.seed, job.raw, check)
 
 
-def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[Pair], bool]:
+def _measure(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[PairedRun], bool]:
     """The pairs, and whether all were made: Ctrl-C leaves those that were finished."""
-    from localspec.bench.paired import check_prompts, pairs, warm_up
+    from localspec.bench.paired import check_prompts, paired_runs, warm_up
     from localspec.bench.summary import rate
 
     total = job.repeat * len(prompts)
 
-    def make(check: Callable[[], None]) -> Iterator[Pair]:
-        ask = _ask(job, check)
-        check_prompts(engine, prompts, ask)
-        warm_up(engine, ask)
-        yield from pairs(engine, prompts, job.repeat, ask)
+    def make(check: Callable[[], None]) -> Iterator[PairedRun]:
+        options = _options(job, check)
+        check_prompts(engine, prompts, options)
+        warm_up(engine, options)
+        yield from paired_runs(engine, prompts, job.repeat, options)
 
-    def told(number: int, pair: Pair) -> str:
+    def told(number: int, pair: PairedRun) -> str:
         plain, auto = rate([pair.plain]), rate([pair.auto])
         return f"{number} of {total}, {pair.prompt}: {plain:.1f} -> {auto:.1f} tokens/s"
 
@@ -148,9 +148,9 @@ def _record(engine: Engine, prompts: list[BenchPrompt], job: Job) -> tuple[list[
     from localspec.bench.recording import traces
 
     def make(check: Callable[[], None]) -> Iterator[Trace | None]:
-        ask = _ask(job, check)
-        check_prompts(engine, prompts, ask)
-        yield from traces(engine, prompts, ask)
+        options = _options(job, check)
+        check_prompts(engine, prompts, options)
+        yield from traces(engine, prompts, options)
 
     def told(number: int, _: Trace | None) -> str:
         return f"{number} of {len(prompts)} recorded."

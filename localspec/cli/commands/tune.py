@@ -27,7 +27,7 @@ _HEIGHT, _WIDEST_PLOT = 14, 100
 @model_options
 @click.option("--name", metavar="NAME", help="What the curve is called.  [default: the target's name]")
 @click.option("--save", metavar="CURVE.json", type=_PATH, help="Keep the costs in a file for 'bench --simulate'.")
-@click.option("--plot", metavar="FILE", type=_PATH, help="A picture of the curve: FILE.png or FILE.svg.")
+@click.option("--plot", metavar="FILE", type=_PATH, help="Draw the curve to FILE.svg as well.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of tables and plot.")
 def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path | None, as_json: bool) -> None:
     """Measure how long the target takes for n tokens at once, and its drafter for each.
@@ -49,7 +49,7 @@ def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path |
         costs = _measure(engine)
         curve = NamedCosts(name or _called(engine), machine(), costs, engine.guard.widest)
     if save is not None:
-        write_file(save, (json.dumps(curve.record(), indent=1) + "\n").encode())
+        write_file(save, (json.dumps(curve.to_dict(), indent=1) + "\n").encode())
         tell(f"wrote {save}.")
     if plot is not None:
         save_picture(plot, _picture(curve))
@@ -79,11 +79,11 @@ def _measure(engine: Engine) -> Costs:
 
 def _show(curve: NamedCosts, as_json: bool) -> None:
     from localspec.bench.report import wrapped
-    from localspec.bench.tuning import advice_record, tune_lines
+    from localspec.bench.tuning import best_depths_dict, tune_lines
     from localspec.cli.terminal.style import columns
 
     if as_json:
-        click.echo(json.dumps({**curve.record(), "best": advice_record(curve.costs, curve.widest)}))
+        click.echo(json.dumps({**curve.to_dict(), "best": best_depths_dict(curve.costs, curve.widest)}))
         return
     from localspec.bench.plot.terminal import can_show, plot_lines
 
