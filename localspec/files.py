@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and models in several files. Knows nothing of what is in them."""
+"""Folders of the user, files that are replaced as a whole, and models in several files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,32 @@ BUILT_IN = Path(__file__).parent / "models" / "builtin"
 #: Bytes that :func:`file_identity` hashes: the beginning, and so many pieces of the rest.
 _HEADER, _PIECE, _PIECES = 1 << 20, 1 << 16, 16
 _FIRST_PART = re.compile(r"(.*)-00001-of-(\d{5})(\.[^.]+)")
+
+
+def cache_dir() -> Path:
+    """``$LOCALSPEC_CACHE``, or the user's cache folder of this system. It need not exist; nothing in it is missed."""
+    return _folder("LOCALSPEC_CACHE", "user_cache_path")
+
+
+def data_dir() -> Path:
+    """``$LOCALSPEC_DATA``, or the user's data folder of this system. It need not exist."""
+    return _folder("LOCALSPEC_DATA", "user_data_path")
+
+
+def config_dir() -> Path:
+    """The folder in which this system keeps a user's settings. It need not exist."""
+    return _folder("", "user_config_path")
+
+
+def _folder(variable: str, kind: str) -> Path:
+    """Raises RuntimeError where the user has no home folder."""
+    chosen = os.environ.get(variable)
+    if chosen:
+        return Path(chosen)
+    import platformdirs  # slow to import
+
+    path: Path = getattr(platformdirs, kind)("localspec")
+    return path
 
 
 @contextmanager

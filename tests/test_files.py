@@ -8,7 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from localspec.files import parts, replacing
+from localspec.files import cache_dir, config_dir, data_dir, parts, replacing
+
+
+def test_folders_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each variable names its folder; without one it is the system's, with localspec's name."""
+    for variable in ("LOCALSPEC_CACHE", "LOCALSPEC_DATA"):
+        monkeypatch.delenv(variable, raising=False)
+    for found in (cache_dir(), data_dir(), config_dir()):
+        assert "localspec" in found.parts
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "x"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "y"))
+        assert (data_dir(), cache_dir()) == (tmp_path / "x" / "localspec", tmp_path / "y" / "localspec")
+    monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path / "a"))
+    monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "b"))
+    assert (cache_dir(), data_dir()) == (tmp_path / "a", tmp_path / "b")
 
 
 def test_a_block_that_ends_well_replaces_the_file(tmp_path: Path) -> None:

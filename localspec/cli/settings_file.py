@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from localspec.errors import InputError
-from localspec.files import replacing
+from localspec.files import config_dir, replacing
 
 Value = str | int | float | bool
 
@@ -30,9 +30,7 @@ def settings_path() -> Path:
     chosen = os.environ.get("LOCALSPEC_CONFIG")
     if chosen:
         return Path(chosen)
-    import platformdirs
-
-    return platformdirs.user_config_path("localspec") / "config.toml"
+    return config_dir() / "config.toml"
 
 
 def read_text(path: Path) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localspec.errors import HubError, LocalspecError, ModelNotFoundError, UsageError
-from localspec.files import size_text
+from localspec.files import data_dir, size_text
 from localspec.models import remove as removing
 from localspec.models import store
 from localspec.models.fetch import Watcher, fetch, missing
@@ -222,7 +222,7 @@ def pull_converted(
     check_space(sum(missing(listing, file, cache) for file in needed) + size, cache, f"{repo} and its conversion")
     files = tuple(fetch(hub, listing, file, cache, watcher) for file in needed)
     folder = next(file.path.parent for file in files if file.name == "config.json") if files else cache
-    out = store.data_dir() / "converted" / repo.replace("/", "--") / f"mtp-{repo.rpartition('/')[2]}-{kind}.gguf"
+    out = data_dir() / "converted" / repo.replace("/", "--") / f"mtp-{repo.rpartition('/')[2]}-{kind}.gguf"
     out.parent.mkdir(parents=True, exist_ok=True)
     store.claim(out)
     convert(folder, out, kind)

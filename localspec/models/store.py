@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from localspec.errors import ModelNotFoundError
-from localspec.files import replacing
+from localspec.files import data_dir, replacing
 from localspec.models.hub.names import HubName
 
 Role = Literal["model", "drafter"]
@@ -88,16 +88,6 @@ class StoredModel:
     def there(self) -> bool:
         """Whether all files are."""
         return bool(self.files) and all(file.there() for file in self.files)
-
-
-def data_dir() -> Path:
-    """``$LOCALSPEC_DATA``, or the user's data folder of this system; it need not exist."""
-    chosen = os.environ.get("LOCALSPEC_DATA")
-    if chosen:
-        return Path(chosen)
-    import platformdirs
-
-    return platformdirs.user_data_path("localspec")
 
 
 def models() -> list[StoredModel]:

@@ -10,11 +10,12 @@ import time
 from contextlib import suppress
 
 import pytest
+from platformdirs import user_data_path
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from localspec.cli.chat.prompt import CommandCompleter, Prompt, data_folder, open_history
+from localspec.cli.chat.prompt import CommandCompleter, Prompt, history_path, open_history
 
 
 @pytest.fixture
@@ -67,7 +68,19 @@ def test_up_brings_the_last_message_also_in_the_next_chat(typed, tmp_path, monke
         keys.send_text("\x1b[A\r")
         assert again.read() == "one\ntwo"
     if os.name != "nt":
-        assert (data_folder() / "chat-history").stat().st_mode & 0o077 == 0
+        assert history_path().stat().st_mode & 0o077 == 0
+
+
+def test_a_history_of_an_earlier_build_is_found(tmp_path, monkeypatch):
+    """It is where the system keeps data, also when ``$LOCALSPEC_DATA`` names another folder; a new one is there."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "own"))
+    assert history_path() == tmp_path / "own" / "chat-history"
+    old = user_data_path("localspec") / "chat-history"
+    old.parent.mkdir(parents=True, exist_ok=True)
+    old.write_text("\n+before\n", encoding="utf-8")
+    assert history_path() == old
+    assert list(open_history().load_history_strings()) == ["before"]
 
 
 def test_a_history_that_cannot_be_kept_is_no_error(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from platformdirs import user_data_path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
@@ -19,21 +20,21 @@ from prompt_toolkit.output import ColorDepth, Output, create_output
 
 from localspec.cli.chat.slash_commands import COMMANDS
 from localspec.cli.terminal.style import DIM, Style
+from localspec.files import data_dir
 
 PROMPT = "> "
 _CONTINUED = "  "
 _FILE_COMMANDS = ("/save ", "/load ")
+_HISTORY = "chat-history"
 
 
-def data_folder() -> Path:
-    """Where the platform keeps a program's own data."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    elif os.name == "nt":
-        base = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "localspec"
+def history_path() -> Path:
+    """The file of earlier messages: an existing one where older versions kept it, else one in the data folder."""
+    new = data_dir() / _HISTORY
+    older = [user_data_path("localspec") / _HISTORY]  # earlier builds did not read $LOCALSPEC_DATA
+    if os.name == "nt":  # and used the roaming folder
+        older.append(user_data_path("localspec", appauthor=False, roaming=True) / _HISTORY)
+    return next((path for path in (new, *older) if path.is_file()), new)
 
 
 class _PrivateHistory(FileHistory):
@@ -47,8 +48,8 @@ class _PrivateHistory(FileHistory):
 
 def open_history() -> History:
     """The history file, or one in memory where it cannot be written."""
-    file = data_folder() / "chat-history"
     try:
+        file = history_path()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("a").close()
     except (OSError, RuntimeError):
