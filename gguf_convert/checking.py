@@ -22,7 +22,7 @@ from gguf_convert.tensors import Floats, ModelTensor, blocks
 from localspec.errors import ConvertError, ModelFileError
 from localspec.gguf.header import GgufHeader, TensorInfo, read_header
 from localspec.gguf.types import FLOATS, TYPE_NAMES
-from localspec.llama.quantize import dequantize_rows
+from localspec.llama.quantized_rows import dequantize_rows
 
 
 @dataclass(frozen=True)

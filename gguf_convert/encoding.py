@@ -20,7 +20,7 @@ from gguf_convert.recipes import Recipe
 from gguf_convert.report import Fallback
 from gguf_convert.tensors import Floats, ModelTensor, spans
 from localspec.errors import ConvertError
-from localspec.llama.quantize import quantize_rows
+from localspec.llama.quantized_rows import quantize_rows
 
 BLOCK = 32
 _F16_MAX = 65504.0

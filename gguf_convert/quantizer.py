@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from localspec.errors import ConvertError
-from localspec.llama.quantize import GO, Job, PlannedTensor
+from localspec.llama.quantize import GO, PlannedTensor, QuantizeJob
 
 
 def run_quantizer(
-    job: Job,
+    job: QuantizeJob,
     destination: Path,
     accept: Callable[[list[PlannedTensor]], None],
     on_tensor: Callable[[str], None],
@@ -70,7 +70,7 @@ def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
 
 def _talk(
     child: subprocess.Popen[str],
-    job: Job,
+    job: QuantizeJob,
     accept: Callable[[list[PlannedTensor]], None],
     on_tensor: Callable[[str], None],
     on_bytes: Callable[[int], None],
@@ -108,7 +108,7 @@ def _message(line: str) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def _failure(job: Job, outcome: dict[str, Any], code: int, errors: IO[bytes]) -> ConvertError:
+def _failure(job: QuantizeJob, outcome: dict[str, Any], code: int, errors: IO[bytes]) -> ConvertError:
     name = Path(job.source).name
     if "error" in outcome:
         return ConvertError(f"llama.cpp cannot quantise {name}: {outcome['error'].rstrip('. ')}.")

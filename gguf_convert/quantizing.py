@@ -19,7 +19,7 @@ from gguf_convert.retyping import retype
 from localspec.errors import ConvertError, UsageError
 from localspec.gguf.header import GgufHeader, read_header
 from localspec.gguf.types import BLOCKS, FILE_TYPES, FLOATS, TENSOR_TYPES
-from localspec.llama.quantize import Job, PlannedTensor
+from localspec.llama.quantize import PlannedTensor, QuantizeJob
 
 #: Types that are noise without an importance matrix; llama.cpp refuses them, but for embeddings and the head.
 _NEED_IMATRIX = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
@@ -95,7 +95,7 @@ def quantize_with(
     header = read_header(source)
     if out.exists() and out.samefile(source):
         raise ConvertError(f"{out} is the file to read: give the result another name.")
-    job = Job(
+    job = QuantizeJob(
         source=str(source),
         destination="",
         ftype=FILE_TYPES[recipe.type],
@@ -112,7 +112,7 @@ def quantize_with(
 
 
 def _quantize_to(
-    job: Job, partial: Path, recipe: Recipe, header: GgufHeader, progress: Callable[[Step], None] | None
+    job: QuantizeJob, partial: Path, recipe: Recipe, header: GgufHeader, progress: Callable[[Step], None] | None
 ) -> None:
     """Write the whole result as ``partial``."""
     planned: list[PlannedTensor] = []
@@ -147,7 +147,7 @@ def _quantize_to(
     on_bytes(total)
 
 
-def refuse(plan: Sequence[PlannedTensor], header: GgufHeader, recipe: Recipe, job: Job) -> None:
+def refuse(plan: Sequence[PlannedTensor], header: GgufHeader, recipe: Recipe, job: QuantizeJob) -> None:
     """ConvertError or UsageError for a plan that cannot work, or that would change nothing."""
     name = header.path.name
     changed = [tensor for tensor in plan if tensor.before != tensor.after]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from localspec.errors import ConvertError, InputError
 from localspec.gguf.header import GgufHeader
-from localspec.llama.tokenizer import tokenizer
+from localspec.llama.vocabulary import open_vocabulary
 
 TOKENS, TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 Ids = NDArray[np.int64]
@@ -53,7 +53,7 @@ def always_kept(header: GgufHeader) -> Ids:
     for key, value in header.metadata.items():
         if key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and isinstance(value, int):
             kept |= {value} if 0 <= value < len(texts) else set()
-    with tokenizer(header) as vocabulary:
+    with open_vocabulary(header) as vocabulary:
         kept |= {token for token in range(vocabulary.n_tokens) if vocabulary.is_end(token)}
     return np.array(sorted(kept), np.int64)
 
@@ -98,7 +98,7 @@ def rank(
     share = min(1.0, limit / max(1, sum(sizes)))
     total, done, read = int(sum(sizes) * share), 0, 0
     counts = np.zeros(header.lengths[TOKENS], np.int64)
-    with tokenizer(header) as vocabulary:
+    with open_vocabulary(header) as vocabulary:
         for file, size in zip(files, sizes, strict=True):
             for piece in pieces(file, int(size * share) + 1):
                 ids = vocabulary.tokenize(piece, add_special=False, parse_special=False)

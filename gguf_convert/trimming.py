@@ -24,7 +24,7 @@ from gguf_convert.trim_vocabulary import TOKENS, Ids, Ranking, always_kept, choo
 from localspec.errors import ConvertError, UsageError
 from localspec.gguf.header import GgufHeader, TensorInfo, is_trimmed, read_header
 from localspec.gguf.types import BLOCKS
-from localspec.llama.trim_file import SCALES
+from localspec.llama.trim_file import SCALED_EMBEDDINGS
 
 #: At most so many bytes of text are read: beyond, the order of the kept tokens hardly moves.
 TEXT_LIMIT = 64 * 2**20
@@ -92,10 +92,10 @@ def check_trimmable(header: GgufHeader) -> None:
         raise ConvertError(f"{name} is one of {count} parts: merge them first, with llama-gguf-split --merge.")
     if header.architecture == "gemma4-assistant":
         raise ConvertError(f"{name} is an MTP assistant, which llama.cpp runs with its target's whole vocabulary only.")
-    if header.architecture not in SCALES:
+    if header.architecture not in SCALED_EMBEDDINGS:
         raise ConvertError(
             f"{name} is {header.architecture!r}, which cannot be fed tokens that its head lacks; these can: "
-            f"{', '.join(SCALES)}."
+            f"{', '.join(SCALED_EMBEDDINGS)}."
         )
     if _HEAD_BIAS in shapes:
         raise ConvertError(f"{name} has a bias in its head, which this version does not trim.")

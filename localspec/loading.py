@@ -21,8 +21,9 @@ from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
-from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
+from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.trim_file import Trim, read_trim
 from localspec.llama.trimmed import LlamaTrimmedContext
 from localspec.memory.fit import DEFAULT_CTX
@@ -112,12 +113,12 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
     with ExitStack() as stack:
         model = LlamaModel(header, params, verbose=plan.verbose, progress=plan.progress)
         stack.callback(model.close)
-        if not model.generates:
+        if not model.can_generate:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
         n_ctx = params.ctx_size or min(model.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
         if 0 < model.n_ctx_train < n_ctx:
             notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
-        if not model.rewinds and kind != "none":
+        if not model.can_rewind and kind != "none":
             kind = _without_drafter(plan, notices)
         context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
         stack.callback(context.close)
@@ -210,7 +211,7 @@ def _drafters(
         return (NgramDrafter(), MtpDrafter(assistant)), assistant
     trim = read_trim(header) if is_trimmed(header) else None
     check_vocabularies(target, model, trim)
-    if not model.generates or not model.rewinds:
+    if not model.can_generate or not model.can_rewind:
         raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
     if trim is None:
         own, n_vocab = LlamaContext(model, params, context.n_ctx), model.n_vocab

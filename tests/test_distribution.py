@@ -24,8 +24,9 @@ from localspec.generation import loop
 from localspec.generation.accept import Accepted
 from localspec.generation.loop import Rules, decode, prefill
 from localspec.gguf.header import read_header
-from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
+from localspec.llama.mtp import LlamaMtpContext
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams, SamplingParams
 from localspec.protocols import Outputs, Rows, output_rows

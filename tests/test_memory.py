@@ -14,9 +14,10 @@ from made_headers import F32, Q4_0, Q4_K, Q8_0, made
 
 import gguf_convert
 from localspec.gguf.header import GgufHeader, TensorInfo, read_header
-from localspec.llama import binding as llama_cpp
-from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama import binding
+from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
+from localspec.llama.mtp import LlamaMtpContext
 from localspec.memory.estimate import (
     BASE,
     MIB,
@@ -57,7 +58,7 @@ def test_every_family_is_summed_as_llama_cpp_does(
     log = capfd.readouterr().err
     context.close()
     model.close()
-    found = model_memory([model.header], PARAMS, 2048, repacked_types(llama_cpp.system_info()))
+    found = model_memory([model.header], PARAMS, 2048, repacked_types(binding.system_info()))
     assert found.cache / MIB == pytest.approx(reported(log, "KV buffer"), abs=0.02)
     assert found.mapped / MIB == pytest.approx(reported(log, "CPU_Mapped model buffer"), abs=0.01)
     assert found.repacked / MIB == pytest.approx(reported(log, "CPU_REPACK model buffer"), abs=0.01)
@@ -71,7 +72,7 @@ def test_parts_are_those_that_llama_cpp_reports(capfd: pytest.CaptureFixture[str
     log = capfd.readouterr().err
     context.close()
     model.close()
-    found = model_memory([model.header], PARAMS, 2048, repacked_types(llama_cpp.system_info()), rows=1)
+    found = model_memory([model.header], PARAMS, 2048, repacked_types(binding.system_info()), rows=1)
     assert found.cache / MIB == pytest.approx(reported(log, "KV buffer"), abs=0.02)
     assert found.mapped / MIB == pytest.approx(reported(log, "CPU_Mapped model buffer"), abs=0.01)
     assert found.repacked / MIB == pytest.approx(reported(log, "CPU_REPACK model buffer"), abs=0.01)
@@ -105,7 +106,7 @@ def test_estimate_is_within_a_tenth_of_the_peak() -> None:
         "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    repacks = repacked_types(llama_cpp.system_info())
+    repacks = repacked_types(binding.system_info())
     target = model_memory([read_header(TINY_TARGET)], PARAMS, 2048, repacks, rows=32)
     drafter = model_memory([read_header(TINY_ASSISTANT)], PARAMS, 2048, repacks, rows=1, assistant=True)
     assert peak(target, drafter) == pytest.approx(int(done.stdout) * 1024, rel=0.1)

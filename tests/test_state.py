@@ -15,7 +15,7 @@ from localspec.engine import Engine
 from localspec.errors import BackendError, InputError
 from localspec.generation.options import Request
 from localspec.generation.saved_state import SavedState, read_state, write_state
-from localspec.llama.saved_cells import holds
+from localspec.llama.saved_cells import is_state_of
 from localspec.testing import chain_logits, scripted_engine
 
 SAVED = SavedState("model", "backend", (1, 2, 3), b"cache" * 100, {"text": "é", "tokens": [1]})
@@ -119,21 +119,21 @@ def test_cells_that_llama_cpp_would_abort_on_do_not_reach_it(plain: Engine) -> N
     plain.generate("Once upon a time", max_tokens=4, temperature=0)
     target: Any = plain._target
     state, tokens = target.state(), list(target.tokens)
-    assert holds(state, len(tokens))
+    assert is_state_of(state, len(tokens))
     for n in (0, len(tokens) - 1, len(tokens) + 1):
-        assert not holds(state, n)
+        assert not is_state_of(state, n)
     refused = 0
     for at in range(16 + 12 * len(tokens) + 8 + 12):  # the head, the cells, and how K is stored
         wrong = bytearray(state)
         wrong[at] ^= 0x80
-        if not holds(bytes(wrong), len(tokens)):
+        if not is_state_of(bytes(wrong), len(tokens)):
             refused += 1
             with pytest.raises(BackendError, match="does not fit"):
                 target.restore(bytes(wrong), tokens)
             assert target.tokens == []
     assert refused >= 16 + 8 * len(tokens)
     for wrong_state in (b"", state[:-1], state + b"\0", state[: len(state) // 2]):
-        assert not holds(wrong_state, len(tokens))
+        assert not is_state_of(wrong_state, len(tokens))
     target.restore(state, tokens)
     assert target.tokens == tokens
 

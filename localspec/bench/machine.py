@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from localspec.llama.devices import total_memory
+from localspec.llama.host import total_memory
 from localspec.memory.fit import gib
 
 

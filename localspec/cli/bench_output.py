@@ -58,7 +58,7 @@ def bench_output(engine: Engine, pairs: Sequence[PairedRun], job: Job) -> None:
     from localspec.bench.summary import summaries
     from localspec.cli.report import set_up
     from localspec.cli.terminal.style import columns
-    from localspec.llama.devices import peak_memory
+    from localspec.llama.host import peak_memory
 
     found, peak = summaries(pairs), peak_memory()
     if job.as_json:

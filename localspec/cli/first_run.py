@@ -89,7 +89,7 @@ def _fetch(name: str) -> None:
 
 def _ask() -> str:
     """The name of the model that a person chose, fetched if need be."""
-    from localspec.llama.devices import total_memory
+    from localspec.llama.host import total_memory
     from localspec.models.hub.remote import offline
 
     if offline():

@@ -1,7 +1,8 @@
-"""Importance matrices on disk: llama.cpp's GGUF kind and its older ``.dat``, read and written without llama.cpp.
+"""Importance matrix files: llama.cpp's GGUF format, read and written, and its older ``.dat`` format, read.
 
-For each matrix the sum of squares of every input value over the tokens of a text, and how many tokens that were.
-Nothing is allocated before the file is known to hold it. Reference: llama.cpp, ``common/imatrix-loader.cpp``.
+For each matrix of a model such a file has the sum of squares of every input value over the tokens of a text, and the
+number of these tokens. Nothing is allocated before the file's size is checked. Reference: llama.cpp,
+``common/imatrix-loader.cpp``.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numpy.typing as npt
 
 from localspec.errors import ModelFileError, ModelNotFoundError
 from localspec.gguf.header import GgufHeader, TensorInfo, read_header
+from localspec.gguf.types import TYPE_NUMBERS
 
 Floats = npt.NDArray[np.float32]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_F32 = 0
+_F32 = TYPE_NUMBERS["F32"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Imatrix:
-    """By the name of a matrix its sums. ``chunks`` of ``chunk_size`` tokens of the texts ``datasets`` were read."""
+    """Entries by the name of a matrix, from ``chunks`` chunks of ``chunk_size`` tokens of the texts ``datasets``."""
 
     entries: Mapping[str, Entry]
     datasets: tuple[str, ...]
@@ -42,7 +44,7 @@ class Imatrix:
     chunk_size: int
 
     def mean_squares(self) -> dict[str, Floats]:
-        """By name the importance of every input value, flat; 1 for an expert that no token was sent to."""
+        """Name of a matrix → importance of every input value, flat; 1 for an expert that no token was sent to."""
         means = {}
         for name, entry in self.entries.items():
             counts = entry.counts[:, None]
@@ -52,7 +54,7 @@ class Imatrix:
 
 
 def read_imatrix(path: str | Path) -> Imatrix:
-    """Read either kind. Raises :class:`ModelNotFoundError` and :class:`ModelFileError`."""
+    """Read either format. Raises :class:`ModelNotFoundError` and :class:`ModelFileError`."""
     path = Path(path)
     if not path.is_file():
         raise ModelNotFoundError(
@@ -67,8 +69,8 @@ def read_imatrix(path: str | Path) -> Imatrix:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
 
 
-def _damaged(path: Path, why: str) -> ModelFileError:
-    return ModelFileError(f"{path} is no whole importance matrix: {why}. Make it again with `localspec imatrix`.")
+def _damaged(path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(f"{path} is no whole importance matrix: {reason}. Make it again with `localspec imatrix`.")
 
 
 def _read_gguf(header: GgufHeader) -> Imatrix:
@@ -88,12 +90,12 @@ def _read_gguf(header: GgufHeader) -> Imatrix:
     return Imatrix(
         entries,
         tuple(str(name) for name in datasets) if isinstance(datasets, tuple) else (),
-        _whole(header, "imatrix.chunk_count"),
-        _whole(header, "imatrix.chunk_size"),
+        _integer(header, "imatrix.chunk_count"),
+        _integer(header, "imatrix.chunk_size"),
     )
 
 
-def _whole(header: GgufHeader, key: str) -> int:
+def _integer(header: GgufHeader, key: str) -> int:
     value = header.metadata.get(key, 0)
     return value if isinstance(value, int) else 0
 
@@ -110,7 +112,7 @@ def _values(header: GgufHeader, tensor: TensorInfo) -> Floats:
 
 
 def _read_legacy(path: Path) -> Imatrix:
-    """Counts of calls and sums scaled to them, of dense matrices only, then the chunks and the text's name."""
+    """The older format: number of calls and scaled sums of dense matrices, then the chunks and the text's name."""
     data = path.read_bytes()
     at = 0
 
@@ -131,7 +133,7 @@ def _read_legacy(path: Path) -> Imatrix:
         values = np.frombuffer(take(4 * size), "<f4").astype(np.float32)
         if not values.size or not np.isfinite(values).all():
             raise _damaged(path, f"{name} holds no numbers, or infinite ones")
-        # as llama.cpp reads it: these sums already are what the quantiser weighs with, up to a factor
+        # llama.cpp reads them so: the quantiser weighs with these sums, up to a factor
         entries[name] = Entry(values.reshape(1, -1) / np.float32(max(calls, 1)), np.ones(1, np.float32))
     if not entries:
         raise _damaged(path, "it has no entries")
@@ -141,7 +143,7 @@ def _read_legacy(path: Path) -> Imatrix:
 
 
 def write_imatrix(path: Path, imatrix: Imatrix) -> None:
-    """Write the GGUF kind, as llama-imatrix does. The file appears whole or not at all."""
+    """Write the GGUF format, as llama-imatrix does. The file appears whole or not at all."""
     import gguf
 
     partial = path.with_name(path.name + ".partial")

@@ -1,7 +1,4 @@
-"""The seam to llama.cpp: the only module that imports ``llama_cpp``.
-
-Its log, its features, its devices. Models and contexts are beside it (``llama_model.py``, ``llama_context.py``).
-"""
+"""The only module that imports ``llama_cpp``: initialisation, log, and look-up of functions and devices."""
 
 from __future__ import annotations
 
@@ -18,13 +15,15 @@ from localspec.errors import MissingFeatureError
 from localspec.llama.devices import Device, list_devices
 
 __all__ = [
-    "address_getter", "bindings", "build", "devices", "fill", "forget_errors", "lib", "libraries", "staging", "start",
-    "system_info", "why",
+    "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "initialise", "lib",
+    "set_fields", "shared_libraries", "staging_function", "system_info",
 ]  # fmt: skip
+#: llama.cpp's log level of errors.
 _LOG_ERROR = 4
 
 _errors: deque[str] = deque(maxlen=8)
 _verbose = False
+_initialised = False
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
@@ -35,32 +34,35 @@ def _log(level: int, text: bytes, _: Any) -> None:
         sys.stderr.write(text.decode("utf-8", errors="replace"))
 
 
-_started = False
-
-
-def start(verbose: bool) -> None:
-    """Initialise llama.cpp once; send its log to stderr or nowhere."""
-    global _started, _verbose  # noqa: PLW0603 - llama.cpp has one log per process
+def initialise(verbose: bool) -> None:
+    """Initialise llama.cpp once per process; ``verbose`` sends its log to stderr."""
+    global _initialised, _verbose  # noqa: PLW0603 - llama.cpp has one log per process
     _verbose = verbose
-    if not _started:
+    if not _initialised:
         lib.llama_log_set(_log, ctypes.c_void_p(0))
         lib.llama_backend_init()
-        _started = True
+        _initialised = True
 
 
-def forget_errors() -> None:
-    """What llama.cpp logged so far has nothing to do with what comes."""
+def bindings() -> Any:
+    """The ctypes bindings of llama.h, initialised."""
+    initialise(_verbose)
+    return lib
+
+
+def clear_errors() -> None:
+    """Forget the errors that llama.cpp logged so far."""
     _errors.clear()
 
 
-def why() -> str:
-    """The reason that llama.cpp logged since :func:`forget_errors`, most telling line first."""
+def first_error() -> str:
+    """The first error that llama.cpp logged since :func:`clear_errors`; later ones follow from it."""
     lines = [line.split(": ", 1)[-1] for line in _errors if line]
     return lines[0] if lines else "llama.cpp gave no reason"
 
 
-def fill(struct: Any, **values: Any) -> Any:
-    """Set fields that exist: ctypes takes any attribute name silently."""
+def set_fields(struct: Any, **values: Any) -> Any:
+    """Set fields of a ctypes structure. Raises MissingFeatureError for one that it lacks, which ctypes would not."""
     names = {name for name, *_ in struct._fields_}
     for name, value in values.items():
         if name not in names:
@@ -72,8 +74,8 @@ def fill(struct: Any, **values: Any) -> Any:
     return struct
 
 
-def staging(name: str) -> Any:
-    """A function of llama.cpp's staging API, which comes and goes between releases."""
+def staging_function(name: str) -> Any:
+    """A function of llama.cpp's staging API, which may differ between releases."""
     try:
         import llama_cpp.llama_cpp_ext as ext
 
@@ -86,18 +88,12 @@ def staging(name: str) -> Any:
 
 
 def address_getter(function: Any) -> Any:
-    """``function(ctx)`` as one that returns an address: setting types on llama_cpp's own would change it for all."""
+    """A copy of ``function(ctx)`` that returns an address. Setting types on the original would change it for all."""
     return ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
-def bindings() -> Any:
-    """llama.h as ``llama_cpp`` binds it, started, for the other modules of the seam."""
-    start(_verbose)
-    return lib
-
-
-def libraries() -> list[ctypes.CDLL]:
-    """The loaded libraries, in which the seam looks up what ``llama_cpp`` does not bind."""
+def shared_libraries() -> list[ctypes.CDLL]:
+    """The loaded libraries, for functions that ``llama_cpp`` does not bind."""
     from llama_cpp import _ggml
 
     found = [_ggml.libggml, lib._lib]
@@ -107,17 +103,17 @@ def libraries() -> list[ctypes.CDLL]:
 
 
 def devices() -> list[Device]:
-    """What llama.cpp can compute on."""
-    start(_verbose)
-    return list_devices(libraries())
+    """The devices that llama.cpp can compute on."""
+    initialise(_verbose)
+    return list_devices(shared_libraries())
 
 
 def system_info() -> str:
-    """llama.cpp's own line about its build and this CPU."""
-    start(_verbose)
+    """llama.cpp's line about its build and this CPU."""
+    initialise(_verbose)
     return bytes(lib.llama_print_system_info()).decode(errors="replace").strip()
 
 
-def build() -> str:
-    """Which llama.cpp this is: the version of its bindings, and what it was built for and found."""
+def build_id() -> str:
+    """Text that differs between builds of llama.cpp and between CPUs."""
     return f"{llama_cpp.__version__} {system_info()}"

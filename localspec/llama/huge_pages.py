@@ -1,8 +1,8 @@
-"""Huge pages for the weights that llama.cpp keeps in private memory (Linux; elsewhere nothing happens).
+"""Huge pages for the weights that llama.cpp keeps in private memory (Linux only).
 
-A pass over one token reads every weight once, page after page. Where the system gives huge pages only to who asks
-(``/sys/kernel/mm/transparent_hugepage/enabled`` says ``madvise``, as in Ubuntu and Fedora), llama.cpp, which does not
-ask, gets pages of 4 KiB. Advice changes where bytes lie, never what they are, so a failure is no error.
+A pass over one token reads every weight once, page after page. Where ``/sys/kernel/mm/transparent_hugepage/enabled`` is
+``madvise``, as in Ubuntu and Fedora, only memory for which a program requests them has huge pages. llama.cpp does not
+request them and gets pages of 4 KiB. The request never changes a byte, so its failure is no error.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-#: Smaller pieces of memory are left as they are, in bytes.
+#: Smallest piece of memory that is worth a request, in bytes.
 _LEAST = 16 * 2**20
+#: Size of a huge page, in bytes.
 _HUGE = 2 * 2**20
+#: madvise(2)'s advice for huge pages.
 _MADV_HUGEPAGE = 14
+#: First address, and the address behind the last.
 Range = tuple[int, int]
 
 
 def private_ranges(maps: Iterable[str]) -> list[Range]:
-    """Start and end of the writable memory without a file in the lines of ``/proc/self/maps`` (see proc(5))."""
+    """The writable memory without a file in the lines of ``/proc/self/maps`` (see proc(5))."""
     found = []
     for line in maps:
         fields = line.split()
@@ -31,8 +34,8 @@ def private_ranges(maps: Iterable[str]) -> list[Range]:
     return found
 
 
-def beyond(ranges: Iterable[Range], known: Iterable[Range]) -> list[Range]:
-    """What of ``ranges`` is not in ``known``."""
+def subtract(ranges: Iterable[Range], known: Iterable[Range]) -> list[Range]:
+    """The parts of ``ranges`` that are not in ``known``."""
     left = list(ranges)
     for a, b in known:
         left = [piece for x, y in left for piece in ((x, min(y, a)), (max(x, b), y)) if piece[0] < piece[1]]
@@ -40,30 +43,30 @@ def beyond(ranges: Iterable[Range], known: Iterable[Range]) -> list[Range]:
 
 
 class HugePages:
-    """Asks for huge pages for the memory that the process was given since this was made."""
+    """Requests huge pages for the memory that the process was given since this was made."""
 
     def __init__(self) -> None:
-        self._known = _ranges()
+        self._known = _current_ranges()
 
-    def ask(self) -> int:
-        """To be called before the new memory is written to. Returns the bytes that were asked for."""
-        new, asked = beyond(_ranges(), self._known), 0
+    def request(self) -> int:
+        """Request them, before the new memory is written to. Returns the bytes that were requested."""
+        new, requested = subtract(_current_ranges(), self._known), 0
         for start, end in new:
             first, last = -(-start // _HUGE) * _HUGE, end // _HUGE * _HUGE
-            if last - first >= _LEAST and _advise(first, last - first):
-                asked += last - first
+            if last - first >= _LEAST and _madvise(first, last - first):
+                requested += last - first
         self._known += new
-        return asked
+        return requested
 
 
-def _ranges() -> list[Range]:
+def _current_ranges() -> list[Range]:
     if sys.platform == "linux":
         with suppress(OSError):
             return private_ranges(Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines())
     return []
 
 
-def _advise(start: int, length: int) -> bool:
+def _madvise(start: int, length: int) -> bool:
     with suppress(OSError, AttributeError):
         return bool(ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE) == 0)
     return False

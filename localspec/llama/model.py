@@ -1,4 +1,4 @@
-"""A model file in llama.cpp."""
+"""A model file loaded by llama.cpp."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 from localspec.errors import BackendError, ModelFileError
 from localspec.gguf.header import GgufHeader
-from localspec.llama.binding import devices, fill, forget_errors, lib, start, why
+from localspec.llama.binding import clear_errors, devices, first_error, initialise, lib, set_fields
 from localspec.llama.devices import Placement, place
 from localspec.llama.huge_pages import HugePages
 from localspec.llama.vocabulary import LlamaVocabulary
 from localspec.params import ContextParams
 
+#: llama.cpp's type of a missing vocabulary.
 _VOCAB_NONE = 0
 
 
@@ -31,42 +32,48 @@ class LlamaModel:
         progress: Callable[[float], None] | None = None,
     ) -> None:
         self.header, self.path = header, header.path
-        start(verbose)
-        self.placement: Placement = place(devices(), params)
         self._raised: BaseException | None = None
-        options = fill(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
-        if self.placement.handles is not None:
-            fill(options, devices=ctypes.cast(self.placement.handles, ctypes.c_void_p))
-        if not params.tiled:
-            os.environ["GGML_CPU_TILED_MM"] = "0"  # read once, when first something is decoded
-        if not params.repack:
-            fill(options, use_extra_bufts=False)
-        fill(options, progress_callback=self._progress(progress))
-        forget_errors()
-        self._handle = lib.llama_model_load_from_file(os.fsencode(self.path), options)
-        if self._raised is not None:
-            self.close()
-            raise self._raised
-        if not self._handle:
-            raise ModelFileError(f"llama.cpp cannot load {self.path}: {why()}. Check the file, or run with --verbose.")
+        initialise(verbose)
+        self.placement: Placement = place(devices(), params)
+        self._handle = self._load(params, progress)
         self._free = weakref.finalize(self, lib.llama_model_free, self._handle)
         vocab = lib.llama_model_get_vocab(self._handle)
         if lib.llama_vocab_type(vocab) == _VOCAB_NONE:
             raise ModelFileError(f"{self.path} has no vocabulary; give a language model, or convert it again.")
-        me = weakref.ref(self)  # the vocabulary must not keep the model
-        self.vocabulary = LlamaVocabulary(lib, vocab, lambda: (model := me()) is not None and model.loaded)
+        me = weakref.ref(self)  # the vocabulary must not keep the model alive
+        self.vocabulary = LlamaVocabulary(vocab, lambda: (model := me()) is not None and model.loaded)
         if self.vocabulary.add_bos and not 0 <= self.vocabulary.bos < self.vocabulary.n_tokens:
             raise ModelFileError(f"{self.path} asks for a BOS token and does not name one; convert it again.")
         self.n_vocab = self.vocabulary.n_tokens
 
+    def _load(self, params: ContextParams, progress: Callable[[float], None] | None) -> Any:
+        options = set_fields(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
+        if self.placement.handles is not None:
+            set_fields(options, devices=ctypes.cast(self.placement.handles, ctypes.c_void_p))
+        if not params.tiled:
+            os.environ["GGML_CPU_TILED_MM"] = "0"  # llama.cpp reads it once, at the first decode
+        if not params.repack:
+            set_fields(options, use_extra_bufts=False)
+        set_fields(options, progress_callback=self._progress(progress))
+        clear_errors()
+        handle = lib.llama_model_load_from_file(os.fsencode(self.path), options)
+        if self._raised is not None:
+            if handle:
+                lib.llama_model_free(handle)
+            raise self._raised
+        if not handle:
+            reason = first_error()
+            raise ModelFileError(f"llama.cpp cannot load {self.path}: {reason}. Check the file, or run with --verbose.")
+        return handle
+
     def _progress(self, report: Callable[[float], None] | None) -> Any:
-        """Called before each tensor is read, first with 0, when llama.cpp has the memory for all of them."""
+        """The callback before each tensor is read. At its first call, with 0, the memory of all of them is there."""
         pages = HugePages()
 
         def callback(fraction: float, _: Any) -> bool:
             try:
                 if fraction == 0.0:
-                    pages.ask()
+                    pages.request()
                 if report is not None:
                     report(fraction)
             except BaseException as error:
@@ -110,20 +117,20 @@ class LlamaModel:
 
     @property
     def key_lengths(self) -> list[int]:
-        """Key sizes of a head, one for each kind of layer."""
+        """Elements of a head's key, one number for each kind of layer."""
         header = self.header
         derived = (header.number("embedding_length") or 0) // max(1, header.number("attention.head_count") or 1)
         sizes = [header.number("attention.key_length", derived), header.number("attention.key_length_swa")]
         return [size for size in sizes if size]
 
     @property
-    def rewinds(self) -> bool:
-        """Whether tokens can be taken back from the cache (not with recurrent layers)."""
+    def can_rewind(self) -> bool:
+        """True if tokens can be removed from the end of the cache (not with recurrent layers)."""
         return not (lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle))
 
     @property
-    def generates(self) -> bool:
-        """Whether it is a decoder: embedding and encoder models are not."""
+    def can_generate(self) -> bool:
+        """True for a decoder; embedding and encoder models are none."""
         return bool(
             lib.llama_model_has_decoder(self.handle)
             and not lib.llama_model_has_encoder(self.handle)
@@ -136,7 +143,6 @@ class LlamaModel:
         return text.decode("utf-8", errors="replace") if text else None
 
     def close(self) -> None:
-        if self._handle:
-            self._handle = None
-            if hasattr(self, "_free"):
-                self._free()
+        """Free the model. May be called twice."""
+        self._handle = None
+        self._free()

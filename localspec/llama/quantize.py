@@ -1,8 +1,8 @@
-"""llama.cpp's quantiser, in a process of its own that :mod:`gguf_convert.quantizer` starts.
+"""llama.cpp's quantiser in a process of its own, which :mod:`gguf_convert.quantizer` starts.
 
-llama.cpp aborts or throws on bad input and cannot be interrupted, so this process is made to be killed. It reads a job
-(:class:`Job`, one line of JSON) from standard input, writes what it would do, waits for the line ``go``, and reports as
-it goes; a line of JSON each. When its standard input closes, whoever asked is gone, and it ends.
+llama.cpp aborts or throws on bad input and cannot be interrupted, so the parent kills this process instead. It reads a
+:class:`QuantizeJob` (one line of JSON) from standard input, writes the plan, waits for the line ``go``, and reports its
+progress, one line of JSON each. It ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from localspec.errors import LocalspecError
-from localspec.gguf.types import BLOCKS, TYPE_NAMES
-from localspec.llama.symbols import function
 
 if TYPE_CHECKING:
     from localspec.gguf.imatrix import Imatrix
 
 GO = "go\n"
-_TYPE_NUMBERS = {name: number for number, name in TYPE_NAMES.items()}
+#: llama.cpp's log level of errors.
 _ERROR = 4
-_INT, _STR = 0, 3  # llama_model_kv_override_type
+#: Types of llama_model_kv_override.
+_INT, _STR = 0, 3
+#: Longest text of a llama_model_kv_override, in bytes.
+_MAX_TEXT = 127
+#: Exit code when the parent is gone.
+_NO_PARENT = 3
+#: Pause between reports of the file's size, in seconds.
 _POLL_S = 0.2
-#: Rows are quantised in slabs of this many bytes, whatever the size of a tensor; the output does not depend on it.
+#: Rows are quantised in slabs of this many bytes. The output does not depend on it.
 _SLAB = 256 * 2**20
 _TENSOR = re.compile(r"\[ *\d+/ *\d+\] (?P<name>.+?) +- \[[^\]]*\], type = +(?P<type>\w+), ")
 _BECOMES = re.compile(r"size = .* -> +[\d.]+ MiB \((?P<type>\w+)\)")
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to quantise to what. ``ftype`` and the types of ``overrides`` are llama.cpp's numbers.
+class QuantizeJob:
+    """One file to quantise. ``ftype`` and the types of ``overrides`` are llama.cpp's numbers.
 
     ``overrides`` are (regular expression, type): the first that occurs in a tensor's name decides.
     """
@@ -59,54 +59,11 @@ class Job:
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor's name, and its type before and after as ggml writes them in upper case."""
+    """A tensor's name, and its type before and after as ggml writes them, in upper case."""
 
     name: str
     before: str
     after: str
-
-
-def quantize_rows(values: npt.NDArray[np.float32], kind: int) -> npt.NDArray[np.uint8]:
-    """The bytes of rows of shape (n, row) as ggml type ``kind``, which must divide a row and need no imatrix.
-
-    The values must be finite: ggml aborts on what it cannot round.
-    """
-    quantize: Callable[..., int] = _chunk_function()
-    rows = np.ascontiguousarray(values, np.float32)
-    n, row = rows.shape
-    out = np.empty(rows.nbytes, np.uint8)  # no quantised type is wider than F32
-    size = quantize(kind, rows.ctypes.data, out.ctypes.data, 0, n, row, None)
-    packed: npt.NDArray[np.uint8] = out[:size].copy()
-    return packed
-
-
-def dequantize_rows(packed: npt.NDArray[np.uint8], kind: str, row: int) -> npt.NDArray[np.float32]:
-    """The values, shape (n, ``row``), of whole rows that are packed as ggml type ``kind`` (its name)."""
-    dequantize: Callable[..., None] = _dequantize_function(kind)
-    data = np.ascontiguousarray(packed, np.uint8)
-    per_block, size = BLOCKS[_TYPE_NUMBERS[kind]]
-    values = np.empty((data.size // (row // per_block * size), row), np.float32)
-    dequantize(data.ctypes.data, values.ctypes.data, values.size)
-    return values
-
-
-@cache
-def _chunk_function() -> Any:
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    arguments = (ctypes.c_int, pointer, pointer, number, number, number, pointer)
-    return _function("ggml_quantize_chunk", ctypes.c_size_t, *arguments)
-
-
-@cache
-def _dequantize_function(kind: str) -> Any:
-    name = f"dequantize_row_{kind.lower().replace('_k', '_K')}"
-    return _function(name, None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-
-
-def _function(name: str, *types: Any) -> Any:
-    from localspec.llama.binding import libraries
-
-    return function(libraries(), name, *types)
 
 
 class _Log:
@@ -116,10 +73,10 @@ class _Log:
         self.errors: deque[str] = deque(maxlen=8)
         self.tensors: list[PlannedTensor] = []
         self.on_tensor: Callable[[str], None] = lambda name: None
-        self._callback = lib.llama_log_callback(self._take)
+        self._callback = lib.llama_log_callback(self._receive)
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
 
-    def _take(self, level: int, text: bytes, _: Any) -> None:
+    def _receive(self, level: int, text: bytes, _: Any) -> None:
         piece = text.decode("utf-8", errors="replace")
         if level == _ERROR and piece.strip(" =\n"):
             self.errors.append(piece.strip(" =\n"))
@@ -131,40 +88,37 @@ class _Log:
             self.tensors[-1] = replace(self.tensors[-1], after=becomes["type"].upper())
 
     @property
-    def reason(self) -> str:
+    def last_error(self) -> str:
         lines = [line.removeprefix("llama_model_quantize: failed to quantize: ") for line in self.errors]
         return lines[-1] if lines else "llama.cpp gave no reason"
 
 
 def main() -> None:
-    job = Job(**_tuples(json.loads(sys.stdin.readline())))
+    values = json.loads(sys.stdin.readline())
+    job = QuantizeJob(**{**values, "overrides": tuple((pattern, kind) for pattern, kind in values["overrides"])})
     go = threading.Event()
-    threading.Thread(target=_watch, args=(go,), daemon=True).start()
+    threading.Thread(target=_read_input, args=(go,), daemon=True).start()
     try:
-        reason = _quantize(job, go)
-    except LocalspecError as error:
-        reason = str(error)
-    _say({"error": reason} if reason else {"done": True})
+        error = _quantize(job, go)
+    except LocalspecError as raised:
+        error = str(raised)
+    _send({"error": error} if error else {"done": True})
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, "overrides": tuple((pattern, kind) for pattern, kind in values["overrides"])}
-
-
-def _say(message: Mapping[str, Any]) -> None:
+def _send(message: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def _watch(go: threading.Event) -> None:
+def _read_input(go: threading.Event) -> None:
     for line in sys.stdin:
         if line == GO:
             go.set()
-    os._exit(3)
+    os._exit(_NO_PARENT)
 
 
-def _quantize(job: Job, go: threading.Event) -> str | None:
-    """Plan, wait, run. Returns why it failed."""
+def _quantize(job: QuantizeJob, go: threading.Event) -> str | None:
+    """Plan, wait, run. Returns the reason of a failure."""
     from localspec.llama.binding import bindings
 
     lib = bindings()
@@ -172,16 +126,16 @@ def _quantize(job: Job, go: threading.Event) -> str | None:
     with _Params(lib, job) as params:
         params.value.dry_run = True
         if _run(lib, job, params):
-            return log.reason
-        _say({"plan": [[tensor.name, tensor.before, tensor.after] for tensor in log.tensors]})
+            return log.last_error
+        _send({"plan": [[tensor.name, tensor.before, tensor.after] for tensor in log.tensors]})
         go.wait()
         params.value.dry_run = False
-        log.on_tensor = lambda name: _say({"tensor": name})
+        log.on_tensor = lambda name: _send({"tensor": name})
         threading.Thread(target=_report_size, args=(job.destination,), daemon=True).start()
-        return log.reason if _run(lib, job, params) else None
+        return log.last_error if _run(lib, job, params) else None
 
 
-def _run(lib: Any, job: Job, params: _Params) -> int:
+def _run(lib: Any, job: QuantizeJob, params: _Params) -> int:
     source, destination = os.fsencode(job.source), os.fsencode(job.destination)
     return int(lib.llama_model_quantize(source, destination, ctypes.byref(params.value)))
 
@@ -190,7 +144,7 @@ def _report_size(path: str) -> None:
     pause = threading.Event()
     while not pause.wait(_POLL_S):
         try:
-            _say({"bytes": os.stat(path).st_size})
+            _send({"bytes": os.stat(path).st_size})
         except OSError:
             continue
 
@@ -198,7 +152,7 @@ def _report_size(path: str) -> None:
 class _Params:
     """llama_model_quantize_params of a job, and the arrays that it points to, alive as long as the block."""
 
-    def __init__(self, lib: Any, job: Job) -> None:
+    def __init__(self, lib: Any, job: QuantizeJob) -> None:
         from localspec.gguf.imatrix import read_imatrix
 
         self.value = lib.llama_model_quantize_default_params()
@@ -229,11 +183,11 @@ class _Params:
             pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
             rows.append((name.encode(), pointer, values.size))
         self._point("imatrix", (lib.llama_model_imatrix_data * (len(rows) + 1))(*rows))
-        self._point("kv_overrides", _provenance(lib, path, imatrix, len(rows)))
+        self._point("kv_overrides", _imatrix_keys(lib, path, imatrix, len(rows)))
 
 
-def _provenance(lib: Any, path: str, imatrix: Imatrix, entries: int) -> Any:
-    """The keys that llama-quantize leaves in a file made with an importance matrix."""
+def _imatrix_keys(lib: Any, path: str, imatrix: Imatrix, entries: int) -> Any:
+    """The metadata that llama-quantize writes into a file made with an importance matrix."""
     facts: list[tuple[str, str | int]] = [("file", path)]
     facts += [("dataset", name) for name in imatrix.datasets[:1]]
     facts += [("entries_count", entries)]
@@ -243,7 +197,7 @@ def _provenance(lib: Any, path: str, imatrix: Imatrix, entries: int) -> Any:
         item.key = f"quantize.imatrix.{name}".encode()
         item.tag = _STR if isinstance(value, str) else _INT
         if isinstance(value, str):
-            item.value.val_str = os.fsencode(value)[:127]
+            item.value.val_str = os.fsencode(value)[:_MAX_TEXT]
         else:
             item.value.val_i64 = value
     return array

@@ -1,9 +1,9 @@
-"""The bytes of a saved sequence: looked through before llama.cpp reads them (it aborts on some), and made longer.
+"""The bytes of a saved sequence: checked before llama.cpp reads them, because it aborts on some, and made longer.
 
-Layout as ``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_write`` write it: a magic number, the
-sequence; for each cache the number of streams (1) and of cells, for each cell its position and sequences (1); whether
-V is transposed, the number of layers, then K and V: for each layer type, bytes a cell and the cells, or where V is
-transposed type, bytes an element, elements a cell and the cells.
+Layout, from ``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_write``: a magic number and the sequence;
+then for each cache the number of streams (1) and of cells; for each cell its position and its sequences (1); a flag for
+transposed values and the number of layers; then the keys and the values. These are, for each layer, a type, the bytes
+of a cell and the cells; or for transposed values a type, the bytes of an element, the elements of a cell and the cells.
 """
 
 from __future__ import annotations
@@ -13,16 +13,24 @@ import struct
 import numpy as np
 
 _MAGIC = 0xAF143CD8
-_START, _HEAD, _DATA = struct.Struct("<Ii"), struct.Struct("<II"), struct.Struct("<II")
-_ROWS, _ELEMENTS = struct.Struct("<iQ"), struct.Struct("<iII")
+#: Magic number and sequence.
+_START = struct.Struct("<Ii")
+#: Streams and cells of a cache.
+_CACHE = struct.Struct("<II")
+#: Flag for transposed values, and layers.
+_DATA = struct.Struct("<II")
+#: Type, and bytes of a cell.
+_ROWS = struct.Struct("<iQ")
+#: Type, bytes of an element, and elements of a cell.
+_ELEMENTS = struct.Struct("<iII")
 _CELL = np.dtype([("position", "<i4"), ("sequences", "<u4"), ("sequence", "<i4")])
 
 
-def holds(state: bytes, n_tokens: int) -> bool:
-    """Whether ``state`` is an attention cache of one sequence of ``n_tokens``.
+def is_state_of(state: bytes, n_tokens: int) -> bool:
+    """True if ``state`` is an attention cache of one sequence of ``n_tokens``.
 
-    A sliding window's cache may lack cells at the beginning. False too for layouts that this module does not know
-    (recurrent layers, positions of several dimensions, no V).
+    A sliding window's cache may lack cells at the beginning. False for layouts that this module does not know
+    (recurrent layers, positions of several dimensions, no values).
     """
     try:
         magic, _ = _START.unpack_from(state, 0)
@@ -38,12 +46,12 @@ def holds(state: bytes, n_tokens: int) -> bool:
 def repeat_cells(state: bytes, times: int) -> bytes | None:
     """The state of a cache that holds the cells of ``state`` ``times`` over, at positions 0, 1, 2, …
 
-    What fills a long cache without decoding. None where ``state`` is none of :func:`holds`, or V is transposed in it.
+    It fills a long cache without decoding. None for a state of an unknown layout or with transposed values.
     """
-    if len(state) < _START.size + _HEAD.size:
+    if len(state) < _START.size + _CACHE.size:
         return None
-    n_tokens = int(_HEAD.unpack_from(state, _START.size)[1])
-    if not holds(state, n_tokens):
+    n_tokens = int(_CACHE.unpack_from(state, _START.size)[1])
+    if not is_state_of(state, n_tokens):
         return None
     parts, at = [state[: _START.size]], _START.size
     while at < len(state):
@@ -57,14 +65,14 @@ def repeat_cells(state: bytes, times: int) -> bytes | None:
 
 
 def _repeat_cache(state: bytes, at: int, end: int, n_tokens: int, times: int) -> bytes | None:
-    """The cache at ``at`` … ``end``, which was looked through; None unless it has every token's cell, V as it is."""
+    """Repeat the checked cache at ``at`` … ``end``; None if cells are missing or values are transposed."""
     cells = np.zeros(n_tokens * times, _CELL)
     cells["position"], cells["sequences"] = np.arange(len(cells)), 1
-    kept = int(_HEAD.unpack_from(state, at)[1])
-    at += _HEAD.size + n_tokens * _CELL.itemsize
+    kept = int(_CACHE.unpack_from(state, at)[1])
+    at += _CACHE.size + n_tokens * _CELL.itemsize
     if kept != n_tokens or _DATA.unpack_from(state, at)[0]:
         return None
-    parts = [_HEAD.pack(1, len(cells)), cells.tobytes(), state[at : at + _DATA.size]]
+    parts = [_CACHE.pack(1, len(cells)), cells.tobytes(), state[at : at + _DATA.size]]
     at += _DATA.size
     while at < end:
         rows = at + _ROWS.size
@@ -75,8 +83,9 @@ def _repeat_cache(state: bytes, at: int, end: int, n_tokens: int, times: int) ->
 
 
 def _cache_end(state: bytes, at: int, n_tokens: int) -> int:
-    streams, cells = _HEAD.unpack_from(state, at)
-    at += _HEAD.size
+    """The offset behind the cache at ``at``. Raises ValueError or struct.error for anything else than a whole one."""
+    streams, cells = _CACHE.unpack_from(state, at)
+    at += _CACHE.size
     if streams != 1 or not 0 < cells <= n_tokens or at + cells * _CELL.itemsize > len(state):
         raise ValueError("not one sequence of so many tokens")
     found = np.frombuffer(state, _CELL, cells, at)
@@ -94,5 +103,5 @@ def _cache_end(state: bytes, at: int, n_tokens: int) -> int:
                 _, size = _ROWS.unpack_from(state, at)
                 at += _ROWS.size + size * cells
             if at > len(state):
-                raise ValueError("shorter than it says")
+                raise ValueError("cells are missing at the end")
     return at

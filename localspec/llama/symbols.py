@@ -1,7 +1,4 @@
-"""C functions of llama.cpp's libraries that its Python binding leaves out, looked up by name.
-
-A function object of our own is made from the address: setting types on a shared one would change it for everybody.
-"""
+"""Look-up of C functions in llama.cpp's libraries that its Python binding leaves out."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from localspec.errors import MissingFeatureError
 
 
 def function(libraries: Sequence[ctypes.CDLL], name: str, result: Any, *arguments: Any) -> Any:
-    """``name`` as a callable of these types. Raises MissingFeatureError where no library has it."""
+    """``name`` as a new callable of these types. Raises MissingFeatureError where no library has it."""
     for library in libraries:
         found = getattr(library, name, None)
         if found is not None:

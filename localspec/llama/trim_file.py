@@ -1,9 +1,9 @@
-"""What the file of a trimmed drafter holds beside an ordinary model of fewer tokens, and reading it.
+"""The file of a trimmed drafter: the parts that an ordinary model of fewer tokens does not have.
 
 A trimmed drafter's head computes logits of the kept tokens only, and llama.cpp takes its whole vocabulary from there.
-It can still read every token, fed as an embedding, and say any, one logit at a time: so behind the last tensor the file
-has the input embeddings and (unless they are the same) the head of the whole vocabulary, row by row as they were in the
-model it was made from. Of these only the rows that are used are ever read.
+Any other token can be read as an embedding, and its logit computed by itself. For that the file has, behind the last
+tensor, the input embeddings of the whole vocabulary and (unless they are the same matrix) its head, row by row as in
+the original model. Only the rows that are used are ever read.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from localspec.errors import ModelFileError
 from localspec.gguf.header import TRIM_IDS, TRIM_SIZE, GgufHeader
 from localspec.gguf.types import BLOCKS, TYPE_NAMES
+from localspec.llama.quantized_rows import dequantize_rows
 
-#: ggml types of the tables behind the tensors, in this order; without the second the first serves for both.
+#: Keys of the ggml types of the matrices behind the tensors. Without the second key there is one matrix for both uses.
 INPUT_TYPE, HEAD_TYPE = "localspec.trim.input_type", "localspec.trim.head_type"
 
-#: Architectures whose graph reads nothing of a token but its embedding, and whose logits are a matrix times what
-#: ``res->t_embd`` names; with whether llama.cpp multiplies a looked-up embedding by √n_embd and leaves a given one as
-#: it is (read off ``llama.cpp/src/models``).
-SCALES = {
+#: Architectures whose graph reads nothing of a token but its embedding, and whose logits are a matrix times
+#: ``res->t_embd``. The value: True if llama.cpp multiplies an embedding that it looks up by √n_embd, and leaves one
+#: that is given to it (from ``llama.cpp/src/models``).
+SCALED_EMBEDDINGS = {
     "llama": False,
     "qwen2": False,
     "qwen3": False,
@@ -42,7 +43,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A matrix with a row for each token of a whole vocabulary, in a file, in ggml type ``kind``."""
+    """A matrix in a file with a row for each token of a vocabulary, in the ggml type named ``kind``."""
 
     rows: NDArray[np.uint8] = field(repr=False)
     kind: str
@@ -50,8 +51,6 @@ class Table:
 
     def values(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The rows of ``tokens``: shape (n, ``width``)."""
-        from localspec.llama.quantize import dequantize_rows
-
         packed = np.ascontiguousarray(self.rows[np.asarray(tokens, np.int64)])
         if self.kind == "F32":
             return packed.view("<f4").astype(np.float32)
@@ -64,7 +63,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Trim:
-    """``ids``: the token of the whole vocabulary, of ``vocab_size`` tokens, that each kept one is; ascending."""
+    """The added parts of a trimmed file.
+
+    ``ids``: the id in the whole vocabulary, of ``vocab_size`` tokens, of each kept token; ascending.
+    """
 
     ids: NDArray[np.int32]
     vocab_size: int
@@ -74,23 +76,23 @@ class Trim:
     softcap: float = 0.0
 
     def embeddings(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """What the model takes for ``tokens`` of the whole vocabulary: shape (n, n_embd)."""
+        """The model's inputs for ``tokens`` of the whole vocabulary: shape (n, n_embd)."""
         values = self.inputs.values(tokens)
         return values if self.scale == 1.0 else values * np.float32(self.scale)
 
 
 def read_trim(header: GgufHeader) -> Trim:
-    """What a trimmed file says. Raises :class:`ModelFileError` where that cannot be."""
+    """The added parts of a trimmed file. Raises :class:`ModelFileError` where they do not fit the model."""
     size, ids = header.metadata.get(TRIM_SIZE), np.array(header.int32s(TRIM_IDS), np.int32)
     tokens = header.lengths.get("tokenizer.ggml.tokens", 0)
     if not isinstance(size, int) or len(ids) != tokens or len(ids) == 0:
-        raise _broken(header, f"it maps {len(ids)} tokens and has {tokens}")
+        raise _changed(header, f"it maps {len(ids)} tokens and has {tokens}")
     if ids[0] < 0 or ids[-1] >= size or (np.diff(ids) <= 0).any():
-        raise _broken(header, f"its map of tokens is not one into a vocabulary of {size}")
-    if header.architecture not in SCALES:
-        raise _broken(header, f"it is {header.architecture!r}")
+        raise _changed(header, f"its map of tokens is not one into a vocabulary of {size}")
+    if header.architecture not in SCALED_EMBEDDINGS:
+        raise _changed(header, f"it is {header.architecture!r}")
     inputs, *others = _tables(header, size)
-    scale = math.sqrt(inputs.width) if SCALES[header.architecture] else 1.0
+    scale = math.sqrt(inputs.width) if SCALED_EMBEDDINGS[header.architecture] else 1.0
     softcap = header.metadata.get(f"{header.architecture}.final_logit_softcapping")
     head = others[0] if others else inputs
     return Trim(ids, size, inputs, head, scale, softcap if isinstance(softcap, float) else 0.0)
@@ -105,7 +107,7 @@ def tensors_end(header: GgufHeader) -> int:
 
 
 def _tables(header: GgufHeader, size: int) -> list[Table]:
-    """Those behind the tensors, which must fill the rest of the file."""
+    """The matrices behind the tensors, up to the end of the file."""
     width, at = header.number("embedding_length") or 0, tensors_end(header)
     data: NDArray[Any] = np.asarray(np.memmap(header.path, np.uint8, "r"))  # a plain view: memmaps are slow to index
     found = []
@@ -114,16 +116,16 @@ def _tables(header: GgufHeader, size: int) -> list[Table]:
             break
         kind = header.metadata.get(key)
         if not isinstance(kind, int) or kind not in BLOCKS or width % BLOCKS[kind][0] or width == 0:
-            raise _broken(header, f"{key} is {kind} for rows of {width}")
+            raise _changed(header, f"{key} is {kind} for rows of {width}")
         row = width // BLOCKS[kind][0] * BLOCKS[kind][1]
         if at + size * row > len(data):
-            raise _broken(header, f"the {size} rows of {row} bytes that should follow its tensors are not there")
+            raise _changed(header, f"the {size} rows of {row} bytes that should follow its tensors are not there")
         found.append(Table(data[at : at + size * row].reshape(size, row), TYPE_NAMES[kind], width))
         at += size * row
     return found
 
 
-def _broken(header: GgufHeader, why: str) -> ModelFileError:
+def _changed(header: GgufHeader, reason: str) -> ModelFileError:
     return ModelFileError(
-        f"{header.path} was changed since it was trimmed ({why}); make it again with `localspec trim-draft`."
+        f"{header.path} was changed since it was trimmed ({reason}); make it again with `localspec trim-draft`."
     )

@@ -1,39 +1,43 @@
-"""Text to ids and back through llama.cpp. Takes its bindings as an argument; imports nothing of it."""
+"""A model's vocabulary in llama.cpp: text to ids and back, with the model or from its file alone."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from localspec.errors import BackendError, InputError, UsageError
+from localspec.errors import BackendError, InputError, ModelFileError, UsageError
+from localspec.gguf.header import GgufHeader
+from localspec.llama.binding import bindings, lib
 
 
 class LlamaVocabulary:
     """Text to ids and back, for one model."""
 
-    def __init__(self, lib: Any, pointer: Any, alive: Callable[[], bool]) -> None:
-        """``pointer`` is llama.cpp's vocabulary, valid while ``alive()``; ``lib`` its bindings."""
-        self._lib, self._pointer, self._alive = lib, pointer, alive
-        self.n_tokens = int(self._lib.llama_vocab_n_tokens(self._vocab))
-        self.bos = int(self._lib.llama_vocab_bos(self._vocab))
-        self.eos = int(self._lib.llama_vocab_eos(self._vocab))
-        self.type = int(self._lib.llama_vocab_type(self._vocab))
-        self.add_bos = bool(self._lib.llama_vocab_get_add_bos(self._vocab))
-        self.add_eos = bool(self._lib.llama_vocab_get_add_eos(self._vocab))
+    def __init__(self, pointer: Any, is_open: Callable[[], bool]) -> None:
+        """``pointer`` is llama.cpp's vocabulary, valid while ``is_open()``."""
+        self._pointer, self._is_open = pointer, is_open
+        self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.bos = int(lib.llama_vocab_bos(self._vocab))
+        self.eos = int(lib.llama_vocab_eos(self._vocab))
+        self.type = int(lib.llama_vocab_type(self._vocab))
+        self.add_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
+        self.add_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
         self._buffer = ctypes.create_string_buffer(256)
         count = ctypes.c_int32(0)
-        found = self._lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
+        found = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
         self.suppressed = np.array(found[: count.value] if count.value else [], np.int64)
 
     @property
     def _vocab(self) -> Any:
-        """llama.cpp's vocabulary, which goes with its model."""
-        if not self._alive():
+        """llama.cpp's vocabulary, which is freed with its model."""
+        if not self._is_open():
             raise BackendError("the model was closed; load it again.")
         return self._pointer
 
@@ -48,8 +52,8 @@ class LlamaVocabulary:
             ) from error
         size = len(data) + 8
         for _ in range(2):
-            ids = (self._lib.llama_token * size)()
-            n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
+            ids = (lib.llama_token * size)()
+            n = lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
             if n >= 0:
                 found = list(ids[:n])
                 doubled = add_special and self.add_bos and found[:2] == [self.bos, self.bos]
@@ -64,24 +68,41 @@ class LlamaVocabulary:
         return found
 
     def text(self, token: int) -> bytes:
-        """The token's text as the vocabulary writes it, control tokens included."""
+        """The token's text, that of control tokens too."""
         return self._piece(token, special=True)
 
     def _piece(self, token: int, *, special: bool) -> bytes:
         if not 0 <= token < self.n_tokens:
             raise UsageError(f"token {token} is not in the vocabulary; ids go from 0 to {self.n_tokens - 1}.")
-        n = self._lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
         if n < 0:
             self._buffer = ctypes.create_string_buffer(-n)
-            n = self._lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+            n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
         return self._buffer.raw[:n]
 
     def is_end(self, token: int) -> bool:
         found = self._ends.get(token)
         if found is None:
-            found = self._ends[token] = bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+            found = self._ends[token] = bool(lib.llama_vocab_is_eog(self._vocab, token))
         return found
 
     def raw_text(self, token: int) -> bytes:
         """The entry in the file, for comparing vocabularies."""
-        return bytes(self._lib.llama_vocab_get_text(self._vocab, token) or b"")
+        return bytes(lib.llama_vocab_get_text(self._vocab, token) or b"")
+
+
+@contextmanager
+def open_vocabulary(header: GgufHeader) -> Iterator[LlamaVocabulary]:
+    """The vocabulary of a file whose weights are not loaded. Raises :class:`ModelFileError` if llama.cpp refuses it."""
+    bindings()
+    options = lib.llama_model_default_params()
+    options.vocab_only = True
+    model = lib.llama_model_load_from_file(os.fsencode(header.path), options)
+    if not model:
+        raise ModelFileError(f"llama.cpp cannot load the vocabulary of {header.path}; download or convert it again.")
+    is_open = True
+    try:
+        yield LlamaVocabulary(lib.llama_model_get_vocab(model), lambda: is_open)
+    finally:
+        is_open = False
+        lib.llama_model_free(model)

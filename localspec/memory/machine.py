@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from localspec.gguf.header import GgufHeader
-from localspec.llama import binding as llama_cpp
-from localspec.llama.devices import available_memory, total_memory
+from localspec.llama import binding
+from localspec.llama.host import available_memory, total_memory
 from localspec.memory.estimate import repacked_types
 from localspec.memory.fit import Fit, Load, Machine, fit, weights
 from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams
@@ -12,8 +12,8 @@ from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams
 
 def this_machine() -> Machine:
     """Its memory and devices, now."""
-    repacks = repacked_types(llama_cpp.system_info())
-    return Machine(total_memory(), available_memory(), tuple(llama_cpp.devices()), repacks)
+    repacks = repacked_types(binding.system_info())
+    return Machine(total_memory(), available_memory(), tuple(binding.devices()), repacks)
 
 
 def load_of(target: GgufHeader, kind: str, drafter: GgufHeader | None, draft_max: int | None = None) -> Load:

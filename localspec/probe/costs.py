@@ -14,8 +14,9 @@ import numpy as np
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
 from localspec.errors import BackendError, InputError
 from localspec.files import file_identity
-from localspec.llama.binding import build
-from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.binding import build_id
+from localspec.llama.context import LlamaContext
+from localspec.llama.mtp import LlamaMtpContext
 from localspec.probe import cache
 from localspec.probe.batch_invariance import TEXT, lengthen
 
@@ -199,7 +200,7 @@ class Meter:
 
     def _key(self) -> str:
         parts = [
-            build(),
+            build_id(),
             file_identity(self._target.model.path),
             self._target.settings(),
             f"widest={self._widest}",

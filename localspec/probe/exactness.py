@@ -14,7 +14,7 @@ from localspec.errors import ModelFileError
 from localspec.files import file_identity
 from localspec.generation.guard import NO_GUARD, Guard
 from localspec.gguf.header import GgufHeader
-from localspec.llama.binding import build
+from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
 from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams, Wish
 from localspec.probe import cache
@@ -95,7 +95,7 @@ def hidden_noise(header: GgufHeader) -> float:
 def _probed(context: LlamaContext, widest: int) -> Invariance:
     path = context.model.path
     try:
-        key = f"{file_identity(path)} {build()} {context.settings()} widest={widest}"
+        key = f"{file_identity(path)} {build_id()} {context.settings()} widest={widest}"
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}.") from error
     known = Invariance.of(cache.recall(_KIND, key))

@@ -17,9 +17,10 @@ from threading import Thread
 
 from localspec.errors import LocalspecError
 from localspec.gguf.header import read_header
-from localspec.llama.context import LlamaContext, LlamaMtpContext
+from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
-from localspec.llama.rows import NoNumbersError
+from localspec.llama.mtp import LlamaMtpContext
+from localspec.llama.rows import NonFiniteLogitsError
 from localspec.params import ContextParams
 
 _CONTEXT, _WIDTH = 64, 4
@@ -37,7 +38,7 @@ def main(cases: Sequence[Sequence[str]]) -> None:
     try:
         for _ in _verdicts([(role, [Path(name) for name in files]) for role, *files in cases]):
             print("ok", flush=True)
-    except NoNumbersError:
+    except NonFiniteLogitsError:
         print("odd", flush=True)
     except (LocalspecError, MemoryError) as error:
         print(f"localspec: {error}", file=sys.stderr, flush=True)
@@ -86,7 +87,7 @@ def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
 def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
     model = LlamaModel(read_header(path), _PARAMS, verbose=True)
     stack.callback(model.close)
-    if not model.generates:
+    if not model.can_generate:
         return None
     context = LlamaContext(model, _PARAMS, _CONTEXT, hidden=hidden)
     stack.callback(context.close)

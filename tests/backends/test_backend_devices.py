@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from localspec.errors import MissingFeatureError, UsageError
-from localspec.llama.devices import Device, default_threads, place
+from localspec.llama.devices import Device, place
+from localspec.llama.host import default_threads
 from localspec.params import ContextParams
 
 CPU = Device("CPU", "a processor", "cpu", 0, 0, "CPU", 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.llama.huge_pages import HugePages, beyond, private_ranges
+from localspec.llama.huge_pages import HugePages, private_ranges, subtract
 
 MAPS = """\
 55d0c0000000-55d0c0021000 r-xp 00000000 fe:00 1234                       /usr/bin/python3
@@ -27,13 +27,13 @@ def test_only_writable_memory_without_a_file_counts() -> None:
 
 
 @given(ranges, ranges)
-def test_beyond_is_the_difference(new: list[tuple[int, int]], known: list[tuple[int, int]]) -> None:
+def test_subtract_is_the_difference(new: list[tuple[int, int]], known: list[tuple[int, int]]) -> None:
     """Point by point."""
 
     def points(found: list[tuple[int, int]]) -> set[int]:
         return {at for start, end in found for at in range(start, end)}
 
-    assert points(beyond(new, known)) == points(new) - points(known)
+    assert points(subtract(new, known)) == points(new) - points(known)
 
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this system has no huge pages")
@@ -41,7 +41,7 @@ def test_new_memory_is_asked_for_once() -> None:
     """What was there before is left alone, and so is what was asked for already."""
     pages = HugePages()
     with mmap.mmap(-1, 64 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        assert len(memory) - 2**22 <= pages.ask()
-        assert pages.ask() == 0
+        assert len(memory) - 2**22 <= pages.request()
+        assert pages.request() == 0
         memory[:4] = b"good"
         assert memory[:4] == b"good"

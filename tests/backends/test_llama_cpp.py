@@ -13,8 +13,10 @@ from localspec.errors import BackendError, DraftMismatchError, InputError, Missi
 from localspec.gguf.header import read_header
 from localspec.llama import model as llama_model
 from localspec.llama.binding import devices, system_info
-from localspec.llama.context import LlamaContext, LlamaMtpContext, context_options
+from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
+from localspec.llama.mtp import LlamaMtpContext
+from localspec.llama.native import context_options
 from localspec.loading import check_vocabularies
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
@@ -53,7 +55,7 @@ def test_huge_pages_are_asked_for_once_and_before_anything_is_read(monkeypatch: 
     events: list[object] = []
 
     class Pages:
-        def ask(self) -> None:
+        def request(self) -> None:
             events.append("asked")
 
     monkeypatch.setattr(llama_model, "HugePages", Pages)
@@ -140,11 +142,11 @@ def test_full_cache_is_refused(context: LlamaContext) -> None:
     """One token more than there are cells; what is in it stays."""
     while len(context.tokens) + 64 <= 128 + 64:
         context.decode([300] * 64, "none")
-    room = context._core.cells - len(context.tokens)
+    room = context._native.cells - len(context.tokens)
     with pytest.raises(BackendError, match="cannot decode"):
         context.decode([300] * (room + 1), "none")
     context.decode([300] * room, "none") if room else None
-    assert len(context.tokens) == context._core.cells
+    assert len(context.tokens) == context._native.cells
 
 
 def test_more_rows_than_the_verify_width_are_refused(model: LlamaModel) -> None:

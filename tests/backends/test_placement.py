@@ -16,7 +16,8 @@ from made_headers import dense
 from localspec import loading as assemble
 from localspec.errors import UsageError
 from localspec.gguf.header import GgufHeader, read_header
-from localspec.llama.devices import Device, memory_available
+from localspec.llama.devices import Device
+from localspec.llama.host import parse_available
 from localspec.llama.model import LlamaModel
 from localspec.memory.estimate import MIB, repacked_types
 from localspec.memory.fit import Fit, Load, Machine, context_size, fit, weights
@@ -241,14 +242,14 @@ def test_parts_of_a_split_file_count(tmp_path: Path) -> None:
 def test_free_memory_is_read_from_what_systems_tell() -> None:
     """Linux and macOS; anything else is no number."""
     linux = "MemTotal:       24684052 kB\nMemFree:        18915036 kB\nMemAvailable:   22539180 kB\n"
-    assert memory_available(linux) == 22539180 * 1024
+    assert parse_available(linux) == 22539180 * 1024
     mac = (
         "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:          10.\nPages active:     500.\n"
         "Pages inactive:      20.\nPages speculative:   3.\nPages wired down:  400.\nPages purgeable:     4.\n"
     )
-    assert memory_available(mac) == 37 * 16384
+    assert parse_available(mac) == 37 * 16384
     with pytest.raises(ValueError, match="nonsense"):
-        memory_available("nonsense")
+        parse_available("nonsense")
 
 
 def test_load_refuses_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from localspec.errors import BackendError
-from localspec.llama.rows import check_numbers
+from localspec.llama.rows import check_finite
 
 NAN, INF = np.nan, np.inf
 
@@ -18,9 +18,9 @@ def test_row_without_a_largest_number_is_refused(row: list[float], at: int) -> N
     rows = np.ones((3, 4), np.float32)
     rows[at] = row
     with pytest.raises(BackendError, match=r"^m.gguf computes NaN or infinity"):
-        check_numbers(rows, "m.gguf")
+        check_finite(rows, "m.gguf")
 
 
 def test_impossible_tokens_are_no_fault() -> None:
     """A suppressed token has -inf."""
-    check_numbers(np.array([[-INF, 1, -INF], [0, 0, 0]], np.float32), "m.gguf")
+    check_finite(np.array([[-INF, 1, -INF], [0, 0, 0]], np.float32), "m.gguf")

@@ -130,7 +130,7 @@ def test_pulled_models_are_named_with_their_drafters(tmp_path: Path) -> None:
 
 
 def fits(monkeypatch: pytest.MonkeyPatch, memory: int, *devices: Device) -> dict[str, bool]:
-    monkeypatch.setattr("localspec.llama.devices.total_memory", lambda: memory * 2**30)
+    monkeypatch.setattr("localspec.llama.host.total_memory", lambda: memory * 2**30)
     return {row["target"]: row["fits"] for row in fitting(devices)}
 
 

@@ -30,7 +30,7 @@ def person(program, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALSPEC_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("localspec.cli.commands.generate._at_terminal", lambda: True)
-    monkeypatch.setattr("localspec.llama.devices.total_memory", lambda: LITTLE)
+    monkeypatch.setattr("localspec.llama.host.total_memory", lambda: LITTLE)
     program.fetched = []
     monkeypatch.setattr(_first_run, "_fetch", program.fetched.append)
     return program

@@ -23,7 +23,7 @@ from localspec.errors import ConvertError, LocalspecError, ModelFileError, Model
 from localspec.gguf.header import read_header
 from localspec.gguf.imatrix import Entry, Imatrix, write_imatrix
 from localspec.gguf.types import TENSOR_TYPES, TYPE_NAMES
-from localspec.llama.quantize import dequantize_rows, quantize_rows
+from localspec.llama.quantized_rows import dequantize_rows, quantize_rows
 
 #: SHA-256 of the tensors of this type that the program llama-quantize makes of the F32 file of the checkpoint below.
 LLAMA_QUANTIZE = {

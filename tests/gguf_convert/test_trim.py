@@ -23,9 +23,9 @@ from localspec.errors import ConvertError, InputError, LocalspecError, ModelFile
 from localspec.gguf.header import TRIM_IDS, GgufHeader, is_trimmed, read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
-from localspec.llama.tokenizer import tokenizer
 from localspec.llama.trim_file import read_trim
 from localspec.llama.trimmed import LlamaTrimmedContext
+from localspec.llama.vocabulary import open_vocabulary
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
 from localspec.protocols import Outputs
@@ -74,7 +74,7 @@ def test_logits_are_the_whole_models_bit_for_bit(pair: tuple[Path, Path]) -> Non
 def test_it_is_a_model_of_its_own(pair: tuple[Path, Path]) -> None:
     """llama.cpp loads it and reads text with its tokens, which are the kept ones; byte tokens write the rest."""
     trim, model = read_trim(read_header(pair[1])), LlamaModel(read_header(pair[1]), PARAMS)
-    with tokenizer(read_header(pair[0])) as whole:
+    with open_vocabulary(read_header(pair[0])) as whole:
         assert [whole.raw_text(i) for i in trim.ids.tolist()] == read_header(pair[1]).strings(TOKENS)
         assert whole.bos < 0 or trim.ids[model.vocabulary.bos] == whole.bos
         assert trim.ids[model.vocabulary.eos] == whole.eos
@@ -151,7 +151,7 @@ def test_a_long_text_is_read_in_parts(qwen: Path, tmp_path: Path, limit: int) ->
     header = read_header(qwen)
     found = rank(header, [tmp_path], limit, lambda done, total: heard.append((done, total)))
     assert found.bytes <= limit + 2
-    with tokenizer(header) as vocabulary:
+    with open_vocabulary(header) as vocabulary:
         ids = vocabulary.tokenize("the end\n" * 200, add_special=False)
     if limit == 5000:
         assert found.counts.tolist() == (2 * np.bincount(ids, minlength=SIZE)).tolist()

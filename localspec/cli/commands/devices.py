@@ -22,18 +22,18 @@ _FIELDS = ("name", "kind", "description", "backend", "memory_free", "memory_tota
 @click.option("--verbose", is_flag=True, help="Also show what llama.cpp was built with.")
 def devices(as_json: bool, verbose: bool) -> None:
     """List the devices that llama.cpp sees here, by the names that --device takes."""
-    from localspec.llama import binding as llama_cpp
+    from localspec.llama import binding
 
-    found = llama_cpp.devices()
+    found = binding.devices()
     if as_json:
         rows = [{name: getattr(device, name) for name in _FIELDS} for device in found]
-        click.echo(json.dumps({"devices": rows, "system_info": llama_cpp.system_info()}))
+        click.echo(json.dumps({"devices": rows, "system_info": binding.system_info()}))
         return
     from localspec.cli.terminal.style import columns
 
     click.echo("\n".join(table(found, columns(sys.stdout))))
     if verbose:
-        click.echo(f"\n{llama_cpp.system_info()}")
+        click.echo(f"\n{binding.system_info()}")
 
 
 def table(found: Sequence[Device], width: int) -> list[str]:

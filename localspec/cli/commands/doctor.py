@@ -40,7 +40,7 @@ def doctor(models: ModelOptions, as_json: bool) -> None:
 def _check_library(as_json: bool) -> None:
     """Without llama.cpp nothing works: say why, and how to install it again."""
     try:
-        from localspec.llama import binding as llama_cpp  # noqa: F401 - whether it can be loaded
+        from localspec.llama import binding  # noqa: F401 - raises if llama.cpp cannot be loaded
     except (ImportError, OSError, RuntimeError) as error:
         from localspec.cli.doctor.build import broken
         from localspec.cli.doctor.hardware import facts

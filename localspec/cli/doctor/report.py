@@ -22,16 +22,16 @@ Report = dict[str, Any]
 def examine(engine: Engine) -> Report:
     """This machine, this installation, and a loaded pair."""
     from localspec.cli.doctor.hardware import facts
-    from localspec.llama import binding as llama_cpp
+    from localspec.llama import binding
 
-    devices = llama_cpp.devices()
+    devices = binding.devices()
     found = facts(device.backend for device in devices)
     unused, pair, disk = advise(found), pair_record(engine), on_disk()
     fits = fitting(devices)
     report = {
         "machine": machine_record(devices),
         "build": {
-            "version": llama_cpp.build().partition(" ")[0],
+            "version": binding.build_id().partition(" ")[0],
             "backends": sorted(found.backends),
             "unused": [asdict(one) for one in unused],
         },
@@ -50,16 +50,16 @@ def machine_record(devices: Sequence[Device]) -> Report:
 
     from localspec._version import __version__
     from localspec.cli.doctor.hardware import cpu_features
-    from localspec.llama import binding as llama_cpp
-    from localspec.llama.devices import available_memory, total_memory
+    from localspec.llama import binding
+    from localspec.llama.host import available_memory, total_memory
 
     fields = ("name", "kind", "description", "backend", "memory_free", "memory_total")
     return {
         "localspec": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "llama_cpp": llama_cpp.build(),
-        "cpu_features": cpu_features(llama_cpp.system_info()),
+        "llama_cpp": binding.build_id(),
+        "cpu_features": cpu_features(binding.system_info()),
         "memory": total_memory(),
         "memory_free": available_memory(),
         "devices": [{name: getattr(device, name) for name in fields} for device in devices],
@@ -68,7 +68,7 @@ def machine_record(devices: Sequence[Device]) -> Report:
 
 def pair_record(engine: Engine) -> Report:
     """What is loaded, how sure its output is, and what it takes: the most that this process had resident."""
-    from localspec.llama.devices import peak_memory
+    from localspec.llama.host import peak_memory
 
     guard = engine.guard
     return {
@@ -113,7 +113,7 @@ def fitting(devices: Sequence[Device]) -> list[Report]:
     On the CPU alone most matrices are kept a second time, in the order that its kernels want. A GPU with a memory of
     its own bounds what is quick; without one the machine's memory does.
     """
-    from localspec.llama.devices import total_memory
+    from localspec.llama.host import total_memory
     from localspec.memory.gpu_layers import shares_memory
     from localspec.models.recommended import RECOMMENDED
 

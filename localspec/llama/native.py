@@ -1,0 +1,156 @@
+"""llama.cpp's context with one batch that is reused: passes in, rows out."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from localspec.errors import BackendError
+from localspec.gguf.types import TYPE_NUMBERS
+from localspec.llama.binding import (
+    address_getter,
+    clear_errors,
+    first_error,
+    lib,
+    set_fields,
+    staging_function,
+)
+from localspec.llama.host import default_threads
+from localspec.llama.model import LlamaModel
+from localspec.llama.rows import RowView, check_finite
+from localspec.params import ContextParams
+from localspec.protocols import Rows
+
+_F16, _Q8_0 = TYPE_NUMBERS["F16"], TYPE_NUMBERS["Q8_0"]
+#: llama.cpp's values for flash attention where the device supports it, and always.
+_FLASH_AUTO, _FLASH_ON = -1, 1
+#: Models below this many bytes run on one thread by default: a pass takes less time than threads take to meet.
+_SMALL = 64 * 2**20
+#: Elements of a block of Q8_0, which a key must consist of.
+_BLOCK = 32
+_CLOSED = "the context was closed; load the model again."
+
+_get_logits = address_getter(lib.llama_get_logits)
+
+
+class NativeContext:
+    """A ``llama_context`` and a ``llama_batch`` that is written through numpy views."""
+
+    def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int) -> None:
+        clear_errors()
+        handle = lib.llama_init_from_model(model.handle, options)
+        if not handle:
+            raise BackendError(
+                f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path.name}: {first_error()}. "
+                "Try a smaller --ctx-size."
+            )
+        self._handle = handle
+        self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
+        self.cells = int(lib.llama_n_ctx(handle))
+        self._batch = lib.llama_batch_init(n_batch, 0, 1)
+        self._free = weakref.finalize(self, _free_context, handle, self._batch)
+        view = np.ctypeslib.as_array
+        self._token, self._pos = (view(a, (n_batch,)) for a in (self._batch.token, self._batch.pos))
+        self._token_pointer = ctypes.cast(self._batch.token, type(self._batch.token))  # a copy, not a view of the field
+        self._flag = view(self._batch.logits, (n_batch,))
+        view(self._batch.n_seq_id, (n_batch,))[:] = 1
+        for i in range(n_batch):
+            self._batch.seq_id[i][0] = 0
+        self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
+        self._logits = RowView(_get_logits, model.n_vocab, "logits; this model cannot generate")
+
+    @property
+    def handle(self) -> Any:
+        """The llama_context. Raises BackendError after :meth:`close`, when its memory is freed."""
+        if self._handle is None:
+            raise BackendError(_CLOSED)
+        return self._handle
+
+    @property
+    def memory(self) -> Any:
+        return lib.llama_get_memory(self.handle)
+
+    def fill(self, tokens: Sequence[int], start: int, n_out: int) -> None:
+        """Write a pass over ``tokens`` at position ``start`` into the batch; the last ``n_out`` rows are outputs."""
+        n = len(tokens)
+        if self._handle is None:
+            raise BackendError(_CLOSED)  # the arrays behind the views are freed
+        self._batch.n_tokens = n
+        self._token[:n] = tokens
+        self._pos[:n] = self._positions[start : start + n]
+        self._flag[: n - n_out] = 0
+        self._flag[n - n_out : n] = 1
+
+    def run(self, n: int, embd: Any = None) -> None:
+        """Decode the batch of ``n`` tokens, with ``embd`` (a pointer to floats) beside or in place of them."""
+        clear_errors()
+        self._batch.embd = embd
+        code = lib.llama_decode(self.handle, self._batch)
+        self._batch.embd = None  # the array is not llama.cpp's to free
+        if code != 0:
+            raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {first_error()}.")
+
+    def run_embedded(self, n: int, inputs: Rows) -> None:
+        """Decode embeddings of shape (n, n_embd) in place of tokens."""
+        values = np.ascontiguousarray(inputs, np.float32)
+        if values.shape != (n, self._n_embd):
+            raise BackendError(f"embeddings of shape {values.shape} were given for {n} tokens of width {self._n_embd}.")
+        self._batch.token = None
+        try:
+            self.run(n, embd=values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)))
+        finally:
+            self._batch.token = self._token_pointer  # it is freed with the batch
+
+    def rows(self, n: int) -> Rows:
+        """Logits of the ``n`` outputs of the last pass, shape (n, n_vocab)."""
+        found = self._logits.rows(self.handle, n)
+        check_finite(found, self._model.path.name)
+        return found
+
+    def close(self) -> None:
+        self._handle = None
+        self._free()
+
+
+def _free_context(handle: Any, batch: Any) -> None:
+    lib.llama_free(handle)
+    batch.embd = None  # an interrupt may have left a pointer to a numpy array
+    lib.llama_batch_free(batch)
+
+
+def hidden_view(handle: Any, n_embd: int) -> RowView:
+    """Switch hidden rows on for every output of a context, and view them."""
+    staging_function("llama_set_embeddings_nextn")(handle, True, True)
+    get = address_getter(staging_function("llama_get_embeddings_nextn"))
+    return RowView(get, n_embd, "hidden rows; this target cannot feed an assistant")
+
+
+def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any:
+    """llama_context_params for ``n_ctx`` tokens.
+
+    On the CPU keys are Q8_0 and values F16, with flash attention: of the settings in which rows of a batch equal single
+    rows bit for bit, the fastest. On a GPU both are F16, with whatever the device supports. The cache has
+    ``verify_width`` more cells than ``n_ctx``, so that a last draft can be verified in a full context.
+    """
+    gpu = model.placement.gpu
+    threads = params.threads or (1 if model.n_bytes < _SMALL else default_threads())
+    exact = not gpu and all(size % _BLOCK == 0 for size in model.key_lengths)
+    return set_fields(
+        lib.llama_context_default_params(),
+        n_ctx=n_ctx + params.verify_width,
+        n_batch=params.batch,
+        n_ubatch=params.pass_width(gpu=gpu),
+        n_seq_max=1,
+        n_outputs_max=params.verify_width,
+        n_threads=threads,
+        n_threads_batch=threads,
+        type_k=_Q8_0 if exact else _F16,
+        type_v=_F16,
+        flash_attn_type=_FLASH_AUTO if gpu else _FLASH_ON,
+        swa_full=True,
+        no_perf=True,
+    )
