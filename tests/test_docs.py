@@ -1,6 +1,6 @@
 """What the pages say is so: commands, flags and links exist, examples in Python and for the terminal run.
 
-``scripts/check_docs.py`` runs every command of every page, with a Hub on this machine; what takes long is left to it.
+``scripts/check/docs.py`` runs every command of every page, with a Hub on this machine; what takes long is left to it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 
 import click
-import pages
 import pytest
 from click.testing import CliRunner
 
 from localspec.cli import COMMANDS, cli
 from localspec.cli.chat.slash_commands import COMMANDS as IN_CHAT
+from tests.helpers import pages
 
 _LINES = [(page, line) for page in pages.PAGES for line in pages.lines(page)]
 _PROGRAMS = {"localspec", "pip", "cat", "echo", "python3", ".", "scripts/demo", "scripts/test"}

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import SAMPLINGS, options_of, plain_tokens
 
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, Request
@@ -23,6 +22,7 @@ from localspec.testing import (
     script_logits,
     scripted_engine,
 )
+from tests.helpers.support import SAMPLINGS, options_of, plain_tokens
 
 END = 255
 N = 256

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import N_VOCAB, load_fixed
 
 import localspec
 from localspec.draft.base import Drafter
@@ -22,6 +21,7 @@ from localspec.engine import Engine
 from localspec.models.resolve import TINY_TARGET
 from localspec.sampling import Row
 from localspec.testing import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
+from tests.helpers.support import N_VOCAB, load_fixed
 
 PACKAGE = str(Path(localspec.__file__).parent)
 Line = tuple[str, int]

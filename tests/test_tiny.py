@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import load_fixed
 
 import localspec
 from localspec.engine import Engine
@@ -29,6 +28,7 @@ from localspec.errors import (
     UsageError,
 )
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from tests.helpers.support import load_fixed
 
 PROMPTS = ("Once upon a time", "The little fox was")
 SAMPLINGS: tuple[dict[str, Any], ...] = (

@@ -2,7 +2,7 @@
 
 The formulas follow llama.cpp's loader (``llama-model-loader.cpp``), cache (``llama-kv-cache.cpp``) and CPU kernels
 (``ggml-cpu/repack.cpp``); what its compute buffers and the vocabulary take was fitted to measurements
-(``scripts/memory_estimates.py``, ``docs/decisions.md``). All sizes are in bytes.
+(``scripts/bench/memory_estimates.py``, ``docs/decisions.md``). All sizes are in bytes.
 
 The file is mapped. Its pages are the system's to drop and read again, so weights larger than the memory do run, slowly.
 What is *private* cannot be dropped: cache, compute buffers, rows of logits, vocabulary, and the second copy of those

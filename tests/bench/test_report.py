@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from bench.runs import pair
 
 from localspec.bench.report import aligned, bench_lines, interval_text, memory_line, wrapped
 from localspec.bench.summary import Interval, summaries
+from tests.helpers.runs import pair
 
 FOUND = summaries(
     [

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from bench.runs import trace
 
 from localspec.bench.curves import NamedCosts, examples, match_costs, read_curve
 from localspec.bench.simulation import compare_categories, compare_traces, simulation_lines
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts, LiveCurve
 from localspec.errors import InputError
+from tests.helpers.runs import trace
 
 FLAT = Costs(Curve((1, 64), (0.02, 0.021)), {"model": DraftCosts(Curve((1, 64), (0.002, 0.004)), 0.002)})
 STEEP = Costs(Curve((1, 2, 64), (0.02, 0.04, 1.28)), {"model": DraftCosts(Curve((1, 2), (0.01, 0.02)), 0.01)})

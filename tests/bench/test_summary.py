@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench.runs import pair, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localspec.bench.paired import PairedRun
 from localspec.bench.summary import Interval, comparable, ratio, summaries, summarise
+from tests.helpers.runs import pair, run
 
 RATES = st.lists(st.tuples(st.floats(1, 1000), st.floats(1, 1000), st.sampled_from("abc")), min_size=2, max_size=12)
 

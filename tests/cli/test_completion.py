@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from localspec.cli import COMMANDS
 from localspec.cli.commands.completion import VARIABLE
 from localspec.models import store
 from localspec.models.recommended import RECOMMENDED
+from tests.helpers.paths import ROOT
 
 PAIR = next(pair for pair in RECOMMENDED if pair.title == "Gemma 4 E2B")
 TARGET = "user/repo:Q4_K_M"
@@ -126,6 +126,6 @@ _localspec_completion localspec
 printf '%s,' "${{COMPREPLY[@]}}"
 """
     path = f"{tmp_path}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == (f"{reply},", "")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "gguf_convert"))
-
-import tiny_checkpoint as tiny
-
 import localspec
 from localspec.cli import cli
 from localspec.gguf.header import read_header
 from localspec.gguf.types import TYPE_NAMES
 from localspec.models.pairing import find_assistant
+from tests.helpers import tiny_checkpoint as tiny
 
 
 def run(*args: object) -> Result:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from hub.hub_server import HubServer
 
 from localspec.cli import first_run as _first_run
 from localspec.cli.first_run import Menu
@@ -17,6 +16,7 @@ from localspec.errors import HubError
 from localspec.models import store
 from localspec.models.recommended import GIB, RECOMMENDED
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from tests.helpers.hub_server import HubServer
 
 LITTLE = 8 * GIB
 E2B = next(pair for pair in RECOMMENDED if pair.title == "Gemma 4 E2B")

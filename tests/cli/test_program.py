@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +15,7 @@ from localspec import __version__
 from localspec.cli import COMMANDS, cli
 from localspec.cli.errors import RunState, exit_code
 from localspec.errors import ModelNotFoundError, UsageError
+from tests.helpers.paths import ROOT
 
 HEAVY = ("numpy", "llama_cpp", "jinja2", "prompt_toolkit", "gguf", "huggingface_hub")
 
@@ -64,8 +64,8 @@ def test_version(program):
 
 @pytest.mark.skipif(int(metadata.version("click").split(".")[1]) < 2, reason="older click writes choices differently")
 def test_the_help_page_is_current():
-    script = Path(__file__).parents[2] / "scripts" / "make_help.py"
-    check = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "scripts.check.help", "--check"]
+    check = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (check.returncode, check.stderr) == (0, "")
 
 
@@ -159,8 +159,8 @@ def test_python_dash_m_is_the_same_program():
 
 SLOW = """
 import os, signal, sys, time
-sys.path.insert(0, {folder!r})
-import conftest, localspec
+import localspec
+from tests.helpers.fake_engine import FakeEngine, Reply
 
 def load(*_, progress, **__):
     for step in range({loading}):
@@ -170,7 +170,7 @@ def load(*_, progress, **__):
             time.sleep(0.05)
         except KeyboardInterrupt:
             pass  # as in a ctypes callback, where it is lost
-    return conftest.FakeEngine([conftest.Reply("word " * 400, before_word=lambda n: time.sleep(0.02))])
+    return FakeEngine([Reply("word " * 400, before_word=lambda n: time.sleep(0.02))])
 
 localspec.load = load
 from localspec.cli import cli
@@ -181,8 +181,8 @@ cli(["generate", "-p", "x"])
 @pytest.mark.skipif(os.name == "nt", reason="signals differ there")
 @pytest.mark.parametrize("loading", [0, 400])
 def test_ctrl_c_ends_a_load_or_an_answer_with_130(loading):
-    code = SLOW.format(folder=str(Path(__file__).parent), loading=loading)
-    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    code = SLOW.format(loading=loading)
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
     (run.stderr if loading else run.stdout).read(4)
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=20)

@@ -16,6 +16,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from localspec.cli.chat.prompt import CommandCompleter, Prompt, history_path, open_history
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
@@ -102,11 +103,10 @@ def test_tab_completes_commands_and_files(tmp_path, monkeypatch):
 
 
 PTY_PROGRAM = """
-import sys
-sys.path.insert(0, {folder!r})
-import conftest, localspec, time
-replies = [conftest.Reply("word " * 200, before_word=lambda n: time.sleep(0.02)), conftest.Reply("Short one.")]
-localspec.load = lambda *a, **k: conftest.FakeEngine(replies)
+import localspec, time
+from tests.helpers.fake_engine import FakeEngine, Reply
+replies = [Reply("word " * 200, before_word=lambda n: time.sleep(0.02)), Reply("Short one.")]
+localspec.load = lambda *a, **k: FakeEngine(replies)
 from localspec.cli import cli
 cli(["chat", "-m", "tiny"])
 """
@@ -116,11 +116,12 @@ cli(["chat", "-m", "tiny"])
 def test_the_whole_chat_on_a_pty(tmp_path):
     import pty
 
-    code = PTY_PROGRAM.format(folder=os.path.dirname(__file__))
     child, terminal = pty.fork()
     if child == 0:
-        os.environ.update(TERM="xterm", XDG_DATA_HOME=str(tmp_path), NO_COLOR="1", PROMPT_TOOLKIT_NO_CPR="1")
-        os.execv(sys.executable, [sys.executable, "-c", code])
+        os.environ.update(
+            PYTHONPATH=str(ROOT), TERM="xterm", XDG_DATA_HOME=str(tmp_path), NO_COLOR="1", PROMPT_TOOLKIT_NO_CPR="1"
+        )
+        os.execv(sys.executable, [sys.executable, "-c", PTY_PROGRAM])
     seen = ""
 
     def wait_for(text):

@@ -15,18 +15,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hub.conftest import cache, server  # noqa: F401 - fixtures
-from hub.hub_server import Fault, HubServer
 
 from localspec.cli import cli
 from localspec.cli.terminal.transfer import Transfer, _Bar, duration
 from localspec.models import store
 from localspec.models.hub import remote
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "gguf_convert"))
-
-import tiny_checkpoint
+from tests.helpers import tiny_checkpoint
+from tests.helpers.hub_fixtures import cache, server  # noqa: F401 - fixtures
+from tests.helpers.hub_server import Fault, HubServer
 
 REPO = "user/gemma-4-E2B-it-GGUF"
 TARGET, DRAFTER = "gemma-4-E2B-it-Q8_0.gguf", "mtp-gemma-4-E2B-it-Q8_0.gguf"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from trim_models import KEEP, SIZE, whole_model
-
 from localspec.cli import cli
 from localspec.gguf.header import read_header
+from tests.helpers.trim_models import KEEP, SIZE, whole_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
 
 from localspec.control.base import Budget
 from localspec.control.controller import Controller
@@ -20,6 +19,7 @@ from localspec.draft.ngram import NgramDrafter
 from localspec.generation.loop import Rules, decode, prefill
 from localspec.params import SamplingParams
 from localspec.testing import ScriptedContext, chain_logits
+from tests.helpers.support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
 
 #: Of a GPU, where a pass costs nearly the same at any width, and of a machine where every row costs the same.
 FLAT = Curve(WIDTHS, tuple(0.010 + 0.0001 * n for n in WIDTHS))

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from support import prefix_of
 
 from localspec.draft.base import KnownPrefix, common_length, guess_from_row
+from tests.helpers.support import prefix_of
 
 tokens = st.lists(st.integers(0, 2), max_size=20)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import drafted, prefix_of
 
 from localspec.draft.copying import Change, alike
 from localspec.draft.ngram import NgramDrafter
 from localspec.params import MAX_DRAFT
+from tests.helpers.support import drafted, prefix_of
 
 texts = st.integers(1, 4).flatmap(lambda letters: st.lists(st.integers(0, letters), min_size=1, max_size=120))
 #: Lines of five words, each after an indentation (7).

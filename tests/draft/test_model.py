@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import N_VOCAB, SAMPLINGS, drafted, plain_tokens, prefix_of
 
 from localspec.draft.base import common_length
 from localspec.draft.model import ModelDrafter
 from localspec.params import SamplingParams
 from localspec.protocols import Outputs, Rows
 from localspec.testing import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
+from tests.helpers.support import N_VOCAB, SAMPLINGS, drafted, plain_tokens, prefix_of
 
 PROMPT = [1, 2, 3, 4, 5]
 

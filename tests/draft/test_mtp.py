@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support import N_VOCAB, SAMPLINGS, FakeMtp, drafted, one_hot, plain_tokens, prefix_of
 
 from localspec.draft.base import Draft
 from localspec.draft.mtp import MtpDrafter
 from localspec.params import SamplingParams
 from localspec.sampling import Row
 from localspec.testing import chain_logits
+from tests.helpers.support import N_VOCAB, SAMPLINGS, FakeMtp, drafted, one_hot, plain_tokens, prefix_of
 
 
 def next_token(token: int, position: int, hidden: NDArray[Any]) -> Row:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import drafted, prefix_of
 
 from localspec.draft.ngram import NgramDrafter, SuffixAutomaton
+from tests.helpers.support import drafted, prefix_of
 
 texts = st.integers(1, 4).flatmap(lambda letters: st.lists(st.integers(0, letters), max_size=60))
 

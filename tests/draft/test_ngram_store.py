@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import N_VOCAB
 
 from localspec.draft import ngram_file, ngram_store
 from localspec.draft.history import HistoryDrafter
@@ -21,6 +20,7 @@ from localspec.draft.ngram_store import KEY, LONGEST, Found, NgramStore
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, UsageError
 from localspec.testing import ScriptedContext, ScriptedVocabulary, chain_logits
+from tests.helpers.support import N_VOCAB
 
 texts = st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=60), max_size=6)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import N_VOCAB, SAMPLINGS, options_of
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from trim_models import KEEP, TEXT, whole_model
 
 import gguf_convert
 import localspec
@@ -27,6 +21,8 @@ from localspec.errors import DraftMismatchError, ModelFileError
 from localspec.params import SamplingParams
 from localspec.protocols import Outputs, Rows, output_rows
 from localspec.testing import Logits, ScriptedContext, ScriptedVocabulary, chain_logits, scripted_engine
+from tests.helpers.support import N_VOCAB, SAMPLINGS, options_of
+from tests.helpers.trim_models import KEEP, TEXT, whole_model
 
 KEPT = np.array([0, 2, 3, 5, 8, 13, 21], np.int32)
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_checkpoint as tiny
 from click.testing import CliRunner, Result
 
 import gguf_convert
@@ -24,8 +23,10 @@ from localspec.gguf.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
 from localspec.llama.imatrix import compute_imatrix
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
+from tests.helpers import tiny_checkpoint as tiny
+from tests.helpers.paths import REFERENCE
 
-REFERENCE = Path(__file__).parent / "reference" / "imatrix"
+STORED = REFERENCE / "imatrix"
 TEXT = "".join(f"The {n} small dogs ran to the {n * 7 % 11} trees and said hello to me. " for n in range(40))
 ONE_THREAD = ContextParams(threads=1, device="none")
 
@@ -45,7 +46,7 @@ def same(found: Imatrix, expected: Imatrix) -> None:
 
 def test_sums_are_llama_imatrix_s() -> None:
     """Of every matrix of the layers, with the same counts."""
-    same(compute(TINY_TARGET), read_imatrix(REFERENCE / "tiny.gguf"))
+    same(compute(TINY_TARGET), read_imatrix(STORED / "tiny.gguf"))
 
 
 def test_sums_of_experts_are_llama_imatrix_s(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_sums_of_experts_are_llama_imatrix_s(tmp_path: Path) -> None:
     tiny.write(tmp_path / "in", config)
     gguf_convert.convert(tmp_path / "in", tmp_path / "m.gguf", "F32")
     found = compute(tmp_path / "m.gguf")
-    same(found, read_imatrix(REFERENCE / "experts.gguf"))
+    same(found, read_imatrix(STORED / "experts.gguf"))
     experts = found.entries["blk.0.ffn_down_exps.weight"]
     assert experts.sums.shape == (4, 32)
     assert experts.counts.sum() == 3 * 64 * 2

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_checkpoint as tiny
 
 import gguf_convert
 from gguf_convert.bounds import bound
@@ -24,6 +23,7 @@ from localspec.gguf.header import read_header
 from localspec.gguf.imatrix import Entry, Imatrix, write_imatrix
 from localspec.gguf.types import TENSOR_TYPES, TYPE_NAMES
 from localspec.llama.quantized_rows import dequantize_rows, quantize_rows
+from tests.helpers import tiny_checkpoint as tiny
 
 #: SHA-256 of the tensors of this type that the program llama-quantize makes of the F32 file of the checkpoint below.
 LLAMA_QUANTIZE = {

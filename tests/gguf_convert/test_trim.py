@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from trim_models import FAMILIES, KEEP, SIZE, TEXT, whole_model
 
 import gguf_convert
 from gguf_convert.trim_metadata import possible_merges
@@ -29,6 +24,7 @@ from localspec.llama.vocabulary import open_vocabulary
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
 from localspec.protocols import Outputs
+from tests.helpers.trim_models import FAMILIES, KEEP, SIZE, TEXT, whole_model
 
 PARAMS = ContextParams(ctx_size=256, threads=1, device="none")
 TOKENS = "tokenizer.ggml.tokens"

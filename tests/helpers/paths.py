@@ -1,0 +1,10 @@
+"""Folders of the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests/data"
+#: Checkpoints with random weights, and what transformers computes from them.
+REFERENCE = ROOT / "tests/gguf_convert/reference"

@@ -1,0 +1,286 @@
+"""Laws of what fits where, on made-up machines: as much on the GPU as fits, a refusal only where nothing would."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localspec import loading as assemble
+from localspec.errors import UsageError
+from localspec.gguf.header import GgufHeader, read_header
+from localspec.llama.devices import Device
+from localspec.llama.host import parse_available
+from localspec.llama.model import LlamaModel
+from localspec.memory.estimate import MIB, repacked_types
+from localspec.memory.fit import Fit, Load, Machine, context_size, fit, weights
+from localspec.memory.gpu_layers import Weights, device_bytes, gpu_layers, room
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams
+from tests.helpers.made_headers import dense
+
+GIB = 1 << 30
+CPU = Device("CPU", "a processor", "cpu", 0, 0, "CPU")
+PARAMS = ContextParams(ctx_size=4096)
+TARGET = Weights((dense(32, 4096, 32768, "big.gguf", attention__head_count_kv=8, context_length=131072),))
+DRAFTER = Weights((dense(8, 1024, 32768, "small.gguf"),))
+REPACKS = repacked_types("AVX2 = 1 | REPACK = 1")
+
+
+def card(free: float, total: float | None = None, kind: str = "gpu", backend: str = "CUDA") -> Device:
+    """A GPU with so many GiB."""
+    return Device("GPU0", "a card", kind, int(free * GIB), int((total or free) * GIB), backend)  # type: ignore[arg-type]
+
+
+def machine(memory: float, *devices: Device, available: float | None = None) -> Machine:
+    return Machine(int(memory * GIB), int(available * GIB) if available else None, (*devices, CPU), REPACKS)
+
+
+def held(found: tuple[int, int], drafter: Weights | None = DRAFTER, params: ContextParams = PARAMS) -> int:
+    """Bytes on the GPU with these layers of both models there."""
+    target = device_bytes(TARGET, params, 4096, found[0])
+    return target + device_bytes(drafter, params, 4096, found[1])
+
+
+def test_all_layers_go_where_they_fit() -> None:
+    """Of both models, and none without a GPU."""
+    assert gpu_layers(TARGET, DRAFTER, PARAMS, 4096, [card(80)]) == (-1, -1)
+    assert gpu_layers(TARGET, DRAFTER, PARAMS, 4096, []) == (0, 0)
+
+
+def test_device_that_does_not_tell_its_memory_takes_all() -> None:
+    """There is nothing to go by."""
+    assert gpu_layers(TARGET, DRAFTER, PARAMS, 4096, [card(0, 0)]) == (-1, -1)
+
+
+@given(free=st.floats(0.0, 12.0), drafts=st.booleans())
+def test_as_many_layers_as_fit_and_no_more(free: float, drafts: bool) -> None:
+    """What goes there fits, and one layer more of the target would not."""
+    drafter = DRAFTER if drafts else None
+    device = card(free, max(free, 8.0))
+    space = room([device]) or 0
+    found = gpu_layers(TARGET, drafter, PARAMS, 4096, [device])
+    assert held(found, drafter) <= space
+    if found[0] >= 0:
+        assert held((found[0] + 1, -1), drafter) > space
+
+
+@given(free=st.floats(0.0, 10.0), more=st.floats(0.0, 2.0))
+def test_more_memory_never_holds_fewer_layers(free: float, more: float) -> None:
+    """Nor does a smaller context."""
+    count = TARGET.n_layers
+    few, many = (
+        gpu_layers(TARGET, DRAFTER, PARAMS, 4096, [card(n, 12.0)])[0] % (count + 1) for n in (free, free + more)
+    )
+    assert few <= many
+    assert few <= gpu_layers(TARGET, DRAFTER, PARAMS, 512, [card(free, 12.0)])[0] % (count + 1)
+
+
+def test_drafter_goes_first() -> None:
+    """It is computed for every token; the target has what is left, also where that is nothing."""
+    small = device_bytes(DRAFTER, PARAMS, 4096, -1)
+    free = (small + 300 * MIB) / GIB
+    assert gpu_layers(TARGET, DRAFTER, PARAMS, 4096, [card(free, 4)]) == (0, -1)
+    assert gpu_layers(TARGET, DRAFTER, PARAMS, 4096, [card(3, 4)])[1] == -1
+
+
+def test_several_gpus_are_filled_together() -> None:
+    """With room for a layer that ends on neither."""
+    one, two = (gpu_layers(TARGET, None, PARAMS, 4096, [card(1.5)] * n)[0] for n in (1, 2))
+    assert one < two < 2 * one
+
+
+def test_layers_that_fit_become_the_default() -> None:
+    """And the user is told how many, and what would let more fit; a device that is named is the one that counts."""
+    found = fit(Load(TARGET, DRAFTER), PARAMS, machine(32, card(2)))
+    layers = found.target.gpu_layers
+    assert layers is not None
+    assert 0 < layers < TARGET.n_layers
+    assert (found.drafter.gpu_layers, found.device) == (-1, held((layers, -1)))
+    assert re.search(rf"GPU0 has .* to spare: {layers} of 33 layers of big.gguf .* smaller quant", found.notices[0])
+    assert fit(Load(TARGET), PARAMS, machine(32, card(24))).notices == ()
+    assert fit(Load(TARGET), replace(PARAMS, device="cpu"), machine(32, card(2))).target.gpu_layers is None
+
+
+@pytest.mark.parametrize("asked", [-1, 33, 30])
+def test_layers_asked_for_beyond_the_device_are_refused(asked: int) -> None:
+    """With as many as fit."""
+    with pytest.raises(UsageError, match=r"-ngl (all|33|30) .* needs .* on GPU0, which has 1\.0 GiB; 5 of 33 layers"):
+        fit(Load(TARGET), replace(PARAMS, gpu_layers=asked), machine(32, card(1)))
+
+
+def test_layers_asked_for_that_fit_are_kept() -> None:
+    """Without a word; with one where other programs hold the device's memory now."""
+    params = replace(PARAMS, gpu_layers=5)
+    assert fit(Load(TARGET), params, machine(32, card(8))) == replace(
+        fit(Load(TARGET), params, machine(32, card(80))), notices=()
+    )
+    assert "may fail" in fit(Load(TARGET), params, machine(32, card(0.5, 8))).notices[0]
+    assert fit(Load(TARGET), replace(PARAMS, gpu_layers=0), machine(32, card(1))).device == 0
+
+
+def test_metal_may_use_more_than_it_recommends() -> None:
+    """Its working set is of the host's memory, and no hard bound."""
+    need = held((-1, 0)) / GIB
+    mac = card(need * 0.9, backend="MTL")
+    assert "may fail" in fit(Load(TARGET), replace(PARAMS, gpu_layers=-1), machine(32, mac)).notices[0]
+    with pytest.raises(UsageError, match="-ngl all"):
+        fit(Load(TARGET), replace(PARAMS, gpu_layers=-1), machine(32, card(need * 0.9)))
+
+
+def test_shared_memory_is_the_hosts() -> None:
+    """What an integrated GPU holds, the host has not; a card has its own."""
+    shared, own = (fit(Load(TARGET), PARAMS, machine(64, card(16, kind=kind))) for kind in ("igpu", "gpu"))
+    assert shared.private - own.private == shared.device == own.device
+
+
+def without_gpu(memory: float, load: Load | None = None, available: float | None = None, **changes: Any) -> Fit:
+    return fit(load or Load(TARGET, DRAFTER), replace(PARAMS, **changes), machine(memory, available=available))
+
+
+def test_what_fits_is_loaded_as_asked() -> None:
+    """Nothing is said."""
+    found = without_gpu(64)
+    assert (found.notices, found.target, found.drafter) == ((), PARAMS, PARAMS)
+    assert found.private < found.peak
+
+
+def test_context_beyond_the_memory_is_refused_with_one_that_fits() -> None:
+    """And that one fits, while one step more does not."""
+    with pytest.raises(
+        UsageError, match=r"big\.gguf with a context of 500000 tokens needs .* has 16\.0 GiB"
+    ) as refused:
+        without_gpu(16, ctx_size=500_000)
+    tokens = int(re.findall(r"--ctx-size (\d+)", str(refused.value))[0])
+    assert without_gpu(16, ctx_size=tokens).n_ctx == tokens
+    with pytest.raises(UsageError, match=f"--ctx-size {tokens}"):
+        without_gpu(16, ctx_size=tokens + 256)
+
+
+def test_context_proposed_is_one_that_the_model_was_made_for() -> None:
+    """However much fits."""
+    small = Load(Weights((dense(name="small.gguf", context_length=2048),)))
+    with pytest.raises(UsageError, match="a context of 2048 tokens fits"):
+        without_gpu(16, small, ctx_size=10**9)
+
+
+def test_context_left_open_is_one_that_fits() -> None:
+    """With a notice; one that is too small to be of use is refused."""
+    need = [fit(Load(TARGET), ContextParams(ctx_size=n, repack=False), machine(64)).private for n in (1024, 3072, 4096)]
+    found = fit(Load(TARGET), ContextParams(), machine(need[1] / GIB))
+    assert (found.n_ctx, found.target.ctx_size, found.drafter.ctx_size) == (3072, 3072, 3072)
+    assert "room for a context of 3072 tokens" in found.notices[0]
+    with pytest.raises(UsageError, match="--ctx-size 1024"):
+        fit(Load(TARGET), ContextParams(), machine(need[0] / GIB))
+
+
+def test_second_copies_are_left_out_where_that_makes_it_fit() -> None:
+    """Rather than refuse; decoding is slower."""
+    full = without_gpu(64).private
+    found = without_gpu((full - 100 * MIB) / GIB)
+    assert (found.target.repack, found.drafter.repack) == (False, False)
+    assert found.private < full
+    assert "second copy" in found.notices[0]
+
+
+def test_drafter_too_many_is_named() -> None:
+    """Where the smallest context does not fit with it."""
+    load = Load(DRAFTER, TARGET)
+    bare = without_gpu(
+        64,
+        Load(DRAFTER),
+        ctx_size=512,
+    ).private
+    with pytest.raises(UsageError, match=r"it fits without big\.gguf \(-d ngram"):
+        without_gpu((bare + 20 * MIB) / GIB, load, ctx_size=512)
+    with pytest.raises(UsageError, match="use a smaller model"):
+        without_gpu(0.05, load, ctx_size=512)
+
+
+def test_weights_beyond_the_memory_are_loaded_with_a_warning() -> None:
+    """They are read again and again; what would stay is said."""
+    plain = Machine(3 * GIB, None, (CPU,), {})
+    found = fit(Load(TARGET), PARAMS, plain)
+    assert found.private < 3 * GIB < found.peak
+    assert re.search(r"weights do not fit.*slow\. Files of together \d\.\d GiB would stay", found.notices[0])
+
+
+def test_memory_that_others_hold_is_told() -> None:
+    """The load goes on: the system can push them out."""
+    assert "0.5 GiB is free: other programs" in without_gpu(64, available=0.5).notices[0]
+
+
+def test_nothing_is_known_of_the_memory() -> None:
+    """Then nothing is refused."""
+    assert fit(Load(TARGET), replace(PARAMS, ctx_size=10**8), Machine(None)).notices == ()
+
+
+def test_context_is_the_models_own_up_to_a_bound() -> None:
+    """Or what was asked for."""
+    header = TARGET.parts[0]
+    assert context_size(header, ContextParams()) == 8192
+    assert context_size(dense(context_length=2048), ContextParams()) == 2048
+    assert context_size(dense(), ContextParams()) == 8192
+    assert context_size(header, ContextParams(ctx_size=100)) == 100
+
+
+def test_parts_of_a_split_file_count(tmp_path: Path) -> None:
+    """All that are beside the first."""
+    names = [f"big-0000{i}-of-00003.gguf" for i in (1, 2)]
+    for name in names:
+        shutil.copy(TINY_TARGET, tmp_path / name)
+    assert [part.path.name for part in weights(read_header(tmp_path / names[0])).parts] == names
+    assert len(weights(read_header(TINY_TARGET)).parts) == 1
+
+
+def test_free_memory_is_read_from_what_systems_tell() -> None:
+    """Linux and macOS; anything else is no number."""
+    linux = "MemTotal:       24684052 kB\nMemFree:        18915036 kB\nMemAvailable:   22539180 kB\n"
+    assert parse_available(linux) == 22539180 * 1024
+    mac = (
+        "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:          10.\nPages active:     500.\n"
+        "Pages inactive:      20.\nPages speculative:   3.\nPages wired down:  400.\nPages purgeable:     4.\n"
+    )
+    assert parse_available(mac) == 37 * 16384
+    with pytest.raises(ValueError, match="nonsense"):
+        parse_available("nonsense")
+
+
+def test_load_refuses_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is opened, and no file is tried."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("loaded")
+
+    for name in ("LlamaModel", "try_files"):
+        monkeypatch.setattr(assemble, name, refuse)
+    with pytest.raises(UsageError, match=r"tiny\.gguf with a context of 2000000000 tokens .*--ctx-size 4096"):
+        assemble.load("tiny", ctx_size=2_000_000_000)
+
+
+def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each its own number, and the user hears of it."""
+    settings = []
+
+    class Model(LlamaModel):
+        def __init__(self, header: GgufHeader, params: ContextParams, **options: Any) -> None:
+            settings.append((header.path.name, params.gpu_layers))
+            super().__init__(header, params, **options)
+
+    def fit_here(load: Load, params: ContextParams) -> Fit:
+        return replace(fit(load, params, machine(8, card((256 + 10.5) / 1024, 4))), notices=("some fit",))
+
+    monkeypatch.setattr(assemble, "LlamaModel", Model)
+    monkeypatch.setattr(assemble, "fit_here", fit_here)
+    with assemble.load("tiny", ctx_size=512) as engine:
+        assert "some fit" in engine.notices
+    (target, few), (drafter, all_of_it) = settings
+    assert (target, drafter, all_of_it) == ("tiny.gguf", "tiny-assistant.gguf", -1)
+    assert few is not None
+    assert 0 < few < 7
