@@ -26,8 +26,8 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.trim_file import Trim, read_trim
 from localspec.llama.trimmed import LlamaTrimmedContext
-from localspec.memory.fit import DEFAULT_CTX
-from localspec.memory.machine import fit_here, load_of
+from localspec.memory.fit import DEFAULT_CTX, LoadRequest, choose_settings
+from localspec.memory.machine import read_machine
 from localspec.models.pairing import check_assistant, find_drafter, is_assistant
 from localspec.models.resolve import resolve_model
 from localspec.models.store import used
@@ -71,7 +71,7 @@ def load(
     drafting = DraftParams(max=draft_max)
     header = _target_header(resolve_model(target))
     kind, draft_header = _choose_drafter(str(draft or "none"), header)
-    fitted = fit_here(load_of(header, kind, draft_header, draft_max), params)
+    fitted = choose_settings(LoadRequest.from_headers(header, draft_header, kind, draft_max), params, read_machine())
     for opened in (header, draft_header):
         if opened:
             used(opened.path)

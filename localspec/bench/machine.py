@@ -7,13 +7,13 @@ import platform
 from pathlib import Path
 
 from localspec.llama.host import total_memory
-from localspec.memory.fit import gib
+from localspec.memory.estimate import memory_text
 
 
 def machine() -> str:
     """Return processor, cores and memory; nothing that identifies a person or a host."""
     memory = total_memory()
-    return f"{_processor()}, {os.cpu_count()} cores" + (f", {gib(memory)}" if memory else "")
+    return f"{_processor()}, {os.cpu_count()} cores" + (f", {memory_text(memory)}" if memory else "")
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from localspec.bench.summary import Interval, Summary
-from localspec.memory.fit import gib
+from localspec.memory.estimate import memory_text
 
 #: Columns that the tables need; a narrower terminal gets blocks.
 _NARROW = 78
@@ -94,4 +94,4 @@ def _block(one: Summary) -> list[str]:
 
 def memory_line(peak: int | None) -> list[str]:
     """Return the line of the process's peak memory in bytes; nothing for None."""
-    return [] if peak is None else [f"peak memory {gib(peak)}"]
+    return [] if peak is None else [f"peak memory {memory_text(peak)}"]

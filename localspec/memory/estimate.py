@@ -1,12 +1,12 @@
-"""How much memory a model and its context take, from the file's header and the settings alone. Pure.
+"""Memory that a model and its context take, in bytes, from the file's header and the settings alone. Pure.
 
 The formulas follow llama.cpp's loader (``llama-model-loader.cpp``), cache (``llama-kv-cache.cpp``) and CPU kernels
-(``ggml-cpu/repack.cpp``); what its compute buffers and the vocabulary take was fitted to measurements
-(``scripts/bench/memory_estimates.py``, ``docs/decisions.md``). All sizes are in bytes.
+(``ggml-cpu/repack.cpp``). The sizes of compute buffers and vocabulary are fitted to measurements
+(``scripts/bench/memory_estimates.py``, ``docs/decisions.md``).
 
-The file is mapped. Its pages are the system's to drop and read again, so weights larger than the memory do run, slowly.
-What is *private* cannot be dropped: cache, compute buffers, rows of logits, vocabulary, and the second copy of those
-matrices that the CPU's kernels want in another order.
+The file is mapped. The system may drop its pages and read them again, so weights larger than the memory run, slowly.
+*Private* bytes cannot be dropped: cache, compute buffers, rows of logits, vocabulary, and the second copy of matrices
+that the CPU's kernels read in another order.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from localspec.gguf.header import GgufHeader, TensorInfo
+from localspec.gguf.types import BLOCKS, TYPE_NUMBERS
 from localspec.params import MAX_VERIFY_WIDTH, ContextParams
 
-MIB = 1 << 20
-#: Python, numpy, the libraries of llama.cpp and localspec itself, before any model; measured.
+MIB, _GIB = 1 << 20, 1 << 30
+#: Python, numpy, the libraries of llama.cpp and localspec itself, before any model, in bytes; measured.
 BASE = 48 * MIB
 #: llama.cpp rounds the cells of a cache up to a multiple of this.
 _CELLS = 256
-#: Bytes that llama.cpp keeps for a token's text and for a merge; measured on vocabularies of 152k and 262k.
+#: Bytes that llama.cpp keeps for a token's text and for a merge; measured on vocabularies of 152k and 262k tokens.
 _PER_TOKEN, _PER_MERGE = 164, 158
-#: (numerator, denominator) bytes of a number in the cache.
-_F16, _Q8_0 = (2, 1), (34, 32)
-_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
-#: Batches of an assistant's context, which reads the target's cache.
+#: Cache types: elements and bytes of a block.
+_F16, _Q8_0 = BLOCKS[TYPE_NUMBERS["F16"]], BLOCKS[TYPE_NUMBERS["Q8_0"]]
+_LAYER = re.compile(r"blk\.(\d+)\.(.+)")
+#: Most layers that a header is believed to have.
+_MAX_LAYERS = 1 << 12
+#: Tokens of a batch of an assistant's context, which reads the target's cache.
 ASSISTANT_BATCH = 32
 
 
 @dataclass(frozen=True)
 class ModelMemory:
-    """What one model and its context take in the process.
+    """Bytes of one model and its context in the process.
 
-    ``file`` is mapped while the model is loaded, and ``mapped`` of it afterwards; ``repacked`` is the second copy of
-    matrices; ``rows`` are the logits of a verification, and hidden rows.
+    ``file`` is mapped while the model is loaded, and ``mapped`` of it afterwards. ``repacked`` is the second copy of
+    matrices. ``rows`` holds the logits of a verification, and hidden rows.
     """
 
     file: int
@@ -50,22 +53,22 @@ class ModelMemory:
 
     @property
     def private(self) -> int:
-        """What the system cannot drop."""
+        """Bytes that the system cannot drop."""
         return self.repacked + self.cache + self.compute + self.rows + self.vocabulary
 
     @property
     def resident(self) -> int:
-        """In use, with every page of the mapped weights touched."""
+        """Bytes in use, with every page of the mapped weights touched."""
         return self.mapped + self.private
 
     @property
     def loading(self) -> int:
-        """While the file is read, before there is a context."""
+        """Bytes while the file is read, before there is a context."""
         return self.file + self.repacked + self.vocabulary
 
 
 def peak(target: ModelMemory, drafter: ModelMemory | None = None) -> int:
-    """The most that the process has resident at once: while either file is read, or in use.
+    """Most bytes that the process has resident at once, while either file is read or both are in use.
 
     Compute buffers count from their first use on, so not while the drafter is read.
     """
@@ -76,7 +79,7 @@ def peak(target: ModelMemory, drafter: ModelMemory | None = None) -> int:
 
 
 def private(target: ModelMemory, drafter: ModelMemory | None = None) -> int:
-    """What cannot be dropped of the whole process."""
+    """Bytes of the whole process that the system cannot drop."""
     return BASE + target.private + (drafter.private if drafter else 0)
 
 
@@ -90,10 +93,10 @@ def model_memory(
     rows: int = MAX_VERIFY_WIDTH,
     assistant: bool = False,
 ) -> ModelMemory:
-    """The estimate for a model with everything on the CPU, or with the cache settings of a ``gpu``.
+    """Memory of a model with everything on the CPU, or with the cache settings of a ``gpu``.
 
-    ``parts``: the header, or those of all parts of a split file. ``repacks``: see :func:`repacked_types`. ``rows``: as
-    many rows of logits as one verification has. An ``assistant`` has no cache of its own.
+    ``parts``: the header, or those of all parts of a split file. ``repacks``: see :func:`repacked_types`. ``rows``:
+    rows of logits of one verification. An ``assistant`` has no cache of its own.
     """
     header, cells = parts[0], n_cells(n_ctx, params)
     doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
@@ -111,12 +114,12 @@ def model_memory(
 
 
 def n_cells(n_ctx: int, params: ContextParams) -> int:
-    """Cells of a cache for ``n_ctx`` tokens: room to verify a last draft, rounded up."""
+    """Cells of a cache for ``n_ctx`` tokens and a last draft, rounded up."""
     return -(-(n_ctx + params.verify_width) // _CELLS) * _CELLS
 
 
 def n_vocab(parts: Sequence[GgufHeader]) -> int:
-    """Logits in a row: the rows of the output matrix, or the tokens of the vocabulary."""
+    """Logits of a row: the rows of the output matrix, or the tokens of the vocabulary."""
     for name in ("output.weight", "token_embd.weight"):
         for tensor in _tensors(parts):
             if tensor.name == name and len(tensor.shape) > 1:
@@ -125,11 +128,11 @@ def n_vocab(parts: Sequence[GgufHeader]) -> int:
 
 
 def layer_caches(parts: Sequence[GgufHeader], cells: int, *, gpu: bool = False) -> list[int]:
-    """Keys and values of ``cells`` tokens, layer by layer.
+    """Bytes of keys and values of ``cells`` tokens, layer by layer.
 
-    localspec keeps keys as Q8_0 and values as F16 on the CPU, both as F16 on a GPU, and sliding-window layers in full,
-    so that they can be rewound. The last ``shared_kv_layers`` read other layers' caches. Recurrent layers have a state
-    of some MiB, which is left out.
+    localspec keeps keys as Q8_0 and values as F16 on the CPU, both as F16 on a GPU. It keeps sliding-window layers in
+    full, so that they can be rewound. The last ``shared_kv_layers`` read other layers' caches. Recurrent layers have a
+    state of some MiB, which is left out.
     """
     header, count = parts[0], _layers(parts[0])
     own = count - max(0, header.number("attention.shared_kv_layers") or 0)
@@ -144,17 +147,17 @@ def layer_caches(parts: Sequence[GgufHeader], cells: int, *, gpu: bool = False) 
             sizes.append(0)
             continue
         keys, values = (
-            heads[layer] * size[layer] * number // per for size, (number, per) in zip((key, value), types, strict=True)
+            heads[layer] * size[layer] * number // per for size, (per, number) in zip((key, value), types, strict=True)
         )
         sizes.append(cells * (keys + (0 if latent else values)))
     return sizes
 
 
 def compute_bytes(parts: Sequence[GgufHeader], cells: int, batch: int, rows: int, *, cpu: bool = True) -> int:
-    """Buffers for a batch: the feed-forward of a layer, or the logits of ``rows``, whichever is larger.
+    """Bytes of the buffers for a batch: those of a layer, or those of the logits of ``rows``, whichever is larger.
 
-    Of a layer three rows as wide as its feed-forward or its attention live at once, and four as wide as the model;
-    masks are F16, one for every kind of layer. On the CPU the inputs of a product are quantised beside that.
+    Each token of a batch has three rows as wide as the layer's feed-forward or attention at once, and four as wide as
+    the model. Masks are F16, one for every kind of layer. On the CPU the inputs of a product are also quantised.
     """
     header = parts[0]
     width = max(0, header.number("embedding_length") or 0)
@@ -173,15 +176,15 @@ def compute_bytes(parts: Sequence[GgufHeader], cells: int, batch: int, rows: int
 
 
 def layer_weights(parts: Sequence[GgufHeader]) -> list[int]:
-    """Weights layer by layer, and the output last: what llama.cpp moves to a GPU from the end on.
+    """Bytes of weights layer by layer, and the output last. llama.cpp moves them to a GPU from the end on.
 
-    The token embedding stays in the host's memory; where it is the output too, the output is a copy.
+    The token embedding stays in the host's memory. Where it is the output too, the output is a copy.
     """
     count = _layers(parts[0])
     sizes = [0] * (count + 1)
     tied = all(tensor.name != "output.weight" for tensor in _tensors(parts))
     for tensor in _tensors(parts):
-        block, size = _BLOCK.fullmatch(tensor.name), tensor.bytes or 0
+        block, size = _LAYER.fullmatch(tensor.name), tensor.bytes or 0
         if block:
             sizes[min(int(block[1]), count - 1)] += size
         elif tensor.name.startswith("output") or (tied and tensor.name == "token_embd.weight"):
@@ -192,20 +195,23 @@ def layer_weights(parts: Sequence[GgufHeader]) -> list[int]:
 
 
 def repacked_types(system_info: str) -> dict[int, int]:
-    """ggml type → rows that a matrix must be a multiple of for this CPU's kernels to keep a copy in their own order.
+    """ggml type number → the rows of a matrix must be a multiple of this for a second copy in the kernels' order.
 
     From llama.cpp's line about its build (``AVX2 = 1 | REPACK = 1 | …``), by the rules of
-    ``ggml_repack_get_optimal_repack_type``; empty where the build does not repack.
+    ``ggml_repack_get_optimal_repack_type``. Empty where the build makes no copies.
     """
     on = set(re.findall(r"(\w+) = (?!0\b)\d+", system_info))
     if "REPACK" not in on:
         return {}
+    multiples: dict[str, int] = {}
     if "AVX2" in on:
-        return {2: 8, 12: 8, 20: 8, 39: 8} | ({10: 8} if "AVX512" in on else {})
-    if "NEON" in on and "DOTPROD" in on:
-        dotprod = {2: 4, 8: 4, 12: 8, 13: 8, 14: 8, 20: 4, 39: 4}
-        return dotprod | ({41: 4} if "MATMUL_INT8" in on else {})
-    return {2: 4} if "VXE" in on else {}
+        multiples = {"Q4_0": 8, "Q4_K": 8, "IQ4_NL": 8, "MXFP4": 8} | ({"Q2_K": 8} if "AVX512" in on else {})
+    elif "NEON" in on and "DOTPROD" in on:
+        multiples = {"Q4_0": 4, "Q8_0": 4, "Q4_K": 8, "Q5_K": 8, "Q6_K": 8, "IQ4_NL": 4, "MXFP4": 4}
+        multiples |= {"Q1_0": 4} if "MATMUL_INT8" in on else {}
+    elif "VXE" in on:
+        multiples = {"Q4_0": 4}
+    return {TYPE_NUMBERS[name]: rows for name, rows in multiples.items()}
 
 
 def _is_repacked(tensor: TensorInfo, repacks: Mapping[int, int]) -> bool:
@@ -218,7 +224,7 @@ def _end(part: GgufHeader) -> int:
 
 
 def _mapped(part: GgufHeader, copied: set[str]) -> int:
-    """llama.cpp keeps the file mapped from the first to the last tensor that is used in place.
+    """Bytes of the file that stay mapped: from the first to the last tensor that is used in place.
 
     A token embedding that is the output too is looked up in place, and copied for the output.
     """
@@ -233,10 +239,10 @@ def _tensors(parts: Sequence[GgufHeader]) -> list[TensorInfo]:
 
 
 def _attending(parts: Sequence[GgufHeader]) -> set[int]:
-    """Layers with keys of their own; empty where the names do not tell."""
+    """Layers with keys of their own; empty where the tensors' names do not show it."""
     names: dict[int, set[str]] = {}
     for tensor in _tensors(parts):
-        if block := _BLOCK.fullmatch(tensor.name):
+        if block := _LAYER.fullmatch(tensor.name):
             names.setdefault(int(block[1]), set()).add(block[2])
     return {
         layer
@@ -247,11 +253,11 @@ def _attending(parts: Sequence[GgufHeader]) -> set[int]:
 
 
 def _layers(header: GgufHeader) -> int:
-    return max(1, min(header.number("block_count") or 1, 1 << 12))
+    return max(1, min(header.number("block_count") or 1, _MAX_LAYERS))
 
 
 def _per_layer(header: GgufHeader, key: str, default: int) -> list[int]:
-    """A number of every layer, whether the file has one for all or one for each."""
+    """A number of every layer, from one for all or one for each in the file."""
     count = _layers(header)
     found = header.metadata.get(f"{header.architecture}.{key}", default)
     given = found if isinstance(found, tuple) else (found,) * count
@@ -260,7 +266,7 @@ def _per_layer(header: GgufHeader, key: str, default: int) -> list[int]:
 
 
 def _head_sizes(header: GgufHeader) -> tuple[list[int], list[int]]:
-    """Key and value sizes of a head, layer by layer."""
+    """Elements of a head's key and value, layer by layer."""
     derived = (header.number("embedding_length") or 0) // max(1, *_per_layer(header, "attention.head_count", 1))
     sliding = _per_layer(header, "attention.sliding_window_pattern", 0)
     found = []
@@ -274,3 +280,8 @@ def _head_sizes(header: GgufHeader) -> tuple[list[int], list[int]]:
 def _vocabulary(header: GgufHeader) -> int:
     tokens, merges = (header.lengths.get(f"tokenizer.ggml.{what}", 0) for what in ("tokens", "merges"))
     return tokens * _PER_TOKEN + merges * _PER_MERGE
+
+
+def memory_text(size: int) -> str:
+    """Format bytes in binary units: ``4.6 GiB``, ``98 MiB``."""
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB // 10 else f"{max(1, round(size / MIB))} MiB"

@@ -1,7 +1,7 @@
-"""Whether a load fits this machine, and with which settings: decided from headers, before anything is loaded. Pure.
+"""Settings with which a load fits this machine, chosen from headers before anything is loaded. Pure.
 
-What is private must fit the memory: a load of which it does not is refused, with what would fit. Weights need not fit:
-their pages are read from the file again, so such a load is slow, and gets a notice.
+Private bytes must fit the memory: a load whose private bytes do not fit is refused, and the message names what would
+fit. Weights need not fit: their pages are read from the file again, so such a load is slow and gets a notice.
 """
 
 from __future__ import annotations
@@ -13,15 +13,26 @@ from localspec.errors import UsageError
 from localspec.files import parts
 from localspec.gguf.header import GgufHeader, read_header
 from localspec.llama.devices import Device, chosen_gpus
-from localspec.memory.estimate import BASE, MIB, ModelMemory, model_memory, peak, private
-from localspec.memory.gpu_layers import ALL, Weights, capacity, device_bytes, gpu_layers, largest, room, shares_memory
-from localspec.params import ContextParams
+from localspec.memory.estimate import BASE, ModelMemory, memory_text, model_memory, peak, private
+from localspec.memory.gpu_layers import (
+    ALL,
+    ModelParts,
+    capacity_bytes,
+    device_bytes,
+    free_bytes,
+    gpu_layers,
+    largest_that_fits,
+    shares_memory,
+)
+from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams
 
+#: Most tokens of a context whose size the user leaves open.
 DEFAULT_CTX = 8192
-_GIB = 1 << 30
-#: Contexts are proposed in steps of so many tokens, and not below so many.
-_STEP, _SMALLEST = 256, 512
-#: Where the user did not say how large the context should be, it is made no smaller than this.
+#: Contexts are proposed in multiples of this many tokens.
+_STEP = 256
+#: Smallest context that a message proposes, in tokens.
+_SMALLEST = 512
+#: A context whose size the user leaves open is not made smaller than this, in tokens.
 _LEAST_DEFAULT = 2048
 _NO_COPY = (
     "The memory has no room for a second copy of the weights, in the order that this CPU likes best: decoding without "
@@ -31,9 +42,9 @@ _NO_COPY = (
 
 @dataclass(frozen=True)
 class Machine:
-    """Its memory, all and free, in bytes (None: not told), devices, and what this CPU has ``repacked``.
+    """Memory in bytes, all and available (None: unknown), devices, and the types of which this CPU has a second copy.
 
-    The last is of :func:`localspec.memory.estimate.repacked_types`.
+    ``repacks``: see :func:`localspec.memory.estimate.repacked_types`.
     """
 
     memory: int | None
@@ -43,33 +54,41 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Load:
-    """What is to be loaded, and how many rows the widest verification in use has."""
+class LoadRequest:
+    """The models to load, and the rows of the widest verification."""
 
-    target: Weights
-    drafter: Weights | None = None
+    target: ModelParts
+    drafter: ModelParts | None = None
     rows: int = 1
 
+    @classmethod
+    def from_headers(
+        cls, target: GgufHeader, drafter: GgufHeader | None, kind: str, draft_max: int | None = None
+    ) -> LoadRequest:
+        """The request of :func:`localspec.load`; ``kind`` of drafter: none, ngram, mtp or model."""
+        rows = 1 if kind == "none" else min(MAX_VERIFY_WIDTH, max(PROBE_WIDTH, (draft_max or 0) + 1))
+        return cls(model_parts(target), model_parts(drafter, assistant=kind == "mtp") if drafter else None, rows)
+
     @property
-    def models(self) -> list[Weights]:
+    def models(self) -> list[ModelParts]:
         return [model for model in (self.target, self.drafter) if model]
 
     def memory(self, params: ContextParams, n_ctx: int, machine: Machine) -> tuple[ModelMemory, ModelMemory | None]:
-        """Of both models, with every layer on the CPU."""
+        """Memory of both models, with every layer on the CPU."""
         repacks = machine.repacks if params.repack else {}
-        target = model_memory(self.target.parts, params, n_ctx, repacks, rows=self.rows)
+        target = model_memory(self.target.headers, params, n_ctx, repacks, rows=self.rows)
         if self.drafter is None:
             return target, None
         drafter = self.drafter
-        return target, model_memory(drafter.parts, params, n_ctx, repacks, rows=1, assistant=drafter.assistant)
+        return target, model_memory(drafter.headers, params, n_ctx, repacks, rows=1, assistant=drafter.assistant)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a load is done: the settings of both models, what it takes, and what to tell the user.
+class LoadSettings:
+    """Settings of both models, the memory that they take, and notices for the user.
 
-    In bytes: ``peak``, the most that is resident at once in the host's memory; ``private``, what of it cannot be
-    dropped; ``device``, what the GPUs hold.
+    In bytes: ``peak``, the most that is resident at once in the host's memory; ``private``, the part of it that cannot
+    be dropped; ``device``, on the GPUs.
     """
 
     target: ContextParams
@@ -82,75 +101,76 @@ class Fit:
 
 
 def context_size(header: GgufHeader, params: ContextParams) -> int:
-    """Tokens: what was asked for, else the model's own, at most 8192."""
+    """Tokens: the user's choice, else the model's own size, at most 8192."""
     return params.ctx_size or min(header.number("context_length") or DEFAULT_CTX, DEFAULT_CTX)
 
 
-def weights(header: GgufHeader, *, assistant: bool = False) -> Weights:
-    """The model of ``header``, with all parts that are there of a split file of which it is the first."""
+def model_parts(header: GgufHeader, *, assistant: bool = False) -> ModelParts:
+    """The model of ``header``, with all parts of a split file that are there."""
     rest = parts(header.path)[1:]
-    return Weights((header, *(read_header(path, model=False) for path in rest)), assistant)
+    return ModelParts((header, *(read_header(path, model=False) for path in rest)), assistant)
 
 
-def fit(load: Load, params: ContextParams, machine: Machine) -> Fit:
-    """Settings with which ``load`` fits ``machine``: ``params``, and what they leave open.
+def choose_settings(request: LoadRequest, params: ContextParams, machine: Machine) -> LoadSettings:
+    """``params``, completed such that the load fits ``machine``.
 
-    Raises :class:`UsageError` where there are none; the message names what would fit.
+    Raises :class:`UsageError` where that is impossible; the message names what would fit.
     """
     gpus = chosen_gpus(machine.devices, params)
-    placed = _on_gpus(load, Fit(params, params, context_size(load.target.parts[0], params)), gpus)
-    found = _measured(load, placed, gpus, machine)
+    placed = _place_layers(request, LoadSettings(params, params, context_size(request.target.headers[0], params)), gpus)
+    found = _with_sizes(request, placed, gpus, machine)
     if machine.memory is None or found.private <= machine.memory:
-        return replace(found, notices=(*found.notices, *_slow(load, found, machine)))
+        return replace(found, notices=(*found.notices, *_notices(request, found, machine)))
     plain = replace(placed, target=replace(placed.target, repack=False), drafter=replace(placed.drafter, repack=False))
-    plain = _measured(load, plain, gpus, machine)
+    plain = _with_sizes(request, plain, gpus, machine)
     if plain.private <= machine.memory:
         return replace(plain, notices=(*plain.notices, _NO_COPY))
-    tokens = _largest_context(load, plain, gpus, machine)
+    tokens = _largest_context(request, plain, gpus, machine)
     if params.ctx_size is not None or tokens < _LEAST_DEFAULT:
-        raise UsageError(_refusal(load, plain, gpus, machine, tokens))
+        raise UsageError(_refusal(request, plain, gpus, machine, tokens))
     short = f"The memory has room for a context of {tokens} tokens, which is what it gets. A smaller quant leaves more."
     target, drafter = (replace(settings, ctx_size=tokens) for settings in (plain.target, plain.drafter))
-    found = _measured(load, replace(plain, target=target, drafter=drafter, n_ctx=tokens), gpus, machine)
+    found = _with_sizes(request, replace(plain, target=target, drafter=drafter, n_ctx=tokens), gpus, machine)
     return replace(found, notices=(*found.notices, short))
 
 
-def _on_gpus(load: Load, found: Fit, gpus: Sequence[Device]) -> Fit:
-    """With layers on the GPUs: as many as were asked for, or refused, where the user says; else as many as fit."""
-    params, n_ctx, space = found.target, found.n_ctx, room(gpus)
+def _place_layers(request: LoadRequest, found: LoadSettings, gpus: Sequence[Device]) -> LoadSettings:
+    """Put as many layers on the GPUs as the user wants, else as many as fit. Raises where the user's cannot fit."""
+    params, n_ctx, space = found.target, found.n_ctx, free_bytes(gpus)
     if not gpus or params.gpu_layers == 0 or space is None:
         return found
-    large, small = gpu_layers(load.target, load.drafter, params, n_ctx, gpus)
-    count, names = load.target.n_layers, " and ".join(device.name for device in gpus)
+    large, small = gpu_layers(request.target, request.drafter, params, n_ctx, gpus)
+    count, names = request.target.n_layers, " and ".join(device.name for device in gpus)
     if params.gpu_layers is None:
-        told = (
-            f"{names} has {gib(space)} to spare: {large} of {count} layers of {load.target.name} fit there, and the "
-            "others stay on the CPU. A smaller quant or a smaller --ctx-size would let more fit."
+        notice = (
+            f"{names} has {memory_text(space)} to spare: {large} of {count} layers of {request.target.name} fit there, "
+            "and the others stay on the CPU. A smaller quant or a smaller --ctx-size would let more fit."
         )
         layers = replace(params, gpu_layers=large), replace(params, gpu_layers=small)
-        return replace(found, target=layers[0], drafter=layers[1], notices=() if large == ALL else (told,))
-    need = sum(device_bytes(model, params, n_ctx, params.gpu_layers) for model in load.models)
-    if need > capacity(gpus):
+        return replace(found, target=layers[0], drafter=layers[1], notices=() if large == ALL else (notice,))
+    need = sum(device_bytes(model, params, n_ctx, params.gpu_layers) for model in request.models)
+    if need > capacity_bytes(gpus):
         wanted = "all" if params.gpu_layers < 0 else params.gpu_layers
         fitting = count if large == ALL else large
         raise UsageError(
-            f"-ngl {wanted} with a context of {n_ctx} tokens needs {gib(need)} on {names}, which has "
-            f"{gib(capacity(gpus))}; {fitting} of {count} layers fit (-ngl {fitting}, or leave it out)."
+            f"-ngl {wanted} with a context of {n_ctx} tokens needs {memory_text(need)} on {names}, which has "
+            f"{memory_text(capacity_bytes(gpus))}; {fitting} of {count} layers fit (-ngl {fitting}, or leave it out)."
         )
     if need <= space:
         return found
-    return replace(found, notices=(f"{names} has {gib(space)} to spare and {gib(need)} are asked for: it may fail.",))
+    notice = f"{names} has {memory_text(space)} to spare and {memory_text(need)} are asked for: it may fail."
+    return replace(found, notices=(notice,))
 
 
-def _measured(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine) -> Fit:
-    """``found`` with what it takes."""
-    target, drafter = load.memory(found.target, found.n_ctx, machine)
+def _with_sizes(request: LoadRequest, found: LoadSettings, gpus: Sequence[Device], machine: Machine) -> LoadSettings:
+    """``found`` with the memory that it takes."""
+    target, drafter = request.memory(found.target, found.n_ctx, machine)
     asked = (found.target.gpu_layers, found.drafter.gpu_layers)
     layers = [ALL if n is None else n for n in asked] if gpus else [0, 0]
-    if not any(layers[: len(load.models)]):
+    if not any(layers[: len(request.models)]):
         return replace(found, peak=peak(target, drafter), private=private(target, drafter), device=0)
     host, device = BASE, 0
-    for model, offloaded, memory in zip(load.models, layers, (target, drafter), strict=False):
+    for model, offloaded, memory in zip(request.models, layers, (target, drafter), strict=False):
         assert memory is not None
         caches = model.caches(found.target, found.n_ctx)
         first = 0 if offloaded < 0 else max(0, len(caches) - offloaded)
@@ -162,51 +182,48 @@ def _measured(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine) 
     return replace(found, peak=host + files, private=host, device=device)
 
 
-def _largest_context(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine) -> int:
+def _largest_context(request: LoadRequest, found: LoadSettings, gpus: Sequence[Device], machine: Machine) -> int:
     """Tokens of the largest context up to that of ``found`` that fits; 0 where none does."""
 
     def fits(steps: int) -> bool:
-        return _measured(load, replace(found, n_ctx=steps * _STEP), gpus, machine).private <= (machine.memory or 0)
+        sized = _with_sizes(request, replace(found, n_ctx=steps * _STEP), gpus, machine)
+        return sized.private <= (machine.memory or 0)
 
-    return largest(found.n_ctx // _STEP, fits) * _STEP
+    return largest_that_fits(found.n_ctx // _STEP, fits) * _STEP
 
 
-def _refusal(load: Load, found: Fit, gpus: Sequence[Device], machine: Machine, tokens: int) -> str:
-    """What does not fit, and what would."""
+def _refusal(request: LoadRequest, found: LoadSettings, gpus: Sequence[Device], machine: Machine, tokens: int) -> str:
+    """The message for a load that does not fit. ``tokens``: the largest context that would."""
     most = machine.memory or 0
-    told = (
-        f"{load.target.name} with a context of {found.n_ctx} tokens needs {gib(found.private)} beside its weights, and "
-        f"this machine has {gib(most)}"
+    reason = (
+        f"{request.target.name} with a context of {found.n_ctx} tokens needs {memory_text(found.private)} beside its "
+        f"weights, and this machine has {memory_text(most)}"
     )
     if tokens >= _SMALLEST:
-        tokens = min(tokens, load.target.parts[0].number("context_length") or tokens)  # what it was trained for
-        return f"{told}; a context of {tokens} tokens fits (--ctx-size {tokens})."
-    if load.drafter and _measured(replace(load, drafter=None), found, gpus, machine).private <= most:
-        return f"{told}; it fits without {load.drafter.name} (-d ngram, or -d none)."
-    return f"{told}; use a smaller model."
+        tokens = min(tokens, request.target.headers[0].number("context_length") or tokens)  # what it was trained for
+        return f"{reason}; a context of {tokens} tokens fits (--ctx-size {tokens})."
+    if request.drafter and _with_sizes(replace(request, drafter=None), found, gpus, machine).private <= most:
+        return f"{reason}; it fits without {request.drafter.name} (-d ngram, or -d none)."
+    return f"{reason}; use a smaller model."
 
 
-def _slow(load: Load, found: Fit, machine: Machine) -> list[str]:
+def _notices(request: LoadRequest, found: LoadSettings, machine: Machine) -> list[str]:
     """A notice where weights will be read from the file over and over, or where other programs hold the memory."""
     if machine.memory is None or found.device:
         return []
-    copies = [memory for memory in load.memory(found.target, found.n_ctx, machine) if memory]
-    copied = sum(memory.repacked for memory in copies)
-    need = found.private + max(0, sum(memory.file for memory in copies) - copied)
+    models = [memory for memory in request.memory(found.target, found.n_ctx, machine) if memory]
+    copied = sum(memory.repacked for memory in models)
+    need = found.private + max(0, sum(memory.file for memory in models) - copied)
     if need > machine.memory:
         left = max(0, machine.memory - (found.private - copied))
         return [
-            f"The weights do not fit: with the cache they take {gib(need)} of {gib(machine.memory)}, and are read from "
-            f"the disk again and again, which is slow. Files of together {gib(left)} would stay in memory."
+            f"The weights do not fit: with the cache they take {memory_text(need)} of {memory_text(machine.memory)}, "
+            "and are read from the disk again and again, which is slow. "
+            f"Files of together {memory_text(left)} would stay in memory."
         ]
     if machine.available is not None and found.private > machine.available:
         return [
-            f"This takes {gib(found.private)} of memory, and {gib(machine.available)} is free: other programs may slow "
-            "down. Close some, or set a smaller --ctx-size."
+            f"This takes {memory_text(found.private)} of memory, and {memory_text(machine.available)} is free: other "
+            "programs may slow down. Close some, or set a smaller --ctx-size."
         ]
     return []
-
-
-def gib(size: int) -> str:
-    """Bytes as people say them."""
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB // 10 else f"{max(1, round(size / MIB))} MiB"

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from localspec.gguf.header import read_header
-from localspec.memory.fit import Fit
-from localspec.memory.machine import fit_here, load_of
+from localspec.memory.fit import LoadRequest, LoadSettings, choose_settings
+from localspec.memory.machine import read_machine
 from localspec.models.pairing import is_assistant
 from localspec.models.resolve import TINY_ASSISTANT, resolve_model
 from localspec.params import ContextParams
@@ -49,15 +49,15 @@ print(json.dumps({{"peak": int(status["VmHWM"].split()[0]) * 1024, "tokens": len
 """
 
 
-def predicted(target: str, draft: str, ctx: int) -> Fit:
+def predicted(target: str, draft: str, ctx: int) -> LoadSettings:
     """As :func:`localspec.load` finds it before it starts."""
     path = TINY_ASSISTANT if (target, draft) == ("tiny", "auto") else None
     if path is None and draft not in ("none", "ngram"):
         path = resolve_model(draft)
     drafter = read_header(path) if path else None
     kind = draft if drafter is None else "mtp" if is_assistant(drafter) else "model"
-    load = load_of(read_header(resolve_model(target)), kind, drafter)
-    return fit_here(load, ContextParams(ctx_size=ctx, device="none"))
+    request = LoadRequest.from_headers(read_header(resolve_model(target)), drafter, kind)
+    return choose_settings(request, ContextParams(ctx_size=ctx, device="none"), read_machine())
 
 
 def measured(target: str, draft: str, ctx: int, tokens: int) -> int:

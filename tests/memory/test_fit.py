@@ -19,8 +19,9 @@ from localspec.llama.devices import Device
 from localspec.llama.host import parse_available
 from localspec.llama.model import LlamaModel
 from localspec.memory.estimate import MIB, repacked_types
-from localspec.memory.fit import Fit, Load, Machine, context_size, fit, weights
-from localspec.memory.gpu_layers import Weights, device_bytes, gpu_layers, room
+from localspec.memory.fit import LoadRequest, LoadSettings, Machine, context_size, model_parts
+from localspec.memory.fit import choose_settings as choose
+from localspec.memory.gpu_layers import ModelParts, device_bytes, free_bytes, gpu_layers
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
 from tests.helpers.made_headers import dense
@@ -28,8 +29,8 @@ from tests.helpers.made_headers import dense
 GIB = 1 << 30
 CPU = Device("CPU", "a processor", "cpu", 0, 0, "CPU")
 PARAMS = ContextParams(ctx_size=4096)
-TARGET = Weights((dense(32, 4096, 32768, "big.gguf", attention__head_count_kv=8, context_length=131072),))
-DRAFTER = Weights((dense(8, 1024, 32768, "small.gguf"),))
+TARGET = ModelParts((dense(32, 4096, 32768, "big.gguf", attention__head_count_kv=8, context_length=131072),))
+DRAFTER = ModelParts((dense(8, 1024, 32768, "small.gguf"),))
 REPACKS = repacked_types("AVX2 = 1 | REPACK = 1")
 
 
@@ -42,7 +43,7 @@ def machine(memory: float, *devices: Device, available: float | None = None) -> 
     return Machine(int(memory * GIB), int(available * GIB) if available else None, (*devices, CPU), REPACKS)
 
 
-def held(found: tuple[int, int], drafter: Weights | None = DRAFTER, params: ContextParams = PARAMS) -> int:
+def held(found: tuple[int, int], drafter: ModelParts | None = DRAFTER, params: ContextParams = PARAMS) -> int:
     """Bytes on the GPU with these layers of both models there."""
     target = device_bytes(TARGET, params, 4096, found[0])
     return target + device_bytes(drafter, params, 4096, found[1])
@@ -64,7 +65,7 @@ def test_as_many_layers_as_fit_and_no_more(free: float, drafts: bool) -> None:
     """What goes there fits, and one layer more of the target would not."""
     drafter = DRAFTER if drafts else None
     device = card(free, max(free, 8.0))
-    space = room([device]) or 0
+    space = free_bytes([device]) or 0
     found = gpu_layers(TARGET, drafter, PARAMS, 4096, [device])
     assert held(found, drafter) <= space
     if found[0] >= 0:
@@ -98,50 +99,54 @@ def test_several_gpus_are_filled_together() -> None:
 
 def test_layers_that_fit_become_the_default() -> None:
     """And the user is told how many, and what would let more fit; a device that is named is the one that counts."""
-    found = fit(Load(TARGET, DRAFTER), PARAMS, machine(32, card(2)))
+    found = choose(LoadRequest(TARGET, DRAFTER), PARAMS, machine(32, card(2)))
     layers = found.target.gpu_layers
     assert layers is not None
     assert 0 < layers < TARGET.n_layers
     assert (found.drafter.gpu_layers, found.device) == (-1, held((layers, -1)))
     assert re.search(rf"GPU0 has .* to spare: {layers} of 33 layers of big.gguf .* smaller quant", found.notices[0])
-    assert fit(Load(TARGET), PARAMS, machine(32, card(24))).notices == ()
-    assert fit(Load(TARGET), replace(PARAMS, device="cpu"), machine(32, card(2))).target.gpu_layers is None
+    assert choose(LoadRequest(TARGET), PARAMS, machine(32, card(24))).notices == ()
+    assert choose(LoadRequest(TARGET), replace(PARAMS, device="cpu"), machine(32, card(2))).target.gpu_layers is None
 
 
 @pytest.mark.parametrize("asked", [-1, 33, 30])
 def test_layers_asked_for_beyond_the_device_are_refused(asked: int) -> None:
     """With as many as fit."""
     with pytest.raises(UsageError, match=r"-ngl (all|33|30) .* needs .* on GPU0, which has 1\.0 GiB; 5 of 33 layers"):
-        fit(Load(TARGET), replace(PARAMS, gpu_layers=asked), machine(32, card(1)))
+        choose(LoadRequest(TARGET), replace(PARAMS, gpu_layers=asked), machine(32, card(1)))
 
 
 def test_layers_asked_for_that_fit_are_kept() -> None:
     """Without a word; with one where other programs hold the device's memory now."""
     params = replace(PARAMS, gpu_layers=5)
-    assert fit(Load(TARGET), params, machine(32, card(8))) == replace(
-        fit(Load(TARGET), params, machine(32, card(80))), notices=()
+    assert choose(LoadRequest(TARGET), params, machine(32, card(8))) == replace(
+        choose(LoadRequest(TARGET), params, machine(32, card(80))), notices=()
     )
-    assert "may fail" in fit(Load(TARGET), params, machine(32, card(0.5, 8))).notices[0]
-    assert fit(Load(TARGET), replace(PARAMS, gpu_layers=0), machine(32, card(1))).device == 0
+    assert "may fail" in choose(LoadRequest(TARGET), params, machine(32, card(0.5, 8))).notices[0]
+    assert choose(LoadRequest(TARGET), replace(PARAMS, gpu_layers=0), machine(32, card(1))).device == 0
 
 
 def test_metal_may_use_more_than_it_recommends() -> None:
     """Its working set is of the host's memory, and no hard bound."""
     need = held((-1, 0)) / GIB
     mac = card(need * 0.9, backend="MTL")
-    assert "may fail" in fit(Load(TARGET), replace(PARAMS, gpu_layers=-1), machine(32, mac)).notices[0]
+    assert "may fail" in choose(LoadRequest(TARGET), replace(PARAMS, gpu_layers=-1), machine(32, mac)).notices[0]
     with pytest.raises(UsageError, match="-ngl all"):
-        fit(Load(TARGET), replace(PARAMS, gpu_layers=-1), machine(32, card(need * 0.9)))
+        choose(LoadRequest(TARGET), replace(PARAMS, gpu_layers=-1), machine(32, card(need * 0.9)))
 
 
 def test_shared_memory_is_the_hosts() -> None:
     """What an integrated GPU holds, the host has not; a card has its own."""
-    shared, own = (fit(Load(TARGET), PARAMS, machine(64, card(16, kind=kind))) for kind in ("igpu", "gpu"))
+    shared, own = (choose(LoadRequest(TARGET), PARAMS, machine(64, card(16, kind=kind))) for kind in ("igpu", "gpu"))
     assert shared.private - own.private == shared.device == own.device
 
 
-def without_gpu(memory: float, load: Load | None = None, available: float | None = None, **changes: Any) -> Fit:
-    return fit(load or Load(TARGET, DRAFTER), replace(PARAMS, **changes), machine(memory, available=available))
+def without_gpu(
+    memory: float, load: LoadRequest | None = None, available: float | None = None, **changes: Any
+) -> LoadSettings:
+    return choose(
+        load or LoadRequest(TARGET, DRAFTER), replace(PARAMS, **changes), machine(memory, available=available)
+    )
 
 
 def test_what_fits_is_loaded_as_asked() -> None:
@@ -165,19 +170,22 @@ def test_context_beyond_the_memory_is_refused_with_one_that_fits() -> None:
 
 def test_context_proposed_is_one_that_the_model_was_made_for() -> None:
     """However much fits."""
-    small = Load(Weights((dense(name="small.gguf", context_length=2048),)))
+    small = LoadRequest(ModelParts((dense(name="small.gguf", context_length=2048),)))
     with pytest.raises(UsageError, match="a context of 2048 tokens fits"):
         without_gpu(16, small, ctx_size=10**9)
 
 
 def test_context_left_open_is_one_that_fits() -> None:
     """With a notice; one that is too small to be of use is refused."""
-    need = [fit(Load(TARGET), ContextParams(ctx_size=n, repack=False), machine(64)).private for n in (1024, 3072, 4096)]
-    found = fit(Load(TARGET), ContextParams(), machine(need[1] / GIB))
+    need = [
+        choose(LoadRequest(TARGET), ContextParams(ctx_size=n, repack=False), machine(64)).private
+        for n in (1024, 3072, 4096)
+    ]
+    found = choose(LoadRequest(TARGET), ContextParams(), machine(need[1] / GIB))
     assert (found.n_ctx, found.target.ctx_size, found.drafter.ctx_size) == (3072, 3072, 3072)
     assert "room for a context of 3072 tokens" in found.notices[0]
     with pytest.raises(UsageError, match="--ctx-size 1024"):
-        fit(Load(TARGET), ContextParams(), machine(need[0] / GIB))
+        choose(LoadRequest(TARGET), ContextParams(), machine(need[0] / GIB))
 
 
 def test_second_copies_are_left_out_where_that_makes_it_fit() -> None:
@@ -191,10 +199,10 @@ def test_second_copies_are_left_out_where_that_makes_it_fit() -> None:
 
 def test_drafter_too_many_is_named() -> None:
     """Where the smallest context does not fit with it."""
-    load = Load(DRAFTER, TARGET)
+    load = LoadRequest(DRAFTER, TARGET)
     bare = without_gpu(
         64,
-        Load(DRAFTER),
+        LoadRequest(DRAFTER),
         ctx_size=512,
     ).private
     with pytest.raises(UsageError, match=r"it fits without big\.gguf \(-d ngram"):
@@ -206,7 +214,7 @@ def test_drafter_too_many_is_named() -> None:
 def test_weights_beyond_the_memory_are_loaded_with_a_warning() -> None:
     """They are read again and again; what would stay is said."""
     plain = Machine(3 * GIB, None, (CPU,), {})
-    found = fit(Load(TARGET), PARAMS, plain)
+    found = choose(LoadRequest(TARGET), PARAMS, plain)
     assert found.private < 3 * GIB < found.peak
     assert re.search(r"weights do not fit.*slow\. Files of together \d\.\d GiB would stay", found.notices[0])
 
@@ -218,12 +226,12 @@ def test_memory_that_others_hold_is_told() -> None:
 
 def test_nothing_is_known_of_the_memory() -> None:
     """Then nothing is refused."""
-    assert fit(Load(TARGET), replace(PARAMS, ctx_size=10**8), Machine(None)).notices == ()
+    assert choose(LoadRequest(TARGET), replace(PARAMS, ctx_size=10**8), Machine(None)).notices == ()
 
 
 def test_context_is_the_models_own_up_to_a_bound() -> None:
     """Or what was asked for."""
-    header = TARGET.parts[0]
+    header = TARGET.headers[0]
     assert context_size(header, ContextParams()) == 8192
     assert context_size(dense(context_length=2048), ContextParams()) == 2048
     assert context_size(dense(), ContextParams()) == 8192
@@ -235,8 +243,8 @@ def test_parts_of_a_split_file_count(tmp_path: Path) -> None:
     names = [f"big-0000{i}-of-00003.gguf" for i in (1, 2)]
     for name in names:
         shutil.copy(TINY_TARGET, tmp_path / name)
-    assert [part.path.name for part in weights(read_header(tmp_path / names[0])).parts] == names
-    assert len(weights(read_header(TINY_TARGET)).parts) == 1
+    assert [part.path.name for part in model_parts(read_header(tmp_path / names[0])).headers] == names
+    assert len(model_parts(read_header(TINY_TARGET)).headers) == 1
 
 
 def test_free_memory_is_read_from_what_systems_tell() -> None:
@@ -273,13 +281,10 @@ def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) ->
             settings.append((header.path.name, params.gpu_layers))
             super().__init__(header, params, **options)
 
-    def fit_here(load: Load, params: ContextParams) -> Fit:
-        return replace(fit(load, params, machine(8, card((256 + 10.5) / 1024, 4))), notices=("some fit",))
-
     monkeypatch.setattr(assemble, "LlamaModel", Model)
-    monkeypatch.setattr(assemble, "fit_here", fit_here)
+    monkeypatch.setattr(assemble, "read_machine", lambda: machine(8, card((256 + 10.5) / 1024, 4)))
     with assemble.load("tiny", ctx_size=512) as engine:
-        assert "some fit" in engine.notices
+        assert any("layers of tiny.gguf fit there" in notice for notice in engine.notices)
     (target, few), (drafter, all_of_it) = settings
     assert (target, drafter, all_of_it) == ("tiny.gguf", "tiny-assistant.gguf", -1)
     assert few is not None

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from localspec.memory.fit import gib
+from localspec.memory.estimate import memory_text
 from localspec.models.hub.names import short_name
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def _machine(machine: dict[str, Any], build: dict[str, Any]) -> list[tuple[str, 
         ("processor", " ".join(machine["cpu_features"]) or "no features reported"),
     ]
     if machine["memory"]:
-        free = f", {gib(machine['memory_free'])} free" if machine["memory_free"] else ""
-        rows.append(("memory", f"{gib(machine['memory'])}{free}"))
+        free = f", {memory_text(machine['memory_free'])} free" if machine["memory_free"] else ""
+        rows.append(("memory", f"{memory_text(machine['memory'])}{free}"))
     for device in machine["devices"]:
         text = f"{device['name']} ({device['kind']}), {device['description']}"
         if device["kind"] in ("gpu", "igpu") and device["memory_total"]:
-            text += f", {gib(device['memory_free'])} of {gib(device['memory_total'])} free"
+            text += f", {memory_text(device['memory_free'])} of {memory_text(device['memory_total'])} free"
         rows.append(("device", text))
     return rows
 
@@ -80,7 +80,7 @@ def _pair(report: dict[str, Any]) -> list[tuple[str, str]]:
     from localspec.generation.guard import Guard
 
     pair = report["pair"]
-    takes = f", {gib(pair['memory'])} of memory" if pair["memory"] else ""
+    takes = f", {memory_text(pair['memory'])} of memory" if pair["memory"] else ""
     drafters = "+".join(pair["drafters"]) or "none"
     guard = Guard(pair["exact_width"] or 1, pair["noise"], pair["greedy_noise"], pair["widest"])
     rows = [
@@ -102,9 +102,11 @@ def _models(disk: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) -> l
     if fitting:
         best = fitting[-1]
         text = f"{_listed([row['title'] for row in fitting])}: the last takes {best['download'] / 1e9:.1f} GB of disk "
-        rows.append(("fits", f"{text}and {gib(best['needs'])} of memory"))
+        rows.append(("fits", f"{text}and {memory_text(best['needs'])} of memory"))
     elif others:
-        rows.append(("fits", f"the built-in pair; {others[0]['title']} takes {gib(others[0]['needs'])} of memory"))
+        rows.append(
+            ("fits", f"the built-in pair; {others[0]['title']} takes {memory_text(others[0]['needs'])} of memory")
+        )
     return rows
 
 
