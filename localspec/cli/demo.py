@@ -102,9 +102,7 @@ def demo_lines(engine: Engine, width: int, style: Style) -> list[str]:
         "",
         *marked_lines(pieces, width, style),
         "",
-        *wrapped(
-            f"{'Coloured' if style.on else 'Underlined'}: drafted by the small model and accepted.", width
-        ),
+        *wrapped(f"{'Coloured' if style.on else 'Underlined'}: drafted by the small model and accepted.", width),
         "",
         *aligned(
             ("", "tokens", "passes", "tokens a pass"),

@@ -1,78 +1,93 @@
 #!/usr/bin/env python3
-"""Writes docs/benchmarks.md and its pictures from raw results.
+"""Makes docs/benchmarks.md, its chart and docs/data/tables.md of the results in docs/data.
 
-    python -m scripts.bench.make_page --peers q4_0.jsonl q4_k_m.jsonl t1.jsonl --transformers transformers.jsonl \\
-        --contexts contexts.jsonl --memory memory.jsonl --curve curve.json --extra "Hindsight=hindsight.txt"
+    python -m scripts.bench.make_page
+    python -m scripts.bench.make_page --peers q4_0.jsonl --contexts contexts.jsonl --memory memory.jsonl \\
+        --transformers transformers.jsonl --text "Hindsight=hindsight.txt"
 
-The files are those of scripts.bench.peers, scripts.bench.transformers_pair, scripts.bench.contexts,
-scripts.bench.memory and of ``localspec tune --save``; ``.jsonl.gz`` is read too. ``--extra TITLE=FILE`` adds what
-another script printed. Sections without a file are left out, and named at the end.
+The files named on the command line are raw results of scripts.bench.peers, contexts, memory and transformers_pair
+(``.jsonl.gz`` too), and output of other scripts. They become files of docs/data first, beside a
+compressed copy of the raw results.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 from localspec.bench.plot.svg import svg
-from scripts.bench.measure.document import (
-    Document,
-    add_contexts,
-    add_curve,
-    add_extra,
-    add_memory,
-    add_peers,
-    add_transformers,
-)
+from scripts.bench.measure.document import CHART, TABLES, chart, page, tables
 from scripts.bench.measure.machine import ROOT
 from scripts.bench.measure.memory_report import read_peaks
 from scripts.bench.measure.records import read
+from scripts.bench.measure.results import (
+    Result,
+    contexts_result,
+    load_all,
+    memory_result,
+    peers_result,
+    text_result,
+    transformers_result,
+)
 
-SECTIONS = ("peers", "contexts", "transformers", "memory", "curve")
+STUDIES = {"peers": peers_result, "contexts": contexts_result, "transformers": transformers_result}
 
 
-def build(arguments: argparse.Namespace) -> Document:
-    """All sections that there are results for."""
-    document = Document()
-    for study in read(*arguments.peers):
-        if study.units:
-            add_peers(document, study)
-    for study in read(*arguments.contexts):
-        if study.units:
-            add_contexts(document, study)
-    for study in read(*arguments.transformers):
-        if study.units:
-            add_transformers(document, study)
+def new_results(arguments: argparse.Namespace) -> Iterator[tuple[Result, Path]]:
+    """Yield the results of the raw files, each with its file; a second study of a file gets a number."""
+    for kind, make in STUDIES.items():
+        for path in getattr(arguments, kind):
+            studies = [study for study in read(path) if study.units]
+            yield from ((make(study, name_of(path, i)), path) for i, study in enumerate(studies))
     for path in arguments.memory:
-        add_memory(document, read_peaks(path))
-    for path in arguments.curve:
-        add_curve(document, path)
-    for extra in arguments.extra:
-        title, _, file = extra.partition("=")
-        add_extra(document, title, Path(file))
-    missing = [name for name in SECTIONS if not getattr(arguments, name)]
-    if missing:
-        document.parts.append(f"Not measured here: {', '.join(missing)}.")
-    return document
+        yield from ((memory_result(peaks, name_of(path, i)), path) for i, peaks in enumerate(read_peaks(path)))
+    for text in arguments.text:
+        title, _, file = text.partition("=")
+        yield text_result(title, Path(file)), Path(file)
+
+
+def name_of(path: Path, number: int) -> str:
+    """Return the name of a result: that of its raw file."""
+    stem = path.name.partition(".")[0]
+    return f"{stem}-{number + 1}" if number else stem
+
+
+def keep_raw(path: Path, folder: Path) -> None:
+    """Copy raw results into ``folder``, compressed."""
+    data = path.read_bytes()
+    name = path.name if path.suffix == ".gz" else f"{path.name}.gz"
+    (folder / name).write_bytes(data if path.suffix == ".gz" else gzip.compress(data, mtime=0))
+
+
+def write(docs: Path) -> None:
+    """Write the page, the chart and the tables of the results in ``docs/data``."""
+    results = load_all(docs / "data")
+    (docs / CHART).parent.mkdir(exist_ok=True)
+    (docs / CHART).write_bytes(svg(chart(results)))
+    (docs / TABLES).write_text(tables(results), encoding="utf-8")
+    (docs / "benchmarks.md").write_text(page(results), encoding="utf-8")
+    print(f"{docs / 'benchmarks.md'}: {len(results)} results")
 
 
 def main() -> None:
     arguments = options()
-    document = build(arguments)
-    images = arguments.out.parent / "img"
-    images.mkdir(parents=True, exist_ok=True)
-    for name, picture in document.pictures.items():
-        (images / name).write_bytes(svg(picture))
-    arguments.out.write_text(document.text(), encoding="utf-8")
-    print(f"{arguments.out}: {len(document.parts)} parts, {len(document.pictures)} pictures in {images}")
+    data = arguments.docs / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    for result, path in new_results(arguments):
+        result.save(data)
+        if result.kind != "text":
+            keep_raw(path, data)
+    write(arguments.docs)
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in SECTIONS:
-        parser.add_argument(f"--{name}", type=Path, nargs="+", default=[])
-    parser.add_argument("--extra", action="append", default=[], metavar="TITLE=FILE")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    for name in (*STUDIES, "memory"):
+        parser.add_argument(f"--{name}", type=Path, nargs="+", default=[], metavar="FILE")
+    parser.add_argument("--text", action="append", default=[], metavar="TITLE=FILE")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder to write into")
     return parser.parse_args()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localspec.bench.plot.svg import svg
-from scripts.bench.measure.contexts_report import curves
 from scripts.bench.measure.contexts_report import table as context_table
-from scripts.bench.measure.document import Document, add_curve, add_peers, command_of
+from scripts.bench.measure.document import chart, page, tables
+from scripts.bench.measure.machine import ROOT, output_of
 from scripts.bench.measure.passages import cut_to
 from scripts.bench.measure.peers_report import Verdict, pooled, verdicts
 from scripts.bench.measure.records import Book, Run, Study, Unit, read
+from scripts.bench.measure.results import Result, command_of, load, load_all, peers_result
 from scripts.bench.measure.schedule import Clock, in_turn, measure, round_robin
 from scripts.bench.measure.servers import Sampling, run_of
 from scripts.bench.measure.statistics import Ratio, against_best, against_unseen, best_peer, interval, ratio
@@ -179,7 +181,7 @@ def test_aims_are_the_issues() -> None:
     """1.10 on code and edit, 1.0 elsewhere, against the best peer; 0.98 of plain; plain 0.99 of the peer's."""
     found = verdicts(study({"code": [(10, 10.5, 10, 10)], "chat": [(10, 10.5, 10, 10)], "qa": [(10, 9.7, 9.6, 9.6)]}))
     missed = {(one.what, one.where) for one in found if not one.met}
-    assert missed == {("auto against llama-server's best", "code"), ("auto against plain", "qa")}
+    assert missed == {("drafting over llama-server's best", "code"), ("drafting over plain", "qa")}
 
 
 def test_long_answers_count_for_more_where_all_tokens_are_pooled() -> None:
@@ -212,65 +214,73 @@ def test_text_is_cut_to_its_tokens() -> None:
         cut_to(text, 501, lambda t: list(range(len(t.split()))))
 
 
-def document(rates: dict[str, list[tuple[float, ...]]]) -> Document:
-    made, built = study(rates), Document()
+def result(rates: dict[str, list[tuple[float, ...]]], name: str = "study") -> Result:
+    made = study(rates)
     made.metas.append({"date": "2026-01-01 10:00 UTC", "machine": "a machine", "command": "x.py -m /home/me/m.gguf"})
-    add_peers(built, made)
-    return built
+    return peers_result(made, name)
 
 
-def test_document_says_what_fell_short() -> None:
-    """In words, with the number; and nothing fell short where nothing did."""
-    slow = document({"edit": [(10, 9, 10, 10)] * 3}).text()
-    assert "auto against llama-server's best, edit: 0.900 [0.90, 0.90], aim ≥ 1.1" in slow
-    fine = document({"edit": [(10, 15, 10, 10)] * 3}).text()
-    assert "Missed" not in fine
+def test_page_says_what_fell_short() -> None:
+    """With the number, the interval and the aim; no row where nothing fell short."""
+    slow = page([result({"edit": [(10, 9, 10, 10)] * 3})])
+    row = "| drafting over llama-server's best, edit | 0.90 [0.90, 0.90] | ≥ 1.1 | [study]"
+    assert row in slow
+    fine = page([result({"edit": [(10, 15, 10, 10)] * 3})])
     assert "4 of 4 aims are met" in fine
+    assert "missed" not in fine
 
 
-def test_pictures_of_one_name_are_all_kept() -> None:
-    """Two studies of one pair, such as before and after a change, do not overwrite each other's."""
-    built, made = Document(), study({"qa": [(10, 11, 10, 10)]})
-    add_peers(built, made)
-    add_peers(built, made)
-    assert len(built.pictures) == 4
-    assert all(f"(img/{name})" in built.text() for name in built.pictures)
+def test_page_shows_the_study_with_most_prompts() -> None:
+    """And links the others."""
+    text = page([result({"qa": [(10, 11, 10, 10)]}, "few"), result({"qa": [(10, 12, 10, 10)] * 3}, "many")])
+    assert "## Against llama-server: many" in text
+    assert "[Against llama-server: few](data/tables.md#against-llama-server-few)" in text
+
+
+def test_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Tables, aims and intervals; a row of a table is a line."""
+    made = result({"edit": [(10, 15, 10, 12)] * 3, "chat": [(10, 9, 10, 8)] * 2})
+    path = made.save(tmp_path)
+    assert load(path) == made
+    assert '["edit", "10.0", "15.0", "10.0", "12.0"]' in path.read_text(encoding="utf-8")
 
 
 def test_contexts_are_told_apart() -> None:
-    """Each length and number of threads has its own row and point."""
+    """Each length and number of threads has its own row."""
     made = Study(dict(SETTING))
     for threads, length, auto in ((2, 1024, 12.0), (2, 4096, 18.0), (1, 1024, 9.0)):
         unit = Unit("p", "c", 0, (("context", length), ("threads", threads)))
         made.units[unit] = {name: run(rate) for name, rate in zip(MODES, (10.0, auto, 10.0, 5.0), strict=True)}
-    assert [(one.name, one.points) for one in curves(made)] == [
-        ("2 threads", ((1024.0, 1.2), (4096.0, 1.8))), ("1 thread", ((1024.0, 0.9),))
-    ]  # fmt: skip
     assert [row[0] for row in context_table(made).rows] == [
         "2 threads, 1024 tokens", "2 threads, 4096 tokens", "1 thread, 1024 tokens"
     ]  # fmt: skip
 
 
-def test_document_has_the_command_without_folders() -> None:
-    assert "/home" not in document({"qa": [(1, 1, 1, 1)]}).text()
-    assert command_of({"command": "scripts/x.py -m /home/me/m.gguf -n 8"}) == (
-        "```sh\npython scripts/x.py -m m.gguf -n 8\n```"
-    )
+def test_command_is_shown_without_folders() -> None:
+    """Nor is anything else of this machine."""
+    assert "/home" not in tables([result({"qa": [(1, 1, 1, 1)]})])
+    assert command_of({"command": "scripts/x.py -m /home/me/m.gguf -n 8"}) == "python scripts/x.py -m m.gguf -n 8"
 
 
-def test_pictures_show_each_category() -> None:
-    pictures = document({"edit": [(10, 15, 10, 12)] * 3, "chat": [(10, 9, 10, 8)] * 3}).pictures
-    assert len(pictures) == 2
-    for picture in pictures.values():
-        words = "".join(ElementTree.fromstring(svg(picture)).itertext())
-        assert "edit" in words
-        assert "chat" in words
+def test_chart_shows_each_category() -> None:
+    """By name."""
+    picture = svg(chart([result({"edit": [(10, 15, 10, 12)] * 3, "chat": [(10, 9, 10, 8)] * 3})]))
+    words = "".join(ElementTree.fromstring(picture).itertext())
+    assert "edit" in words
+    assert "chat" in words
 
 
-def test_curve_is_told_and_drawn(tmp_path: Path) -> None:
-    """What ``tune --save`` writes, with the ratio of each width to a pass of one token."""
-    path, built = tmp_path / "here.json", Document()
-    path.write_text('{"name": "here", "machine": "a machine", "verify": {"1": 30.0, "4": 75.0}}')
-    add_curve(built, path)
-    assert "| passes of one token | 1.00 | 2.50 |" in built.text()
-    assert list(built.pictures) == ["curve-here.svg"]
+def test_an_error_message_is_no_revision(tmp_path: Path) -> None:
+    """Of git outside a repository, or of a program that is not there."""
+    assert output_of([sys.executable, "-c", "print('0.3')"]) == "0.3"
+    assert output_of([sys.executable, "-c", "import sys; sys.exit('fatal: not a git repository')"]) is None
+    assert output_of([str(tmp_path / "absent")]) is None
+
+
+def test_the_pages_are_those_of_the_results() -> None:
+    """``make_page`` would write docs/benchmarks.md, its tables and its chart as they are."""
+    docs = ROOT / "docs"
+    found = load_all(docs / "data")
+    assert (docs / "benchmarks.md").read_text(encoding="utf-8") == page(found)
+    assert (docs / "data/tables.md").read_text(encoding="utf-8") == tables(found)
+    assert (docs / "img/speedup.svg").read_bytes() == svg(chart(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from localspec.bench.plot.charts import Series
 from scripts.bench.measure.peers_report import OURS_AUTO, OURS_PLAIN, short
 from scripts.bench.measure.records import Study
 from scripts.bench.measure.statistics import best_peer, chosen, interval, median_of, ratios
@@ -13,16 +12,6 @@ def conditions(study: Study) -> list[tuple[int, int]]:
     """(threads, tokens in front) of the units, threads falling, lengths rising."""
     found = {(int(dict(unit.more)["threads"]), int(dict(unit.more)["context"])) for unit in study.units}
     return sorted(found, key=lambda pair: (-pair[0], pair[1]))
-
-
-def curves(study: Study, auto: str = OURS_AUTO) -> list[Series]:
-    """The ratio of automatic to plain over the length, a curve for each number of threads."""
-    found: dict[int, list[tuple[float, float]]] = {}
-    for threads, length in conditions(study):
-        value = interval(ratios(study, chosen(study, None, threads=threads, context=length), auto, OURS_PLAIN))
-        if value:
-            found.setdefault(threads, []).append((float(length), value.median))
-    return [Series(f"{threads} thread{'s' if threads > 1 else ''}", tuple(points)) for threads, points in found.items()]
 
 
 def table(study: Study, auto: str = OURS_AUTO) -> Table:

@@ -1,208 +1,161 @@
-"""docs/benchmarks.md and its pictures, made from raw results: nothing in them is typed by hand."""
+"""Make docs/benchmarks.md, its chart and docs/data/tables.md of the results in docs/data."""
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from localspec.bench.curves import read_curve
-from localspec.bench.plot.charts import IntervalRow, Series, interval_chart, line_chart
+from localspec.bench.plot.charts import interval_chart
 from localspec.bench.plot.shapes import Picture
-from localspec.control.costs import Curve
-from scripts.bench.measure import contexts_report, memory_report, peers_report, transformers_report
-from scripts.bench.measure.memory_report import Peaks
-from scripts.bench.measure.peers_report import OURS_AUTO, OURS_PLAIN, Verdict
-from scripts.bench.measure.records import Study
-from scripts.bench.measure.statistics import best_peer, ratio
+from scripts.bench.measure.results import Result
 from scripts.bench.measure.tables import Table
 
-_BUSY = 0.05
-INTRODUCTION = """\
+#: Where the chart lies, seen from docs/.
+CHART = "img/speedup.svg"
+#: Where the long tables lie, seen from docs/.
+TABLES = "data/tables.md"
+_METHOD = """\
 # Benchmarks
 
-Made by `scripts/bench/make_page.py` from raw results; the words about what fell short come from the same numbers.
+This page, its chart and [all tables](data/tables.md) are made of the result files in [data](data) by
+`scripts/bench/make_page.py`.
 
-**How it is measured.** Every mode answers a prompt before the next prompt comes, in rotating order, so that a slow
-minute of the machine hits all of them. A ratio is one of two answers to one prompt; tables give the median over the
-prompts (of a prompt's repeats, their median) and a 95% interval of bootstrapped medians. With a few prompts in a
-category these intervals are wide and rough. Beside llama-server plain decoding is the engine of automatic drafting
-with its drafters left out: the same weights at two places in memory differ by 2% in speed. Against another process that
-luck remains, and between the modes of contexts and of transformers, which have an engine each.
+## How it is measured
 
-**What is counted, on both sides.** A rate is all tokens but the first (the end token included) over the time from
-the first to the last. llama-server counts so itself (`predicted_per_second`). Its drafter reads the prompt together
-with the target, within `prompt_ms` and outside that time; localspec's reads it when it is first asked, if ever,
-within that time. So long prompts count against localspec's rates with a draft model, and not against
-llama-server's; the ratios of whole answers, timed by the caller with the prompt included, count both. The server
-decodes the same prompt tokens, reuses nothing (`cache_prompt` false), keeps no old prompts (`--cache-ram 0`),
-samples greedily in the cheapest way that it has (`top_k` 1), and answers a text that is in no prompt file before it
-is timed, as localspec does. `ngram-mod` keeps n-grams from one request to the next, as it does for its users; it is
-started anew for each pass, since a prompt asked twice would find its own answer. Caches are each side's default
-(F16 and F16 there, Q8_0 and F16 here), so some answers differ; the tables of drafts count those that do not.
+- **Paired.** Every mode answers a prompt before the next prompt comes, in rotating order, so a slow minute of the
+  machine affects all modes.
+- **Ratios.** A ratio compares two answers to one prompt. A table has the median over the prompts and a 95% interval of
+  bootstrapped medians. With few prompts in a category the intervals are wide.
+- **Rates.** All tokens but the first, the end token included, over the time from the first to the last, as llama-server
+  counts (`predicted_per_second`). Its drafter reads the prompt outside that time, localspec's within it: long prompts
+  count against localspec.
+- **Plain decoding** runs on the engine that drafts, with its drafters left out: the same weights at two places in
+  memory differ by 2% in speed.
+- **llama-server** is of the same llama.cpp. It decodes the same prompt tokens, reuses nothing (`cache_prompt` false,
+  `--cache-ram 0`), samples greedily (`top_k` 1), and is started anew for each pass, because `ngram-mod` would find a
+  repeated prompt's own answer. "Best" is its fastest of six modes in the category, chosen from the same runs, which
+  favours it.
+- **Caches** are each side's default (F16/F16 there, Q8_0/F16 here), so some of llama-server's answers differ.
 """
 
 
-@dataclass
-class Document:
-    """Markdown and pictures by file name, and which aims the sections spoke of."""
-
-    parts: list[str] = field(default_factory=list)
-    pictures: dict[str, Picture] = field(default_factory=dict)
-    verdicts: list[tuple[str, Verdict]] = field(default_factory=list)
-
-    def text(self) -> str:
-        """The whole, what fell short first."""
-        return "\n\n".join([INTRODUCTION.rstrip(), short_of(self.verdicts), *self.parts]) + "\n"
-
-    def picture(self, name: str, picture: Picture) -> None:
-        while name in self.pictures:
-            name = name.replace(".svg", "-more.svg")
-        self.pictures[name] = picture
-        self.parts.append(f"![{picture.title}](img/{name})")
-
-    def table(self, table: Table, *, titled: bool = True) -> None:
-        self.parts.append((f"**{table.title}.**\n\n" if titled else "") + table.markdown())
+def page(results: Sequence[Result]) -> str:
+    """Return docs/benchmarks.md."""
+    main = main_result(results)
+    others = [result for result in results if result is not main]
+    return "\n".join([_METHOD, *_main_lines(main), "", *_short_lines(results), "", *_other_lines(others)]) + "\n"
 
 
-def short_of(found: Sequence[tuple[str, Verdict]]) -> str:
-    """What fell short, in words; and what is met only within its interval."""
-    lines = ["## What fell short"]
-    if found:
-        lines.append(f"{sum(one.met for _, one in found)} of {len(found)} aims are met.")
-    lines += sentences("Missed", [(pair, one) for pair, one in found if not one.met])
-    narrowly = [(pair, one) for pair, one in found if one.met and not one.sure]
-    return "\n\n".join([*lines, *sentences("Met, but the interval reaches beyond the aim", narrowly)])
+def main_result(results: Sequence[Result]) -> Result:
+    """Return the study against llama-server with most prompts."""
+    peers = [result for result in results if result.kind == "peers" and result.over_plain]
+    return max(peers, key=lambda result: int(_cell(result, "Ratios of generation rates", "all", "prompts")))
 
 
-def sentences(title: str, found: Sequence[tuple[str, Verdict]]) -> list[str]:
-    """A list for each pair of models."""
-    lists = []
-    for pair in dict.fromkeys(name for name, _ in found):
-        items = "\n".join(f"- {one.sentence()}" for name, one in found if name == pair)
-        lists.append(f"{title}, {pair}:\n\n{items}")
-    return lists
-
-
-def add_peers(document: Document, study: Study) -> None:
-    """A study against llama-server: charts of the two ratios, and all tables."""
-    setting = study.setting
-    name = pair_name(setting)
-    heat = setting.get("temperature", 0)
-    how = "sampled, nothing truncated" if heat else "greedy"
-    prompts = counted(len({unit.prompt for unit in study.units}), "prompt")
-    document.parts.append(
-        f"## {name} against llama-server{f', temperature {heat:g}' if heat else ''}\n\n{measured(study)}\n\n"
-        f"{counted(setting['threads'], 'thread')}, at most {setting['n']} tokens, {how}, {prompts}, "
-        f"{counted(len(study.units), 'round')} in all."
+def chart(results: Sequence[Result]) -> Picture:
+    """Return the chart of the main result: drafting over plain decoding by category."""
+    rows = sorted(main_result(results).over_plain, key=lambda row: -row[1])
+    return interval_chart(
+        "Speed with drafting over plain decoding", "times as fast, with 95% intervals", rows, mark=1.0
     )
-    if {OURS_AUTO, OURS_PLAIN} <= set(study.modes):
-        slug = slug_of(f"{name} {f't{heat:g}' if heat else ''} {setting['threads']}")
-        for kind, told in (("plain", "automatic over plain decoding"), ("peer", "automatic over llama-server's best")):
-            rows = chart_rows(study, kind)
-            if rows:
-                picture = interval_chart(f"{name}: {told}", "ratio of tokens a second", rows, mark=1.0)
-                document.picture(f"{slug}-{kind}.svg", picture)
-        label = f"{name}{f' at temperature {heat:g}' if heat else ''}"
-        document.verdicts += [(label, one) for one in peers_report.verdicts(study)]
-    for table in peers_report.tables(study):
-        document.table(table)
 
 
-def chart_rows(study: Study, kind: str) -> list[IntervalRow]:
-    """A category's ratio of automatic to ``plain`` decoding or to the best ``peer``."""
+def tables(results: Sequence[Result]) -> str:
+    """Return docs/data/tables.md: every table of every result."""
+    parts = [
+        "# Tables",
+        "Made by `scripts/bench/make_page.py` of the JSON files in this folder. Summary: [benchmarks.md](../benchmarks.md).",
+        "Raw runs are the `.jsonl.gz` files. A result without one is from before they were kept.",
+    ]
+    for result in results:
+        parts.append(f"## {result.title}")
+        parts += [part for part in (result.about, result.conditions and f"{result.conditions}.") if part]
+        if result.command:
+            parts.append(f"```sh\n{result.command}\n```")
+        for table in result.tables:
+            parts.append(f"**{table.title}.**\n\n{table.markdown()}")
+        if result.text:
+            parts.append(f"```\n{result.text}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _main_lines(main: Result) -> list[str]:
+    rates, ratios, pooled = (
+        "Tokens a second (median)", "Ratios of generation rates", "Ratios of all tokens over all seconds",
+    )  # fmt: skip
     rows = []
-    for category in study.categories:
-        base = OURS_PLAIN if kind == "plain" else best_peer(study, category)
-        value = ratio(study, OURS_AUTO, base, category) if base else None
-        if value:
-            rows.append((category, value.median, value.low, value.high))
-    return rows
+    for category, *_ in main.over_plain:
+        best = _cell(main, ratios, category, "that mode").removeprefix("peer: ")
+        rows.append(
+            (
+                category,
+                _cell(main, ratios, category, "prompts"),
+                _cell(main, rates, category, "none"),
+                _cell(main, rates, category, "auto"),
+                _cell(main, ratios, category, "auto / plain"),
+                f"{_cell(main, ratios, category, 'auto / best peer')} ({best})",
+            )
+        )
+    header = ("", "prompts", "plain, tokens/s", "drafting, tokens/s", "over plain", "over llama-server's best")
+    over_plain, over_peer = (_cell(main, pooled, "all", name) for name in ("auto / plain", "auto / best peer"))
+    return [
+        f"## {main.title}",
+        "",
+        f"{main.conditions}. {main.about}",
+        "",
+        f"![Speed with drafting over plain decoding]({CHART})",
+        "",
+        Table("", header, tuple(rows)).markdown(),
+        "",
+        f"All tokens over all seconds: **{over_plain} times plain decoding**, {over_peer} times llama-server's best.",
+    ]
 
 
-def add_transformers(document: Document, study: Study) -> None:
-    document.parts.append(f"## The built-in pair and transformers' assisted generation\n\n{measured(study)}")
-    document.table(transformers_report.table(study), titled=False)
+def _short_lines(results: Sequence[Result]) -> list[str]:
+    """List the missed aims, and count those whose interval includes the aim."""
+    found = [(result, aim) for result in results for aim in result.aims]
+    missed = [(result, aim) for result, aim in found if not aim.met]
+    narrow = sum(aim.met and not aim.sure for _, aim in found)
+    rows = []
+    for result, aim in missed:
+        value = f"{aim.value:.2f} [{aim.ratio.low:.2f}, {aim.ratio.high:.2f}]" if aim.ratio else f"{aim.value:.3f}"
+        sign = "≤" if aim.most else "≥"
+        rows.append((f"{aim.what}, {aim.where}", value, f"{sign} {aim.aim:g}", _link(result, result.name)))
+    return [
+        "## What falls short",
+        "",
+        f"{len(found) - len(missed)} of {len(found)} aims are met; the interval of {narrow} of them includes the aim.",
+        *(["", Table("", ("missed", "measured", "aim", "study"), tuple(rows)).markdown()] if rows else []),
+    ]
 
 
-def add_contexts(document: Document, study: Study) -> None:
-    name = pair_name(study.setting)
-    document.parts.append(f"## Context and threads: {name}\n\n{measured(study)}")
-    series = contexts_report.curves(study)
-    if series:
-        picture = line_chart(f"{name}: automatic over plain decoding", "tokens in front", "ratio of rates", series)
-        document.picture(f"{slug_of(name)}-contexts.svg", picture)
-    document.table(contexts_report.table(study), titled=False)
+def _other_lines(results: Sequence[Result]) -> list[str]:
+    lines = [f"- {_link(result)}{f': {summary}' if (summary := _summary(result)) else ''}." for result in results]
+    return ["## Further results", "", *lines]
 
 
-def add_memory(document: Document, found: Sequence[Peaks]) -> None:
-    for peaks in found:
-        document.parts.append(f"## Memory: {peaks.pair}\n\n{about_line(peaks.about)}\n\n{command_of(peaks.about)}")
-        document.table(memory_report.table(peaks))
-        document.verdicts += [(peaks.pair, one) for one in memory_report.verdicts(peaks)]
+def _summary(result: Result) -> str:
+    """Return the numbers of a result in a few words."""
+    rows = result.tables[0].rows if result.tables else ()
+    if result.kind == "peers" and result.over_plain:
+        name = "Ratios of all tokens over all seconds"
+        plain, peer = (_cell(result, name, "all", column) for column in ("auto / plain", "auto / best peer"))
+        return f"{plain} times plain decoding, {peer} times llama-server's best. {result.conditions}"
+    if result.kind == "contexts":
+        return "; ".join(f"{row[0]} {row[4].partition(' ')[0]}" for row in rows) + " times plain decoding"
+    if result.kind == "memory":
+        return "; ".join(f"{row[0]} {row[1]}" for row in rows)
+    if result.kind == "text":
+        return result.text.rpartition("\n")[2]
+    return ""
 
 
-def add_curve(document: Document, path: Path) -> None:
-    """What passes cost: a table and a picture of a curve, a file of ``localspec tune --save`` or an example's name."""
-    named = read_curve(str(path))
-    costs = named.costs
-    series = [curve_series("target: verify", costs.verify)]
-    series += [curve_series(f"{name}: first pass", one.first) for name, one in costs.drafters.items()]
-    document.parts.append(f"## What passes cost: {named.name}\n\n{named.machine}.")
-    picture = line_chart(f"Cost of a pass, {named.name}", "tokens in the pass", "milliseconds", series)
-    document.picture(f"curve-{slug_of(named.name)}.svg", picture)
-    head = ("", *(str(width) for width in costs.verify.widths))
-    base = costs.verify.times[0]
-    rows = (
-        ("ms", *(f"{1000 * time:.1f}" for time in costs.verify.times)),
-        ("passes of one token", *(f"{time / base:.2f}" for time in costs.verify.times)),
-    )
-    steps = [f"{name} {1000 * one.step:.1f} ms" for name, one in costs.drafters.items()]
-    note = f"Each further draft token: {', '.join(steps)}." if steps else ""
-    document.table(Table("Verify width", head, rows, note), titled=False)
+def _cell(result: Result, title: str, row: str, column: str) -> str:
+    table = result.table(title)
+    return next(cells for cells in table.rows if cells[0] == row)[table.header.index(column)]
 
 
-def curve_series(name: str, curve: Curve) -> Series:
-    return Series(name, tuple((float(n), 1000 * time) for n, time in zip(curve.widths, curve.times, strict=True)))
-
-
-def add_extra(document: Document, title: str, path: Path) -> None:
-    """What another script printed: Markdown as it is, other text as a block."""
-    text = path.read_text(encoding="utf-8").strip()
-    document.parts.append(f"## {title}\n\n" + (text if path.suffix == ".md" else f"```\n{text}\n```"))
-
-
-def pair_name(setting: dict[str, Any]) -> str:
-    names = [Path(str(one[0])).stem for one in (setting.get("model"), setting.get("draft")) if one]
-    return " with ".join(names)
-
-
-def measured(study: Study) -> str:
-    """When and where, and the command."""
-    last = study.metas[-1] if study.metas else {}
-    dates = sorted({meta["date"][:10] for meta in study.metas})
-    return f"{about_line({**last, 'date': ', '.join(dates)})}\n\n{command_of(last)}"
-
-
-def about_line(about: dict[str, Any]) -> str:
-    parts = [about.get("machine"), about.get("date"), about.get("commit") and f"localspec at {about['commit']}",
-             about.get("llama_cpp") and f"llama-cpp-python {about['llama_cpp']}"]  # fmt: skip
-    busy = about.get("busy")
-    warning = f" **Other programs used {busy:.0%} of the cores.**" if busy is not None and busy > _BUSY else ""
-    return "; ".join(str(part) for part in parts if part) + "." + warning
-
-
-def command_of(about: dict[str, Any]) -> str:
-    """The command that was run, without the folders of this machine."""
-    words = [Path(word).name if word.startswith("/") else word for word in shlex.split(about.get("command", ""))]
-    return f"```sh\npython {shlex.join(words)}\n```" if words else ""
-
-
-def counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def slug_of(text: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+def _link(result: Result, text: str = "") -> str:
+    """Link to the tables of a result, by the anchor that GitHub makes of its heading."""
+    anchor = re.sub(r"[^\w -]", "", result.title).lower().replace(" ", "-")
+    return f"[{text or result.title}]({TABLES}#{anchor})"

@@ -1,4 +1,4 @@
-"""What a measurement was made on: one line about the machine, and what tells one build of the code from another."""
+"""Describe machine, versions, load and memory of a measurement."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def about(server: str | None = None) -> dict[str, Any]:
-    """Machine, date and versions; nothing that identifies a person or a host."""
+    """Return machine, date and versions; nothing that identifies a person or a host."""
     from localspec.bench.machine import machine
 
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
         "busy": busy(),
-        "commit": _said(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
+        "commit": output_of(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
         "llama_cpp": _binding(),
-        "server": _said([server, "--version"]) if server else None,
+        "server": output_of([server, "--version"]) if server else None,
     }
 
 
 def busy(seconds: float = 1.0) -> float | None:
-    """Share of all cores that programs use now, while this one waits; None where nobody tells."""
+    """Return the share of all cores in use while this program waits; None where the system does not report it."""
     before = _ticks()
     time.sleep(seconds)
     after = _ticks()
@@ -36,17 +36,17 @@ def busy(seconds: float = 1.0) -> float | None:
 
 
 def peak_rss(pid: int | str = "self") -> int | None:
-    """Bytes of memory that a process had at most, mapped files that it touched included; None where nobody tells."""
+    """Return a process's peak memory in bytes, touched mapped files included; None where the system reports none."""
     return _status(pid, "VmHWM")
 
 
 def anonymous_rss(pid: int | str = "self") -> int | None:
-    """Bytes of memory that a process has now and that no file backs."""
+    """Return the bytes of a process's memory that no file backs."""
     return _status(pid, "RssAnon")
 
 
 def _ticks() -> tuple[int, int] | None:
-    """Idle and all ticks of all cores since the start (Linux)."""
+    """Return idle and all ticks of all cores since the start (Linux)."""
     try:
         values = [int(word) for word in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:9]]
     except (OSError, ValueError):
@@ -62,14 +62,14 @@ def _status(pid: int | str, field: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
-def _said(command: list[str]) -> str | None:
-    """The first line of what a command says."""
+def output_of(command: list[str]) -> str | None:
+    """Return the first line that a command prints; None if it fails: an error message is no version."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
         return None
-    said = (done.stdout or done.stderr).strip().splitlines()
-    return said[0] if said else None
+    lines = (done.stdout or done.stderr).strip().splitlines()  # llama-server prints its version to stderr
+    return lines[0] if lines else None
 
 
 def _binding() -> str | None:

@@ -65,5 +65,5 @@ def verdicts(peaks: Peaks) -> list[Verdict]:
         base = counterpart(mode, list(peaks.of))
         if base and mode == "localspec auto":
             value = peaks.median(mode) / peaks.median(base)
-            found.append(Verdict("peak memory against llama-server's", peaks.pair, MEMORY, value, most=True))
+            found.append(Verdict("peak memory over llama-server's", peaks.pair, MEMORY, value, most=True))
     return found

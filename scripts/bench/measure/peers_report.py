@@ -213,12 +213,12 @@ def verdicts(study: Study, auto: str = OURS_AUTO) -> list[Verdict]:
         best = best_peer(study, category)
         if best and greedy:
             aim = AGAINST_BEST.get(category, AGAINST_BEST_ELSE)
-            add("auto against llama-server's best", category, aim, ratio(study, auto, best, category))
-        add("auto against plain", category, NEVER_SLOWER, ratio(study, auto, OURS_PLAIN, category))
+            add("drafting over llama-server's best", category, aim, ratio(study, auto, best, category))
+        add("drafting over plain", category, NEVER_SLOWER, ratio(study, auto, OURS_PLAIN, category))
         if PEER_PLAIN in study.modes:
-            add("plain against llama-server's plain", category, PLAIN, ratio(study, OURS_PLAIN, PEER_PLAIN, category))
+            add("plain over llama-server's plain", category, PLAIN, ratio(study, OURS_PLAIN, PEER_PLAIN, category))
     if PEER_PLAIN in study.modes:
-        add("prefill against llama-server's", "all", PREFILL, ratio(study, OURS_PLAIN, PEER_PLAIN, None, prefill))
+        add("prefill over llama-server's", "all", PREFILL, ratio(study, OURS_PLAIN, PEER_PLAIN, None, prefill))
     python = share(study, auto, chosen(study, None), "python_s", "generate_s")
     if python is not None:
         found.append(Verdict("Python's share of the time", "all", PYTHON, python, most=True))
