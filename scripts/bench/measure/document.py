@@ -64,7 +64,7 @@ def tables(results: Sequence[Result]) -> str:
     """Return docs/data/tables.md: every table of every result."""
     parts = [
         "# Tables",
-        "Made by `scripts/bench/make_page.py` of the JSON files in this folder. Summary: [benchmarks.md](../benchmarks.md).",
+        "Made by `scripts/bench/make_page.py` of the JSON files here. Summary: [benchmarks.md](../benchmarks.md).",
         "Raw runs are the `.jsonl.gz` files. A result without one is from before they were kept.",
     ]
     for result in results:
