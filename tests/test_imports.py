@@ -17,6 +17,11 @@ ROOMS = [
     *("chat", "draft", "control", "grammar", "generation", "probe", "engine", "loading", "testing", "bench"),
     *("cli", "__main__"),
 ]
+#: Rooms of the command line from the bottom to the top, likewise.
+CLI_ROOMS = [
+    *("terminal", "input", "options", "settings_file", "settings", "errors", "invoke"),
+    *("model", "bench", "chat", "doctor", "inspect", "commands"),
+]
 #: What the converter imports of localspec. Its commands, which are part of the command line, import anything.
 CONVERTER_IMPORTS = {"errors", "files", "gguf", "llama"}
 
@@ -63,6 +68,15 @@ def test_imports_run_down(module: str, path: Path) -> None:
     allowed = ROOMS[: ROOMS.index(module.split(".", maxsplit=1)[0]) + 1]
     assert rooms(path) <= set(allowed)
     assert not any(name.startswith("gguf_convert") for name in imports(path))
+
+
+@pytest.mark.parametrize("room", CLI_ROOMS)
+def test_imports_of_the_command_line_run_down(room: str) -> None:
+    """From the commands to the terminal."""
+    paths = [path for name, path in LOCALSPEC if name.split(".")[:2] == ["cli", room]]
+    found = {name.split(".")[2] for path in paths for name in imports(path) if name.startswith("localspec.cli.")}
+    assert paths
+    assert found <= set(CLI_ROOMS[: CLI_ROOMS.index(room) + 1])
 
 
 @pytest.mark.parametrize(("module", "path"), CONVERTER, ids=[name or "gguf_convert" for name, _ in CONVERTER])

@@ -11,8 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from localspec.cli.options.answer import AnswerOptions, answer_options
 from localspec.cli.options.help import HeadedCommand
-from localspec.cli.options.shared import AnswerOptions, answer_options
 from localspec.engine import Options
 from localspec.errors import UsageError
 from localspec.params import _SAMPLING_RANGES, SamplingParams
@@ -71,7 +71,7 @@ def test_the_engine_s_options_are_the_settings() -> None:
 @answer_options
 def show(answer: AnswerOptions) -> None:
     """Prints what it was given."""
-    click.echo(json.dumps(answer.engine(), allow_nan=False))
+    click.echo(json.dumps(answer.keywords(), allow_nan=False))
 
 
 def shown(*arguments: str) -> dict[str, Any]:

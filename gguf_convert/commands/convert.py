@@ -20,7 +20,7 @@ _PATH = click.Path(path_type=Path)
 _CONTEXT, _TEXT = 128, "Once upon a time"
 
 
-@click.command(short_help="Convert a Hugging Face checkpoint to GGUF.")
+@click.command()
 @click.argument("folder", metavar="DIR", type=_PATH)
 @click.option(
     "-o", "--output", "out", metavar="FILE", type=_PATH, required=True, help="To write; a folder with --with-draft."

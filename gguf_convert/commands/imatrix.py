@@ -10,7 +10,7 @@ import click
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Measure an importance matrix for quantising.")
+@click.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("text", metavar="TEXT", type=_PATH)
 @click.option("-o", "--output", "out", metavar="FILE", type=_PATH, required=True, help="The .gguf file to write.")
@@ -39,7 +39,7 @@ def imatrix(
     should be like what the model will be used for, some 50 thousand tokens of it. The file is llama-imatrix's.
     """
     from gguf_convert.files import check_destination
-    from localspec.cli.terminal.progress import Progress
+    from localspec.cli.terminal.progress import ProgressBar
     from localspec.errors import ModelFileError
     from localspec.gguf.header import read_header
     from localspec.gguf.imatrix import write_imatrix
@@ -57,7 +57,7 @@ def imatrix(
     for notice in try_files(header.path):
         click.echo(f"Note: {notice}", err=True)
     params = ContextParams(threads=threads, gpu_layers=gpu_layers)
-    with Progress("Evaluating", sys.stderr) as bar:
+    with ProgressBar("Evaluating", sys.stderr) as bar:
         made = compute_imatrix(header, content, str(text), params, chunk=chunk, chunks=chunks, progress=bar.count)
     write_imatrix(out, made)
     click.echo(f"Wrote {out} ({len(made.entries)} matrices, {made.chunks} pieces of {chunk} tokens).", err=True)

@@ -14,7 +14,7 @@ from localspec.errors import UsageError
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Quantise a GGUF file.")
+@click.command()
 @click.argument("source", metavar="IN", type=_PATH)
 @click.argument("out", metavar="OUT", type=_PATH)
 @recipe_options

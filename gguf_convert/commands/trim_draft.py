@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("trim-draft", short_help="Make a drafter cheaper: only the tokens that matter.")
+@click.command("trim-draft")
 @click.argument("source", metavar="IN")
 @click.argument("out", metavar="OUT", type=_PATH)
 @click.option(

@@ -1,6 +1,6 @@
 """The command line. Help and version import click and nothing heavier; a command's module is imported to run it.
 
-Every command gets ``-h``, ``--debug`` and the error handling of :mod:`localspec.cli.errors` from here.
+Every command has ``-h``, ``--debug`` and the error handling of :mod:`localspec.cli.errors`.
 """
 
 from __future__ import annotations
@@ -19,32 +19,30 @@ if TYPE_CHECKING:
 
 #: Command to its line in ``localspec --help``. The module ``commands/NAME.py``, with ``_`` for ``-``, holds ``NAME``.
 COMMANDS = {
-    "chat": "Talk with a model in the terminal.",
-    "generate": "Answer one prompt, or a file of them.",
-    "bench": "Measure what drafting brings.",
-    "tune": "Measure what passes cost here, at length.",
-    "pull": "Fetch a model and its drafter from the Hub.",
-    "list": "Show the models on disk, with their drafters.",
+    "chat": "Chat with a model in the terminal.",
+    "generate": "Answer one prompt, or a file of prompts.",
+    "bench": "Compare speed with and without drafting.",
+    "tune": "Measure the cost of a pass on this machine.",
+    "pull": "Download a model and its drafter from the Hub.",
+    "list": "List the models on disk and their drafters.",
     "rm": "Remove a pulled model from the disk.",
     "convert": "Convert a Hugging Face checkpoint to GGUF.",
     "quantize": "Quantise a GGUF file.",
-    "trim-draft": "Make a drafter cheaper: only the tokens that matter.",
+    "trim-draft": "Make a drafter faster by trimming its vocabulary.",
     "imatrix": "Measure an importance matrix for quantising.",
-    "inspect": "Show what a GGUF file holds.",
-    "config": "Show or change the defaults of the flags.",
-    "completion": "Print what makes a shell complete.",
-    "devices": "List what llama.cpp can compute on here.",
-    "doctor": "Say what works here, and how sure the output is.",
+    "inspect": "Show the contents of a GGUF file.",
+    "config": "Show or change the defaults of options.",
+    "completion": "Print a shell completion script.",
+    "devices": "List the devices llama.cpp can use.",
+    "doctor": "Check this installation.",
 }
 
 #: Commands of the converter. They are found by name, so that no import leads from ``localspec`` to ``gguf_convert``.
 CONVERTER = ("convert", "quantize", "trim-draft", "imatrix")
-#: Set where a shell asks for completions (click's name for it).
-_COMPLETING = "_LOCALSPEC_COMPLETE"
 
 
 class Program(click.Group):
-    """The command group: commands by name, loaded when asked for; errors printed in one place."""
+    """The command group: commands are imported by name when they are run; errors are printed in one place."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS]
@@ -55,15 +53,13 @@ class Program(click.Group):
         name = cmd_name.replace("-", "_")
         package = "gguf_convert" if cmd_name in CONVERTER else "localspec.cli"
         command: click.Command = getattr(import_module(f"{package}.commands.{name}"), name)
+        command.short_help = COMMANDS[cmd_name]
         if not any("--debug" in parameter.opts for parameter in command.params):
             debug_option(command)
-        if _COMPLETING in os.environ:
-            from localspec.cli.shell_completion import prepare
-
-            prepare(command)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete command names without importing the commands, as click would."""
         from click.shell_completion import CompletionItem
 
         if incomplete.startswith("-"):
@@ -79,6 +75,7 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them, as click would."""
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])  # the module `list` hides the function of that name here
 
@@ -86,8 +83,8 @@ class Program(click.Group):
         state = RunState()
         extra = {"prog_name": "localspec", "obj": state, **extra, "standalone_mode": False}
 
-        if _COMPLETING in os.environ:
-            import_module("localspec.cli.shell_completion")
+        if "_LOCALSPEC_COMPLETE" in os.environ:  # set by a shell that asks for completions; click's name for it
+            import_module("localspec.cli.terminal.bash_completion")
 
         def call() -> Any:
             return super(Program, self).main(*args, **extra)
@@ -101,7 +98,7 @@ class Program(click.Group):
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Try it: localspec chat. Answers go to standard output, everything else to standard error.",
+    epilog="Start with: localspec chat. Answers go to standard output, everything else to standard error.",
 )
 @click.version_option(__version__, prog_name="localspec", message="%(prog)s %(version)s")
 @click.pass_context
@@ -111,6 +108,14 @@ def cli(context: click.Context) -> None:
     if name is None:
         click.echo(context.get_help())
     elif command := cast(click.Group, context.command).get_command(context, name):
+        _set_defaults(context, name, command)
+
+
+def _set_defaults(context: click.Context, name: str, command: click.Command) -> None:
+    """Take defaults from the settings file, if the command has options that are settings."""
+    from localspec.cli.options.bundle import setting_options
+
+    if setting_options(command):
         from localspec.cli.settings import FileDefaults
 
         context.default_map = {name: FileDefaults(command)}

@@ -8,7 +8,7 @@ import click
 
 
 def run_command(command_name: str, /, **values: Any) -> None:
-    """Run the command ``command_name`` of this program with these values; its other options keep their defaults."""
+    """Run a command of this program with these values; its other options keep their defaults."""
     context = click.get_current_context()
     program = context.find_root().command
     command = program.get_command(context, command_name) if isinstance(program, click.Group) else None

@@ -35,7 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 import gguf_convert  # noqa: E402
 import localspec  # noqa: E402
 import localspec.loading  # noqa: E402 - before the fork, so that a child costs milliseconds
-from localspec.cli.commands.inspect import listing, look_at, metadata, summary  # noqa: E402
+from localspec.cli.inspect.facts import inspected  # noqa: E402
+from localspec.cli.inspect.text import listing, metadata, summary  # noqa: E402
 from localspec.gguf.header import read_header  # noqa: E402
 from tests.helpers import mutations  # noqa: E402 - from the tests
 
@@ -96,7 +97,7 @@ def run_gguf(path: Path, result: Result, draft_for: Path | None = None, checkpoi
     finally:
         result.python_peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    inspection = look_at(header)
+    inspection = inspected(header)
     for line in (*summary(inspection), *metadata(header), *listing(header)):
         if not line.isprintable():
             raise AssertionError(f"inspect prints {line!r}")

@@ -124,7 +124,7 @@ def test_a_category_and_a_picture(bench: Run) -> None:
         (["--category", "poems"], 1, "there are code, chat"),
         (["-d", "none"], 2, "-d none"),
         (["--simulate", "abacus"], 1, "one of cpu, cpu-avx512, gpu"),
-        (["--traces", "p.jsonl"], 1, "is there already"),
+        (["--traces", "p.jsonl"], 1, "exists already"),
         (["--traces", "absent/t.jsonl"], 1, "no folder"),
         (["--simulate", "cpu", "--traces", "p.jsonl"], 1, "no trace"),
         (["-f", "absent.jsonl"], 1, "absent.jsonl"),

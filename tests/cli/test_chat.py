@@ -10,8 +10,8 @@ import pytest
 
 from localspec.cli.chat.session import Session, Switches
 from localspec.cli.chat.slash_commands import handle_line
-from localspec.cli.chat.transcript import Conversation
-from localspec.cli.options.shared import AnswerOptions
+from localspec.cli.chat.transcript import Transcript
+from localspec.cli.options.answer import AnswerOptions
 from localspec.cli.terminal.notes import Notes
 from localspec.errors import BackendError, InputError, PromptTooLongError
 
@@ -30,7 +30,7 @@ def _model(text):
 def session(program):
     """A chat with a person, whose notes can be read."""
     notes = io.StringIO()
-    made = Session(program.engine, Conversation(), ANSWER, Switches(), Notes(notes), interactive=True)
+    made = Session(program.engine, Transcript(), ANSWER, Switches(), Notes(notes), interactive=True)
     made.told = notes.getvalue
     return made
 
@@ -114,18 +114,18 @@ def test_wrong_usage_is_told_before_a_model_is_opened(program, args):
 def test_an_interrupt_keeps_the_part_that_was_said(session, reply, capsys):
     session.engine.replies = [reply("One two three", before_word=lambda n: n == 1 and signal.raise_signal(2)), reply()]
     handle_line(session, "count")
-    assert session.conversation.messages == [_user("count"), _model("One two")]
+    assert session.transcript.messages == [_user("count"), _model("One two")]
     assert "Stopped after 2 tokens" in session.told()
     handle_line(session, "go on")
-    assert session.conversation.messages[2:] == [_user("go on"), _model("Hello there.")]
+    assert session.transcript.messages[2:] == [_user("go on"), _model("Hello there.")]
     assert capsys.readouterr().out == "One two\nHello there.\n"
 
 
 def test_an_interrupt_before_the_answer_takes_the_question_back(session, reply):
-    session.conversation = Conversation([_user("a"), _model("b")])
+    session.transcript = Transcript([_user("a"), _model("b")])
     session.engine.replies = [reply("", error=KeyboardInterrupt())]
     handle_line(session, "c")
-    assert session.conversation.messages == [_user("a"), _model("b")]
+    assert session.transcript.messages == [_user("a"), _model("b")]
     assert "taken back" in session.told()
 
 
@@ -139,7 +139,7 @@ def test_an_interrupt_while_reading_a_long_prompt_stops_it(session):
 
     session.engine.stream_chat = stream
     handle_line(session, "long")
-    assert session.conversation.messages == []
+    assert session.transcript.messages == []
 
 
 def test_ctrl_c_works_as_before_after_a_turn(session):
@@ -153,22 +153,22 @@ def test_an_error_before_the_answer_takes_the_question_back(session, reply, erro
     handle_line(session, "a")
     session.engine.replies = [reply("", error=error)]
     handle_line(session, "b")
-    assert session.conversation.messages == [_user("a"), _model("Hello there.")]
+    assert session.transcript.messages == [_user("a"), _model("Hello there.")]
     assert str(error) in session.told()
     handle_line(session, "c")
-    assert len(session.conversation.messages) == 4
+    assert len(session.transcript.messages) == 4
 
 
 def test_an_error_on_the_way_keeps_the_part_that_was_said(session, reply):
     session.engine.replies = [reply("One two", error=BackendError("It broke."))]
     handle_line(session, "a")
-    assert session.conversation.messages == [_user("a"), _model("One two")]
+    assert session.transcript.messages == [_user("a"), _model("One two")]
 
 
 def test_a_full_context_is_told_and_the_conversation_stays(session, reply):
     session.engine.replies = [reply("Half an", notice="The context is full.", finish_reason="length")]
     handle_line(session, "a")
-    assert session.conversation.messages == [_user("a"), _model("Half an")]
+    assert session.transcript.messages == [_user("a"), _model("Half an")]
     assert "The context is full." in session.told()
 
 
@@ -177,7 +177,7 @@ def test_thoughts_stay_out_of_the_conversation(session, reply):
     session.engine.replies = [reply("Yes.", thought="hmm")]
     handle_line(session, "a")
     assert session.engine.options[0]["thinking"] is True
-    assert session.conversation.messages == [_user("a"), _model("Yes.")]
+    assert session.transcript.messages == [_user("a"), _model("Yes.")]
 
 
 # commands
@@ -202,12 +202,12 @@ def test_help_names_every_command_and_key(session):
 
 def test_clear_keeps_the_system_message(session):
     system = {"role": "system", "content": "Be brief."}
-    session.conversation = Conversation([system, _user("a"), _model("b")])
+    session.transcript = Transcript([system, _user("a"), _model("b")])
     handle_line(session, "/clear")
-    assert session.conversation.messages == [system]
-    session.conversation = Conversation([_user("a"), _model("b")])
+    assert session.transcript.messages == [system]
+    session.transcript = Transcript([_user("a"), _model("b")])
     handle_line(session, "/clear")
-    assert session.conversation.messages == []
+    assert session.transcript.messages == []
 
 
 def test_draft_switches_the_loaded_drafter(session):
@@ -235,14 +235,14 @@ def test_stats_sum_the_session(session):
 
 def test_save_then_load_is_the_same_conversation(session, tmp_path):
     handle_line(session, "grüß dich")
-    kept = list(session.conversation.messages)
+    kept = list(session.transcript.messages)
     handle_line(session, "/save my talk.json")
     written = json.loads((tmp_path / "my talk.json").read_text(encoding="utf-8"))
     assert (written["messages"], written["model"]) == (kept, "tiny")
     assert written["settings"]["temperature"] == 0.8
     handle_line(session, "/clear")
     handle_line(session, "/load my talk.json")
-    assert session.conversation.messages == kept
+    assert session.transcript.messages == kept
     assert [p.name for p in tmp_path.iterdir()] == ["my talk.json"]
 
 
@@ -251,23 +251,23 @@ def test_cache_is_saved_beside_the_conversation_and_loaded_with_it(session, tmp_
     session.engine.cached = "cache 1"
     handle_line(session, "/save c.json")
     assert (tmp_path / "c.json.state").read_text() == "cache 1"
-    assert "The cache is beside it" in session.told()
+    assert "Saved the cache beside it" in session.told()
     session.engine.cached = None
     handle_line(session, "/load c.json")
     assert session.engine.cached == "cache 1"
-    assert "left out" not in session.told()
+    assert "not loaded" not in session.told()
 
 
 def test_cache_that_cannot_be_loaded_leaves_the_messages(session, tmp_path):
     handle_line(session, "a")
-    kept = list(session.conversation.messages)
+    kept = list(session.transcript.messages)
     handle_line(session, "/save c.json")
-    assert "The cache was left out: nothing is cached yet." in session.told()
+    assert "The cache was not saved: nothing is cached yet." in session.told()
     (tmp_path / "c.json.state").write_text("rubbish")
     handle_line(session, "/clear")
     handle_line(session, "/load c.json")
-    assert session.conversation.messages == kept
-    assert "The cache beside it was left out: c.json.state is damaged." in session.told()
+    assert session.transcript.messages == kept
+    assert "The cache was not loaded: c.json.state is damaged." in session.told()
     assert not session.failed
 
 
@@ -280,7 +280,7 @@ def test_save_replaces_a_conversation_and_nothing_else(session, tmp_path):
     handle_line(session, "/save c.json")
     handle_line(session, "b")
     handle_line(session, "/save c.json")
-    assert len(Conversation.load("c.json").messages) == 4
+    assert len(Transcript.load("c.json").messages) == 4
 
 
 def test_a_failed_save_leaves_nothing(session, tmp_path, monkeypatch):
@@ -298,19 +298,19 @@ def test_a_failed_save_leaves_nothing(session, tmp_path, monkeypatch):
 
 def test_a_bad_file_does_not_replace_the_conversation(session, tmp_path):
     handle_line(session, "a")
-    kept = list(session.conversation.messages)
+    kept = list(session.transcript.messages)
     (tmp_path / "bad.json").write_text("{}")
     for name in ("bad.json", "none.json", "."):
         handle_line(session, f"/load {name}")
     handle_line(session, "/load")
-    assert session.conversation.messages == kept
+    assert session.transcript.messages == kept
     assert session.told().count("localspec: ") == 4
 
 
 def test_load_leaves_out_a_question_without_an_answer(session, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps([_user("a"), _model("b"), _user("c")]))
     handle_line(session, "/load c.json")
-    assert session.conversation.messages == [_user("a"), _model("b")]
+    assert session.transcript.messages == [_user("a"), _model("b")]
     assert "left out: c" in session.told()
 
 
@@ -323,4 +323,4 @@ def test_exit_ends_the_chat(session, word):
 def test_loading_checks_like_everything_else(tmp_path):
     (tmp_path / "c.json").write_text('{"messages": [{"role": "user"}]}')
     with pytest.raises(InputError, match='no "content"'):
-        Conversation.load(str(tmp_path / "c.json"))
+        Transcript.load(str(tmp_path / "c.json"))

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from localspec.cli import COMMANDS
-from localspec.cli.commands.completion import VARIABLE
+from localspec.cli.terminal.bash_completion import VARIABLE
 from localspec.models import store
 from localspec.models.recommended import RECOMMENDED
 from tests.helpers.paths import ROOT

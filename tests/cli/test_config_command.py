@@ -198,7 +198,10 @@ def test_edit_opens_the_file_and_tells_what_is_wrong_with_it(program, file, monk
         ('\nthreads = "many"\n', "line 2: threads: 'many' is not a valid integer."),
         ("threads = 4.5\n", "line 1: threads: '4.5' is not a valid integer."),
         ("threads = true\n", "line 1: threads: 'true' is not a valid integer."),
-        ("temp = 0.5\nthreads = \n", "is damaged at line 2: invalid value; mend it with `localspec config edit`"),
+        (
+            "temp = 0.5\nthreads = \n",
+            "is damaged at line 2: unexpected end of line; mend it with `localspec",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_sentence_with_the_line_and_config_still_works(program, file, monkeypatch, text, sentence):
@@ -256,6 +259,13 @@ def test_checking_reads_no_environment(monkeypatch):
     assert check({"temp": "0.5", "offline": "yes"}) == {"temp": 0.5, "offline": True}
     with pytest.raises(UsageError, match="top_k"):
         check({"top-k": "-1"})
+
+
+@pytest.mark.parametrize("args", [["config", "get", "temp"], ["list"], ["generate", "-h"]])
+def test_settings_are_known_in_a_process_that_runs_one_command(file, args):
+    run = [sys.executable, "-m", "localspec", *args]
+    done = subprocess.run(run, check=True, capture_output=True, text=True)
+    assert args[-1] != "temp" or (done.stdout, done.stderr) == ("0.8\n", "")
 
 
 # what it costs

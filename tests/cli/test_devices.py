@@ -19,7 +19,7 @@ FOUND = [
 def test_the_table_is_aligned():
     assert table(FOUND, 100) == [
         "name   kind  memory free/total  description",
-        "CPU    cpu   8.0/16.0 GiB       A processor",
+        "CPU    cpu   8.0 GiB/16.0 GiB   A processor",
         "CUDA0  gpu   -                  A card with a long name",
     ]
 

@@ -95,10 +95,10 @@ PAIR = {"target": "a.gguf", "drafters": ["mtp"], "exactness": "exact"}
     ("change", "unused", "level", "says"),
     [
         ({}, False, "good", "All is well"),
-        ({}, True, "improvable", "a GPU here is not used"),
-        ({"drafters": []}, False, "improvable", "nothing drafts for a.gguf"),
-        ({"exactness": "guarded"}, False, "improvable", "in close calls"),
-        ({"exactness": "off"}, False, "improvable", "not looked at"),
+        ({}, True, "improvable", "a GPU of this machine is not used"),
+        ({"drafters": []}, False, "improvable", "a.gguf has no drafter"),
+        ({"exactness": "guarded"}, False, "improvable", "at near-ties"),
+        ({"exactness": "off"}, False, "improvable", "not checked"),
     ],
 )
 def test_verdict_says_what_matters_most(change: dict[str, Any], unused: bool, level: str, says: str) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from localspec.cli.doctor.text import cost_text, lines, verdict
+from localspec.cli.doctor.text import cost_text, exactness_text, lines
 from localspec.generation.guard import Guard
 
 GIB = 2**30
 COMMAND = "CMAKE_ARGS=-DGGML_CUDA=on python -m pip install --force-reinstall --no-cache-dir llama-cpp-python"
 REPORT: dict[str, Any] = {
-    "verdict": {"level": "improvable", "text": "Works, but not as fast as it could be: a GPU here is not used."},
+    "verdict": {"level": "improvable", "text": "Works, but slower than it could: a GPU of this machine is not used."},
     "machine": {
         "localspec": "0.1.0", "python": "3.12.1", "platform": "Linux x86_64", "llama_cpp": "0.3.36 CPU",
         "cpu_features": ["SSE3", "AVX2"] * 6, "memory": 32 * GIB, "memory_free": 20 * GIB,
@@ -79,7 +79,7 @@ def test_models_are_named_and_the_rest_counted() -> None:
         "on disk    a/0 with a/small; a/1 with n-gram lookup; a/2 with n-gram lookup; 2 more (localspec list)"
     )
     (told,) = [line for line in lines(REPORT | {"models": []}) if line.startswith("on disk")]
-    assert told == "on disk    no model was pulled"
+    assert told == "on disk    no pulled model"
 
 
 def test_what_fits_is_said_with_its_price() -> None:
@@ -113,12 +113,12 @@ def test_costs_are_told_by_the_single_pass() -> None:
 @pytest.mark.parametrize(
     ("exactness", "drafts", "says"),
     [
-        ("exact", False, "nothing drafts"),
+        ("exact", False, "no drafter"),
         ("exact", True, "up to 32 tokens"),
         ("off", True, "--exactness off"),
-        ("guarded", True, "more than 3 tokens move logits by up to 0.52"),
+        ("guarded", True, "more than 3 tokens change logits by up to 0.52"),
     ],
 )
 def test_exactness_names_what_was_found(exactness: str, drafts: bool, says: str) -> None:
     """And the next step where it is not the best."""
-    assert says in verdict(exactness, drafts, Guard(3, 0.521, 0.2, 32))
+    assert says in exactness_text(exactness, drafts, Guard(3, 0.521, 0.2, 32))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from localspec.cli import first_run as _first_run
-from localspec.cli.first_run import Menu
+from localspec.cli.model import choose
+from localspec.cli.model.choose import Menu
 from localspec.errors import HubError
 from localspec.models import store
 from localspec.models.recommended import GIB, RECOMMENDED
@@ -32,7 +32,7 @@ def person(program, monkeypatch, tmp_path):
     monkeypatch.setattr("localspec.cli.commands.generate._at_terminal", lambda: True)
     monkeypatch.setattr("localspec.llama.host.total_memory", lambda: LITTLE)
     program.fetched = []
-    monkeypatch.setattr(_first_run, "_fetch", program.fetched.append)
+    monkeypatch.setattr(choose, "_download", program.fetched.append)
     return program
 
 
@@ -58,7 +58,7 @@ def test_enter_fetches_the_recommended_pair_and_makes_it_the_default(person, tmp
     assert (result.exit_code, person.fetched, loaded) == (0, [E2B.target], [E2B.target])
     assert f'model = "{E2B.target}"' in (tmp_path / "config.toml").read_text()
     assert result.stdout == "Hello there.\n"
-    for part in ("8 GB of memory", "Gemma 4 E2B", "2.7 GB to fetch", "tiny", "leave", "network"):
+    for part in ("8.0 GiB of memory", "Gemma 4 E2B", "2.7 GB to download", "tiny", "leave", "network"):
         assert part in result.stderr
 
 
@@ -84,7 +84,7 @@ def test_a_pull_that_fails_is_told_and_offers_tiny(person, monkeypatch, tmp_path
     def fails(name):
         raise HubError("there is no network; try again when there is.")
 
-    monkeypatch.setattr(_first_run, "_fetch", fails)
+    monkeypatch.setattr(choose, "_download", fails)
     result, loaded = _asked(person, "\n\n\n")
     assert "there is no network" in result.stderr
     assert "Which one? [2]" in result.stderr
@@ -202,7 +202,7 @@ def test_nothing_connects(args, code, told, tmp_path):
 
 @pytest.mark.parametrize("gib", [0, 2, 8, 16, 24, 32, 64, 512])
 def test_the_menu_offers_what_fits_the_best_first_and_tiny_last(gib):
-    pairs = Menu.of(gib * GIB).pairs
+    pairs = Menu.for_memory(gib * GIB).pairs
     assert [pair.needs for pair in pairs] == sorted((pair.needs for pair in pairs), reverse=True)
     assert all(pair.memory <= gib * GIB for pair in pairs)
     assert pairs[-1].built_in
@@ -210,13 +210,13 @@ def test_the_menu_offers_what_fits_the_best_first_and_tiny_last(gib):
 
 
 def test_a_machine_that_does_not_say_its_memory_is_a_small_one():
-    assert Menu.of(None) == Menu.of(LITTLE)
+    assert Menu.for_memory(None) == Menu.for_memory(LITTLE)
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 200])
 def test_the_menu_fits_the_terminal(monkeypatch, capsys, width):
-    monkeypatch.setattr(_first_run, "columns", lambda _: width)
-    Menu.of(64 * GIB).show(64 * GIB)
+    monkeypatch.setattr(choose, "columns", lambda _: width)
+    Menu.for_memory(64 * GIB).show(64 * GIB)
     shown = capsys.readouterr().err
     assert max(map(len, shown.splitlines())) <= width
     assert "Gemma 4 26B-A4B" in shown
@@ -232,7 +232,7 @@ def test_from_nothing_to_a_chat_in_a_terminal(tmp_path):
     import pty
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    pair = Menu.of(memory).pairs[0]
+    pair = Menu.for_memory(memory).pairs[0]
     if pair.built_in:
         pytest.skip("nothing but tiny fits this machine")
     with HubServer() as hub:

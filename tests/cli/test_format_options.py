@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.cli.options.format import given_format, line_format, with_format
+from localspec.cli.input.jsonl import line_format
+from localspec.cli.options.format import given_format, with_format
 from localspec.errors import InputError
 
 SCHEMA = {

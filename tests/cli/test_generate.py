@@ -203,9 +203,7 @@ def test_exactly_one_prompt_with_something_in_it(program, args):
 
 
 def test_no_prompt_at_a_terminal_names_dash_p(program, monkeypatch):
-    monkeypatch.setattr(
-        "localspec.cli.commands.generate.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
-    )
+    monkeypatch.setattr("localspec.cli.options.prompt.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     result = program("generate")
     assert result.exit_code == 2
     assert "-p TEXT" in result.stderr

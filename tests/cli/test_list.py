@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.cli.commands.list import _lines, ago
+from localspec.cli.commands.list import _lines
+from localspec.cli.terminal.units import age_text
 from localspec.models import store
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.store import StoredFile, StoredModel
@@ -102,7 +103,7 @@ def test_table_fits(width: int) -> None:
 )
 def test_time_since_reads_as_people_say_it(seconds: float, text: str) -> None:
     """In the largest unit."""
-    assert ago(seconds) == text
+    assert age_text(seconds) == text
 
 
 # rm

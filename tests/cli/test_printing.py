@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.cli.report import answer_line, session_report
 from localspec.cli.terminal.answer import AnswerPrinter, WrappedWriter, char_width
+from localspec.cli.terminal.answer_stats import answer_line, session_report
 from localspec.cli.terminal.notes import Notes
-from localspec.cli.terminal.progress import Progress
+from localspec.cli.terminal.progress import ProgressBar
 from localspec.cli.terminal.style import Style
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
@@ -134,22 +134,22 @@ def test_no_colour_means_no_escape_sequence(monkeypatch, name, value):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("WT_SESSION", "1")
-    assert Style.of(Screen()).dim("x") == "\x1b[2mx\x1b[0m"
-    assert Style.of(io.StringIO()).dim("x") == "x"
+    assert Style.from_stream(Screen()).dim("x") == "\x1b[2mx\x1b[0m"
+    assert Style.from_stream(io.StringIO()).dim("x") == "x"
     monkeypatch.setenv(name, value)
-    assert Style.of(Screen()).dim("x") == "x"
+    assert Style.from_stream(Screen()).dim("x") == "x"
 
 
 def test_a_short_wait_shows_no_bar():
     screen = Screen()
-    with Progress("Loading", screen, delay_s=60) as bar:
+    with ProgressBar("Loading", screen, delay_s=60) as bar:
         bar.fraction(0.5)
     assert screen.getvalue() == ""
 
 
 def test_the_bar_leaves_nothing_behind_and_needs_no_escape_sequences():
     screen = Screen()
-    with Progress("Loading", screen, delay_s=0) as bar:
+    with ProgressBar("Loading", screen, delay_s=0) as bar:
         bar.count(1, 2)
         _wait_for(lambda: "50%" in screen.getvalue())
     *drawn, blank, last = screen.getvalue().split("\r")
@@ -160,13 +160,13 @@ def test_the_bar_leaves_nothing_behind_and_needs_no_escape_sequences():
 
 def test_a_wait_that_nothing_is_known_of_shows_its_seconds():
     screen = Screen()
-    with Progress("Loading", screen, delay_s=0):
+    with ProgressBar("Loading", screen, delay_s=0):
         _wait_for(lambda: "Loading, 0 s" in screen.getvalue())
 
 
 def test_an_ended_bar_is_not_drawn_again():
     screen = Screen()
-    with Progress("Loading", screen, delay_s=0) as bar:
+    with ProgressBar("Loading", screen, delay_s=0) as bar:
         _wait_for(screen.getvalue)
         bar.end()
         size = len(screen.getvalue())
@@ -177,7 +177,7 @@ def test_an_ended_bar_is_not_drawn_again():
 
 def test_no_bar_without_a_terminal():
     out = io.StringIO()
-    with Progress("Loading", out, delay_s=0) as bar:
+    with ProgressBar("Loading", out, delay_s=0) as bar:
         bar.fraction(0.5)
         time.sleep(0.05)
     assert out.getvalue() == ""
@@ -195,7 +195,7 @@ def test_notes_fit_the_terminal(monkeypatch, width):
     monkeypatch.setattr("localspec.cli.terminal.notes.columns", lambda _: width)
     screen = Screen()
     notes = Notes(screen)
-    notes.say("A note that is a good deal longer than forty columns, and more than eighty with this part.")
+    notes.show("A note that is a good deal longer than forty columns, and more than eighty with this part.")
     notes.error("An error that is a good deal longer than forty columns, so that it has to be wrapped as well.")
     notes.pairs([("/help", "a description that does not fit into the rest of a narrow line")])
     assert max(len(SGR.sub("", line)) for line in screen.getvalue().splitlines()) <= max(width, 23)

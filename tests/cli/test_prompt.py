@@ -15,7 +15,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from localspec.cli.chat.prompt import CommandCompleter, Prompt, history_path, open_history
+from localspec.cli.chat.input_line import CommandCompleter, InputLine, history_path, open_history
 from tests.helpers.paths import ROOT
 
 
@@ -24,7 +24,7 @@ def typed(monkeypatch, tmp_path):
     """Reads a message from typed keys."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with create_pipe_input() as keys:
-        prompt = Prompt(input=keys, output=DummyOutput())
+        prompt = InputLine(input=keys, output=DummyOutput())
 
         def read(text):
             keys.send_text(text)
@@ -65,7 +65,7 @@ def test_up_brings_the_last_message_also_in_the_next_chat(typed, tmp_path, monke
     assert typed("one\x1b\rtwo\r") == "one\ntwo"
     assert typed("\x1b[A\r") == "one\ntwo"
     with create_pipe_input() as keys:
-        again = Prompt(input=keys, output=DummyOutput())
+        again = InputLine(input=keys, output=DummyOutput())
         keys.send_text("\x1b[A\r")
         assert again.read() == "one\ntwo"
     if os.name != "nt":

@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localspec.cli import cli
-from localspec.cli.terminal.transfer import Transfer, _Bar, duration
+from localspec.cli.terminal.transfer import Transfer, TransferBar
+from localspec.cli.terminal.units import duration_text
 from localspec.models import store
 from localspec.models.hub import remote
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
@@ -64,15 +65,11 @@ def test_pair_is_pulled_in_one_command(pair: HubServer) -> None:
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     assert result.stderr.splitlines() == [
         f"Fetching {TARGET} (3 MB).",
-        *[line for line in result.stderr.splitlines() if re.match(rf"{TARGET}: 3 MB in .*, its hash is right", line)],
+        *[line for line in result.stderr.splitlines() if re.match(rf"{TARGET}: 3 MB in .*, hash verified", line)],
         f"Fetching {DRAFTER} (854 kB).",
-        *[
-            line
-            for line in result.stderr.splitlines()
-            if re.match(rf"{DRAFTER}: 854 kB in .*, its hash is right", line)
-        ],
+        *[line for line in result.stderr.splitlines() if re.match(rf"{DRAFTER}: 854 kB in .*, hash verified", line)],
         f"Drafter: {REPO}/{DRAFTER} (854 kB).",
-        f"On disk: {REPO}:Q8_0 (3 MB). Now: localspec chat -m {REPO}:Q8_0.",
+        f"On disk: {REPO}:Q8_0 (3 MB). Next: localspec chat -m {REPO}:Q8_0.",
     ]
     assert len(result.stderr.splitlines()) == 6
 
@@ -120,7 +117,7 @@ def test_offline_is_one_sentence(pair: HubServer, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "code", "says"),
     [
-        ("tiny", 0, "built in: there is nothing to pull"),
+        ("tiny", 0, "built in; there is nothing to pull"),
         ("model.gguf", 2, "'model.gguf' is no name on the Hub; give user/repo:QUANT"),
         ("./folder", 2, "is no name on the Hub"),
         ("https://example.org/x", 1, "no address of the Hub"),
@@ -178,7 +175,7 @@ def test_checkpoint_is_offered_with_the_command(pair: HubServer) -> None:
     result = run(REPO)
     assert result.exit_code == 0
     assert f"only as a checkpoint ({GOOGLE})" in result.stderr
-    assert f"run `localspec pull {REPO} --convert`" in result.stderr
+    assert f"`localspec pull {REPO} --convert`" in result.stderr
     assert not pair.seen("resolve", "model.safetensors")
 
 
@@ -237,7 +234,7 @@ def test_interrupted_pull_says_how_it_goes_on(pair: HubServer, tmp_path: Path) -
     assert "Traceback" not in errors
     pair.rate = None
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "of it are here" in done.stderr
+    assert "already on disk" in done.stderr
     assert (pair.seen("cdn", TARGET)[-1].range or "").startswith("bytes=")
 
 
@@ -248,7 +245,7 @@ def test_interrupted_pull_says_how_it_goes_on(pair: HubServer, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["m.gguf", "gemma-4-26B-A4B-it-UD-Q4_K_XL-00001-of-00002.gguf"])
 def test_bar_fits_its_terminal(room: int, name: str) -> None:
     """And has the share, the rate and the time left at any width from 40 columns on."""
-    bar = _Bar(name, 3_000_000_000, 1_000_000_000, sys.stderr)
+    bar = TransferBar(name, 3_000_000_000, 1_000_000_000, sys.stderr)
     bar._points.appendleft((time.monotonic() - 10.0, 0))
     bar._done = 1_500_000_000
     line = bar._line(room)
@@ -265,7 +262,7 @@ def test_bar_fits_its_terminal(room: int, name: str) -> None:
 )
 def test_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
     """Seconds, minutes, hours."""
-    assert duration(seconds) == text
+    assert duration_text(seconds) == text
 
 
 def test_note_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

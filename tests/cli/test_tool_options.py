@@ -10,8 +10,8 @@ import pytest
 
 from localspec.cli.chat.session import Session, Switches
 from localspec.cli.chat.slash_commands import handle_line
-from localspec.cli.chat.transcript import Conversation
-from localspec.cli.options.shared import AnswerOptions
+from localspec.cli.chat.transcript import Transcript
+from localspec.cli.options.answer import AnswerOptions
 from localspec.cli.terminal.notes import Notes
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
@@ -31,7 +31,7 @@ def files(tmp_path):
 def session(program):
     """A chat with tools, whose notes can be read."""
     notes = io.StringIO()
-    made = Session(program.engine, Conversation(), ANSWER, Switches(), Notes(notes), True, tools=[TOOL])
+    made = Session(program.engine, Transcript(), ANSWER, Switches(), Notes(notes), True, tools=[TOOL])
     made.told = notes.getvalue
     return made
 
@@ -162,7 +162,7 @@ def test_a_call_is_a_note_and_its_result_goes_on(session, reply, capsys):
     handle_line(session, "add")
     assert session.engine.options[0]["tools"] == [TOOL]
     assert 'Tool call: add({"a": 1})' in session.told()
-    assert session.conversation.messages[1] == {"role": "assistant", "content": "Wait.", "tool_calls": [CALL, OTHER]}
+    assert session.transcript.messages[1] == {"role": "assistant", "content": "Wait.", "tool_calls": [CALL, OTHER]}
     handle_line(session, "/result 3")
     assert len(session.engine.asked) == 1
     handle_line(session, "/result 4")
@@ -180,19 +180,19 @@ def test_a_result_whose_answer_fails_is_taken_back(session, reply):
     ]
     handle_line(session, "add")
     handle_line(session, "/result 3")
-    assert session.conversation.open_calls() == ["call_1"]
+    assert session.transcript.open_calls() == ["call_1"]
 
 
 def test_calls_are_saved_and_loaded(session, reply, tmp_path):
     session.engine.replies = [reply("", finish_reason="tool_calls", tool_calls=(CALL,), thought="Hm.")]
     handle_line(session, "add")
-    kept = list(session.conversation.messages)
+    kept = list(session.transcript.messages)
     assert kept[1]["reasoning_content"] == "Hm."
     handle_line(session, "/save c.json")
     handle_line(session, "/clear")
     handle_line(session, "/load c.json")
-    assert session.conversation.messages == kept
-    assert session.conversation.open_calls() == ["call_1"]
+    assert session.transcript.messages == kept
+    assert session.transcript.open_calls() == ["call_1"]
 
 
 def test_tools_of_a_piped_chat(program, reply, files):

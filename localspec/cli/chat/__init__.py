@@ -1,1 +1,1 @@
-"""The interactive chat."""
+"""The interactive chat: input line, slash commands, session and transcript."""

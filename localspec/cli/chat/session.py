@@ -1,6 +1,6 @@
-"""A chat session: engine, conversation and switches, and what happens to a line that the user gives.
+"""A chat session: the engine, the transcript and the switches, and one turn at a time.
 
-Knows nothing about where lines come from; :mod:`localspec.cli.commands.chat` reads them from a terminal or a pipe.
+Lines come from :mod:`localspec.cli.commands.chat`, which reads them from a terminal or a pipe.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from localspec.cli.chat.transcript import Conversation
-from localspec.cli.chat.turn import Turn, take_turn
-from localspec.cli.errors import debugging, describe
-from localspec.cli.options.shared import AnswerOptions
-from localspec.cli.options.tools import shown_call
-from localspec.cli.report import answer_line
+from localspec.cli.chat.transcript import Transcript
+from localspec.cli.errors import debugging, print_error
+from localspec.cli.options.answer import AnswerOptions
 from localspec.cli.terminal.answer import AnswerPrinter, WrappedWriter
+from localspec.cli.terminal.answer_stats import answer_line, call_line
+from localspec.cli.terminal.follow import PartialAnswer, follow
 from localspec.cli.terminal.notes import Notes
 from localspec.cli.terminal.style import Style
 from localspec.errors import LocalspecError, PromptTooLongError, UsageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Switches:
-    """What can be switched while chatting."""
+    """Options that can be switched during a chat."""
 
     think: bool = False
     hide_thinking: bool = False
@@ -37,10 +37,10 @@ class Switches:
 
 @dataclass
 class Session:
-    """One chat. ``interactive``: a person sits at a terminal; otherwise only answers are printed."""
+    """One chat. ``interactive``: a person types at a terminal; otherwise only answers are printed."""
 
     engine: Engine
-    conversation: Conversation
+    transcript: Transcript
     answer: AnswerOptions
     switches: Switches
     notes: Notes
@@ -54,69 +54,87 @@ class Session:
 
     @property
     def colour(self) -> bool:
-        return Style.of(sys.stdout).on
+        return Style.from_stream(sys.stdout).on
 
     def ask(self, question: str) -> None:
-        """A turn, and what there is to tell about it."""
-        self.conversation.ask(question)
+        """Answer a question."""
+        self.transcript.ask(question)
         self._answer()
 
     def result(self, text: str) -> None:
-        """What came of the first tool call without a result; when it was the last one, the model goes on."""
-        calls = self.conversation.open_calls()
+        """Add the result of the first open tool call; the last result is answered."""
+        calls = self.transcript.open_calls()
         if not calls:
             raise UsageError("there is no tool call to answer.")
-        self.conversation.result(calls[0], text)
+        self.transcript.result(calls[0], text)
         if len(calls) == 1:
             self._answer()
 
+    def guard(self, action: Callable[[], None]) -> None:
+        """Run ``action`` and print its error, so that the chat goes on."""
+        try:
+            action()
+        except PromptTooLongError as error:
+            self.failed = True
+            self.notes.error(f"{error} The message was taken back; /clear starts afresh.")
+        except Exception as error:
+            self.failed = True
+            if not self.interactive and not isinstance(error, LocalspecError):
+                raise
+            print_error(error, debugging(), self.notes)
+
     def _answer(self) -> None:
-        turn = take_turn(self.engine, self.conversation, self._printer(), self._options())
-        done = turn.completion
+        """Stream the answer to the last message into the transcript, and print notes about it."""
+        answer = self._stream()
+        done = answer.completion
         if done is None:
-            self._stopped(turn)
+            self._stopped(answer)
             return
         self.turns.append(done.stats)
         self.total.add(done.stats)
         if done.notice:
             self.notes.error(done.notice)
         for call in done.tool_calls:
-            self.notes.say(shown_call(call))
+            self.notes.show(call_line(call))
         if done.tool_calls and self.interactive:
-            self.notes.say("/result TEXT tells the model what came of it.")
+            self.notes.show("/result TEXT gives the model the result.")
         if self.interactive or self.stats:
-            self.notes.say(answer_line(done))
+            self.notes.show(answer_line(done))
 
-    def _stopped(self, turn: Turn) -> None:
+    def _stream(self) -> PartialAnswer:
+        """The answer, whole or partial.
+
+        After an error, Ctrl-C or a full context the transcript ends with a partial answer, or is as before the
+        question.
+        """
+        answer, printer = PartialAnswer(), self._printer()
+        start = partial(self.engine.stream_chat, list(self.transcript.messages), **self._keywords())
+        try:
+            follow(start, answer, printer)
+        finally:
+            printer.end()
+            if answer.begun:
+                self.transcript.answer(answer.text, **answer.extra)
+            else:
+                self.transcript.take_back()
+        return answer
+
+    def _stopped(self, answer: PartialAnswer) -> None:
         if not self.interactive:
             raise KeyboardInterrupt
-        if turn.kept:
-            self.notes.say(f"Stopped after {turn.tokens} tokens; what there is stays in the conversation.")
+        if answer.begun:
+            self.notes.show(f"Stopped after {answer.tokens} tokens; the partial answer stays in the conversation.")
         else:
-            self.notes.say("Stopped before the answer began; the message was taken back.")
+            self.notes.show("Stopped before the answer began; the message was taken back.")
 
-    def guard(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except PromptTooLongError as error:
-            self.failed = True
-            self.notes.error(f"{error} The message was taken back; /clear starts afresh.")
-        except LocalspecError as error:
-            self.failed = True
-            self.notes.error(describe(error, debugging()))
-        except Exception as error:
-            if not self.interactive:
-                raise
-            self.notes.error(describe(error, debugging()))
-
-    def _options(self) -> dict[str, Any]:
+    def _keywords(self) -> dict[str, Any]:
         tools = {"tools": self.tools} if self.tools else {}
-        return {**self.answer.engine(), "thinking": self.switches.think, **tools}
+        return {**self.answer.keywords(), "thinking": self.switches.think, **tools}
 
     def _printer(self) -> AnswerPrinter:
         out = sys.stdout
         live = self.interactive and out.isatty()
-        style = Style.of(out)
+        style = Style.from_stream(out)
         return AnswerPrinter(
             WrappedWriter(out, style, wrap=live),
             tint=self.switches.tint and style.on,

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from localspec.cli.chat.session import Session
-from localspec.cli.chat.transcript import Conversation, file_path
-from localspec.cli.report import session_report, set_up
+from localspec.cli.chat.transcript import Transcript, file_path
+from localspec.cli.terminal.answer_stats import engine_line, session_report
 from localspec.errors import LocalspecError, UsageError
 from localspec.files import size_text
 
@@ -17,32 +17,30 @@ KEYS = [
     ("Enter", "send the message"),
     ("Alt+Enter", "new line (also Esc then Enter, or a \\ at the end of the line)"),
     ("Up, Ctrl-R", "earlier messages, search in them"),
-    ("Ctrl-C", "stop an answer, or drop what is typed"),
+    ("Ctrl-C", "stop an answer, or drop the typed message"),
     ("Ctrl-D", "end the chat"),
 ]
 
 
 @dataclass(frozen=True)
-class Command:
+class SlashCommand:
+    """A command of the chat; ``run`` is called with the session and the text after the name."""
+
     usage: str
     help: str
     run: Callable[[Session, str], None]
 
 
-def is_command(text: str) -> bool:
-    return text.startswith("/")
-
-
 def handle_line(session: Session, text: str) -> None:
-    """Run one line, or pasted lines: a command or a message."""
+    """Run one line, or several pasted ones: a command or a message."""
     text = text.strip()
-    if is_command(text):
-        session.guard(lambda: run_command(session, text))
+    if text.startswith("/"):
+        session.guard(lambda: _run_command(session, text))
     elif text:
         session.guard(lambda: session.ask(text))
 
 
-def run_command(session: Session, text: str) -> None:
+def _run_command(session: Session, text: str) -> None:
     """Run ``/name argument``; an unknown name gives a hint."""
     name, _, argument = text.partition(" ")
     command = COMMANDS.get(name.lower())
@@ -56,23 +54,23 @@ def run_command(session: Session, text: str) -> None:
 
 def _help(session: Session, _: str) -> None:
     session.notes.pairs([(c.usage, c.help) for c in COMMANDS.values() if c.help])
-    session.notes.blank()
+    session.notes.plain()
     session.notes.pairs(KEYS)
 
 
 def _clear(session: Session, _: str) -> None:
-    session.conversation.clear()
-    system = "; the system message stays" if session.conversation.messages else ""
-    session.notes.say(f"The conversation is empty{system}.")
+    session.transcript.clear()
+    system = "; the system message stays" if session.transcript.messages else ""
+    session.notes.show(f"The conversation is empty{system}.")
 
 
 def _stats(session: Session, _: str) -> None:
-    session.notes.say(*session_report(session.turns, session.total))
-    session.notes.say(set_up(session.engine))
+    session.notes.show(*session_report(session.turns, session.total))
+    session.notes.show(engine_line(session.engine))
 
 
 def _switched(name: str, argument: str, now: bool) -> bool:
-    """The new value of a switch; without an argument it is turned over."""
+    """The new value of a switch; without an argument it is toggled."""
     if argument not in ("", "on", "off"):
         raise UsageError(f"/{name} takes on or off, not {argument!r}.")
     return argument == "on" if argument else not now
@@ -82,20 +80,20 @@ def _draft(session: Session, argument: str) -> None:
     if not session.engine.drafters:
         raise UsageError("no drafter is loaded; start the chat with -d to have one.")
     session.engine.drafting = _switched("draft", argument, session.engine.drafting)
-    session.notes.say("Drafting is on." if session.engine.drafting else "Drafting is off; the drafter stays loaded.")
+    session.notes.show("Drafting is on." if session.engine.drafting else "Drafting is off; the drafter stays loaded.")
 
 
 def _tint(session: Session, argument: str) -> None:
     session.switches.tint = _switched("tint", argument, session.switches.tint)
     if session.switches.tint and not session.colour:
-        session.notes.say("This terminal shows no colour, so nothing will be tinted.")
+        session.notes.show("This terminal shows no colour, so drafted tokens cannot be tinted.")
     else:
-        session.notes.say(f"Drafted tokens are {'tinted' if session.switches.tint else 'not tinted'}.")
+        session.notes.show(f"Drafted tokens are {'tinted' if session.switches.tint else 'not tinted'}.")
 
 
 def _think(session: Session, argument: str) -> None:
     session.switches.think = _switched("think", argument, session.switches.think)
-    session.notes.say(f"Thinking is {'on' if session.switches.think else 'off'} from the next message on.")
+    session.notes.show(f"Thinking is {'on' if session.switches.think else 'off'} from the next message on.")
 
 
 def _save(session: Session, argument: str) -> None:
@@ -103,38 +101,38 @@ def _save(session: Session, argument: str) -> None:
         raise UsageError("/save needs a file name: /save FILE.")
     about = {
         "model": session.engine.model.name,
-        "settings": {**session.answer.engine(), "thinking": session.switches.think},
+        "settings": {**session.answer.keywords(), "thinking": session.switches.think},
     }
-    path = session.conversation.save(argument, about)
-    session.notes.say(f"Saved {len(session.conversation.messages)} messages to {path}.")
+    path = session.transcript.save(argument, about)
+    session.notes.show(f"Saved {len(session.transcript.messages)} messages to {path}.")
     try:
-        size = session.engine.save_state(_state_of(path))
+        size = session.engine.save_state(_state_path(path))
     except LocalspecError as error:
-        session.notes.say(f"The cache was left out: {error}")
+        session.notes.show(f"The cache was not saved: {error}")
     else:
-        session.notes.say(f"The cache is beside it ({size_text(size)}), so that /load need not read it all again.")
-
-
-def _state_of(path: Path) -> Path:
-    """Where the cache of a conversation is kept."""
-    return path.with_name(f"{path.name}.state")
+        session.notes.show(f"Saved the cache beside it ({size_text(size)}), so that /load needs no prefill.")
 
 
 def _load(session: Session, argument: str) -> None:
     if not argument:
         raise UsageError("/load needs a file name: /load FILE.")
-    loaded = Conversation.load(argument)
-    unanswered = loaded.pending()
-    session.conversation = loaded
-    session.notes.say(f"Loaded {len(loaded.messages)} messages from {argument}.")
-    state = _state_of(file_path(argument))
+    loaded = Transcript.load(argument)
+    unanswered = loaded.take_question()
+    session.transcript = loaded
+    session.notes.show(f"Loaded {len(loaded.messages)} messages from {argument}.")
+    state = _state_path(file_path(argument))
     if state.exists():
         try:
             session.engine.load_state(state)
         except LocalspecError as error:
-            session.notes.say(f"The cache beside it was left out: {error}")
+            session.notes.show(f"The cache was not loaded: {error}")
     if unanswered is not None:
-        session.notes.say(f"A last message without an answer was left out: {unanswered}")
+        session.notes.show(f"A last message without an answer was left out: {unanswered}")
+
+
+def _state_path(path: Path) -> Path:
+    """The file of a conversation's cache."""
+    return path.with_name(f"{path.name}.state")
 
 
 def _result(session: Session, argument: str) -> None:
@@ -146,15 +144,15 @@ def _exit(session: Session, _: str) -> None:
 
 
 COMMANDS = {
-    "/help": Command("/help", "this list", _help),
-    "/clear": Command("/clear", "forget the conversation", _clear),
-    "/stats": Command("/stats", "tokens, speed and accepted drafts so far", _stats),
-    "/draft": Command("/draft on|off", "draft or decode plainly", _draft),
-    "/tint": Command("/tint on|off", "colour the tokens that were drafted", _tint),
-    "/think": Command("/think on|off", "let the model think first, if it can", _think),
-    "/result": Command("/result TEXT", "tell the model what came of its tool call", _result),
-    "/save": Command("/save FILE", "keep the conversation in a file, its cache in FILE.state", _save),
-    "/load": Command("/load FILE", "go on with a kept conversation", _load),
-    "/exit": Command("/exit", "end the chat (also /quit)", _exit),
-    "/quit": Command("/quit", "", _exit),
+    "/help": SlashCommand("/help", "this list", _help),
+    "/clear": SlashCommand("/clear", "start a new conversation", _clear),
+    "/stats": SlashCommand("/stats", "tokens, speed and accepted drafts so far", _stats),
+    "/draft": SlashCommand("/draft on|off", "switch drafting", _draft),
+    "/tint": SlashCommand("/tint on|off", "colour drafted tokens", _tint),
+    "/think": SlashCommand("/think on|off", "let the model think first, if it can", _think),
+    "/result": SlashCommand("/result TEXT", "give the model the result of its tool call", _result),
+    "/save": SlashCommand("/save FILE", "save the conversation, and its cache in FILE.state", _save),
+    "/load": SlashCommand("/load FILE", "go on with a saved conversation", _load),
+    "/exit": SlashCommand("/exit", "end the chat (also /quit)", _exit),
+    "/quit": SlashCommand("/quit", "", _exit),
 }

@@ -1,6 +1,6 @@
-"""A conversation: the messages so far, and the file that keeps them. Knows nothing about models or terminals.
+"""The messages of a chat, and the file that keeps them. Depends on no model and no terminal.
 
-Invariant: messages never end with a question that was given up, and a file is either whole or not there.
+Invariant: the messages never end with a question whose answer was given up, and a file is whole or absent.
 """
 
 from __future__ import annotations
@@ -10,30 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localspec.cli.messages import Message, read_messages
+from localspec.cli.input.messages import MessageDict, read_messages
 from localspec.errors import InputError
 from localspec.files import replacing
 
 
 @dataclass
-class Conversation:
+class Transcript:
     """Messages in order; a system message, if there is one, is the first."""
 
-    messages: list[Message] = field(default_factory=list)
-
-    @classmethod
-    def start(cls, system: str | None) -> Conversation:
-        return cls([{"role": "system", "content": system}] if system else [])
+    messages: list[MessageDict] = field(default_factory=list)
 
     def ask(self, text: str) -> None:
+        """Add a user message."""
         self.messages.append({"role": "user", "content": text})
 
-    def answer(self, text: str, **more: Any) -> None:
-        """The model's; ``more``: its tool calls, and the thought that led to them."""
-        self.messages.append({"role": "assistant", "content": text, **more})
+    def answer(self, text: str, **extra: Any) -> None:
+        """Add the model's message; ``extra``: its tool calls and the thought before them."""
+        self.messages.append({"role": "assistant", "content": text, **extra})
 
     def open_calls(self) -> list[str]:
-        """Ids of the tool calls at the end that have no result yet."""
+        """Ids of the last tool calls that have no result yet."""
         answered = []
         for message in reversed(self.messages):
             if message["role"] != "tool":
@@ -42,21 +39,21 @@ class Conversation:
         return []
 
     def result(self, call: str, text: str) -> None:
-        """What came of a tool call."""
+        """Add the result of a tool call."""
         self.messages.append({"role": "tool", "tool_call_id": call, "content": text})
 
     def take_back(self) -> str:
-        """Remove the last message, a question that got no answer, and give its text."""
+        """Remove the last message, a question without an answer, and return its text."""
         return str(self.messages.pop()["content"])
 
-    def pending(self) -> str | None:
-        """Take the question at the end, if the last message is one."""
+    def take_question(self) -> str | None:
+        """Remove and return the question at the end, if the last message is one."""
         if self.messages and self.messages[-1]["role"] == "user":
             return self.take_back()
         return None
 
     def clear(self) -> None:
-        """Forget all but the system message."""
+        """Remove all but the system message."""
         self.messages = [m for m in self.messages[:1] if m["role"] == "system"]
 
     def save(self, name: str, about: dict[str, Any]) -> Path:
@@ -73,12 +70,13 @@ class Conversation:
         return path
 
     @classmethod
-    def load(cls, name: str) -> Conversation:
-        """The conversation in a file that :meth:`save` wrote, or in a JSON list of messages."""
+    def load(cls, name: str) -> Transcript:
+        """Read a file that :meth:`save` wrote, or a JSON list of messages."""
         return cls(read_messages(str(file_path(name))))
 
 
 def file_path(name: str) -> Path:
+    """The path of a name that may be quoted or start with ``~``."""
     quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
     return Path(name[1:-1] if quoted else name).expanduser()
 

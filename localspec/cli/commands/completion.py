@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from localspec.cli.shell_completion import VARIABLE
+from localspec.cli.terminal.bash_completion import VARIABLE
 
 
-@click.command(short_help="Print what makes a shell complete.")
+@click.command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    """Print the script that completes commands, flags, models and paths in SHELL.
+    """Print the script that completes commands, options, models and paths in SHELL.
 
     \b
     bash: add to ~/.bashrc

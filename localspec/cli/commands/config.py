@@ -1,4 +1,4 @@
-"""``localspec config``: the settings, their values, and where those come from."""
+"""``localspec config``: the settings, their values, and the source of each value."""
 
 from __future__ import annotations
 
@@ -6,102 +6,95 @@ import json
 import os
 import re
 import sys
-import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from localspec.cli.errors import debug_option, tell
+from localspec.cli.errors import debug_option
+from localspec.cli.input.text import argument
+from localspec.cli.settings import (
+    Setting,
+    SettingName,
+    check,
+    environment,
+    file_values,
+    find,
+    keep,
+    settings,
+)
+from localspec.cli.settings_file import FIRST_LINE, Value, as_text, settings_path, write
+from localspec.cli.terminal.notes import notice
 from localspec.cli.terminal.style import Style, columns
+from localspec.cli.terminal.wrap import two_columns
 from localspec.errors import LocalspecError, UsageError
 
-if TYPE_CHECKING:
-    from localspec.cli.settings import Setting
-    from localspec.cli.settings_file import Value
-
+#: Values of --model and --draft that are no files, even if a file has that name.
 _NO_FILES = ("tiny", "auto", "none", "ngram")
+#: Columns where there is no terminal.
+_DEFAULT_WIDTH = 100
 
 
-@click.group(
-    invoke_without_command=True,
-    short_help="Show or change the defaults of the flags.",
-    subcommand_metavar="[COMMAND] [ARGS]...",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of text.")
+@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND] [ARGS]...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def config(context: click.Context, as_json: bool) -> None:
-    """Show every setting, its value, and where that comes from.
+    """Show every setting, its value and the source of the value.
 
-    A setting is the default of a flag. It is looked for in the environment (LOCALSPEC_MODEL for --model,
-    LOCALSPEC_CTX_SIZE for --ctx-size, and so on), then in the settings file ($LOCALSPEC_CONFIG names another one). A
-    flag beats both.
+    A setting is the default of an option. It comes from the environment (LOCALSPEC_MODEL for --model,
+    LOCALSPEC_CTX_SIZE for --ctx-size, and so on), else from the settings file ($LOCALSPEC_CONFIG names another one).
+    An option on the command line overrides both.
     """
     if context.invoked_subcommand is None:
         _show(as_json)
 
 
 @config.command()
-@click.argument("key", metavar="KEY")
+@click.argument("key", metavar="KEY", type=SettingName())
 def get(key: str) -> None:
-    """Print the value of a setting; nothing where it is left to the model or the machine."""
-    from localspec.cli.settings import find
-    from localspec.cli.settings_file import as_text
-
+    """Print the value of a setting; nothing if it depends on the model or the machine."""
     value, _ = _values()[find(key).key]
     if value is not None:
         click.echo(as_text(value))
 
 
 @config.command("set", context_settings={"ignore_unknown_options": True})
-@click.argument("key", metavar="KEY")
+@click.argument("key", metavar="KEY", type=SettingName())
 @click.argument("value")
 def set_value(key: str, value: str) -> None:
-    """Keep VALUE in the settings file, if the flag would take it."""
-    from localspec.cli.messages import argument
-    from localspec.cli.settings import check, find, keep
-    from localspec.cli.settings_file import as_text
-
+    """Write VALUE to the settings file, if the option accepts it."""
     setting = find(key)
-    checked = check({setting.key: _from_anywhere(setting, argument(value, "the value"))})[setting.key]
+    checked = check({setting.key: _absolute(setting, argument(value, "the value"))})[setting.key]
     path = keep(setting.key, checked)
-    tell(f"{setting.key} is {as_text(checked)} from now on ({path}).")
-    _tell_of_environment(setting.key)
+    notice(f"{setting.key} is {as_text(checked)} from now on ({path}).")
+    _mention_environment(setting.key)
 
 
 @config.command()
-@click.argument("key", metavar="KEY")
+@click.argument("key", metavar="KEY", type=SettingName())
 def unset(key: str) -> None:
-    """Take a setting out of the settings file."""
-    from localspec.cli.settings import find, keep
-
+    """Remove a setting from the settings file."""
     setting = find(key)
     path = keep(setting.key, None)
-    tell(f"{setting.key} is not in {path} any more.")
-    _tell_of_environment(setting.key)
+    notice(f"{setting.key} is not in {path} any more.")
+    _mention_environment(setting.key)
 
 
 @config.command()
 def path() -> None:
-    """Print where the settings file is, or would be."""
-    from localspec.cli.settings_file import settings_path
-
+    """Print the path of the settings file, which need not exist."""
     click.echo(str(settings_path()))
 
 
 @config.command()
 def edit() -> None:
     """Open the settings file in your editor ($VISUAL or $EDITOR), and check it afterwards."""
-    from localspec.cli.settings import file_values
-    from localspec.cli.settings_file import FIRST_LINE, settings_path, write
-
     file = settings_path()
     if not file.exists():
         write(file, f"{FIRST_LINE}\n")
     click.edit(filename=str(file))
-    _, notices = file_values(file)
-    for notice in notices:
-        tell(notice)
+    _, sentences = file_values(file)
+    for sentence in sentences:
+        notice(sentence)
 
 
 for _command in config.commands.values():
@@ -109,68 +102,61 @@ for _command in config.commands.values():
 
 
 def _values() -> dict[str, tuple[Value | None, str]]:
-    """Setting → its value (None: left to the model or the machine) and where it comes from.
+    """Setting → its value (None if it depends on the model or the machine) and the source of the value.
 
-    What is wrong in the file or the environment is told of, and left out.
+    Errors in the file and the environment are printed, and their values left out.
     """
-    from localspec.cli.settings import check, environment, file_values, settings
-    from localspec.cli.settings_file import settings_path
-
     found: dict[str, tuple[Value | None, str]] = {key: (one.default, "default") for key, one in settings().items()}
     try:
-        values, notices = file_values(settings_path())
+        values, sentences = file_values(settings_path())
         found.update((key, (value, "file")) for key, value in values.items())
     except LocalspecError as error:
-        notices = (str(error),)
-    for notice in notices:
-        tell(notice)
+        sentences = (str(error),)
+    for sentence in sentences:
+        notice(sentence)
     for key, text in environment().items():
         variable = settings()[key].variable
         try:
             found[key] = (check({key: text})[key], variable)
         except UsageError as error:
-            tell(f"{variable}: {error}")
+            notice(f"{variable}: {error}")
     return found
 
 
 def _show(as_json: bool) -> None:
-    from localspec.cli.settings_file import as_text, settings_path
-
     found = _values()
     if as_json:
         click.echo(json.dumps({key: {"value": value, "source": source} for key, (value, source) in found.items()}))
         return
-    style = Style.of(sys.stdout)
-    left = max(map(len, found)) + 2
-    width = max(columns(sys.stdout), left + 20) if sys.stdout.isatty() else 100
-    # What was set comes last, where a screen that is shorter than the list still shows it.
-    for key, (value, source) in sorted(found.items(), key=lambda row: row[1][1] != "default"):
-        shown = _left_open(key) if value is None else as_text(value)
-        first, *rest = textwrap.wrap(f"{shown}  ({source})", width - left, break_on_hyphens=False)
-        row = "\n".join([f"{key:<{left}}{first}", *(" " * left + line for line in rest)])
+    style = Style.from_stream(sys.stdout)
+    width = columns(sys.stdout) if sys.stdout.isatty() else _DEFAULT_WIDTH
+    # Settings with a value come last: the end of a long list stays on the screen.
+    ordered = sorted(found.items(), key=lambda row: row[1][1] != "default")
+    rows = [
+        (key, f"{_default_text(key) if value is None else as_text(value)}  ({source})")
+        for key, (value, source) in ordered
+    ]
+    for (_, (_, source)), lines in zip(ordered, two_columns(rows, width), strict=True):
+        row = "\n".join(lines)
         click.echo(style.dim(row) if source == "default" else row, color=style.on)
     file = settings_path()
-    click.echo(f"\n{file}{'' if file.exists() else ' is not there yet'}")
+    click.echo(f"\n{file}{'' if file.exists() else ' does not exist yet'}")
 
 
-def _left_open(key: str) -> str:
-    """What the help says of a setting that is left to the model or the machine."""
-    from localspec.cli.settings import settings
-
-    said = re.search(r"\[default: (.*)\]$", settings()[key].option.help or "")
-    return said[1] if said else "none"
+def _default_text(key: str) -> str:
+    """The default in the option's help, of a setting that depends on the model or the machine."""
+    match = re.search(r"\[default: (.*)\]$", settings()[key].option.help or "")
+    return match[1] if match else "none"
 
 
-def _tell_of_environment(key: str) -> None:
-    from localspec.cli.settings import settings
-
+def _mention_environment(key: str) -> None:
     variable = settings()[key].variable
     if os.environ.get(variable):
-        tell(f"{variable} is set in the environment, and beats it.")
+        notice(f"{variable} is set in the environment, and overrides it.")
 
 
-def _from_anywhere(setting: Setting, value: str) -> str:
-    """A file named from here is found from other folders as well."""
+def _absolute(setting: Setting, value: str) -> str:
+    """Make the path of a file absolute, so that it is found from other folders."""
     path = Path(value).expanduser()
     is_file = setting.option.metavar == "FILE"
     if is_file or (setting.key in ("model", "draft") and value not in _NO_FILES and path.exists()):

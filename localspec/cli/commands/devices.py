@@ -1,4 +1,4 @@
-"""``localspec devices``: what llama.cpp can compute on."""
+"""``localspec devices``: the devices llama.cpp can use."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
     from localspec.llama.devices import Device
 
-_GIB = 1024**3
+#: Fields of a device in JSON.
 _FIELDS = ("name", "kind", "description", "backend", "memory_free", "memory_total")
+_HEADER = ("name", "kind", "memory free/total", "description")
 
 
-@click.command(short_help="List what llama.cpp can compute on here.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of a table.")
-@click.option("--verbose", is_flag=True, help="Also show what llama.cpp was built with.")
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--verbose", is_flag=True, help="Also show the features llama.cpp was built with.")
 def devices(as_json: bool, verbose: bool) -> None:
-    """List the devices that llama.cpp sees here, by the names that --device takes."""
+    """List the devices llama.cpp can use, by the names that --device takes."""
     from localspec.llama import binding
 
     found = binding.devices()
@@ -40,8 +41,7 @@ def table(found: Sequence[Device], width: int) -> list[str]:
     """Aligned columns; on a narrow terminal the description goes on a line of its own."""
     if not found:
         return ["llama.cpp reports no device."]
-    rows = [("name", "kind", "memory free/total", "description")]
-    rows += [(d.name, d.kind, _memory(d), d.description) for d in found]
+    rows = [_HEADER, *((d.name, d.kind, _memory(d), d.description) for d in found)]
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     one_line = sum(wide) + 6 + max(len(row[3]) for row in rows) <= width
     lines = []
@@ -50,11 +50,11 @@ def table(found: Sequence[Device], width: int) -> list[str]:
         if one_line:
             lines.append(f"{start}  {description}".rstrip())
         else:
-            lines += [start.rstrip(), f"  {description}"] if description != "description" else [start.rstrip()]
+            lines += [start.rstrip()] if description == _HEADER[3] else [start.rstrip(), f"  {description}"]
     return lines
 
 
 def _memory(device: Device) -> str:
-    if not device.memory_total:
-        return "-"
-    return f"{device.memory_free / _GIB:.1f}/{device.memory_total / _GIB:.1f} GiB"
+    from localspec.memory.estimate import memory_text
+
+    return f"{memory_text(device.memory_free)}/{memory_text(device.memory_total)}" if device.memory_total else "-"

@@ -1,4 +1,4 @@
-"""``localspec doctor``: what localspec finds here, how sure a pair's output is, and what to do next."""
+"""``localspec doctor``: check the machine, the installation and a pair of models, and name the next steps."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import sys
 
 import click
 
-from localspec.cli.options.shared import ModelOptions, model_options
+from localspec.cli.options.model import ModelOptions, model_options
 
 
-@click.command(short_help="Say what works here, and how sure the output is.")
+@click.command()
 @model_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def doctor(models: ModelOptions, as_json: bool) -> None:
-    """Look at this machine, and load a pair to see whether drafting changes nothing in its output.
+    """Check this machine, and load a pair to check that drafting does not change its output.
 
-    Says which GPU is not used and how to change that, what the pair costs and takes, and which models are on disk and
-    would fit. Connects to nothing.
+    Shows which GPU is unused and how to use it, the speed and memory of the pair, and the models that are on disk or
+    would fit. Never connects.
     """
     _check_library(as_json)
     from localspec.cli.doctor.report import examine
-    from localspec.cli.engine import open_engine
+    from localspec.cli.model.load import load_engine
 
-    with open_engine(models) as engine:
+    with load_engine(models) as engine:
         report = examine(engine)
     if as_json:
         click.echo(json.dumps(report))
@@ -31,16 +31,16 @@ def doctor(models: ModelOptions, as_json: bool) -> None:
     from localspec.cli.doctor.text import lines
     from localspec.cli.terminal.style import BOLD, Style, columns
 
-    style, terminal = Style.of(sys.stdout), sys.stdout.isatty()
-    told = lines(report, columns(sys.stdout) if terminal else None)
-    end = told.index("")
-    click.echo("\n".join([*(style.paint(line, BOLD) for line in told[:end]), *told[end:]]))
+    style, terminal = Style.from_stream(sys.stdout), sys.stdout.isatty()
+    found = lines(report, columns(sys.stdout) if terminal else None)
+    end = found.index("")
+    click.echo("\n".join([*(style.paint(line, BOLD) for line in found[:end]), *found[end:]]))
 
 
 def _check_library(as_json: bool) -> None:
-    """Without llama.cpp nothing works: say why, and how to install it again."""
+    """Raise :class:`BackendError` with the commands of a new installation if llama.cpp cannot be loaded."""
     try:
-        from localspec.llama import binding  # noqa: F401 - raises if llama.cpp cannot be loaded
+        from localspec.llama import binding  # noqa: F401 - imported to see that it can be
     except (ImportError, OSError, RuntimeError) as error:
         from localspec.cli.doctor.build import broken
         from localspec.cli.doctor.hardware import facts

@@ -1,10 +1,11 @@
-"""``localspec list``: the models on disk, the drafter that each would use, sizes and last use."""
+"""``localspec list``: the models on disk, their drafters, sizes and last use."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
     from localspec.models.store import StoredModel
 
 
-@click.command(name="list", short_help="Show the models on disk, with their drafters.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of text.")
-def list(as_json: bool) -> None:
-    """Show the models that were pulled, the drafter that -d auto would use for each, sizes, and their last use.
+_HEADER = ("NAME", "SIZE", "USED", "DRAFTER")
 
-    Nothing is looked up on the network.
+
+@click.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def list(as_json: bool) -> None:
+    """List the models that were pulled, the drafter that -d auto uses for each, their sizes and last use.
+
+    Never connects.
     """
     from localspec.cli.terminal.style import columns
     from localspec.models import remove as removing
@@ -31,14 +35,14 @@ def list(as_json: bool) -> None:
         click.echo(json.dumps({"models": rows, "unfinished_bytes": unfinished}))
         return
     if not rows:
-        click.echo("No model was pulled yet; get one with `localspec pull gemma-4-e2b`, for example.", err=True)
+        click.echo("No model was pulled yet; pull one, for example: localspec pull gemma-4-e2b", err=True)
     else:
         click.echo("\n".join(_lines(rows, columns(sys.stdout), time.time())))
     if unfinished:
         from localspec.files import size_text
 
         click.echo(
-            f"Interrupted pulls take {size_text(unfinished)}: pull again to go on, or free it with "
+            f"Interrupted pulls take {size_text(unfinished)}; pull again to finish them, or remove them with "
             "`localspec rm --unfinished`.",
             err=True,
         )
@@ -56,7 +60,7 @@ def _row(model: StoredModel) -> dict[str, Any]:
 
 
 def _drafter(model: StoredModel) -> str | None:
-    """The name of the drafter that -d auto would use, its path if it was not pulled, or None for n-gram lookup."""
+    """The name of the drafter that -d auto uses, its path if it was not pulled, or None for n-gram lookup."""
     from localspec.errors import LocalspecError
     from localspec.gguf.header import read_header
     from localspec.models import store
@@ -70,20 +74,21 @@ def _drafter(model: StoredModel) -> str | None:
     return names.get(found, str(found)) if found else None
 
 
-def _lines(rows: Any, width: int, now: float) -> Any:
-    """A table; on a narrow terminal the drafter, and then size and date as well, go on lines of their own."""
+def _lines(rows: Sequence[dict[str, Any]], width: int, now: float) -> Sequence[str]:
+    """A table; on a narrow terminal three lines a model."""
+    from localspec.cli.terminal.units import age_text
     from localspec.files import size_text
 
     cells = [
         (
             row["name"],
             size_text(row["bytes"]),
-            ago(now - row["last_used"]),
+            age_text(now - row["last_used"]),
             "(drafter)" if row["role"] == "drafter" else _short(row) or "(n-gram lookup)",
         )
         for row in rows
     ]
-    table = [("NAME", "SIZE", "USED", "DRAFTER"), *cells]
+    table = [_HEADER, *cells]
     wide = [max(len(row[i]) for row in table) for i in range(4)]
     if sum(wide) + 6 <= width:
         return [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:<{wide[2]}}  {d}".rstrip() for a, b, c, d in table]
@@ -93,16 +98,7 @@ def _lines(rows: Any, width: int, now: float) -> Any:
     return lines
 
 
-def _short(row: Any) -> str | None:
-    """The drafter's name, without the repository if that is the target's own."""
+def _short(row: dict[str, Any]) -> str | None:
+    """The drafter's name, without its repository if that is the target's."""
     drafter, repo = row["drafter"], row["name"].partition(":")[0]
     return drafter.removeprefix(f"{repo}/") if drafter else None
-
-
-def ago(seconds: float) -> str:
-    """How long ago, in the largest unit that fits."""
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        count = int(seconds // length)
-        if count >= 1:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localspec.cli.options.values import DraftName, RecommendedName
 from localspec.errors import HubError, ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -18,39 +19,42 @@ if TYPE_CHECKING:
     from localspec.models.pull import Plan
     from localspec.models.store import StoredModel
 
-#: What a converted drafter becomes unless --type says otherwise.
+#: Type of a converted drafter without --type.
 _CONVERTED = "Q8_0"
 
 
-@click.command(short_help="Fetch a model and its drafter from the Hub.")
-@click.argument("name", metavar="NAME")
+@click.command()
+@click.argument("name", metavar="NAME", type=RecommendedName())
 @click.option(
     "-d",
     "--draft",
+    type=DraftName(),
     default="auto",
     show_default=True,
     metavar="DRAFTER",
-    help="auto: the drafter that goes with it; none; or a name on the Hub.",
+    help="Drafter: auto (the one made for the model), none, or a name on the Hub.",
 )
-@click.option("--type", "kind", metavar="TYPE", help="Which quant, where NAME has none; what --convert makes. [Q8_0]")
-@click.option("--convert", is_flag=True, help="Where there is only a checkpoint of the drafter, fetch and convert it.")
-@click.option("--offline", is_flag=True, help="Connect to nothing, and only say whether NAME is on disk.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output: what is on disk now, where.")
+@click.option(
+    "--type", "kind", metavar="TYPE", help="Quant, if NAME has none, and the type --convert makes.  [default: Q8_0]"
+)
+@click.option("--convert", is_flag=True, help="If the drafter is on the Hub only as a checkpoint, convert it.")
+@click.option("--offline", is_flag=True, help="Never connect; only check that NAME is on disk.")
+@click.option("--json", "as_json", is_flag=True, help="Print the files that are on disk now as one JSON object.")
 def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, as_json: bool) -> None:
-    """Fetch a model and the drafter that goes with it from the Hub, check them, and keep them for use offline.
+    """Download a model and its drafter from the Hub and verify them; afterwards they are used offline.
 
     NAME is user/repo, user/repo:QUANT, user/repo/file.gguf, an address of hf.co, or a short name like gemma-4-e4b:Q8_0.
-    Files go into the cache that other programs share. What was interrupted goes on where it stopped.
+    Files go into the Hugging Face cache, which other programs share. An interrupted pull goes on where it stopped.
     """
     from localspec.cli.terminal.transfer import Transfer
-    from localspec.models.hub.remote import offline as told_offline
+    from localspec.models.hub.remote import offline as offline_by_environment
 
-    wanted = _parsed(name)
+    wanted = _parse(name)
     if wanted is None:
-        click.echo("tiny is built in: there is nothing to pull.", err=True)
+        click.echo("tiny is built in; there is nothing to pull.", err=True)
         return
-    if offline or told_offline():
-        _offline(wanted)
+    if offline or offline_by_environment():
+        _check_on_disk(wanted)
         return
     screen = Transfer(sys.stderr)
     try:
@@ -63,11 +67,11 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
         screen.close()
     if as_json:
         click.echo(json.dumps({"model": _fields(target), "drafter": _fields(drafter), "checkpoint": plan.checkpoint}))
-    _say_what_next(screen, name, target, drafter, plan, unwanted=draft in ("none", "ngram"))
+    _print_result(screen, name, target, drafter, plan, unwanted=draft in ("none", "ngram"))
 
 
-def _parsed(name: str) -> HubName | None:
-    """None for the built-in pair."""
+def _parse(name: str) -> HubName | None:
+    """The name on the Hub; None for the built-in pair."""
     from localspec.models.hub.names import parse_name
     from localspec.models.resolve import TINY
 
@@ -79,14 +83,15 @@ def _parsed(name: str) -> HubName | None:
     return found
 
 
-def _offline(name: HubName) -> None:
+def _check_on_disk(name: HubName) -> None:
+    """Raise :class:`HubError` if the model is not on disk."""
     from localspec.models.store import locate
 
     try:
         locate(name)
     except ModelNotFoundError as error:
         raise HubError(f"localspec is offline (--offline or HF_HUB_OFFLINE), and {error}") from error
-    click.echo(f"{name} is on disk; localspec is offline, so nothing newer was looked for.", err=True)
+    click.echo(f"{name} is on disk; localspec is offline, so no update was looked for.", err=True)
 
 
 def _pull(
@@ -97,7 +102,7 @@ def _pull(
     from localspec.models.hub.remote import Hub, cache_dir
 
     hub, cache = Hub(notify=screen.note), cache_dir()
-    with silent_keys():  # what is typed, and Ctrl-C's own mark, would break the bar
+    with silent_keys():  # typed keys, and the ^C that Ctrl-C shows, would break the bar
         plan = hub_pull.make_plan(hub, name, draft, kind)
         done = hub_pull.pull(hub, plan, cache, screen)
     drafter = done.drafter
@@ -109,7 +114,7 @@ def _pull(
 def _from_checkpoint(
     hub: Hub, repo: str, target: StoredModel, kind: str | None, convert: bool, cache: Path, screen: Transfer
 ) -> StoredModel | None:
-    """The drafter that was made of a checkpoint before, or is made now if that is wanted."""
+    """The drafter that was converted from a checkpoint before, or is converted now if the user agrees."""
     from localspec.cli.terminal.interrupt import silent_keys
     from localspec.gguf.types import FILE_TYPES
     from localspec.models import store
@@ -119,17 +124,16 @@ def _from_checkpoint(
     before = [model for model in store.find(repo, role="drafter") if target.name in model.draft_of]
     if before and not convert:
         return before[0]
-    question = f"Its drafter is on the Hub only as a checkpoint ({repo})."
     if not convert and sys.stdin.isatty() and sys.stderr.isatty():
-        screen.note(question[:-1])
-        convert = click.confirm(f"Fetch it and convert it to {made}?", err=True)
+        screen.note(f"Its drafter is on the Hub only as a checkpoint ({repo})")
+        convert = click.confirm(f"Download it and convert it to {made}?", err=True)
     if not convert:
         return None
     with silent_keys():
-        return pull_converted(hub, repo, target, made, _converted, cache, screen)
+        return pull_converted(hub, repo, target, made, _convert, cache, screen)
 
 
-def _converted(folder: Path, out: Path, kind: str) -> None:
+def _convert(folder: Path, out: Path, kind: str) -> None:
     from localspec.cli.invoke import run_command
 
     run_command("convert", folder=folder, out=out, kind=kind, force=True)
@@ -146,22 +150,22 @@ def _fields(model: StoredModel | None) -> dict[str, Any] | None:
     }
 
 
-def _say_what_next(
+def _print_result(
     screen: Transfer, name: str, target: StoredModel | None, drafter: StoredModel | None, plan: Plan, unwanted: bool
 ) -> None:
     from localspec.files import size_text
 
     if target is None:
         assert drafter is not None
-        screen.note(f"{drafter.name} ({size_text(drafter.size)}) is on disk; it drafts with -d {drafter.name}")
+        screen.note(f"{drafter.name} ({size_text(drafter.size)}) is on disk; use it with -d {drafter.name}")
         return
     if drafter is not None:
         screen.note(f"Drafter: {drafter.name} ({size_text(drafter.size)})")
     elif plan.checkpoint:
         screen.note(
-            f"Its drafter is on the Hub only as a checkpoint ({plan.checkpoint}): to fetch and convert it, run "
-            f"`localspec pull {name} --convert`. Without one, n-gram lookup drafts"
+            f"Its drafter is on the Hub only as a checkpoint ({plan.checkpoint}); `localspec pull {name} --convert` "
+            "downloads and converts it. Without it, n-gram lookup drafts"
         )
     elif not unwanted:
-        screen.note("No drafter is known for it, so that n-gram lookup drafts (or -d, with a smaller model like it)")
-    screen.note(f"On disk: {target.name} ({size_text(target.size)}). Now: localspec chat -m {target.name}")
+        screen.note("No drafter is known for it, so n-gram lookup drafts; -d takes a smaller model of its vocabulary")
+    screen.note(f"On disk: {target.name} ({size_text(target.size)}). Next: localspec chat -m {target.name}")

@@ -1,4 +1,4 @@
-"""``localspec tune``: measures at length what passes cost here, keeps it for the pair, and shows it."""
+"""``localspec tune``: measure the cost of a pass on this machine, keep it for the pair, and show it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localspec.cli.errors import tell
-from localspec.cli.options.shared import ModelOptions, model_options
+from localspec.cli.options.model import ModelOptions, model_options
+from localspec.cli.terminal.notes import notice
+from localspec.models.hub.names import short_name
 
 if TYPE_CHECKING:
     from localspec.bench.curves import NamedCosts
@@ -20,20 +21,21 @@ if TYPE_CHECKING:
     from localspec.engine import Engine
 
 _PATH = click.Path(path_type=Path)
+#: Lines and most columns of the plot.
 _HEIGHT, _WIDEST_PLOT = 14, 100
 
 
-@click.command(short_help="Measure what passes cost here, at length.")
+@click.command()
 @model_options
-@click.option("--name", metavar="NAME", help="What the curve is called.  [default: the target's name]")
-@click.option("--save", metavar="CURVE.json", type=_PATH, help="Keep the costs in a file for 'bench --simulate'.")
-@click.option("--plot", metavar="FILE", type=_PATH, help="Draw the curve to FILE.svg as well.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of tables and plot.")
+@click.option("--name", metavar="NAME", help="Name of the curve.  [default: the target's name]")
+@click.option("--save", metavar="CURVE.json", type=_PATH, help="Write the costs to a file for 'bench --simulate'.")
+@click.option("--plot", metavar="FILE", type=_PATH, help="Also draw the curve to FILE.svg.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables and a plot.")
 def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path | None, as_json: bool) -> None:
-    """Measure how long the target takes for n tokens at once, and its drafter for each.
+    """Measure the time of a pass of the target over n tokens, and of a draft token.
 
-    A pair is measured in a second or two when it is first loaded; this takes its time, and what it finds is used from
-    then on. Close other programs first.
+    A pair is measured for a second or two when it is first loaded; this measurement is longer and more precise, and
+    is used from then on. Close other programs first.
     """
     from localspec.bench.curves import NamedCosts
     from localspec.bench.machine import machine
@@ -43,35 +45,29 @@ def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path |
         check_picture(plot)
     if save is not None:
         check_folder(save)
-    from localspec.cli.engine import open_engine
+    from localspec.cli.model.load import load_engine
 
-    with open_engine(models) as engine:
+    with load_engine(models) as engine:
         costs = _measure(engine)
-        curve = NamedCosts(name or _called(engine), machine(), costs, engine.guard.widest)
+        curve = NamedCosts(name or short_name(engine.model.name), machine(), costs, engine.guard.widest)
     if save is not None:
         write_file(save, (json.dumps(curve.to_dict(), indent=1) + "\n").encode())
-        tell(f"wrote {save}.")
+        notice(f"wrote {save}.")
     if plot is not None:
         save_picture(plot, _picture(curve))
-        tell(f"wrote {plot}.")
+        notice(f"wrote {plot}.")
     _show(curve, as_json)
 
 
-def _called(engine: Engine) -> str:
-    from localspec.models.hub.names import short_name
-
-    return short_name(engine.model.name)
-
-
 def _measure(engine: Engine) -> Costs:
-    """Ctrl-C ends the program: half a curve is of no use, and the old one is kept."""
-    from localspec.cli.terminal.interrupt import listening, silent_keys
-    from localspec.cli.terminal.progress import Progress
+    """Measure; Ctrl-C ends the program, and the old costs are kept."""
+    from localspec.cli.terminal.interrupt import catching_interrupts, silent_keys
+    from localspec.cli.terminal.progress import ProgressBar
 
-    with silent_keys(), Progress("Measuring", sys.stderr) as bar, listening() as stop:
+    with silent_keys(), ProgressBar("Measuring", sys.stderr) as bar, catching_interrupts() as interrupt:
 
         def progress(done: float) -> None:
-            stop.check()
+            interrupt.check()
             bar.fraction(done)
 
         return engine.tune(progress)
@@ -105,9 +101,9 @@ def _show(curve: NamedCosts, as_json: bool) -> None:
 
 
 def _order(series: list[Series]) -> str:
-    """Which curve is which, by what a token costs at its end: braille has no marks."""
+    """The curves from top to bottom, by the cost of a token at their ends: braille has no marks."""
     ranked = sorted(series, key=lambda one: one.points[-1][1] / one.points[-1][0], reverse=True)
-    return ", then ".join(one.name for one in ranked) + ", from above"
+    return "from the top: " + ", ".join(one.name for one in ranked)
 
 
 def _legend(series: list[Series]) -> str:
@@ -133,4 +129,4 @@ def _series(curve: NamedCosts) -> list[Series]:
 def _picture(curve: NamedCosts) -> Picture:
     from localspec.bench.plot.charts import line_chart
 
-    return line_chart(f"{curve.name}: what a pass costs", "tokens of a pass", "milliseconds", _series(curve))
+    return line_chart(f"{curve.name}: cost of a pass", "tokens of a pass", "milliseconds", _series(curve))

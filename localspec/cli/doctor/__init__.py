@@ -1,1 +1,1 @@
-"""What ``localspec doctor`` finds out: hardware, build, pair, files, and what to do next. Connects to nothing."""
+"""Facts of a machine, an installation and a pair, and advice from them, for ``localspec doctor``."""

@@ -1,4 +1,4 @@
-"""What this machine and this installation have: looked up in files, and in nvidia-smi where there is an unused GPU."""
+"""Facts of this machine and this installation, from files, and from nvidia-smi if there is an unused GPU."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 
 from localspec.cli.doctor.build import Facts
 
+#: PCI vendor id of AMD.
 _AMD_VENDOR = "0x1002"
 _BACKEND = re.compile(r"(?:^|/)(?:lib)?ggml-([a-z]+)[\w.-]*\.(?:so|dylib|dll)$")
 _SYSTEMS = {"win32": "windows", "darwin": "darwin"}
 
 
 def facts(used: Iterable[str]) -> Facts:
-    """``used``: the backends of the devices that llama.cpp lists."""
+    """All facts; ``used``: the backends of the devices that llama.cpp lists."""
     system, names = _SYSTEMS.get(sys.platform, "linux"), nvidia_gpus()
     on = frozenset(name.lower() for name in used)
     return Facts(
@@ -40,7 +41,7 @@ def facts(used: Iterable[str]) -> Facts:
 
 
 def built_backends() -> frozenset[str]:
-    """Backends that the installed wheel has a library for; those that are built into one do not show."""
+    """Backends that the installed wheel has a library for; statically linked ones are not found."""
     from importlib.metadata import PackageNotFoundError, files
 
     try:
@@ -71,7 +72,7 @@ def nvidia_gpus(root: Path = Path("/")) -> tuple[str, ...]:
 
 
 def has_amd(root: Path = Path("/")) -> bool:
-    """Whether a graphics card is AMD's (Linux)."""
+    """True if a graphics card is from AMD (Linux)."""
     for path in (root / "sys/class/drm").glob("card*/device/vendor"):
         with suppress(OSError):
             if path.read_text().strip() == _AMD_VENDOR:
@@ -80,21 +81,21 @@ def has_amd(root: Path = Path("/")) -> bool:
 
 
 def driver_cuda() -> tuple[int, int] | None:
-    """What nvidia-smi says, or None."""
+    """The CUDA version that nvidia-smi reports, or None."""
     tool = shutil.which("nvidia-smi") or "/usr/lib/wsl/lib/nvidia-smi"
     with suppress(OSError, subprocess.SubprocessError):
         return cuda_of(subprocess.run([tool], capture_output=True, text=True, timeout=5, check=True).stdout)
     return None
 
 
-def cuda_of(told: str) -> tuple[int, int] | None:
-    """The CUDA version in the head of nvidia-smi's table."""
-    found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+)\.(\d+)", told)
+def cuda_of(output: str) -> tuple[int, int] | None:
+    """The CUDA version in the header of nvidia-smi's table."""
+    found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+)\.(\d+)", output)
     return (int(found[1]), int(found[2])) if found else None
 
 
 def cpu_features(system_info: str) -> list[str]:
-    """What llama.cpp's kernels use of this processor, from its own line: ``AVX2 = 1 | …``."""
+    """Features of the processor that llama.cpp's kernels use, from its line ``AVX2 = 1 | …``."""
     return [name for name, value in re.findall(r"(\w+) = (\d+)", system_info) if value != "0"]
 
 

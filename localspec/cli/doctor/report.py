@@ -1,4 +1,4 @@
-"""Everything that doctor says, as one object that JSON can say; :mod:`localspec.cli.doctor.text` makes lines of it."""
+"""The report of ``localspec doctor`` as one JSON object; :mod:`localspec.cli.doctor.text` formats it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from localspec.engine import Engine
     from localspec.llama.devices import Device
 
-#: Share of a memory that a pair may take and leave the rest of the machine in peace.
+#: Largest share of memory for a pair; other programs need the rest.
 _SHARE = 0.85
 Report = dict[str, Any]
 
 
 def examine(engine: Engine) -> Report:
-    """This machine, this installation, and a loaded pair."""
+    """Report on this machine, this installation and a loaded pair."""
     from localspec.cli.doctor.hardware import facts
     from localspec.llama import binding
 
@@ -67,7 +67,7 @@ def machine_record(devices: Sequence[Device]) -> Report:
 
 
 def pair_record(engine: Engine) -> Report:
-    """What is loaded, how sure its output is, and what it takes: the most that this process had resident."""
+    """The loaded pair, its exactness, and the peak resident memory of this process in bytes."""
     from localspec.llama.host import peak_memory
 
     guard = engine.guard
@@ -85,7 +85,7 @@ def pair_record(engine: Engine) -> Report:
 
 
 def costs_record(costs: Costs | None) -> Report | None:
-    """Milliseconds: of passes by width, and of a draft token by drafter."""
+    """Milliseconds of a pass by width, and of a draft token by drafter."""
     if costs is None:
         return None
     drafters = {name: round(1000 * one.step, 3) for name, one in costs.drafters.items()}
@@ -93,7 +93,7 @@ def costs_record(costs: Costs | None) -> Report | None:
 
 
 def on_disk() -> list[Report]:
-    """The models that were pulled, with the drafter that was pulled for each."""
+    """The pulled models, with the drafters that were pulled for each."""
     from localspec.models import store
 
     return [
@@ -108,10 +108,10 @@ def on_disk() -> list[Report]:
 
 
 def fitting(devices: Sequence[Device]) -> list[Report]:
-    """The recommended pairs: what each takes here, and whether that fits; the last that fits is the one to have.
+    """The recommended pairs, smallest first: the memory that each needs in bytes, and whether it fits this machine.
 
-    On the CPU alone most matrices are kept a second time, in the order that its kernels want. A GPU with a memory of
-    its own bounds what is quick; without one the machine's memory does.
+    On a CPU most matrices are kept a second time, repacked for its kernels. The limit is the memory of the largest
+    GPU that has its own, else the memory of the machine.
     """
     from localspec.llama.host import total_memory
     from localspec.memory.gpu_layers import shares_memory
@@ -138,37 +138,40 @@ def fitting(devices: Sequence[Device]) -> list[Report]:
 
 
 def verdict(pair: Report, unused: bool) -> Report:
-    """``level`` is ``good`` or ``improvable``; the text says what matters most."""
+    """``level`` is ``good`` or ``improvable``; the text is the most important finding."""
     drafts, exactness = bool(pair["drafters"]), pair["exactness"]
     if unused:
-        return {"level": "improvable", "text": "Works, but not as fast as it could be: a GPU here is not used."}
+        return {"level": "improvable", "text": "Works, but slower than it could: a GPU of this machine is not used."}
     if not drafts:
-        return {"level": "improvable", "text": f"Works; nothing drafts for {pair['target']}, so it is not sped up."}
+        return {
+            "level": "improvable",
+            "text": f"Works without speculation: {pair['target']} has no drafter.",
+        }
     if exactness == "exact":
-        return {"level": "good", "text": "All is well: drafting works, and changes nothing in the output."}
+        return {"level": "good", "text": "All is well: drafting works and does not change the output."}
     if exactness == "off":
-        return {"level": "improvable", "text": "Works; whether drafting changes the output was not looked at."}
-    return {"level": "improvable", "text": "Works; in close calls drafting may change the output."}
+        return {"level": "improvable", "text": "Works; the output was not checked for changes by drafting."}
+    return {"level": "improvable", "text": "Works; drafting may change the output at near-ties."}
 
 
 def pair_steps(pair: Report) -> list[Advice]:
-    """What would make the output of the pair surer."""
+    """Steps towards exact output."""
     if not pair["drafters"]:
-        return [Advice("Let something draft: leave out -d none.")]
+        return [Advice("Leave out -d none, to have a drafter.")]
     if pair["exactness"] == "off":
-        return [Advice("Leave out --exactness off, to have it looked at.")]
+        return [Advice("Leave out --exactness off, to check the output.")]
     if pair["exactness"] == "guarded":
-        text = "For output that is exact, add --exactness require; or make a file that is, of one in BF16 or F16:"
+        text = "For exact output, add --exactness require, or quantise a BF16 or F16 file exactly:"
         return [Advice(text, ("localspec quantize IN.gguf OUT.gguf --exact",))]
     return []
 
 
 def model_steps(disk: Sequence[Report], fits: Sequence[Report]) -> list[Advice]:
-    """Which model to get, where none was pulled, or to talk with."""
+    """The model to pull if there is none, else the one to chat with."""
     models = [row["name"] for row in disk if row["role"] == "model"]
     if models:
-        return [Advice("Talk with a model that is here:", (f"localspec chat -m {models[0]}",))]
+        return [Advice("Chat with a model on disk:", (f"localspec chat -m {models[0]}",))]
     best = [row for row in fits if row["fits"]][-1:]
     if best and best[0]["download"]:
-        return [Advice(f"Get {best[0]['title']}, which fits this machine:", (f"localspec pull {best[0]['target']}",))]
+        return [Advice(f"Pull {best[0]['title']}, which fits this machine:", (f"localspec pull {best[0]['target']}",))]
     return [Advice("Try the built-in pair:", ("localspec chat",))]

@@ -1,27 +1,28 @@
-"""doctor's report as lines for a terminal. Pure."""
+"""The report of ``localspec doctor`` as lines. Pure."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from localspec.cli.terminal.wrap import wrap
+from localspec.files import size_text
 from localspec.memory.estimate import memory_text
 from localspec.models.hub.names import short_name
 
 if TYPE_CHECKING:
     from localspec.generation.guard import Guard
 
-#: Width of the names on the left; on a narrow terminal what follows a line is indented by less.
+#: Columns of the names on the left; below _NARROW columns continued lines are indented by less.
 _LEFT, _NARROW = 11, 60
-#: Models that are named, of those on disk.
+#: Most models on disk that are named.
 _NAMED = 3
-#: Widths whose passes are compared with single ones.
+#: Widths of passes that are compared with passes over one token.
 _SHOWN = ("2", "4", "8", "16")
 
 
 def lines(report: dict[str, Any], width: int | None = None) -> list[str]:
-    """The verdict first, the next steps last; wrapped at ``width`` columns, except for commands (None: not at all)."""
+    """The verdict first, the next steps last. Wrapped at ``width`` columns except for commands; None: not at all."""
     rows = [*_machine(report["machine"], report["build"]), *_pair(report), *_models(report["models"], report["fits"])]
     found = [*_wrap(report["verdict"]["text"], width), ""]
     for name, text in rows:
@@ -29,34 +30,34 @@ def lines(report: dict[str, Any], width: int | None = None) -> list[str]:
     return [*found, "", *_steps(report["next"], width)]
 
 
-def verdict(exactness: str, drafts: bool, guard: Guard) -> str:
-    """What the probe found, and the next step where it is not the best."""
+def exactness_text(exactness: str, drafts: bool, guard: Guard) -> str:
+    """The result of the probe, and the next step where it is not exact."""
     if not drafts:
-        return "exact: nothing drafts"
+        return "exact: no drafter"
     if exactness == "exact":
-        return f"exact: batches of up to {guard.widest} tokens give the rows of single decodes, bit for bit"
+        return f"exact: rows of batches of up to {guard.widest} tokens equal single rows, bit for bit"
     if exactness == "off":
-        return "off: not looked at; leave out --exactness off to have it probed"
+        return "off: not probed; leave out --exactness off to probe it"
     return (
-        f"guarded: batches of more than {guard.width} tokens move logits by up to {guard.noise:.2g}, and choices that "
-        "are closer get a row of their own; --exactness require picks settings that are exact, or refuses"
+        f"guarded: batches of more than {guard.width} tokens change logits by up to {guard.noise:.2g}, and choices "
+        "within that are decoded again alone; --exactness require finds exact settings, or is an error"
     )
 
 
 def cost_text(costs: dict[str, Any] | None) -> str | None:
-    """The curve in a sentence: how fast plain decoding is, and what wider passes cost."""
+    """The costs in a sentence: the speed of plain decoding, and the cost of wider passes over a single one."""
     if costs is None:
         return None
     passes = {n: float(ms) for n, ms in costs["verify_ms"].items()}
     plain = passes["1"]
-    told = f"{1000 / plain:.3g} tokens/s without drafts"
+    text = f"{1000 / plain:.3g} tokens/s without drafts"
     wider = [(n, passes[n] / plain) for n in _SHOWN if n in passes]
     if wider:
-        told += f"; passes over {_listed([n for n, _ in wider])} tokens cost {_listed([f'{x:.2g}' for _, x in wider])} "
-        told += "times a single one"
+        text += f"; passes over {_listed([n for n, _ in wider])} tokens cost {_listed([f'{x:.2g}' for _, x in wider])} "
+        text += "times a single one"
     for name, ms in costs["draft_token_ms"].items():
-        told += f", a draft token of {name} {ms / plain:.2g}"
-    return told
+        text += f", a draft token of {name} {ms / plain:.2g}"
+    return text
 
 
 def _machine(machine: dict[str, Any], build: dict[str, Any]) -> list[tuple[str, str]]:
@@ -85,7 +86,7 @@ def _pair(report: dict[str, Any]) -> list[tuple[str, str]]:
     guard = Guard(pair["exact_width"] or 1, pair["noise"], pair["greedy_noise"], pair["widest"])
     rows = [
         ("pair", f"{short_name(pair['target'])}, drafter {drafters}, {pair['context']} tokens{takes}"),
-        ("exactness", verdict(pair["exactness"], bool(pair["drafters"]), guard)),
+        ("exactness", exactness_text(pair["exactness"], bool(pair["drafters"]), guard)),
     ]
     costs = cost_text(report["costs"])
     return [*rows, ("costs", costs)] if costs else rows
@@ -97,11 +98,11 @@ def _models(disk: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) -> l
     more = len(models) - len(named)
     if more:
         named.append(f"{more} more (localspec list)")
-    rows = [("on disk", "; ".join(named) or "no model was pulled")]
+    rows = [("on disk", "; ".join(named) or "no pulled model")]
     fitting, others = ([row for row in fits if row["fits"] == fit and row["download"]] for fit in (True, False))
     if fitting:
         best = fitting[-1]
-        text = f"{_listed([row['title'] for row in fitting])}: the last takes {best['download'] / 1e9:.1f} GB of disk "
+        text = f"{_listed([row['title'] for row in fitting])}: the last takes {size_text(best['download'])} of disk "
         rows.append(("fits", f"{text}and {memory_text(best['needs'])} of memory"))
     elif others:
         rows.append(
@@ -127,9 +128,6 @@ def _listed(items: Sequence[str]) -> str:
 def _wrap(text: str, width: int | None, indent: int = 0) -> list[str]:
     if width is None:
         return [text]
-    # Not the blanks between the columns.
+    # The blanks between the two columns are kept.
     head, rest = (text[:_LEFT], text[_LEFT:]) if text[:_LEFT].endswith(" ") and indent else ("", text)
-    body = textwrap.wrap(
-        rest, max(width, 20), initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False
-    )
-    return body or [head]
+    return wrap(rest, width, head, " " * indent)

@@ -1,1 +1,1 @@
-"""Command-line options that commands share."""
+"""Command-line options that commands share, as decorators and as the frozen objects that they become."""

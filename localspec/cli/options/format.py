@@ -1,4 +1,4 @@
-"""``--json-schema`` and ``--grammar``: what the answer must look like, checked before any model is opened."""
+"""``--json-schema`` and ``--grammar``: the format of the answer, checked before any model is loaded."""
 
 from __future__ import annotations
 
@@ -7,58 +7,45 @@ from typing import Any
 
 import click
 
-from localspec.cli.messages import argument, decode, label, read_bytes
+from localspec.cli.input.text import argument, parse_json, read_json, read_text
+from localspec.cli.options.values import FileName
 
 #: Name of the value → its option.
 FORMAT_OPTIONS: dict[str, Callable[..., Any]] = {
     "json_schema": click.option(
-        "--json-schema", metavar="FILE|JSON", help="Answer in JSON that this schema describes (a file, or the schema)."
+        "--json-schema",
+        type=FileName(),
+        metavar="FILE|JSON",
+        help="Answer in JSON of this schema (a file, or the schema itself).",
     ),
-    "grammar": click.option("--grammar", metavar="FILE", help="Answer in text that this GBNF grammar describes."),
+    "grammar": click.option("--grammar", type=FileName(), metavar="FILE", help="Answer in text of this GBNF grammar."),
 }
 
 
 def given_format(json_schema: str | None, grammar: str | None) -> dict[str, Any]:
-    """The engine's keyword arguments for what was given. Raises :class:`LocalspecError` for what cannot be followed."""
+    """The engine's keyword arguments for a format. Raises :class:`LocalspecError` for one that cannot be followed."""
     if json_schema is not None and grammar is not None:
-        raise click.UsageError("--json-schema and --grammar both say what the answer looks like; keep one.")
+        raise click.UsageError("--json-schema and --grammar both set the format; keep one.")
+    found: dict[str, Any] = {}
     if json_schema is not None:
-        return _checked({"response_format": {"type": "json_schema", "json_schema": {"schema": _schema(json_schema)}}})
-    if grammar is not None:
-        return _checked({"grammar": decode(read_bytes(grammar), label(grammar))})
-    return {}
+        found = {"response_format": {"type": "json_schema", "json_schema": {"schema": _schema(json_schema)}}}
+    elif grammar is not None:
+        found = {"grammar": read_text(grammar)}
+    if found:
+        from localspec.grammar.answer import answer_grammar
+
+        answer_grammar(**found)
+    return found
 
 
-def line_format(data: dict[str, Any], where: str) -> dict[str, Any]:
-    """The same for a line of ``--jsonl``, which may bring a ``response_format`` or a ``grammar`` of its own."""
-    from localspec.errors import InputError, LocalspecError, MissingFeatureError
-
-    own = {key: data[key] for key in ("response_format", "grammar") if data.get(key) is not None}
-    try:
-        return _checked(own) if own else {}
-    except MissingFeatureError:
-        raise
-    except LocalspecError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
-def with_format(options: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """``options``, with ``own`` format in the place of theirs if there is one."""
+def with_format(keywords: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``keywords``, with the format ``own`` in place of theirs if there is one."""
     if not own:
-        return options
-    return {**{key: value for key, value in options.items() if key not in ("response_format", "grammar")}, **own}
+        return keywords
+    return {**{key: value for key, value in keywords.items() if key not in ("response_format", "grammar")}, **own}
 
 
 def _schema(text: str) -> Any:
-    from localspec.grammar.answer import parse_schema
-
     if text.lstrip().startswith("{"):
-        return parse_schema(argument(text, "--json-schema"), "the schema of --json-schema")
-    return parse_schema(decode(read_bytes(text), label(text)), label(text))
-
-
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    from localspec.grammar.answer import answer_grammar
-
-    answer_grammar(options.get("response_format"), options.get("grammar"))
-    return options
+        return parse_json(argument(text, "--json-schema"), "the schema of --json-schema")
+    return read_json(text)

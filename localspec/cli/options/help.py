@@ -1,4 +1,4 @@
-"""Help pages that stay readable: options below headings of their own."""
+"""Help pages with headings between the options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HeadedOption(click.Option):
 
 
 class HeadedCommand(click.Command):
-    """A command whose :class:`HeadedOption` options come after the others, each kind below its heading."""
+    """A command whose help lists each :class:`HeadedOption` below its heading, after the other options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}

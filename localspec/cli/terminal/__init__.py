@@ -1,1 +1,1 @@
-"""Terminal output: style, progress, interruption."""
+"""Terminal input and output: style, wrapping, progress, notes, answers, interrupts."""

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that is looked at between steps, so that it never lands inside the engine."""
+"""Ctrl-C as a flag that is read between steps, so that it never interrupts the engine inside one."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from types import FrameType
 from typing import Any
 
 
-class Stop:
-    """Set by the first Ctrl-C; a second one raises KeyboardInterrupt at once, in case nothing looks."""
+class Interrupt:
+    """Set by the first Ctrl-C. A second one raises KeyboardInterrupt at once, in case the flag is not read."""
 
-    def __init__(self, on_ask: Callable[[], None]) -> None:
-        self.asked = False
-        self._on_ask = on_ask
+    def __init__(self, on_press: Callable[[], None]) -> None:
+        self.pressed = False
+        self._on_press = on_press
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.pressed:
             raise KeyboardInterrupt
-        self.asked = True
-        self._on_ask()
+        self.pressed = True
+        self._on_press()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""
-        if self.asked:
+        if self.pressed:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def listening(on_ask: Callable[[], None] = lambda: None) -> Iterator[Stop]:
-    """Take Ctrl-C for the length of the block; ``on_ask`` is called when it is pressed."""
-    stop = Stop(on_ask)
+def catching_interrupts(on_press: Callable[[], None] = lambda: None) -> Iterator[Interrupt]:
+    """Handle Ctrl-C for the length of the block; ``on_press`` is called when it is pressed."""
+    interrupt = Interrupt(on_press)
     try:
-        before = signal.signal(signal.SIGINT, stop._signal)
+        before = signal.signal(signal.SIGINT, interrupt._signal)
     except ValueError:  # not the main thread, where Ctrl-C does not arrive anyway
-        yield stop
+        yield interrupt
         return
     try:
-        yield stop
+        yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
 def silent_keys() -> Iterator[Callable[[], None]]:
-    """Keep what is typed off the screen for the length of the block; the terminal queues it for the next prompt.
+    """Switch off the echo of typed keys for the length of the block; the terminal queues them for the next prompt.
 
-    Gives a function that ends this early.
+    Yields a function that ends this early.
     """
     try:
         import termios

@@ -1,54 +1,53 @@
-"""What the chat says beside the answers, on standard error and fitted to the terminal."""
+"""Notices and errors on standard error, fitted to the terminal."""
 
 from __future__ import annotations
 
-import textwrap
+import sys
 from typing import TextIO
 
 from localspec.cli.terminal.style import Style, columns
+from localspec.cli.terminal.wrap import two_columns, wrap
+
+#: Width of two columns where there is no terminal.
+_DEFAULT_WIDTH = 100
+
+
+def notice(message: str) -> None:
+    """Print ``localspec: message`` on standard error."""
+    Notes(sys.stderr).error(message)
 
 
 class Notes:
-    """Dimmed notes and plain errors, wrapped at the width there is now."""
+    """Dimmed notes and plain errors, wrapped at the current width of the terminal."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._style = Style.of(out)
+        self._style = Style.from_stream(out)
 
-    def say(self, *lines: str) -> None:
-        """Notes; each line is wrapped by itself, and keeps its indentation."""
+    def show(self, *lines: str) -> None:
+        """Print notes; each line is wrapped by itself, and keeps its indentation."""
         for line in lines:
-            self._write(self._style.dim(self._fit(line)))
+            self.plain(self._style.dim(self._fit(line)))
 
     def error(self, message: str) -> None:
-        """What went wrong, as the rest of the program says it."""
-        head, newline, last = message.rpartition("\n")
-        self._write(f"{head}{newline}{self._fit(f'localspec: {last}')}")
+        """Print an error or a notice after the name of the program."""
+        line = f"localspec: {message}"
+        self.plain(line if "\n" in message else self._fit(line))
 
     def pairs(self, rows: list[tuple[str, str]]) -> None:
-        """Two columns; the second one is wrapped under itself."""
-        left = max(len(name) for name, _ in rows) + 2
-        width = max(columns(self._out), left + 16) if self._out.isatty() else 100
-        for name, text in rows:
-            first, *rest = textwrap.wrap(text, width - left) or [""]
-            self._write(self._style.dim("\n".join([f"{name:<{left}}{first}", *(" " * left + r for r in rest)])))
+        """Print two columns; the second one is wrapped under itself."""
+        width = columns(self._out) if self._out.isatty() else _DEFAULT_WIDTH
+        for lines in two_columns(rows, width):
+            self.plain(self._style.dim("\n".join(lines)))
 
-    def blank(self) -> None:
-        self._write("")
+    def plain(self, text: str = "") -> None:
+        """Print a line unchanged."""
+        self._out.write(f"{text}\n")
+        self._out.flush()
 
     def _fit(self, line: str) -> str:
         if not self._out.isatty():
             return line
-        indent = " " * (len(line) - len(line.lstrip()))
-        return textwrap.fill(
-            line,
-            max(columns(self._out), 20),
-            subsequent_indent=indent,
-            replace_whitespace=False,
-            drop_whitespace=True,
-            break_on_hyphens=False,
-        )
-
-    def _write(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
+        text = line.lstrip()
+        indent = line[: len(line) - len(text)]
+        return "\n".join(wrap(text, columns(self._out), indent, indent))

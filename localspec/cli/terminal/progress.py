@@ -1,4 +1,4 @@
-"""A progress bar that only shows when the wait is long, and leaves nothing behind."""
+"""A progress bar that appears only in a long wait, and is erased at its end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import TextIO
 
 from localspec.cli.terminal.style import columns
 
+#: Seconds before the bar appears: most waits are shorter.
 DELAY_S = 0.5
+#: Seconds between two drawings.
 _REDRAW_S = 0.1
-_BAR = 20
+#: Most and fewest cells of a bar; with less room there is none.
+_BAR, _SHORTEST_BAR = 24, 5
 
 
-class Progress:
-    """``with Progress("Loading tiny", sys.stderr) as bar: bar.fraction(0.3)``.
+class ProgressBar:
+    """``with ProgressBar("Loading tiny", sys.stderr) as bar: bar.fraction(0.3)``.
 
-    A thread draws it, since llama.cpp may be busy for seconds without a word: from ``DELAY_S`` after the start on, only
-    on a terminal, and with nothing but carriage returns and spaces, which also work where escape sequences do not.
+    A thread draws it, since llama.cpp may not call back for seconds. It is drawn on a terminal only, with carriage
+    returns and spaces, which also work where escape sequences do not.
     """
 
     def __init__(self, label: str, out: TextIO, delay_s: float = DELAY_S) -> None:
@@ -31,7 +34,7 @@ class Progress:
         self._over = Event()
         self._thread = Thread(target=self._run, name="progress", daemon=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         if self._out.isatty():
             self._thread.start()
         return self
@@ -46,12 +49,12 @@ class Progress:
         self._share = min(max(done, 0.0), 1.0)
 
     def count(self, done: int, total: int) -> None:
-        """``done`` of ``total`` tokens."""
+        """``done`` of ``total`` steps, tokens or bytes."""
         if total > 0:
             self.fraction(done / total)
 
     def end(self) -> None:
-        """Take the bar off the screen, for good."""
+        """Erase the bar, for good."""
         if self._over.is_set():
             return
         self._over.set()
@@ -73,17 +76,21 @@ class Progress:
         self._out.flush()
         self._shown = len(line)
 
-    def _line(self, room: int) -> str:
+    def _line(self, width: int) -> str:
+        """The bar with its share, or the seconds so far where no share is known."""
         if self._share is None:
-            return self._fit(f", {time.monotonic() - self._began:.0f} s", room)
-        percent = f" {self._share:4.0%}"
-        bar = min(_BAR, room - len(self.label) - len(percent) - 3)
-        if bar < 5:
-            return self._fit(percent, room)
-        full = round(self._share * bar)
-        return f"{self.label} [{'#' * full}{'.' * (bar - full)}]{percent}"
+            return self._with_label(f", {time.monotonic() - self._began:.0f} s", width)
+        return self._with_bar(self._share, "", width)
 
-    def _fit(self, end: str, room: int) -> str:
-        space = max(0, room - len(end))
+    def _with_bar(self, share: float, tail: str, width: int) -> str:
+        percent = f" {share:4.0%}"
+        cells = min(_BAR, width - len(self.label) - len(percent) - len(tail) - 3)
+        if cells < _SHORTEST_BAR:
+            return self._with_label(f"{percent}{tail}", width)
+        full = round(share * cells)
+        return f"{self.label} [{'#' * full}{'.' * (cells - full)}]{percent}{tail}"
+
+    def _with_label(self, tail: str, width: int) -> str:
+        space = max(0, width - len(tail))
         label = self.label if len(self.label) <= space else self.label[: max(0, space - 3)] + "..."
-        return f"{label}{end}"[:room]
+        return f"{label}{tail}"[:width]

@@ -1,7 +1,7 @@
-"""What a stream can show: colour and dimming, or plain text.
+"""Colour and dimming of a stream, and its width.
 
-``NO_COLOR`` (https://no-color.org), ``TERM=dumb`` and anything that is not a terminal mean plain text, with no escape
-sequence at all.
+``NO_COLOR`` (https://no-color.org), ``TERM=dumb`` and anything that is not a terminal mean plain text, without escape
+sequences.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TextIO
 
+#: SGR codes (ECMA-48).
 DIM = "2"
 TINT = "36"
 BOLD = "1"
@@ -17,14 +18,14 @@ BOLD = "1"
 
 @dataclass(frozen=True)
 class Style:
-    """Wraps text in SGR sequences, or leaves it alone when ``on`` is False."""
+    """Puts SGR sequences around text; returns it unchanged when ``on`` is False."""
 
     on: bool
 
     @classmethod
-    def of(cls, stream: TextIO) -> Style:
+    def from_stream(cls, stream: TextIO) -> Style:
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") == "dumb"
-        # Old Windows consoles print escape sequences as text; Windows Terminal says what it is.
+        # Old Windows consoles print escape sequences as text; Windows Terminal sets WT_SESSION.
         legacy = os.name == "nt" and not os.environ.get("WT_SESSION")
         return cls(stream.isatty() and not plain and not legacy)
 
@@ -36,7 +37,7 @@ class Style:
 
 
 def columns(stream: TextIO, default: int = 80) -> int:
-    """The width of the terminal now (it may be resized at any time), or ``default``."""
+    """The current width of the terminal, which may change at any time, or ``default``."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or default
     except (OSError, ValueError):

@@ -1,4 +1,7 @@
-"""How a pull is shown: a bar for each file with rate and time left, then a line that stays; lines alone elsewhere."""
+"""Progress of a pull: a bar for each file with rate and time left, then a line that stays.
+
+Without a terminal there are lines alone.
+"""
 
 from __future__ import annotations
 
@@ -7,74 +10,83 @@ from collections import deque
 from typing import TextIO
 
 from localspec.cli.terminal.notes import Notes
-from localspec.cli.terminal.progress import Progress
+from localspec.cli.terminal.progress import ProgressBar
+from localspec.cli.terminal.units import duration_text, rate_text
 from localspec.files import size_text
 
-#: Seconds over which the rate is taken.
+#: Seconds over which the rate is averaged.
 _WINDOW_S = 5.0
-#: Seconds between lines where there is no terminal.
+#: Seconds between two points of the rate.
+_POINT_S = 0.1
+#: Seconds between two lines where there is no terminal.
 _LINE_S = 30.0
-_BAR = 24
+#: Columns from which the size of the file is shown as well.
+_WIDE = 60
 
 
 class Transfer:
-    """Watches a pull (:class:`localspec.models.fetch.Watcher`) and shows it on ``out``."""
+    """Shows a pull on ``out``; implements :class:`localspec.models.fetch.Watcher`."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._notes = Notes(out)
-        self._bar: _Bar | None = None
+        self._bar: TransferBar | None = None
         self._name, self._size, self._have = "", 0, 0
-        self._began = self._told = time.monotonic()
+        self._began = self._shown = time.monotonic()
 
     def begin(self, name: str, size: int, have: int) -> None:
+        """Start a file of ``size`` bytes, of which ``have`` are on disk."""
         self.close()
         self._name, self._size, self._have = name.rpartition("/")[2], size, have
-        self._began = self._told = time.monotonic()
-        self._bar = _Bar(self._name, size, have, self._out)
+        self._began = self._shown = time.monotonic()
+        self._bar = TransferBar(self._name, size, have, self._out)
         self._bar.__enter__()
         if have < size and not self._out.isatty():
-            rest = f", {size_text(have)} of it are here" if have else ""
-            self._notes.say(f"Fetching {self._name} ({size_text(size)}{rest}).")
+            rest = f", {size_text(have)} already on disk" if have else ""
+            self._notes.show(f"Fetching {self._name} ({size_text(size)}{rest}).")
 
     def at(self, done: int) -> None:
+        """``done`` bytes of the file are on disk."""
         if self._bar is not None:
             self._bar.at(done)
-        if not self._out.isatty() and time.monotonic() - self._told > _LINE_S:
-            self._told = time.monotonic()
-            self._notes.say(f"{self._name}: {size_text(done)} of {size_text(self._size)}.")
+        if not self._out.isatty() and time.monotonic() - self._shown > _LINE_S:
+            self._shown = time.monotonic()
+            self._notes.show(f"{self._name}: {size_text(done)} of {size_text(self._size)}.")
 
     def checking(self, done: int) -> None:
+        """``done`` bytes of the file are hashed."""
         if self._bar is not None:
             self._bar.check(done)
 
     def end(self, fetched: bool) -> None:
+        """Finish a file; ``fetched`` is False if it was whole already."""
         took = time.monotonic() - self._began
         self.close()
+        size = size_text(self._size)
         if fetched:
-            rate = speed((self._size - self._have) / max(took, 1e-3))
-            self._notes.say(f"{self._name}: {size_text(self._size)} in {duration(took)} ({rate}), its hash is right.")
+            rate = rate_text((self._size - self._have) / max(took, 1e-3))
+            self._notes.show(f"{self._name}: {size} in {duration_text(took)} ({rate}), hash verified.")
         else:
-            self._notes.say(f"{self._name}: {size_text(self._size)}, here already, its hash is right.")
+            self._notes.show(f"{self._name}: {size}, already on disk, hash verified.")
 
     def note(self, text: str) -> None:
-        """A line beside the bar, which goes on below it."""
+        """Print a line; the bar goes on below it."""
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.end()
-        self._notes.say(f"{text[:1].upper()}{text[1:]}.")
+        self._notes.show(f"{text[:1].upper()}{text[1:]}.")
         if bar is not None:
-            self._bar = bar.again()
+            self._bar = bar.copy()
             self._bar.__enter__()
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Erase the bar."""
         if self._bar is not None:
             self._bar.end()
             self._bar = None
 
 
-class _Bar(Progress):
+class TransferBar(ProgressBar):
     """The bar of one file."""
 
     def __init__(self, name: str, size: int, have: int, out: TextIO) -> None:
@@ -82,14 +94,15 @@ class _Bar(Progress):
         self._size, self._done, self._checked = size, have, 0
         self._points: deque[tuple[float, int]] = deque([(time.monotonic(), have)])
 
-    def again(self) -> _Bar:
-        bar = _Bar(self.label, self._size, self._done, self._out)
+    def copy(self) -> TransferBar:
+        """A bar with the same state, not yet drawn."""
+        bar = TransferBar(self.label, self._size, self._done, self._out)
         bar._points = self._points
         return bar
 
     def at(self, done: int) -> None:
         self._done, now = done, time.monotonic()
-        if now - self._points[-1][0] > 0.1:
+        if now - self._points[-1][0] > _POINT_S:
             self._points.append((now, done))
         while len(self._points) > 2 and now - self._points[1][0] > _WINDOW_S:
             self._points.popleft()
@@ -97,39 +110,14 @@ class _Bar(Progress):
     def check(self, done: int) -> None:
         self._checked = done
 
-    def _line(self, room: int) -> str:
-        if self._checked:
-            share, tail = self._checked / max(1, self._size), " checking"
-        else:
-            share, tail = self._done / max(1, self._size), self._speed(room)
-        percent = f" {min(share, 1.0):4.0%}"
-        bar = min(_BAR, room - len(self.label) - len(percent) - len(tail) - 3)
-        if bar < 8:
-            return self._fit(f"{percent}{tail}", room)
-        full = round(min(share, 1.0) * bar)
-        return f"{self.label} [{'#' * full}{'.' * (bar - full)}]{percent}{tail}"
+    def _line(self, width: int) -> str:
+        done, tail = (self._checked, " checking") if self._checked else (self._done, self._rate(width))
+        return self._with_bar(min(done / max(1, self._size), 1.0), tail, width)
 
-    def _speed(self, room: int) -> str:
-        """Bytes, rate and time left, as far as there is room for them."""
+    def _rate(self, width: int) -> str:
+        """Size, rate and time left, as far as they fit."""
         (since, before), now = self._points[0], time.monotonic()
         rate = (self._done - before) / max(now - since, 1e-3)
-        left = f", {duration((self._size - self._done) / rate)} left" if rate > 1 else ""
-        amount = f" of {size_text(self._size)}" if room >= 60 else ""
-        return f"{amount}, {speed(rate)}{left}"
-
-
-def speed(rate: float) -> str:
-    """Bytes per second with two or three digits: ``640 kB/s``, ``2.4 MB/s``, ``110 MB/s``."""
-    if rate < 1e6:
-        return f"{rate / 1e3:.0f} kB/s"
-    return f"{rate / 1e6:.1f} MB/s" if rate < 1e7 else f"{rate / 1e6:.0f} MB/s"
-
-
-def duration(seconds: float) -> str:
-    """``8 s``, ``3:05``, ``2:10:00``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        left = f", {duration_text((self._size - self._done) / rate)} left" if rate > 1 else ""
+        amount = f" of {size_text(self._size)}" if width >= _WIDE else ""
+        return f"{amount}, {rate_text(rate)}{left}"

@@ -23,13 +23,15 @@ from localspec.cli.terminal.style import DIM, Style
 from localspec.files import data_dir
 
 PROMPT = "> "
+#: Before the second and later lines of a message.
 _CONTINUED = "  "
+#: Commands whose argument is completed as a file name.
 _FILE_COMMANDS = ("/save ", "/load ")
 _HISTORY = "chat-history"
 
 
 def history_path() -> Path:
-    """The file of earlier messages: an existing one where older versions kept it, else one in the data folder."""
+    """The file of earlier messages: the existing one of an earlier version, else one in the data folder."""
     new = data_dir() / _HISTORY
     older = [user_data_path("localspec") / _HISTORY]  # earlier builds did not read $LOCALSPEC_DATA
     if os.name == "nt":  # and used the roaming folder
@@ -38,7 +40,7 @@ def history_path() -> Path:
 
 
 class _PrivateHistory(FileHistory):
-    """A history that only its owner can read, and that a full disk does not end the chat for."""
+    """A history that only its owner can read. A full disk does not end the chat."""
 
     def store_string(self, string: str) -> None:
         with suppress(OSError):
@@ -47,7 +49,7 @@ class _PrivateHistory(FileHistory):
 
 
 def open_history() -> History:
-    """The history file, or one in memory where it cannot be written."""
+    """The history file, or a history in memory if the file cannot be written."""
     try:
         file = history_path()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ def open_history() -> History:
 
 
 class CommandCompleter(Completer):
-    """Completes a slash command at the start, and the file name after ``/save`` and ``/load``."""
+    """Completes slash commands, and the file name after ``/save`` and ``/load``."""
 
     def __init__(self) -> None:
         self._paths = PathCompleter(expanduser=True)
@@ -95,13 +97,13 @@ def _bindings() -> KeyBindings:
     return bindings
 
 
-class Prompt:
-    """Reads messages from a person."""
+class InputLine:
+    """Reads messages from the terminal."""
 
     def __init__(self, input: Input | None = None, output: Output | None = None) -> None:
-        # Answers may be redirected while a person types: the input line then goes to standard error.
+        # Where standard output is redirected, the input line is drawn on standard error.
         out = sys.stdout if sys.stdout.isatty() else sys.stderr
-        self._style = Style.of(out)
+        self._style = Style.from_stream(out)
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             multiline=True,
@@ -120,7 +122,7 @@ class Prompt:
     def read(self) -> str:
         """The next message. Raises EOFError on Ctrl-D, KeyboardInterrupt on Ctrl-C at an empty line.
 
-        Ctrl-C with something typed drops that and starts over.
+        Ctrl-C at a typed message drops it.
         """
         while True:
             try:

@@ -1,34 +1,40 @@
-"""``--tools`` and ``--logprobs``: read from the command line, and shown in the output."""
+"""An answer as the JSON object of ``--json`` and ``--jsonl``."""
 
 from __future__ import annotations
 
 import base64
+import json
+import sys
 from typing import TYPE_CHECKING, Any
-
-from localspec.chat.tools import check_tools
-from localspec.cli.messages import label, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from localspec.chat.tools import ToolCall
     from localspec.engine import Engine
     from localspec.generation.logprobs import TokenLogprobs
     from localspec.generation.result import Completion
 
 
-def read_tools(path: str) -> list[dict[str, Any]]:
-    """``--tools``: a JSON list of function definitions, as in the OpenAI chat API."""
-    return list(check_tools(read_json(path), label(path)))
+def answer_json(engine: Engine, done: Completion, **first: Any) -> str:
+    """One line of JSON, with ``first`` before the fields of the answer; only ASCII unless standard output is UTF-8."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    return json.dumps({**first, **_fields(done), **_optional_fields(engine, done)}, ensure_ascii=ascii_only)
 
 
-def shown_call(call: ToolCall) -> str:
-    """One line about a call that nobody has run."""
-    return f"Tool call: {call['function']['name']}({call['function']['arguments']})"
+def _fields(done: Completion) -> dict[str, Any]:
+    return {
+        "text": done.text,
+        "tokens": list(done.tokens),
+        "finish_reason": done.finish_reason,
+        "seed": done.seed,
+        "exactness": done.exactness,
+        "timings": done.stats.timings(),
+        "draft": done.stats.draft(),
+    }
 
 
-def more_fields(engine: Engine, done: Completion) -> dict[str, Any]:
-    """What ``--json`` has only where there is any: a thought and tool calls; and log probabilities where asked for."""
+def _optional_fields(engine: Engine, done: Completion) -> dict[str, Any]:
+    """A thought, tool calls and log probabilities, where there are any."""
     found: dict[str, Any] = {}
     if done.thought:
         found["thought"] = done.thought
@@ -50,7 +56,7 @@ def _logprobs(engine: Engine, tokens: Sequence[TokenLogprobs]) -> list[dict[str,
 
 
 def _token(engine: Engine, token: int, logprob: float) -> dict[str, Any]:
-    """``text`` is what of the token is text; where that is not all of it, ``bytes`` has all, in base 64."""
+    """A token whose bytes are no valid UTF-8 also has them as ``bytes``, in base 64."""
     piece = engine.vocabulary.piece(token)
     text = piece.decode("utf-8", errors="replace")
     whole = {} if text.encode() == piece else {"bytes": base64.b64encode(piece).decode()}

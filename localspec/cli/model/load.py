@@ -1,4 +1,4 @@
-"""Opens the engine for a command, with a progress bar and its notices on standard error."""
+"""Load the engine for a command, with a progress bar and its notices on standard error."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from localspec.cli.errors import INTERRUPTED, tell
-from localspec.cli.options.shared import ModelOptions
-from localspec.cli.terminal.interrupt import listening, silent_keys
-from localspec.cli.terminal.progress import Progress
+from localspec.cli.errors import INTERRUPTED
+from localspec.cli.options.model import ModelOptions
+from localspec.cli.terminal.interrupt import catching_interrupts, silent_keys
+from localspec.cli.terminal.notes import notice
+from localspec.cli.terminal.progress import ProgressBar
 from localspec.models.hub.names import short_name
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
 
 
-def open_engine(options: ModelOptions) -> Engine:
+def load_engine(options: ModelOptions) -> Engine:
     """Load target and drafter. Ctrl-C meanwhile ends the program."""
-    with silent_keys() as restore, Progress(f"Loading {short_name(options.model)}", sys.stderr) as bar:
+    with silent_keys() as restore, ProgressBar(f"Loading {short_name(options.model)}", sys.stderr) as bar:
 
         def leave() -> None:
             # llama.cpp calls back into Python while it loads, and an exception would be lost there.
@@ -26,14 +27,14 @@ def open_engine(options: ModelOptions) -> Engine:
             restore()
             os._exit(INTERRUPTED)
 
-        with listening(leave):
+        with catching_interrupts(leave):
             engine = _load(options, bar)
-    for notice in engine.notices:
-        tell(notice)
+    for sentence in engine.notices:
+        notice(sentence)
     return engine
 
 
-def _load(options: ModelOptions, bar: Progress) -> Engine:
+def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
     import localspec
 
     return localspec.load(

@@ -1,0 +1,1 @@
+"""The work and the output of ``localspec bench``."""

@@ -1,0 +1,71 @@
+"""Message lists and tool definitions from JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from localspec.chat.tools import check_tool_parts, check_tools
+from localspec.cli.input.text import TYPE_NAMES, read_json, source_name
+from localspec.errors import InputError
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+#: A checked message: ``role`` and ``content``, and the keys of :data:`_TOOL_KEYS` where it has them.
+MessageDict = dict[str, Any]
+
+#: Keys kept beside role and content: tool calls, their results, and thoughts that led to calls.
+_TOOL_KEYS = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+
+
+def read_messages(path: str) -> list[MessageDict]:
+    """Read ``--messages``: a JSON list, or a conversation that the chat's ``/save`` wrote."""
+    source, data = source_name(path), read_json(path)
+    return parse_messages(data["messages"] if isinstance(data, dict) and "messages" in data else data, source)
+
+
+def read_tools(path: str) -> list[dict[str, Any]]:
+    """Read ``--tools``: a JSON list of function definitions, as in the OpenAI chat API."""
+    return list(check_tools(read_json(path), source_name(path)))
+
+
+def parse_messages(data: Any, source: str) -> list[MessageDict]:
+    """Check a message list from JSON. Keys that no template reads are left out."""
+    if not isinstance(data, list):
+        raise InputError(f'{source} holds {TYPE_NAMES[type(data)]}; it must be a JSON list of {{"role", "content"}}.')
+    if not data:
+        raise InputError(f"{source} holds an empty list; it needs at least one message.")
+    messages = [_message(item, f"message {number} of {source}") for number, item in enumerate(data, start=1)]
+    check_tool_parts(messages, lambda number: f"message {number} of {source}", 1)
+    return messages
+
+
+def require_question(messages: list[MessageDict], source: str) -> list[MessageDict]:
+    """Return the messages if the last one can be answered."""
+    last = messages[-1]["role"]
+    if last not in ("user", "tool"):
+        raise InputError(f"the last message of {source} has the role {last}; end with a user message to answer.")
+    return messages
+
+
+def _message(item: Any, place: str) -> MessageDict:
+    if not isinstance(item, dict):
+        raise InputError(f'{place} is {TYPE_NAMES[type(item)]}; it must be {{"role": ..., "content": ...}}.')
+    role = _string(item, "role", place)
+    if role not in ROLES:
+        raise InputError(f'{place} has the role "{role}"; it must be one of {", ".join(ROLES)}.')
+    silent = item.get("content") is None and item.get("tool_calls")
+    message = {"role": role, "content": "" if silent else _string(item, "content", place)}
+    return {**message, **{key: item[key] for key in _TOOL_KEYS if item.get(key)}}
+
+
+def _string(item: dict[str, Any], key: str, place: str) -> str:
+    if key not in item:
+        raise InputError(f'{place} has no "{key}"; each message is {{"role": ..., "content": ...}}.')
+    value = item[key]
+    if not isinstance(value, str):
+        raise InputError(f'{place} has {TYPE_NAMES[type(value)]} as "{key}"; it must be a string.')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f'{place} has half of a surrogate pair in its "{key}"; write whole characters.') from None
+    return value

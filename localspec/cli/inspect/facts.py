@@ -1,0 +1,138 @@
+"""Facts of a GGUF file from its header: its role, and the files beside it that it pairs with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from localspec.gguf.header import GgufHeader
+
+#: Most files read beside the inspected one.
+_MOST_BESIDE = 64
+#: llama.cpp's limits for a draft model: the difference of vocabulary sizes, and the first token that is compared.
+_MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
+#: Most weights of a draft model over those of its target; another quantisation of the target is no drafter.
+_LARGEST_DRAFTER = 0.8
+_TOKENS = "tokenizer.ggml.tokens"
+#: The role of a drafter with a trimmed vocabulary.
+TRIMMED = "trimmed drafter"
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A file beside the inspected one that can draft for it, or that it can draft for; ``role`` is the drafter's."""
+
+    file: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts of one file.
+
+    ``role``: "assistant", "draft model" (smaller than a model beside it with the same vocabulary), "trimmed drafter"
+    or "target". ``inexact``: the first matrix whose rows a CPU may compute differently in a batch, by its type.
+    """
+
+    header: GgufHeader
+    role: str
+    drafters: tuple[Neighbour, ...]
+    targets: tuple[Neighbour, ...]
+    inexact: str | None
+
+    @property
+    def types(self) -> dict[str, tuple[int, int]]:
+        """Type → number of tensors and their bytes, largest total first."""
+        counts, sizes = Counter[str](), Counter[str]()
+        for tensor in self.header.tensors:
+            counts[type_name(tensor.type)] += 1
+            sizes[type_name(tensor.type)] += tensor.bytes or 0
+        return {name: (counts[name], size) for name, size in sizes.most_common()}
+
+
+def inspected(header: GgufHeader) -> Inspection:
+    """Facts of a file from its header and the headers beside it."""
+    from localspec.gguf.header import is_trimmed
+    from localspec.models.pairing import is_assistant
+
+    drafters, targets = [], []
+    for other in beside(header.path):
+        if role := drafts_for(other, header):
+            drafters.append(Neighbour(str(other.path), role))
+        elif role := drafts_for(header, other):
+            targets.append(Neighbour(str(other.path), role))
+    role = "draft model" if targets else "target"
+    if is_assistant(header) or is_trimmed(header):
+        role = "assistant" if is_assistant(header) else TRIMMED
+    return Inspection(header, role, tuple(drafters), tuple(targets), inexact_tensor(header))
+
+
+def beside(path: Path) -> Iterator[GgufHeader]:
+    """The readable GGUF files in the folder of ``path`` and its ``MTP``; for a file in ``MTP`` in the one above too."""
+    from localspec.errors import LocalspecError
+    from localspec.gguf.header import read_header
+
+    folder = path.resolve().parent
+    patterns = [(folder, "*.gguf"), (folder, "MTP/*.gguf")]
+    if folder.name == "MTP":
+        patterns.append((folder.parent, "*.gguf"))
+    found = sorted(file for place, pattern in patterns for file in place.glob(pattern))
+    for file in islice((file for file in found if file != path.resolve()), _MOST_BESIDE):
+        try:
+            yield read_header(file)
+        except LocalspecError:
+            continue
+
+
+def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
+    """The role of ``drafter`` for ``target``, or None if it cannot draft for it."""
+    from localspec.errors import ModelFileError
+    from localspec.gguf.header import is_trimmed
+    from localspec.models.pairing import assistant_mismatch, is_assistant, pairing
+
+    try:
+        if is_assistant(drafter):
+            return None if assistant_mismatch(target, drafter) else "assistant"
+        if is_assistant(target) or is_trimmed(target):
+            return None
+        if is_trimmed(drafter):
+            return TRIMMED if pairing(target, drafter).kind else None
+    except ModelFileError:
+        return None
+    smaller = weights(drafter) < _LARGEST_DRAFTER * weights(target)
+    return "draft model" if smaller and _same_vocabulary(drafter, target) else None
+
+
+def weights(header: GgufHeader) -> int:
+    """Number of weights."""
+    return sum(tensor.elements for tensor in header.tensors)
+
+
+def _same_vocabulary(a: GgufHeader, b: GgufHeader) -> bool:
+    """llama.cpp's rule for a draft model, from the headers."""
+    sizes = [header.lengths.get(_TOKENS, 0) for header in (a, b)]
+    if not all(sizes) or abs(sizes[0] - sizes[1]) > _MAX_VOCAB_DIFFERENCE:
+        return False
+    for key in ("model", "bos_token_id", "add_bos_token"):
+        if a.metadata.get(f"tokenizer.ggml.{key}") != b.metadata.get(f"tokenizer.ggml.{key}"):
+            return False
+    texts = [header.strings(_TOKENS)[_FIRST_COMPARED : min(sizes)] for header in (a, b)]
+    return texts[0] == texts[1]
+
+
+def inexact_tensor(header: GgufHeader) -> str | None:
+    """The name of the first matrix that is multiplied in another type than Q4_0 or Q8_0, if there is one."""
+    others = (tensor.name for tensor in header.multiplied if type_name(tensor.type) not in ("Q4_0", "Q8_0"))
+    return next(others, None)
+
+
+def type_name(number: int) -> str:
+    """The name of a tensor type."""
+    from localspec.gguf.types import TYPE_NAMES
+
+    return TYPE_NAMES.get(number, f"type {number}")

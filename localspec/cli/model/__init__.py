@@ -1,0 +1,1 @@
+"""The models of a command: chosen at the first run, downloaded, loaded."""

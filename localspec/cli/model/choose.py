@@ -1,0 +1,197 @@
+"""Choose a model where none is given: the one used last, or one from a menu of those that fit this machine.
+
+Only at a terminal; elsewhere it is ``tiny``, so that a script behaves the same everywhere. A model that is given and
+not on disk is offered for download. Nothing connects unless the user agrees to a download.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from localspec.cli.errors import print_error
+from localspec.cli.invoke import run_command
+from localspec.cli.options.model import ModelOptions
+from localspec.cli.terminal.notes import Notes, notice
+from localspec.cli.terminal.style import BOLD, Style, columns
+from localspec.cli.terminal.wrap import wrap
+from localspec.errors import LocalspecError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from localspec.models.recommended import Pair
+
+_NOT_CHOSEN = (
+    "no model was chosen, so this is tiny, the built-in one; choose with -m, or `localspec config set model NAME`."
+)
+#: Memory assumed where the system does not report it, in bytes.
+_SMALL = 8 << 30
+#: Columns from which a row of the menu is a table row.
+_WIDE = 60
+#: Columns before the description of a model: in a table row, and below its name.
+_LEFT, _INDENT = 22, 5
+
+
+def chosen(models: ModelOptions, at_terminal: bool) -> ModelOptions:
+    """``models`` with a model on disk. ``at_terminal``: a person can answer questions.
+
+    Raises :class:`click.exceptions.Exit` if that person leaves.
+    """
+    if not at_terminal:
+        if not models.chosen:
+            notice(_NOT_CHOSEN)
+        return models
+    try:
+        return _choose_at_terminal(models)
+    except click.Abort:
+        click.echo(err=True)  # ends the line of the question
+        raise
+
+
+def used_last() -> str | None:
+    """The name of the pulled target that was loaded last, if there is one."""
+    from localspec.models import store
+
+    targets = [model for model in store.models() if model.role == "model"]
+    return max(targets, key=lambda model: model.last_used).name if targets else None
+
+
+def _choose_at_terminal(models: ModelOptions) -> ModelOptions:
+    if models.chosen:
+        _offer_download(models.model)
+        return models
+    last = used_last()
+    if last is not None:
+        Notes(sys.stderr).show(f"{last}, the model used last; -m or `localspec config set model` chooses another.")
+        return replace(models, model=last)
+    return replace(models, model=_ask())
+
+
+def _offer_download(model: str) -> None:
+    """Download a Hub name that is not on disk if the user agrees; anything else is left to the engine."""
+    from localspec.models.hub.names import parse_name
+    from localspec.models.hub.remote import offline
+    from localspec.models.resolve import resolve_model
+
+    try:
+        resolve_model(model)
+    except ModelNotFoundError:
+        name = parse_name(model)
+        if name is not None and not offline():
+            notice(f"{name} is not on disk.")
+            if not click.confirm("Download it and its drafter?", default=True, err=True):
+                raise click.exceptions.Exit(0) from None
+            _download(model)
+
+
+def _download(name: str) -> None:
+    run_command("pull", name=name)
+
+
+def _ask() -> str:
+    """Show the menu, download the chosen model, and return its name."""
+    from localspec.llama.host import total_memory
+    from localspec.models.hub.remote import offline
+
+    if offline():
+        notice("localspec is offline (--offline or HF_HUB_OFFLINE), and no model was pulled before.")
+        if not click.confirm("Use tiny, the built-in model?", default=True, err=True):
+            raise click.exceptions.Exit(0)
+        return "tiny"
+    memory = total_memory()
+    menu = Menu.for_memory(memory)
+    menu.show(memory)
+    default = 1
+    while True:
+        pair = menu.read(default)
+        if pair.built_in:
+            return pair.target
+        keep = click.confirm("Make it your default model?", default=True, err=True)
+        try:
+            _download(pair.target)
+        except (LocalspecError, OSError) as error:
+            print_error(error, debug=False)
+            default = len(menu.pairs)
+            continue
+        if keep:
+            _keep_as_default(pair.target)
+        click.echo(err=True)
+        return pair.target
+
+
+def _keep_as_default(model: str) -> None:
+    """Write the setting ``model``; an error is printed and does not stop the command."""
+    from localspec.cli.settings import keep
+
+    try:
+        path = keep("model", model)
+    except (LocalspecError, OSError) as error:
+        print_error(error, debug=False)
+        return
+    Notes(sys.stderr).show(f"{model} is now the default model ({path}).")
+
+
+@dataclass(frozen=True)
+class Menu:
+    """The pairs to choose from: the recommended one first, then smaller ones, the built-in one last."""
+
+    pairs: tuple[Pair, ...]
+
+    @classmethod
+    def for_memory(cls, memory: int | None) -> Menu:
+        """The pairs for a machine of ``memory`` bytes."""
+        from localspec.models.recommended import RECOMMENDED, recommended
+
+        best = recommended(_SMALL if memory is None else memory)
+        return cls(tuple(reversed(RECOMMENDED[: RECOMMENDED.index(best) + 1])))
+
+    def show(self, memory: int | None) -> None:
+        """Print the menu on standard error, fitted to the terminal."""
+        style, width = Style.from_stream(sys.stderr), columns(sys.stderr)
+        _print(f"No model was chosen yet. For this machine{_memory_text(memory)}:", width)
+        click.echo(err=True)
+        for number, pair in enumerate(self.pairs, start=1):
+            click.echo(_row(number, pair, width, style), err=True, color=style.on)
+        click.echo(f"  {style.paint('q', BOLD)}  leave\n", err=True, color=style.on)
+        if not self.pairs[0].built_in:
+            _print(
+                "The download needs the network; afterwards nothing does. It includes the drafter, which makes the "
+                f"model faster. Licence: {self.pairs[0].licence}.",
+                width,
+            )
+
+    def read(self, default: int) -> Pair:
+        """The chosen pair. Raises :class:`click.exceptions.Exit` for none."""
+        while True:
+            text = click.prompt("Which one?", default=str(default), err=True).strip().lower()
+            if text in ("q", "quit", "exit", "leave"):
+                raise click.exceptions.Exit(0)
+            for number, pair in enumerate(self.pairs, start=1):
+                if text in (str(number), pair.target, pair.title.lower()):
+                    return pair
+            click.echo(f"Type 1 to {len(self.pairs)}, or q to leave.", err=True)
+
+
+def _memory_text(memory: int | None) -> str:
+    from localspec.memory.estimate import memory_text
+
+    return "" if memory is None else f" ({memory_text(memory)} of memory)"
+
+
+def _row(number: int, pair: Pair, width: int, style: Style) -> str:
+    """``1  Gemma 4 12B      7.0 GB to download; ...``; on a narrow terminal the rest is on lines of its own."""
+    from localspec.files import size_text
+
+    cost = "" if pair.built_in else f"{size_text(pair.download)} to download; "
+    name = pair.target if pair.built_in else pair.title
+    head = style.paint(f"{number:>3}", BOLD) + f"  {style.paint(name, BOLD)}"
+    if width < _WIDE:
+        return "\n".join([head, *wrap(f"{cost}{pair.note}", width, " " * _INDENT, " " * _INDENT)])
+    first, *rest = wrap(f"{cost}{pair.note}", width, " " * _LEFT, " " * _LEFT)
+    return "\n".join([f"{head}{' ' * (_LEFT - _INDENT - len(name))}{first[_LEFT:]}", *rest])
+
+
+def _print(text: str, width: int) -> None:
+    click.echo("\n".join(wrap(text, width)), err=True)

@@ -1,0 +1,124 @@
+"""Options of the models and the devices: ``-m``, ``-d``, ``-c`` and so on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from localspec.cli.options.bundle import bundle
+from localspec.cli.options.values import DraftName, FileName, ModelName
+from localspec.params import ContextParams, DraftParams, Wish
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which models to load, and where. ``chosen``: a flag, the environment or the settings file names the model."""
+
+    model: str
+    draft: str
+    ctx_size: int | None
+    threads: int | None
+    gpu_layers: int | None
+    device: str | None
+    draft_max: int | None
+    exactness: Wish
+    verbose: bool
+    ngram_file: str | None = None
+    offline: bool = False
+    chosen: bool = True
+
+    @classmethod
+    def from_flags(cls, **values: Any) -> ModelOptions:
+        """From the values of the options and click's source of the model."""
+        source = click.get_current_context().get_parameter_source("model")
+        return cls(**values, chosen=source is not ParameterSource.DEFAULT)
+
+    def __post_init__(self) -> None:
+        ContextParams(ctx_size=self.ctx_size, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device)
+        DraftParams(max=self.draft_max)
+
+
+def _offline(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    """Set HF_HUB_OFFLINE while the command runs: ``huggingface_hub`` and localspec read it."""
+    if value:
+        before = os.environ.get("HF_HUB_OFFLINE", "")
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        context.call_on_close(lambda: os.environ.update(HF_HUB_OFFLINE=before))
+    return value
+
+
+model_options = bundle(
+    "models",
+    ModelOptions.from_flags,
+    {
+        "model": click.option(
+            "-m",
+            "--model",
+            type=ModelName(),
+            metavar="MODEL",
+            default="tiny",
+            show_default=True,
+            help="Target: tiny (built in), a GGUF file, or a Hub name user/repo[:QUANT].",
+        ),
+        "draft": click.option(
+            "-d",
+            "-md",
+            "--draft",
+            "--model-draft",
+            "draft",
+            type=DraftName(),
+            metavar="DRAFT",
+            default="auto",
+            show_default=True,
+            help="Drafter: auto (the best available), none, ngram, a GGUF file, or a Hub name.",
+        ),
+        "ctx_size": click.option(
+            "-c",
+            "--ctx-size",
+            type=int,
+            metavar="N",
+            help="Context size in tokens.  [default: the model's own, at most 8192]",
+        ),
+        "threads": click.option(
+            "-t", "--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores]"
+        ),
+        "gpu_layers": click.option(
+            "-ngl",
+            "--gpu-layers",
+            type=int,
+            metavar="N",
+            help="Layers to put on the GPU.  [default: as many as fit]",
+        ),
+        "device": click.option(
+            "--device", metavar="NAME", help="Device to compute on; 'localspec devices' lists them."
+        ),
+        "draft_max": click.option(
+            "--draft-max", type=int, metavar="N", help="At most N draft tokens a step.  [default: as many as pay]"
+        ),
+        "exactness": click.option(
+            "--exactness",
+            type=click.Choice(("require", "prefer", "off")),
+            default="prefer",
+            show_default=True,
+            help="Same output as without a drafter: require (proved, else an error), prefer (proved, else guarded "
+            "at near-ties), off (not checked).",
+        ),
+        "ngram_file": click.option(
+            "--ngram-file",
+            type=FileName(),
+            metavar="FILE",
+            help="Keep the tokens of this conversation in FILE, and draft from it in later ones.",
+        ),
+        "offline": click.option(
+            "--offline",
+            is_flag=True,
+            callback=_offline,
+            help="Never connect; a model that is not on disk is an error. HF_HUB_OFFLINE=1 does the same.",
+        ),
+        "verbose": click.option("--verbose", is_flag=True, help="Show llama.cpp's own log."),
+    },
+)

@@ -1,0 +1,94 @@
+"""Types of option values that a shell completes: models, drafters, settings and paths.
+
+Values pass unchanged; they are checked where they are used. Completing reads the list of pulled models and nothing
+heavier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class FileName(click.types.StringParamType):
+    """A path, or ``-``; unlike :class:`click.Path` it is not looked up on the disk."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+class KnownNames(click.types.StringParamType):
+    """Text of which some values are known."""
+
+    name = "name"
+    #: True if the value may be a path as well.
+    or_file = False
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = [name for name in self.known() if name.lower().startswith(incomplete.lower())]
+        items = [CompletionItem(name) for name in dict.fromkeys(found)]
+        return [CompletionItem(incomplete, type="file"), *items] if self.or_file else items
+
+    def known(self) -> Iterable[str]:
+        raise NotImplementedError
+
+
+class ModelName(KnownNames):
+    """A target: ``tiny``, a pulled model, or a GGUF file."""
+
+    or_file = True
+
+    def known(self) -> Iterator[str]:
+        yield "tiny"
+        yield from _pulled(targets=True, drafters=False)
+
+
+class DraftName(KnownNames):
+    """A drafter: ``auto``, ``none``, ``ngram``, a pulled model, or a GGUF file."""
+
+    or_file = True
+
+    def known(self) -> Iterator[str]:
+        yield from ("auto", "none", "ngram")
+        yield from _pulled(targets=False, drafters=True)
+
+
+class PulledName(KnownNames):
+    """A model that was pulled."""
+
+    def known(self) -> Iterator[str]:
+        yield from _pulled(targets=True, drafters=True)
+
+
+class RecommendedName(KnownNames):
+    """A model on the Hub; those recommended are known."""
+
+    def known(self) -> Iterator[str]:
+        from localspec.models.recommended import RECOMMENDED
+
+        yield from (pair.target for pair in RECOMMENDED if not pair.built_in)
+
+
+def _pulled(*, targets: bool, drafters: bool) -> Iterator[str]:
+    """Names of models on disk, short names first. Any model may draft."""
+    from localspec.models import store
+    from localspec.models.hub.names import parse_name
+    from localspec.models.recommended import RECOMMENDED
+
+    names = [model.name for model in store.models() if drafters or model.role == "model"]
+    on_disk = {name.lower() for name in names}
+    for pair in RECOMMENDED:
+        if targets and str(parse_name(pair.target)).lower() in on_disk:
+            yield pair.target
+    yield from names
