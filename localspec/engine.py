@@ -5,37 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from localspec.chat.conversation import ChatPrompt, Conversation, PromptVocabulary
+from localspec.chat.conversation import ChatPrompt, Conversation
 from localspec.chat.template import ChatTemplate, Message, Tools
 from localspec.chat.thinking import Channels
-from localspec.chat.tool_calls import ToolCalls
-from localspec.chat.tools import ToolCall, ToolChoice, check_choice, check_tools, made_calls
-from localspec.control.base import Control, FixedDepth
+from localspec.chat.tools import ToolChoice, check_choice, check_tools
 from localspec.control.controller import Controller
 from localspec.control.costs import Costs
-from localspec.draft.base import Drafter, Prefix
-from localspec.draft.history import HistoryDrafter
+from localspec.draft.base import Prefix
 from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.files import file_identity
 from localspec.generation.detokenize import detokenize
-from localspec.generation.guard import NO_GUARD, Guard
-from localspec.generation.loop import Rules, decode, prefill
+from localspec.generation.generation import Generation, Task
+from localspec.generation.loop import drive
 from localspec.generation.options import Options, Request
+from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
-from localspec.generation.stats import Stats
-from localspec.generation.stream import Assembler
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.state import Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
-from localspec.params import MAX_DRAFT, DraftParams, SamplingParams
-from localspec.protocols import Context, Rows
+from localspec.params import SamplingParams
+from localspec.protocols import Context
 from localspec.sampling import Sampler, Samplers
-from localspec.types import Exactness
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -56,49 +50,41 @@ class ModelInfo:
 
 
 class Engine:
-    """A loaded target with its drafters. Use it as a context manager, or :meth:`close` it.
+    """A loaded pair. Use it as a context manager, or :meth:`close` it. One thread at a time.
 
-    One thread at a time. The keyword options of a generation are those of :class:`Options`. ``control`` decides how far
-    each step drafts; put another in its place to fix or record that.
+    The keyword options of a generation are those of :class:`Options`. ``control`` decides how far each step drafts;
+    replace it to fix or record that. ``drafting`` switches the drafters off and on.
     """
 
     def __init__(
         self,
-        target: Context,
-        vocabulary: PromptVocabulary,
-        drafters: Sequence[Drafter] = (),
+        pair: Pair,
+        setup: Setup | None = None,
         *,
         model: ModelInfo,
         template: ChatTemplate | None = None,
-        draft: DraftParams | None = None,
-        control: Control | None = None,
-        tune: Callable[[Callable[[float], None] | None], Costs] | None = None,
-        history: HistoryDrafter | None = None,
-        exactness: Exactness = "off",
-        guard: Guard = NO_GUARD,
-        notices: Sequence[str] = (),
-        batch: int = 512,
-        reads_hidden: bool = False,
         close: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.exactness, self.notices = model, exactness, tuple(notices)
-        self.drafting = bool(drafters)
-        self.vocabulary = vocabulary
-        self._target, self._drafters, self._batch = target, tuple(drafters), batch
-        self._draft = draft or DraftParams()
-        self.control: Control = control or FixedDepth()
-        self._tune, self._history = tune, history
-        self.guard, self._reads_hidden, self._close = guard, reads_hidden, close
-        self._conversation = Conversation(template, vocabulary) if template else None
+        """``close`` frees what the pair needs beyond its contexts and drafters."""
+        setup = setup or Setup()
+        self._pair, self._setup, self._close = pair, setup, close
+        self.model, self.vocabulary = model, pair.vocabulary
+        self.exactness, self.guard, self.notices = setup.exactness, setup.guard, setup.notices
+        self.control, self.drafting = setup.control, bool(pair.drafters)
+        self._conversation = Conversation(template, pair.vocabulary) if template else None
         self._grammars: GrammarVocabulary | None = None
-        self._samplers = Samplers(vocabulary)
+        self._samplers = Samplers(pair.vocabulary)
         self._closed = False
         self._running: object = None
 
     @property
     def drafters(self) -> tuple[str, ...]:
-        """Names of the drafters that are loaded."""
-        return tuple(drafter.name for drafter in self._drafters)
+        """Names of the loaded drafters."""
+        return tuple(drafter.name for drafter in self._pair.drafters)
+
+    @property
+    def _target(self) -> Context:
+        return self._pair.target
 
     @property
     def n_ctx(self) -> int:
@@ -115,11 +101,11 @@ class Engine:
 
         What was cached is forgotten. Raises :class:`UsageError` where there is no drafter.
         """
-        if self._tune is None:
+        if self._setup.tune is None:
             raise UsageError(f"{self.model.name} was loaded without a drafter, so there is nothing to tune.")
         self._running = None
         self.forget()
-        costs = self._tune(progress)
+        costs = self._setup.tune(progress)
         self.control = Controller(costs, self.guard.widest)
         return costs
 
@@ -142,7 +128,7 @@ class Engine:
         self._target.rewind(0)
         if self._conversation is not None:
             self._conversation.clear()
-        for drafter in self._drafters:
+        for drafter in self._pair.drafters:
             drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
 
     def save_state(self, path: str | Path) -> int:
@@ -251,7 +237,8 @@ class Engine:
             )
         return self._conversation.prompt(messages, thinking=thinking, tools=tools)
 
-    def _chunks(self, tokens: list[int], request: Request, prompt: ChatPrompt | None) -> Iterator[Chunk]:
+    def _chunks(self, tokens: list[int], request: Request, chat: ChatPrompt | None) -> Iterator[Chunk]:
+        """Check everything that can be checked before the first pass."""
         if self._closed:
             raise BackendError("the engine was closed; load it again.")
         room = self.n_ctx - len(tokens)
@@ -261,137 +248,54 @@ class Engine:
                 "shorten it, or set a larger --ctx-size."
             )
         self._samplers.check(request.sampling)
-        constraint = self._constraint(request, prompt, len(tokens), room)
-        return self._run(tokens, request, prompt, room, constraint)
+        constraint = self._constraint(request, chat, len(tokens), room)
+        sampler = self._samplers.make(request.sampling, constraint)
+        syntax = self._conversation.calls if self._conversation and chat and chat.tools else None
+        return self._run(Task(tokens, request, room, sampler, constraint, chat, syntax))
 
-    def _constraint(
-        self, request: Request, prompt: ChatPrompt | None, start: int, room: int
-    ) -> GrammarConstraint | None:
-        """What a structured answer after ``start`` tokens may say. Raises where its budget is too small for any."""
+    def _constraint(self, request: Request, chat: ChatPrompt | None, start: int, room: int) -> GrammarConstraint | None:
+        """Grammar of a structured answer after ``start`` tokens. Raises where its budget is too small for any."""
         if request.answer is None:
             return None
         self._grammars = self._grammars or GrammarVocabulary(self.vocabulary)
-        channels = Channels(self.vocabulary, prompt.text) if prompt else None
-        thought = Thought(channels.pairs, channels.inside, prompt.thinking) if prompt and channels else None
+        channels = Channels(self.vocabulary, chat.text) if chat else None
+        thought = Thought(channels.pairs, channels.inside, chat.thinking) if chat and channels else None
         most = request.stop.max_tokens
         return GrammarConstraint(
             self._grammars, request.answer.grammar, start=start, room=room, max_tokens=most, thought=thought
         )
 
-    def _run(
-        self,
-        tokens: list[int],
-        request: Request,
-        prompt: ChatPrompt | None,
-        room: int,
-        constraint: GrammarConstraint | None,
-    ) -> Iterator[Chunk]:
-        prefix = Prefix(list(tokens), self._samplers.make(request.sampling, constraint))
-        self._running = prefix
-        drafters = self._drafters if self.drafting else ()
-        channels = Channels(self.vocabulary, prompt.text) if prompt else None
-        budget = min(room, request.stop.max_tokens or room)
-        calls = self._calls(prompt)
-        answer = Assembler(self.vocabulary, request.stop.stop, budget, channels, calls)
-        stats = Stats(prompt_tokens=len(tokens))
-        rows = self._prefill(prefix, drafters, request, stats)
-
-        clocks: list[Context | Drafter] = [self._target, *drafters]
-        before = [clock.decode_s for clock in clocks]
-        guard = self.guard if drafters else replace(NO_GUARD, widest=self.guard.widest)
-        rules = Rules(
-            self.vocabulary.is_end, lambda: answer.left, self.control, self._draft_max(request), self._reads_hidden,
-            guard, request.logprobs,
-        )  # fmt: skip
-        self.control.begin()
-        steps = decode(self._target, prefix, rows, drafters, rules)
+    def _run(self, task: Task) -> Iterator[Chunk]:
+        pair, setup = self._pair, replace(self._setup, control=self.control)
+        if not (self.drafting and pair.drafters):
+            pair, setup = replace(pair, drafters=()), setup.plain()
+        generation = self._running = Generation(pair, setup, task)
+        chunks = drive(pair.target, generation.run())
         try:
-            while answer.finish_reason is None:
-                if self._running is not prefix:
+            for chunk in chunks:
+                if chunk.completion is not None:
+                    break
+                yield chunk
+                if self._running is not generation:
                     raise BackendError("another generation was started on this engine; finish or close one first.")
-                began = perf_counter()
-                step = next(steps)
-                stats.record(step.draft.names[: step.proposed], step.accepted)
-                stats.near_ties += step.near_tie
-                stats.forced += step.forced
-                chunks = answer.add(step)
-                stats.generated_tokens = len(answer.tokens)
-                stats.generate_s += perf_counter() - began  # not the time that the caller takes with a chunk
-                yield from chunks
-            rest = answer.flush()
         finally:
-            if prompt and self._conversation and self._running is prefix:
-                made = self._made(calls, request, len(tokens))
-                whole = not (answer.thought or answer.cut or (calls and calls.inside))
-                self._conversation.replied(prompt, answer.text, answer.tokens, spliceable=whole, calls=made)
-        stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
-        stats.draft_s = sum(drafted)
-        reason, notices = answer.finish_reason, self._notices(answer, room, calls)
-        notices += self._keep(tokens, answer.tokens)
-        if constraint and request.answer:
-            reason, notice = constraint.outcome([*tokens, *answer.tokens], reason)
-            notices += [*request.answer.notices, *([notice] if notice else [])]
-        done = Completion(
-            text=answer.text,
-            tokens=tuple(answer.tokens),
-            finish_reason=reason,
-            seed=request.sampling.seed or 0,
-            exactness=self.exactness if drafters else "exact",
-            stats=stats,
-            thought=answer.thought,
-            notice=" ".join(notices) or None,
-            logprobs=None if request.logprobs is None else tuple(answer.logprobs),
-            tool_calls=self._made(calls, request, len(tokens)),
-        )
-        yield replace(rest, completion=done)
+            if self._running is generation:
+                self._reply(generation, task)
+        yield chunk
 
-    def _prefill(self, prefix: Prefix, drafters: Sequence[Drafter], request: Request, stats: Stats) -> Rows:
-        """Bring target and drafters up to the prompt; the last token's logits (1, n_vocab)."""
-        began = perf_counter()
-        rows, stats.cached_tokens = prefill(self._target, prefix, self._batch, request.progress)
-        for drafter in drafters:
-            drafter.observe(prefix)
-        if request.progress is not None:
-            request.progress(stats.prefilled_tokens, stats.prefilled_tokens)
-        stats.prompt_s = perf_counter() - began
-        return rows
-
-    def _draft_max(self, request: Request) -> int:
-        """The most draft tokens a step that request and engine allow."""
-        return min([MAX_DRAFT, *(n for n in (request.draft_max, self._draft.max) if n is not None)])
-
-    def _calls(self, prompt: ChatPrompt | None) -> ToolCalls | None:
-        """What takes calls out of the answer, if there is anything to call."""
-        syntax = self._conversation.calls if self._conversation and prompt and prompt.tools else None
-        return ToolCalls(syntax, [tool["function"]["name"] for tool in prompt.tools]) if syntax and prompt else None
-
-    def _made(self, calls: ToolCalls | None, request: Request, position: int) -> tuple[ToolCall, ...]:
-        seed = 0 if request.sampling.greedy else request.sampling.seed or 0
-        return made_calls([(call.name, call.arguments) for call in calls.found] if calls else [], seed, position)
-
-    def _notices(self, answer: Assembler, room: int, calls: ToolCalls | None) -> list[str]:
-        notices = []
-        if answer.finish_reason == "length" and len(answer.tokens) == room:
-            notices.append(f"The context of {self.n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
-        if calls is not None and calls.broken:
-            notices.append("A tool call could not be read, and was left in the text.")
-        return notices
-
-    def _keep(self, prompt: Sequence[int], answer: Sequence[int]) -> list[str]:
-        """Put a finished text into the file of earlier ones; what stood in the way, which does not undo the answer."""
-        try:
-            if self._history is not None:
-                self._history.keep([*prompt, *answer])
-        except InputError as error:
-            return [f"What was said was not kept: {error}"]
-        return []
+    def _reply(self, generation: Generation, task: Task) -> None:
+        """Store the reply in the conversation, also one that was cut short, unless it had not begun."""
+        answer = generation.answer
+        if task.chat and self._conversation and (answer.tokens or answer.finish_reason):
+            calls, whole = generation.tool_calls, generation.spliceable
+            self._conversation.replied(task.chat, answer.text, answer.tokens, spliceable=whole, calls=calls)
 
     def close(self) -> None:
         """Free the models and their caches. May be called twice."""
         if self._closed:
             return
         self._closed = True
-        for drafter in self._drafters:
+        for drafter in self._pair.drafters:
             drafter.close()
         self._target.close()
         if self._close is not None:

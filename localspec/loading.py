@@ -20,6 +20,7 @@ from localspec.draft.ngram_store import NgramStore
 from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
+from localspec.generation.pair import Pair, Setup
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
@@ -131,13 +132,13 @@ def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool)
             notices.append(sure.notice)
         history = _history(plan, model) if drafters else None
         meter = Meter(context, drafting, sure.guard.widest) if drafters else None
-        return Engine(
-            context, model.vocabulary, (*drafters, history) if history else drafters, history=history,
-            model=_info(plan.name, model), template=_template(model), draft=plan.drafting, notices=notices,
-            control=Controller(meter.costs(), sure.guard.widest) if meter else None, tune=meter.tune if meter else None,
-            batch=params.batch, reads_hidden=kind == "mtp", exactness=sure.exactness, guard=sure.guard,
-            close=stack.pop_all().close,
-        )  # fmt: skip
+        found = (*drafters, history) if history else drafters
+        pair = Pair(context, model.vocabulary, found, history, reads_hidden=kind == "mtp", batch=params.batch)
+        setup = Setup(sure.exactness, sure.guard, plan.drafting, notices=tuple(notices))
+        if meter:
+            setup = replace(setup, control=Controller(meter.costs(), sure.guard.widest), tune=meter.tune)
+        info, template = _info(plan.name, model), _template(model)
+        return Engine(pair, setup, model=info, template=template, close=stack.pop_all().close)
 
 
 def _history(plan: _Plan, model: LlamaModel) -> HistoryDrafter | None:

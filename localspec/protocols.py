@@ -23,6 +23,14 @@ def output_rows(outputs: Outputs, n: int) -> int:
     return outputs if isinstance(outputs, int) else {"all": n, "last": 1, "none": 0}[outputs]
 
 
+def common_length(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
+    """Length of the common beginning of ``a`` and ``b``, known to be at least ``start``."""
+    end = min(len(a), len(b))
+    if a[start:end] == b[start:end]:
+        return end
+    return next((i for i in range(start, end) if a[i] != b[i]), end)
+
+
 class Vocabulary(Protocol):
     """Text to ids and back."""
 

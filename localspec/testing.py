@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from localspec.chat.template import ChatTemplate
-from localspec.control.base import Control
+from localspec.control.base import Control, FixedDepth
 from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import BackendError
+from localspec.generation.pair import Pair, Setup
 from localspec.params import DraftParams
 from localspec.protocols import Outputs, Rows, output_rows
 
@@ -161,5 +162,6 @@ def scripted_engine(
     vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
     target = ScriptedContext(logits, vocabulary.n_tokens, n_ctx)
-    template = ChatTemplate(CHAT_TEMPLATE)
-    return Engine(target, vocabulary, drafters, model=info, template=template, draft=draft, control=control)
+    setup = Setup(draft=draft or DraftParams(), control=control or FixedDepth())
+    pair = Pair(target, vocabulary, tuple(drafters))
+    return Engine(pair, setup, model=info, template=ChatTemplate(CHAT_TEMPLATE))

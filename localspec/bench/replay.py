@@ -18,16 +18,16 @@ from localspec.bench.trace import Trace
 from localspec.control.base import Control, FixedDepth
 from localspec.control.controller import Controller
 from localspec.control.costs import Costs, Curve
-from localspec.draft.base import Drafter, Guess, Prefix, common_length
+from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.errors import InputError
 from localspec.generation.guard import Guard
-from localspec.generation.loop import Rules, decode
+from localspec.generation.loop import Rules, decode, drive
 from localspec.generation.stats import Stats
 from localspec.params import MAX_VERIFY_WIDTH, SamplingParams
-from localspec.protocols import Outputs, Rows, output_rows
+from localspec.protocols import Outputs, Rows, common_length, output_rows
 from localspec.sampling import Sampler
 
 #: Confidence of a drafter after a wrong guess of its own, where the trace has no record: that of wrong guesses.
@@ -163,7 +163,7 @@ def replay(trace: Trace, costs: Costs, control: Control, *, sources: Sequence[st
     rows = target.decode(vocabulary.prompt[-1:], "last")
     for drafter in drafters:
         drafter.observe(prefix)
-    steps = decode(target, prefix, rows, drafters, rules)
+    steps = drive(target, decode(target, prefix, rows, drafters, rules))
     while left > 0:
         step = next(steps)
         left -= len(step.tokens)

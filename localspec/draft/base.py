@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from localspec.protocols import common_length
 from localspec.sampling import Row, Sampler
 
 
@@ -111,14 +112,3 @@ def guess_from_row(prefix: Prefix, row: Row, draft: Sequence[int]) -> Guess:
     shaped = sampler.shape(row, prefix.tokens, draft)
     token = sampler.choose(shaped, len(prefix.tokens) + len(draft))
     return Guess(token, sampler.confidence(shaped, token))
-
-
-def common_length(a: list[int], b: list[int], start: int = 0) -> int:
-    """Return the length of the common prefix of ``a`` and ``b``, at least ``start``."""
-    end = min(len(a), len(b))
-    if a[start:end] == b[start:end]:
-        return end
-    for i in range(start, end):
-        if a[i] != b[i]:
-            return i
-    return end

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from localspec.draft.base import Guess, KnownPrefix, Prefix, common_length, guess_from_row
-from localspec.protocols import Context, Rows
+from localspec.draft.base import Guess, KnownPrefix, Prefix, guess_from_row
+from localspec.protocols import Context, Rows, common_length
 
 
 class ModelDrafter:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from localspec.draft.ngram_file import SEPARATOR, locked, place_of, read_texts, write_texts
 from localspec.errors import UsageError
+from localspec.protocols import common_length
 
 #: Tokens that a match has at least: the n-gram that is looked up.
 KEY = 4
@@ -61,8 +62,8 @@ class NgramStore:
         self._path, self._vocabulary, self._most, self._size = path, vocabulary, most, vocabulary_size
         self._seen = b""
         self._unsaved: list[NDArray[Any]] = []
-        self._last: NDArray[Any] = np.empty(0, np.int32)
-        self._flat: NDArray[Any] = self._last
+        self._last: list[int] = []
+        self._flat: NDArray[Any] = np.empty(0, np.int32)
         self._sorted_to = 0
         self._rebuild(self._flat)
 
@@ -92,8 +93,8 @@ class NgramStore:
         :data:`LONGEST` tokens before. Raises :class:`UsageError` for what is no token id.
         """
         text = self._checked(tokens)
-        shared = _common_length(self._last, text)
-        self._last = text
+        before, self._last = self._last, text.tolist()
+        shared = common_length(before, self._last)
         fresh = text[max(0, shared - LONGEST) :]
         if shared == len(text) or len(fresh) <= KEY:
             return
@@ -209,9 +210,3 @@ def _sorted_keys(flat: NDArray[Any], start: int) -> NDArray[Any]:
 def _windows(flat: NDArray[Any]) -> NDArray[Any]:
     """Every run of :data:`_WINDOW` tokens, as a view."""
     return np.lib.stride_tricks.sliding_window_view(flat, _WINDOW)
-
-
-def _common_length(a: NDArray[Any], b: NDArray[Any]) -> int:
-    n = min(len(a), len(b))
-    differs = np.flatnonzero(a[:n] != b[:n])
-    return int(differs[0]) if len(differs) else n

@@ -1,27 +1,44 @@
-"""The loop: draft → verify → accept → rewind."""
+"""The loop: draft → verify → accept → rewind.
+
+It is a coroutine: it yields a :class:`Pass` where the target has to decode and is sent the rows. So the same loop
+serves one sequence (:func:`drive`) and a scheduler of many.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from localspec.control.base import Budget, Control, LazyConfidence
-from localspec.draft.base import Draft, Drafter, Prefix, common_length
+from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.generation.accept import Accepted, accept
 from localspec.generation.guard import NO_GUARD, Guard
 from localspec.generation.logprobs import TokenLogprobs, token_logprobs
 from localspec.params import MAX_DRAFT
-from localspec.protocols import Context, Rows
+from localspec.protocols import Context, Outputs, Rows, common_length
 from localspec.sampling import Sampler
 from localspec.types import Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Pass(NamedTuple):
+    """Request to decode ``tokens`` in one pass of the target, answered with the logits that ``outputs`` selects."""
+
+    tokens: Sequence[int]
+    outputs: Outputs
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass of the loop added: ``tokens``.
+    """Result of one round of the loop.
 
-    It begins with the first ``accepted`` tokens of the ``draft``, and ends with ``forced`` tokens that a grammar left
-    no choice about. ``near_tie``: a row of its own decided one. ``logprobs`` go with them, where asked for.
+    ``tokens``: the first ``accepted`` tokens of the ``draft``, one recovered or bonus token, then ``forced`` tokens
+    that the grammar allows no alternative to. ``near_tie``: a single-row pass decided one of them. ``logprobs`` run
+    parallel to the tokens before the forced ones, where requested.
     """
 
     tokens: tuple[int, ...]
@@ -33,15 +50,15 @@ class Step:
 
     @property
     def proposed(self) -> int:
-        """Draft tokens that somebody proposed."""
+        """Draft tokens without padding."""
         return len(self.draft.tokens) - self.draft.padding
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What does not change from step to step.
+    """Settings that hold for all steps of an answer.
 
-    ``left`` says how many tokens the answer may still have, ``draft_max`` how many may be drafted in a step.
+    ``left`` returns how many tokens the answer may still have. ``draft_max``: most draft tokens of a step.
     """
 
     is_end: Callable[[int], bool]
@@ -53,7 +70,37 @@ class Rules:
     logprobs: int | None = None
 
 
-def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | None = None) -> tuple[Rows, int]:
+def decode(
+    target: Context, prefix: Prefix, rows: Rows, drafters: Sequence[Drafter], rules: Rules
+) -> Generator[Pass | Step, Rows, None]:
+    """Yield steps without end, from the logits ``rows`` of a prefilled ``prefix``. The caller stops it."""
+    control, sampler = rules.control, prefix.sampler
+    draft, budget, noise, seconds = Draft(), None, 0.0, 0.0
+    while True:
+        found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
+        if found.near_tie:
+            found = yield from decide_alone(target, prefix, draft, found, rules.logprobs)
+        if rules.reads_hidden:
+            prefix.hidden = target.hidden()[0 if found.near_tie else len(found.tokens) - 1].copy()
+        prefix.tokens.extend(found.tokens)
+        target.rewind(len(prefix.tokens) - 1)
+        forced = forced_run(prefix, rules)
+        prefix.tokens.extend(forced)
+        if budget is not None:
+            confidence = None if found.near_tie else lazy_confidence(sampler, rows, found)
+            control.learn(draft, found.count, budget, seconds, confidence)
+        yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
+        budget = budget_after(target, prefix, rules)
+        draft = control.draft(prefix, drafters, budget) if budget.max_draft > 0 and drafters else Draft()
+        noise = rules.guard.noise_of(budget.pending + len(draft.tokens), sampler.params.greedy)
+        before = target.decode_s
+        rows = yield verify(target, prefix, draft)
+        seconds = target.decode_s - before
+
+
+def prefill(
+    target: Context, prefix: Prefix, batch: int, progress: Progress | None = None
+) -> Generator[Pass, Rows, tuple[Rows, int]]:
     """Decode what the cache lacks of ``prefix``; returns the last token's logits (1, n_vocab) and the tokens reused.
 
     The last token is always decoded, for its logits.
@@ -65,61 +112,32 @@ def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | No
         if progress is not None:
             progress(at - cached, len(tokens) - cached)
         end = min(at + batch, len(tokens))
-        rows = target.decode(tokens[at:end], "last" if end == len(tokens) else "none")
+        rows = yield Pass(tokens[at:end], "last" if end == len(tokens) else "none")
     return rows, cached
 
 
-def decode(
-    target: Context, prefix: Prefix, rows: Rows, drafters: Sequence[Drafter], rules: Rules
-) -> Generator[Step, None, None]:
-    """Yield steps for ever, from the logits ``rows`` of a prefilled ``prefix``; the caller stops when it has enough."""
-    draft, noise, sampler, control = Draft(), 0.0, prefix.sampler, rules.control
-    budget, took = None, 0.0
-    while True:
-        found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
-        if found.near_tie:
-            found = decide_alone(target, prefix, draft, found, rules.logprobs)
-        if rules.reads_hidden:
-            prefix.hidden = target.hidden()[0 if found.near_tie else len(found.tokens) - 1].copy()
-        prefix.tokens.extend(found.tokens)
-        target.rewind(len(prefix.tokens) - 1)
-        forced = forced_run(prefix, rules)
-        prefix.tokens.extend(forced)
-        if budget is not None:
-            control.learn(
-                draft, found.count, budget, took, None if found.near_tie else lazy_confidence(sampler, rows, found)
-            )
-        yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
-        budget = budget_after(target, prefix, rules)
-        draft = control.draft(prefix, drafters, budget) if budget.max_draft > 0 and drafters else Draft()
-        noise = rules.guard.noise_of(budget.pending + len(draft.tokens), sampler.params.greedy)
-        before = target.decode_s
-        rows = verify(target, prefix, draft)
-        took = target.decode_s - before
-
-
-def verify(target: Context, prefix: Prefix, draft: Draft) -> Rows:
-    """Logits (k + 1, n_vocab) for ``[last, *draft]``, k draft tokens: row *i* is what follows the first *i*."""
-    missing = prefix.tokens[len(target.tokens) :]
-    return target.decode((*missing, *draft.tokens), 1 + len(draft.tokens))
+def verify(target: Context, prefix: Prefix, draft: Draft) -> Pass:
+    """Pass over ``[last, *draft]``, k draft tokens. Row *i* of its logits (k + 1, n_vocab) follows the first *i*."""
+    pending = prefix.tokens[len(target.tokens) :]
+    return Pass((*pending, *draft.tokens), 1 + len(draft.tokens))
 
 
 def lazy_confidence(sampler: Sampler, rows: Rows, found: Accepted) -> LazyConfidence:
-    """How likely the first of the ``found`` tokens was to the target, to be asked before the next pass."""
+    """Confidence of the target in the first token of a step, computed when called, before the next pass."""
     return lambda: sampler.confidence(rows[0], found.tokens[0])
 
 
 def budget_after(target: Context, prefix: Prefix, rules: Rules) -> Budget:
-    """What the next pass may hold: within the budget, the guard and the user's limit."""
+    """Limits of the next pass: the answer's budget, the guard and the user's ``draft_max``."""
     cached, left = len(target.tokens), rules.left()
-    missing = len(prefix.tokens) - cached
-    return Budget(missing, min(rules.draft_max, rules.guard.widest - missing, left - 1), left, cached)
+    pending = len(prefix.tokens) - cached
+    return Budget(pending, min(rules.draft_max, rules.guard.widest - pending, left - 1), left, cached)
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:
-    """Tokens that the grammar leaves no choice about: the next pass decodes them along with what follows.
+    """Tokens that the grammar allows no alternative to. The next pass decodes them with what follows.
 
-    None where log probabilities are asked for, which need a row for every token.
+    None where log probabilities are requested, which need a row for every token.
     """
     constraint = prefix.sampler.constraint
     if constraint is None or rules.logprobs is not None or rules.is_end(prefix.tokens[-1]):
@@ -130,12 +148,38 @@ def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:
     return forced
 
 
-def decide_alone(target: Context, prefix: Prefix, draft: Draft, found: Accepted, logprobs: int | None) -> Accepted:
-    """``found`` and the token after it, decided by a pass over one token: the row that plain decoding would look at."""
+def decide_alone(
+    target: Context, prefix: Prefix, draft: Draft, found: Accepted, logprobs: int | None
+) -> Generator[Pass, Rows, Accepted]:
+    """``found`` and the token after it, chosen from the row of a single-token pass, as plain decoding would."""
     before = [*prefix.tokens, *found.tokens]
     target.rewind(len(before) - 1)
-    row = target.decode(before[-1:])[0]
-    token = prefix.sampler.pick(row, prefix.tokens, found.tokens)
+    rows = yield Pass(before[-1:], "all")
+    token = prefix.sampler.pick(rows[0], prefix.tokens, found.tokens)
     right = found.count < len(draft.tokens) and draft.tokens[found.count] == token
-    report = () if logprobs is None else (token_logprobs(row, token, logprobs),)
+    report = () if logprobs is None else (token_logprobs(rows[0], token, logprobs),)
     return Accepted((*found.tokens, token), found.count + right, True, (*found.logprobs, *report))
+
+
+def advance(coroutine: Generator[Pass | T, Rows, None]) -> Generator[Pass, Rows, T]:
+    """Run an endless ``coroutine`` to its next result, which is returned; its passes are yielded."""
+    item = next(coroutine)
+    while isinstance(item, Pass):
+        item = coroutine.send((yield item))
+    return item
+
+
+def drive(target: Context, coroutine: Generator[Pass | T, Rows, R]) -> Generator[T, None, R]:
+    """Run a ``coroutine`` on a context of its own: decode its passes, yield its results, return what it returns."""
+    with closing(coroutine):
+        try:
+            item = next(coroutine)
+            while True:
+                if isinstance(item, Pass):
+                    item = coroutine.send(target.decode(item.tokens, item.outputs))
+                else:
+                    yield item
+                    item = next(coroutine)
+        except StopIteration as end:
+            result: R = end.value
+            return result

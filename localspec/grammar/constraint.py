@@ -16,9 +16,9 @@ import numpy as np
 
 from localspec.errors import InputError
 from localspec.grammar.closing import Way, adapted, nearest_end
-from localspec.grammar.state import State, Thought, common_length, refuse
+from localspec.grammar.state import State, Thought, refuse
 from localspec.grammar.vocabulary import GrammarVocabulary, check
-from localspec.protocols import Mask
+from localspec.protocols import Mask, common_length
 from localspec.types import FinishReason
 
 #: With more tokens left than this an answer without an end in sight may go on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
@@ -52,11 +52,3 @@ def refuse(needed: int, room: int, max_tokens: int | None) -> NoReturn:
         f"the prompt leaves room for {room} tokens in the context, and the shortest structured answer that was found "
         f"takes {needed}; shorten it, or set a larger --ctx-size."
     )
-
-
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    end = min(len(a), len(b))
-    if a[:end] == b[:end]:
-        return end
-    return next(i for i in range(end) if a[i] != b[i])

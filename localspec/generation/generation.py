@@ -1,0 +1,156 @@
+"""One answer in progress: a coroutine that yields passes and chunks, and the completion they end in.
+
+Owns nothing native. The engine drives it, and stores its text in the conversation afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from localspec.chat.conversation import ChatPrompt
+from localspec.chat.thinking import Channels
+from localspec.chat.tool_calls import CallSyntax, ToolCalls
+from localspec.chat.tools import ToolCall, made_calls
+from localspec.draft.base import Drafter, Prefix
+from localspec.errors import InputError
+from localspec.generation.loop import Pass, Rules, advance, decode, prefill
+from localspec.generation.options import Request
+from localspec.generation.pair import Pair, Setup
+from localspec.generation.result import Chunk, Completion
+from localspec.generation.stats import Stats
+from localspec.generation.stream import Assembler
+from localspec.grammar.constraint import GrammarConstraint
+from localspec.params import MAX_DRAFT
+from localspec.protocols import Context, Rows
+from localspec.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked request for one answer.
+
+    ``tokens``: the prompt. ``room``: tokens that the context holds beyond it. ``chat``: the messages of the prompt,
+    None for raw text. ``syntax``: how the model writes tool calls, where tools are offered.
+    """
+
+    tokens: list[int]
+    request: Request
+    room: int
+    sampler: Sampler
+    constraint: GrammarConstraint | None = None
+    chat: ChatPrompt | None = None
+    syntax: CallSyntax | None = None
+
+
+class Generation:
+    """One answer to ``task``; ``setup`` is that of the drafters in ``pair``, if there are any."""
+
+    def __init__(self, pair: Pair, setup: Setup, task: Task) -> None:
+        self._pair, self._setup, self._task = pair, setup, task
+        vocabulary, request, chat = pair.vocabulary, task.request, task.chat
+        names = [tool["function"]["name"] for tool in chat.tools] if chat else []
+        self._calls = ToolCalls(task.syntax, names) if task.syntax else None
+        channels = Channels(vocabulary, chat.text) if chat else None
+        budget = min(task.room, request.stop.max_tokens or task.room)
+        self.answer = Assembler(vocabulary, request.stop.stop, budget, channels, self._calls)
+        self.stats = Stats(prompt_tokens=len(task.tokens))
+
+    def run(self) -> Generator[Pass | Chunk, Rows, None]:
+        """Yield passes to decode and chunks to show; the last chunk has the completion."""
+        pair, answer, stats = self._pair, self.answer, self.stats
+        prefix = Prefix(list(self._task.tokens), self._task.sampler)
+        rows = yield from self._prefill(prefix)
+        clocks: list[Context | Drafter] = [pair.target, *pair.drafters]
+        before = [clock.decode_s for clock in clocks]
+        self._setup.control.begin()
+        steps = decode(pair.target, prefix, rows, pair.drafters, self._rules())
+        while answer.finish_reason is None:
+            began = perf_counter()
+            step = yield from advance(steps)
+            stats.record(step.draft.names[: step.proposed], step.accepted)
+            stats.near_ties += step.near_tie
+            stats.forced += step.forced
+            chunks = answer.add(step)
+            stats.generated_tokens = len(answer.tokens)
+            stats.generate_s += perf_counter() - began  # without the time that the caller takes with a chunk
+            yield from chunks
+        rest = answer.flush()
+        stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
+        stats.draft_s = sum(drafted)
+        yield replace(rest, completion=self._completion())
+
+    def _prefill(self, prefix: Prefix) -> Generator[Pass, Rows, Rows]:
+        """Bring target and drafters up to the prompt; returns the last token's logits (1, n_vocab)."""
+        began, stats, progress = perf_counter(), self.stats, self._task.request.progress
+        rows, stats.cached_tokens = yield from prefill(self._pair.target, prefix, self._pair.batch, progress)
+        for drafter in self._pair.drafters:
+            drafter.observe(prefix)
+        if progress is not None:
+            progress(stats.prefilled_tokens, stats.prefilled_tokens)
+        stats.prompt_s = perf_counter() - began
+        return rows
+
+    def _rules(self) -> Rules:
+        request, setup, answer = self._task.request, self._setup, self.answer
+        limits = [limit for limit in (request.draft_max, setup.draft.max) if limit is not None]
+        return Rules(
+            self._pair.vocabulary.is_end,
+            lambda: answer.left,
+            setup.control,
+            min(limits, default=MAX_DRAFT),
+            self._pair.reads_hidden,
+            setup.guard,
+            request.logprobs,
+        )
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Calls in the answer so far. Their ids depend on the seed and the place in the conversation alone."""
+        sampling, found = self._task.request.sampling, self._calls.found if self._calls else []
+        seed = 0 if sampling.greedy else sampling.seed or 0
+        return made_calls([(call.name, call.arguments) for call in found], seed, len(self._task.tokens))
+
+    @property
+    def spliceable(self) -> bool:
+        """True if text and tool calls tell all that the tokens do, so the next prompt may hold the tokens."""
+        return not (self.answer.thought or self.answer.cut or (self._calls and self._calls.inside))
+
+    def _completion(self) -> Completion:
+        task, answer, reason = self._task, self.answer, self.answer.finish_reason
+        assert reason is not None
+        notices = [*self._notices(), *self._keep()]
+        if task.constraint and task.request.answer:
+            reason, notice = task.constraint.outcome([*task.tokens, *answer.tokens], reason)
+            notices += [*task.request.answer.notices, *([notice] if notice else [])]
+        return Completion(
+            text=answer.text,
+            tokens=tuple(answer.tokens),
+            finish_reason=reason,
+            seed=task.request.sampling.seed or 0,
+            exactness=self._setup.exactness,
+            stats=self.stats,
+            thought=answer.thought,
+            notice=" ".join(notices) or None,
+            logprobs=None if task.request.logprobs is None else tuple(answer.logprobs),
+            tool_calls=self.tool_calls,
+        )
+
+    def _notices(self) -> Sequence[str]:
+        found = []
+        if self.answer.finish_reason == "length" and len(self.answer.tokens) == self._task.room:
+            n_ctx = self._pair.target.n_ctx
+            found.append(f"The context of {n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
+        if self._calls is not None and self._calls.broken:
+            found.append("A tool call could not be read, and was left in the text.")
+        return found
+
+    def _keep(self) -> Sequence[str]:
+        """Add the finished text to the file of earlier ones; a notice where that failed, which the answer survives."""
+        try:
+            if self._pair.history is not None:
+                self._pair.history.keep([*self._task.tokens, *self.answer.tokens])
+        except InputError as error:
+            return [f"What was said was not kept: {error}"]
+        return []
