@@ -468,7 +468,7 @@ def test_close_frees_everything_once() -> None:
     closed: list[str] = []
     engine = engine_of()
     engine._close = lambda: closed.append("model")
-    drafter = engine._drafters[0]
+    drafter = engine._pair.drafters[0]
     engine.close()
     engine.close()
     assert closed == ["model"]

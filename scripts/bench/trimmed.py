@@ -54,7 +54,7 @@ class Way:
     @property
     def drafter(self) -> Any:
         """The draft model's context, which is no part of the public interface."""
-        return self.engine._drafters[-1]._context  # type: ignore[attr-defined]
+        return self.engine._pair.drafters[-1]._context  # type: ignore[attr-defined]
 
 
 @dataclass

@@ -19,6 +19,7 @@ from localspec.draft.base import Draft
 from localspec.draft.model import ModelDrafter
 from localspec.engine import Engine
 from localspec.errors import InputError
+from localspec.generation.pair import Pair
 from localspec.generation.result import Completion
 from localspec.generation.stats import Stats
 from localspec.testing import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
@@ -98,7 +99,7 @@ def test_the_engine_is_left_as_it_was(engine: Engine, drafting: bool) -> None:
 
 def test_warm_up_is_short(engine: Engine) -> None:
     """And answers in both modes."""
-    drafter: Any = engine._drafters[0]
+    drafter: Any = engine._pair.drafters[0]
     warm_up(engine, BenchOptions(1000))
     assert len(drafter.observed) > 2
     assert len(engine._target.tokens) < 150
@@ -116,7 +117,7 @@ def test_a_prompt_that_cannot_be_answered_is_told_first(engine: Engine) -> None:
     """By its name: too long for the context with its answer, or nothing that the template takes."""
     with pytest.raises(InputError, match=r"prompt long .* room for 0 of 8 .* --ctx-size"):
         check_prompts(engine, [prompt("short"), prompt("long", "x" * 5000)], BenchOptions(8))
-    bare = Engine(engine._target, engine.vocabulary, model=engine.model)
+    bare = Engine(Pair(engine._target, engine.vocabulary), model=engine.model)
     with pytest.raises(InputError, match=r"prompt a: .* no chat template"):
         check_prompts(bare, [prompt("a")], BenchOptions(8))
     check_prompts(bare, [prompt("a")], BenchOptions(8, raw=True))

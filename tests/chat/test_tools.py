@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, TemplateError, UsageError
 from localspec.generation.loop import Step
+from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Completion
 from localspec.generation.stream import Assembler
 from localspec.testing import Logits, ScriptedContext, ScriptedDrafter
@@ -85,7 +87,8 @@ def engine_saying(family: str, replies: Sequence[str], drafters: Sequence[Any] =
     target = ScriptedContext(saying([0], 0), VOCABULARY.n_tokens)
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, 4096, VOCABULARY.n_tokens)
     template = ChatTemplate(TEMPLATES[family])
-    engine = Engine(target, VOCABULARY, drafters, model=info, template=template, exactness="exact")
+    pair = Pair(target, VOCABULARY, tuple(drafters))
+    engine = Engine(pair, Setup("exact"), model=info, template=template)
     turns = iter(scripts)
     stream = engine._chunks
 
@@ -400,10 +403,10 @@ def test_built_in_pair_calls_with_any_drafter(pair: Engine) -> None:
     led.start = len(pair.prompt_tokens(messages, tools=TOOLS))
     answers: list[Completion] = []
     try:
-        pair._target = led
+        pair._pair = replace(pair._pair, target=led)
         answers += [pair.chat(messages, draft_max=width, **options) for width in (0, 1, 4, 8)]
     finally:
-        pair._target = plain
+        pair._pair = replace(pair._pair, target=plain)
     done = answers[0]
     assert (done.text, done.thought, done.finish_reason) == ("Let me see.", "The city.", "tool_calls")
     assert json.loads(done.tool_calls[0]["function"]["arguments"]) == {"city": "Rome"}

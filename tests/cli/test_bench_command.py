@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -55,7 +56,7 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     def load(*args: Any, **options: Any) -> Engine:
         found.append({"args": args, **options})
         engine = made(LOGITS, drafters(), vocabulary=ScriptedVocabulary(N), control=FixedDepth(3))
-        engine._tune = lambda progress: COSTS  # a clock's work
+        engine._setup = replace(engine._setup, tune=lambda progress: COSTS)  # a clock's work
         return engine
 
     monkeypatch.setattr(localspec, "load", load, raising=False)

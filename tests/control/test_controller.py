@@ -16,10 +16,10 @@ from localspec.control.plan import Plan
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.ngram import NgramDrafter
-from localspec.generation.loop import Rules, decode, prefill
+from localspec.generation.loop import Rules
 from localspec.params import SamplingParams
 from localspec.testing import ScriptedContext, chain_logits
-from tests.helpers.support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
+from tests.helpers.support import N_VOCAB, SAMPLINGS, decode, plain_tokens, prefill, prefix_of
 
 #: Of a GPU, where a pass costs nearly the same at any width, and of a machine where every row costs the same.
 FLAT = Curve(WIDTHS, tuple(0.010 + 0.0001 * n for n in WIDTHS))

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from localspec.draft.history import HistoryDrafter
 from localspec.draft.ngram_store import KEY, LONGEST, Found, NgramStore
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, UsageError
+from localspec.generation.pair import Pair
 from localspec.testing import ScriptedContext, ScriptedVocabulary, chain_logits
 from tests.helpers.support import N_VOCAB
 
@@ -29,7 +29,7 @@ def store_of(*found: list[int], most: int = 1000, into: NgramStore | None = None
     """Every text taken in whole, whatever the one before it was."""
     store = NgramStore(Path("nowhere"), "v", most) if into is None else into
     for text in found:
-        store._last = np.empty(0, np.int32)
+        store._last = []
         store.add(text)
     return store
 
@@ -319,7 +319,7 @@ def test_a_store_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
     target = chain_logits(N_VOCAB, 1)
     context = ScriptedContext(target, N_VOCAB)
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, 4096, N_VOCAB)
-    with Engine(context, ScriptedVocabulary(N_VOCAB), [drafter], model=info, history=drafter) as engine:
+    with Engine(Pair(context, ScriptedVocabulary(N_VOCAB), (drafter,), drafter), model=info) as engine:
         (tmp_path / "folder").rmdir()
         (tmp_path / "folder").touch()
         done = engine.generate("abcdefgh", max_tokens=9, temperature=0)

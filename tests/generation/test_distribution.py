@@ -22,7 +22,7 @@ from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.generation import loop
 from localspec.generation.accept import Accepted
-from localspec.generation.loop import Rules, decode, prefill
+from localspec.generation.loop import Rules
 from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
@@ -32,6 +32,7 @@ from localspec.params import ContextParams, SamplingParams
 from localspec.protocols import Outputs, Rows, output_rows
 from localspec.sampling import Sampler
 from tests.helpers.distribution import PROMPTS, Path, cut, distribution, p_value, tree
+from tests.helpers.support import decode, prefill
 
 #: LOCALSPEC_SAMPLES=20000 draws more.
 SAMPLES, FEW, LENGTH = int(os.environ.get("LOCALSPEC_SAMPLES", "2000")), 600, 3

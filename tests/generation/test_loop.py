@@ -17,11 +17,11 @@ from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.generation.guard import Guard
-from localspec.generation.loop import Rules, Step, decode, prefill
+from localspec.generation.loop import Rules, Step
 from localspec.params import SamplingParams
 from localspec.sampling import Sampler
 from localspec.testing import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
-from tests.helpers.support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, plain_tokens, prefix_of
+from tests.helpers.support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, decode, plain_tokens, prefill, prefix_of
 
 PROMPT = [1, 2, 3, 1, 2]
 DRAFTERS = ["right", "wrong", "half", "random", "ngram", "model", "other model", "mtp", "none"]

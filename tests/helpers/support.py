@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ import localspec
 from localspec.control.base import FixedDepth
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.engine import Engine
+from localspec.generation import loop
+from localspec.generation.loop import Rules, Step, drive
 from localspec.params import SamplingParams
+from localspec.protocols import Context, Rows
 from localspec.sampling import Row, Sampler
 from localspec.testing import Logits
+from localspec.types import Progress
 
 N_VOCAB = 24
 GREEDY = SamplingParams(temperature=0.0)
@@ -64,6 +68,24 @@ def plain_tokens(logits: Logits, prompt: Sequence[int], params: SamplingParams, 
     for _ in range(count):
         tokens.append(sampler.pick(logits(tuple(tokens)), tokens))
     return tokens[len(prompt) :]
+
+
+def decode(
+    target: Context, prefix: Prefix, rows: Rows, drafters: Sequence[Drafter], rules: Rules
+) -> Generator[Step, None, None]:
+    """Steps of the loop, driven on ``target``."""
+    return drive(target, loop.decode(target, prefix, rows, drafters, rules))
+
+
+def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | None = None) -> tuple[Rows, int]:
+    """The last token's logits and the tokens reused."""
+    driving = drive(target, loop.prefill(target, prefix, batch, progress))
+    try:
+        next(driving)
+    except StopIteration as end:
+        found: tuple[Rows, int] = end.value
+        return found
+    raise AssertionError("a prefill has passes only")
 
 
 def options_of(params: SamplingParams) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from localspec.control.base import FixedDepth
 from localspec.generation.guard import NO_GUARD, Guard
-from localspec.generation.loop import Rules, Step, decode, prefill
+from localspec.generation.loop import Rules, Step
 from localspec.llama.saved_cells import repeat_cells
 from localspec.params import SamplingParams
 from localspec.probe.batch_invariance import Invariance, probe
 from localspec.protocols import Outputs, Rows
 from localspec.testing import Logits, ScriptedContext, ScriptedDrafter, chain_logits
-from tests.helpers.support import N_VOCAB, SAMPLINGS, plain_tokens, prefix_of
+from tests.helpers.support import N_VOCAB, SAMPLINGS, decode, plain_tokens, prefill, prefix_of
 
 PROMPT = [1, 2, 3, 1, 2]
 
