@@ -274,7 +274,7 @@ class Engine:
         try:
             for chunk in chunks:
                 if chunk.completion is not None:
-                    break
+                    continue  # not before the conversation has the reply
                 yield chunk
                 if self._running is not generation:
                     raise BackendError("another generation was started on this engine; finish or close one first.")

@@ -7,7 +7,6 @@ serves one sequence (:func:`drive`) and a scheduler of many.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -22,7 +21,6 @@ from localspec.sampling import Sampler
 from localspec.types import Progress
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Pass(NamedTuple):
@@ -169,17 +167,12 @@ def advance(coroutine: Generator[Pass | T, Rows, None]) -> Generator[Pass, Rows,
     return item
 
 
-def drive(target: Context, coroutine: Generator[Pass | T, Rows, R]) -> Generator[T, None, R]:
-    """Run a ``coroutine`` on a context of its own: decode its passes, yield its results, return what it returns."""
-    with closing(coroutine):
-        try:
-            item = next(coroutine)
-            while True:
-                if isinstance(item, Pass):
-                    item = coroutine.send(target.decode(item.tokens, item.outputs))
-                else:
-                    yield item
-                    item = next(coroutine)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+def drive(target: Context, coroutine: Generator[Pass | T, Rows, None]) -> Generator[T, None, None]:
+    """Run a ``coroutine`` on a context of its own: decode its passes, yield its results. It ends after a result."""
+    item = next(coroutine, None)
+    while item is not None:
+        if isinstance(item, Pass):
+            item = coroutine.send(target.decode(item.tokens, item.outputs))
+        else:
+            yield item
+            item = next(coroutine, None)

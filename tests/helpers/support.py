@@ -17,7 +17,7 @@ from localspec.control.base import FixedDepth
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.engine import Engine
 from localspec.generation import loop
-from localspec.generation.loop import Rules, Step, drive
+from localspec.generation.loop import Pass, Rules, Step, drive
 from localspec.params import SamplingParams
 from localspec.protocols import Context, Rows
 from localspec.sampling import Row, Sampler
@@ -79,13 +79,11 @@ def decode(
 
 def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | None = None) -> tuple[Rows, int]:
     """The last token's logits and the tokens reused."""
-    driving = drive(target, loop.prefill(target, prefix, batch, progress))
-    try:
-        next(driving)
-    except StopIteration as end:
-        found: tuple[Rows, int] = end.value
-        return found
-    raise AssertionError("a prefill has passes only")
+
+    def coroutine() -> Generator[Pass | tuple[Rows, int], Rows, None]:
+        yield (yield from loop.prefill(target, prefix, batch, progress))
+
+    return next(drive(target, coroutine()))
 
 
 def options_of(params: SamplingParams) -> dict[str, Any]:
