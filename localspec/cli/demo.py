@@ -133,7 +133,7 @@ def main() -> None:
     """Print the demonstration to standard output."""
     width = min(columns(sys.stdout), _WIDEST)
     with localspec.load("tiny", threads=1, gpu_layers=0) as engine:
-        print("\n".join(demo_lines(engine, width, Style.of(sys.stdout))))
+        print("\n".join(demo_lines(engine, width, Style.from_stream(sys.stdout))))
 
 
 if __name__ == "__main__":
