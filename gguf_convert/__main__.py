@@ -1,4 +1,4 @@
-"""``python -m gguf_convert DIR -o FILE --type Q8_0``."""
+"""``python -m gguf_convert DIR -o FILE --type Q8_0``, the same as ``localspec convert``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from gguf_convert.commands.shared import convert
+from gguf_convert.commands.convert import convert
 from localspec.errors import LocalspecError
 
 
 def main() -> None:
-    """Run the command; an error is one sentence on stderr, exit code 1, 2 (usage) or 130 (interrupted)."""
+    """Run the command. An error is one sentence on stderr, with exit code 1, 2 (usage) or 130 (interrupted)."""
     try:
         convert.main(prog_name="python -m gguf_convert", standalone_mode=False)
     except click.ClickException as error:

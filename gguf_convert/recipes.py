@@ -1,8 +1,8 @@
-"""What a file's tensors become: llama.cpp's types, and recipes for a verified target, its drafter and exact rows.
+"""Types of the tensors of a file: llama.cpp's mixtures, and recipes for targets, drafters and exact rows.
 
-A recipe is llama.cpp's own mixture of one type, changed by overrides: patterns of tensor names, the first that occurs
-decides. Rows of a batch equal single rows bit for bit on a CPU only where every matrix that is multiplied is Q4_0 or
-Q8_0 (docs/decisions.md), which :attr:`Recipe.exact` promises.
+A recipe is llama.cpp's mixture for one file type, changed by overrides: patterns of tensor names, of which the first
+that matches decides. On a CPU the rows of a batch equal single rows bit for bit if every multiplied matrix is Q4_0 or
+Q8_0 (docs/decisions.md); :attr:`Recipe.exact` guarantees that.
 """
 
 from __future__ import annotations
@@ -11,30 +11,32 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gguf_convert.fields import shorten
+from gguf_convert.checkpoint.json_fields import shorten
 from localspec.errors import UsageError
 from localspec.gguf.types import BLOCKS, EXACT_TYPES, FILE_TYPES, FLOATS, TENSOR_TYPES
 
+#: Short names of file types, as in llama-quantize.
 ALIASES = {"Q5_K": "Q5_K_M", "Q4_K": "Q4_K_M", "Q3_K": "Q3_K_M"}
 
-#: The main tensor type of a file type, where it is not the name up to ``_S``, ``_M`` or ``_L``.
+#: Main tensor type of a file type, if it is not the name without ``_S``, ``_M`` or ``_L``.
 _DEFAULTS = {"MXFP4_MOE": "MXFP4", "IQ3_M": "IQ3_S", "IQ3_XS": "IQ3_S", "IQ2_M": "IQ2_S", "IQ2_S": "IQ2_XS"}
 
+#: Roles that have a recipe.
 ROLES = ("target", "drafter")
 
-#: The output head (of a tied model its embedding), and small matrices whose error reaches every layer or every token.
+#: The output head (in a tied model the embedding), and small matrices whose errors affect every layer or token.
 _SENSITIVE = r"^(output|token_embd)\.weight$|per_layer_model_proj|ffn_gate_inp\.weight$"
-#: Rows are only looked up here, never multiplied.
+#: A table whose rows are looked up and never multiplied.
 _LOOKED_UP = r"^per_layer_token_embd\.weight$"
-#: Multiplied with activations, and left alone by llama.cpp's quantiser ("not too big", expert routers).
+#: Multiplied matrices that llama.cpp's quantiser leaves in float, because they are small.
 _LEFT_IN_FLOAT = re.compile(r"per_layer_model_proj\.weight$|ffn_gate_inp\.weight$")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """``type`` is a file type of llama.cpp, ``overrides`` (pattern, tensor type) go before its mixture.
+    """A file type of llama.cpp, and overrides of its mixture as (pattern of tensor names, tensor type).
 
-    ``uniform`` recipes name a type for every matrix. ``exact``: every matrix that is multiplied is Q4_0 or Q8_0.
+    ``uniform``: the overrides give every matrix a type. ``exact``: every multiplied matrix is Q4_0 or Q8_0.
     """
 
     label: str
@@ -44,12 +46,12 @@ class Recipe:
     uniform: bool = False
 
     def override(self, tensor: str) -> str | None:
-        """The tensor type that the overrides give, or None."""
+        """Return the tensor type that the overrides give to ``tensor``, or None."""
         return next((kind for pattern, kind in self.overrides if re.search(pattern, tensor)), None)
 
 
 def file_type_name(requested: str) -> str:
-    """The file type that ``requested`` means, in any case; UsageError for what llama.cpp does not have."""
+    """Return the file type with this name or alias, in any case; UsageError for an unknown one."""
     name = requested.upper()
     name = ALIASES.get(name, name)
     if name not in FILE_TYPES:
@@ -64,16 +66,16 @@ def make_recipe(
     exact: bool = False,
     overrides: Sequence[tuple[str, str]] = (),
 ) -> Recipe:
-    """The recipe that these words mean.
+    """Return the recipe for a type, a role or exact rows.
 
-    ``type`` alone is llama.cpp's mixture. ``role="target"`` and ``exact`` keep every multiplied matrix in ``type``
-    (Q4_0, or Q8_0), and what is most sensitive in Q8_0; ``role="drafter"`` makes every matrix ``type`` (Q4_0), the
-    head too. ``overrides`` go before all of it. Raises UsageError for what does not go together.
+    ``type`` alone is llama.cpp's mixture. With ``role="target"`` or ``exact`` every multiplied matrix gets ``type``
+    (default Q4_0, else Q8_0) and the most sensitive ones Q8_0. With ``role="drafter"`` every matrix, also the head,
+    gets ``type`` (default Q4_0). ``overrides`` precede all of it. Raises UsageError for a contradiction.
     """
     if role is not None and role not in ROLES:
         raise UsageError(f"There is no recipe for {shorten(role)}; there is {' and '.join(ROLES)}.")
     if type is None and role is None and not exact:
-        raise UsageError("Nothing says what to quantise to: give a type, --for target, --for drafter or --exact.")
+        raise UsageError("There is no type to quantise to: give a type, --for target, --for drafter or --exact.")
     name = file_type_name(type or "Q4_0")
     given = tuple(_override(pattern, kind) for pattern, kind in overrides)
     if exact or role == "target":
@@ -90,12 +92,12 @@ def make_recipe(
 def _exact_recipe(name: str, given: tuple[tuple[str, str], ...], purpose: str) -> Recipe:
     if name not in EXACT_TYPES:
         raise UsageError(
-            f"{name} is not computed alike in batches and alone; choose {' or '.join(EXACT_TYPES)} for exact rows."
+            f"Rows of {name} differ between a batch and a single row; choose {' or '.join(EXACT_TYPES)} for exact rows."
         )
     for pattern, kind in given:
         if kind not in EXACT_TYPES:
             raise UsageError(
-                f"{pattern}={kind} would end exact rows; choose {' or '.join(EXACT_TYPES)}, or leave --exact out."
+                f"{pattern}={kind} would make rows inexact; choose {' or '.join(EXACT_TYPES)}, or leave --exact out."
             )
     every = ((_SENSITIVE, "Q8_0"), (_LOOKED_UP, "Q6_K" if name == "Q4_0" else name), (r".", name))
     return Recipe(f"{name} {purpose}", name, (*given, *every), exact=True, uniform=True)
@@ -113,16 +115,16 @@ def _override(pattern: str, kind: str) -> tuple[str, str]:
 
 
 def _block_type(name: str) -> str:
-    """The type of a tensor in a file of type ``name`` without a mixture."""
+    """Return the main tensor type of a file of type ``name``."""
     return _DEFAULTS.get(name) or re.sub(r"(?<=_K)_[SML]$", "", name)
 
 
 def left_in_float(tensor: str) -> bool:
-    """Whether llama.cpp's quantiser leaves a matrix of this name as it is although it is multiplied."""
+    """Return True for a multiplied matrix that llama.cpp's quantiser leaves in float."""
     return _LEFT_IN_FLOAT.search(tensor) is not None
 
 
 def expected_bytes(recipe: Recipe, elements: int) -> int:
-    """About how large a file of so many weights becomes, rather too much than too little."""
+    """Estimate the size of a file of this many weights in bytes, with 25% to spare."""
     per_block, size = BLOCKS[TENSOR_TYPES[_block_type(recipe.type)]]
     return elements * size * 5 // (per_block * 4)

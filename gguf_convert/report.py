@@ -1,4 +1,4 @@
-"""What a conversion or a quantisation tells about the file that it wrote."""
+"""Result of a conversion or a quantisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Fallback:
-    """A tensor that did not get the requested type, and why."""
+    """A tensor that got another type than the requested one, with the reason."""
 
     tensor: str
     type: str
@@ -18,9 +18,9 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. ``tensors`` counts them; ``bytes`` is the size of the file.
+    """A written file: number of tensors, size in bytes, and tensors of another type.
 
-    ``notes`` are sentences about what was left out, and where the file will behave differently from the checkpoint.
+    ``notes`` are sentences about what was left out, and about differences in behaviour from the checkpoint.
     """
 
     path: Path
@@ -32,8 +32,8 @@ class Report:
     notes: tuple[str, ...]
 
 
-def inexact(fallbacks: Sequence[Fallback]) -> tuple[str, ...]:
-    """The note of a file that was to be exact, and has a matrix in a type whose rows are not."""
+def inexact_notes(fallbacks: Sequence[Fallback]) -> tuple[str, ...]:
+    """Return the note for a file of an exact recipe that has a matrix in F16, whose rows are not exact in a batch."""
     floats = [fallback for fallback in fallbacks if fallback.type == "F16"]
     return tuple(
         f"Rows of a batch may differ from single rows, because {fallback.tensor} is F16 ({fallback.reason})."

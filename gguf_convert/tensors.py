@@ -1,6 +1,6 @@
-"""Tensors that a checkpoint holds or an architecture makes up, read as float32 in blocks of rows.
+"""Tensors of the model, read as float32 in blocks of rows.
 
-Nothing here loads a whole tensor unless asked to: a source knows its shape and hands out rows.
+A source has a shape and reads only the rows that are needed: no tensor has to be in memory as a whole.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-BLOCK_ELEMENTS = 1 << 18  # 1 MB of float32 at a time: it stays in a core's cache through the passes over it
+#: Most values of a block: 1 MB of float32, which stays in a core's cache while it is encoded.
+BLOCK_ELEMENTS = 1 << 18
 
 
-class Source(Protocol):
-    """A tensor in row-major order, ``shape`` as in the checkpoint (outermost dimension first)."""
+class TensorSource(Protocol):
+    """A tensor in row-major order; ``shape`` has the outermost dimension first."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     def rows(self, start: int, stop: int) -> Floats:
-        """Part of the first dimension, as float32 of shape ``(stop - start, *shape[1:])``."""
+        """Read part of the first dimension as float32, shape ``(stop - start, *shape[1:])``."""
         ...
 
 
 @dataclass(frozen=True)
 class ArraySource:
-    """A small tensor that exists only in memory, such as rope factors."""
+    """A small tensor in memory, such as rope factors."""
 
     values: Floats
 
@@ -46,7 +47,7 @@ class ArraySource:
 class FirstRows:
     """The first ``count`` rows of another source."""
 
-    source: Source
+    source: TensorSource
     count: int
 
     @property
@@ -59,10 +60,10 @@ class FirstRows:
 
 @dataclass(frozen=True)
 class ModelTensor:
-    """One tensor of the GGUF file: its name there, and where its values come from."""
+    """A tensor of the GGUF file: its name in the file and the source of its values."""
 
     name: str
-    source: Source
+    source: TensorSource
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,8 +74,8 @@ class ModelTensor:
         return math.prod(self.shape)
 
 
-def spans(source: Source) -> Iterator[tuple[int, int]]:
-    """All rows of a source in order as (start, stop), at most ``BLOCK_ELEMENTS`` values (or one row) in each."""
+def spans(source: TensorSource) -> Iterator[tuple[int, int]]:
+    """Yield all rows in order as (start, stop), at most ``BLOCK_ELEMENTS`` values (or one row) in each."""
     count = source.shape[0]
     row = max(1, math.prod(source.shape[1:]))
     step = max(1, BLOCK_ELEMENTS // row)
@@ -82,7 +83,7 @@ def spans(source: Source) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, count)
 
 
-def blocks(source: Source) -> Iterator[Floats]:
-    """The rows of every span, see :func:`spans`."""
+def blocks(source: TensorSource) -> Iterator[Floats]:
+    """Yield the rows of every span of :func:`spans`."""
     for start, stop in spans(source):
         yield source.rows(start, stop)

@@ -23,7 +23,7 @@ CLI_ROOMS = [
     *("model", "bench", "chat", "doctor", "inspect", "commands"),
 ]
 #: What the converter imports of localspec. Its commands, which are part of the command line, import anything.
-CONVERTER_IMPORTS = {"errors", "files", "gguf", "llama"}
+CONVERTER_IMPORTS = {"types", "errors", "files", "gguf", "llama"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

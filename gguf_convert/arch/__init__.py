@@ -1,7 +1,7 @@
-"""The architectures that can be converted: Hugging Face class name → the module that maps it.
+"""Architectures that can be converted.
 
-A family is one file with a function ``map_model(checkpoint) -> ModelMap`` and one line in ``_MODULES``.
-Modules are imported when first asked for.
+To add one, write a module with a function ``map_model(checkpoint) -> ModelMap`` and add its Hugging Face class to
+``_MODULES``. Modules are imported on first use.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from gguf_convert.checkpoint import Checkpoint
-from gguf_convert.fields import shorten
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.checkpoint.json_fields import shorten
 from gguf_convert.tensors import ModelTensor
 from localspec.errors import ConvertError
 
-Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+MetadataValue = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 
+#: Hugging Face class → module.
 _MODULES = {
     "Gemma4ForCausalLM": "gguf_convert.arch.gemma4",
     "Gemma4ForConditionalGeneration": "gguf_convert.arch.gemma4",
@@ -35,29 +36,29 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class ModelMap:
-    """A checkpoint seen as GGUF: architecture name, metadata, tensors.
+    """A checkpoint mapped to GGUF: architecture, metadata, tensors.
 
-    Keys of ``metadata`` come without the ``architecture.`` prefix.
-    ``vocab_rows`` is the number of rows of the embedding: the vocabulary must have exactly as many tokens.
-    ``notes`` are sentences for the user, such as what was left out of the checkpoint.
+    Keys of ``metadata`` come without the ``architecture.`` prefix. ``vocab_rows`` is the number of rows of the
+    embedding, and of tokens in the vocabulary. ``notes`` are sentences for the user, for example about tensors that
+    were left out.
     """
 
     architecture: str
-    metadata: Mapping[str, Value]
+    metadata: Mapping[str, MetadataValue]
     tensors: tuple[ModelTensor, ...]
     vocab_rows: int
     notes: tuple[str, ...] = ()
 
 
 def supported() -> list[str]:
-    """The Hugging Face architecture names that ``map_checkpoint`` accepts."""
+    """Return the Hugging Face class names that ``map_checkpoint`` accepts."""
     return sorted(_MODULES)
 
 
 def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
     """Map a checkpoint with the module of its architecture.
 
-    Raises ConvertError for an unknown architecture, which it names, and for quantised checkpoints.
+    Raises ConvertError for an unknown architecture and for a quantised checkpoint.
     """
     names = checkpoint.config.values.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -66,7 +67,7 @@ def map_checkpoint(checkpoint: Checkpoint) -> ModelMap:
     if module is None:
         raise ConvertError(
             f"Architecture {shorten(names[0])} is not supported; supported are {', '.join(supported())} "
-            "(llama.cpp's own convert_hf_to_gguf.py knows more)."
+            "(llama.cpp's own convert_hf_to_gguf.py supports more)."
         )
     if "quantization_config" in checkpoint.config:
         method = checkpoint.config.object("quantization_config").values.get("quant_method")

@@ -1,7 +1,7 @@
-"""What the decoders of the common families share: sizes, names and shapes of tensors, tied output heads.
+"""Decoders of the common families: sizes, names and shapes of tensors, tied output heads.
 
-A family says which parts a layer has; every tensor of the text model is then either written with the shape the
-configuration implies or refused, and what is left out is said in the notes. Reference: llama.cpp,
+A family lists the parts of a layer. Every tensor of the text model is then written with the shape that the
+configuration implies, or refused; notes name the tensors that are left out. Reference: llama.cpp,
 ``conversion/base.py`` (TextModel).
 """
 
@@ -13,22 +13,25 @@ from typing import ClassVar
 
 import numpy as np
 
-from gguf_convert.arch import ModelMap, Value
+from gguf_convert.arch import MetadataValue, ModelMap
 from gguf_convert.arch.text_tensors import TextTensors
-from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
-from gguf_convert.fields import Fields, shorten
-from gguf_convert.tensors import BLOCK_ELEMENTS, ModelTensor, Source
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.checkpoint.json_fields import Fields, shorten
+from gguf_convert.checkpoint.safetensors import CheckpointTensor
+from gguf_convert.tensors import BLOCK_ELEMENTS, ModelTensor, TensorSource
 from localspec.errors import ConvertError
 
-MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
-MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
+#: Most layers (llama.cpp, LLAMA_MAX_LAYERS).
+MAX_LAYERS = 512
+#: Largest size of a head. Far above any model; it prevents a damaged file from needing gigabytes of rope factors.
+MAX_HEAD = 1 << 16
 
 _HEAD, _EMBEDDING = "lm_head.weight", "embed_tokens.weight"
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Sizes of the text model, named as in transformers; ``fields`` is its configuration, defaults filled in."""
+    """Sizes of the text model, named as in transformers; ``fields`` is its configuration with defaults filled in."""
 
     fields: Fields
     layers: int
@@ -43,22 +46,21 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Part:
-    """One tensor of a layer: its name in the GGUF file, its shape, and what is done to its values."""
+    """A tensor of a layer: its name in the GGUF file, its shape, and the change of its values."""
 
     name: str
     shape: tuple[int, ...]
-    change: Callable[[Source], Source] | None = None
+    change: Callable[[TensorSource], TensorSource] | None = None
 
 
-Layer = Mapping[str, Part]
-"""The parts of a layer by their name in the checkpoint, without ``layers.N.``."""
+LayerParts = Mapping[str, Part]
+"""Parts of a layer by their name in the checkpoint, without ``layers.N.``."""
 
 
 def read_decoder(config: Fields, defaults: Mapping[str, object]) -> Decoder:
     """Read the configuration of a text model (its ``text_config`` where there is one).
 
-    ``defaults`` holds what transformers assumes for absent values. Raises ConvertError for values out of range and for
-    encoders.
+    ``defaults`` are transformers' values for absent keys. Raises ConvertError for values out of range and for encoders.
     """
     text = config.object("text_config") if "text_config" in config else config
     text = Fields({**defaults, **{key: value for key, value in text.values.items() if value is not None}}, text.where)
@@ -85,29 +87,29 @@ def read_decoder(config: Fields, defaults: Mapping[str, object]) -> Decoder:
 
 
 def require(fields: Fields, key: str, expected: str, model: str) -> None:
-    """ConvertError unless the text at ``key`` is the one thing that llama.cpp computes for this model."""
+    """Raise ConvertError unless the text at ``key`` is the only one that llama.cpp supports for this model."""
     if (found := fields.text(key, expected)) != expected:
         raise ConvertError(f'"{key}" is {shorten(found)}, but llama.cpp\'s {model} computes {expected}.')
 
 
 def refuse(fields: Fields, key: str, model: str) -> None:
-    """ConvertError when a switch is on that llama.cpp does not know for this model."""
+    """Raise ConvertError if the switch ``key`` is on, which llama.cpp does not support for this model."""
     if fields.boolean(key, False):
         raise ConvertError(f'"{key}" is true, but llama.cpp\'s {model} does not compute it.')
 
 
 def positive(fields: Fields, key: str) -> float:
-    """A number above zero and of a size that float32 can compute with; ConvertError otherwise."""
+    """Return a positive number in the range of float32 arithmetic; ConvertError otherwise."""
     value = fields.number(key)
     if not 1e-15 < value < 1e15:
-        raise fields.fail(key, "a number above 0, and not absurdly large or small")
+        raise fields.fail(key, "a number from 1e-15 to 1e15")
     return value
 
 
 def refuse_window(decoder: Decoder, model: str) -> None:
-    """ConvertError when Qwen's or SmolLM3's sliding window is on and smaller than the context.
+    """Raise ConvertError if Qwen's or SmolLM3's sliding window is on and smaller than the context.
 
-    Layers from ``max_window_layers`` on have the window unless ``layer_types`` says which do.
+    ``layer_types`` lists the layers with the window; without it they are those from ``max_window_layers`` on.
     """
     fields = decoder.fields
     if not fields.boolean("use_sliding_window", False) or "sliding_window" not in fields:
@@ -123,8 +125,8 @@ def refuse_window(decoder: Decoder, model: str) -> None:
         )
 
 
-def sizes(decoder: Decoder) -> dict[str, Value]:
-    """The hyper-parameters that every family writes."""
+def sizes(decoder: Decoder) -> dict[str, MetadataValue]:
+    """Return the hyper-parameters that every family writes."""
     return {
         "block_count": decoder.layers,
         "context_length": decoder.fields.integer("max_position_embeddings"),
@@ -136,13 +138,13 @@ def sizes(decoder: Decoder) -> dict[str, Value]:
     }
 
 
-def head_lengths(decoder: Decoder) -> dict[str, Value]:
-    """Written where the size of a head is a value of its own; else llama.cpp divides width by heads."""
+def head_lengths(decoder: Decoder) -> dict[str, MetadataValue]:
+    """Return the sizes of a head. Without them llama.cpp divides the width by the number of heads."""
     return {"attention.key_length": decoder.head_dim, "attention.value_length": decoder.head_dim}
 
 
 def layer_parts(decoder: Decoder) -> dict[str, Part]:
-    """Pre-norm attention and gated MLP, as all families but Gemma have them."""
+    """Return the parts of pre-norm attention and a gated MLP, used by all families but Gemma."""
     width, inner, kv = decoder.hidden_size, decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
     return {
         "input_layernorm.weight": Part("attn_norm.weight", (width,)),
@@ -157,8 +159,8 @@ def layer_parts(decoder: Decoder) -> dict[str, Part]:
     }
 
 
-def biases(layer: Layer, *names: str) -> dict[str, Part]:
-    """The biases of some matrices of a layer, changed as their matrices are."""
+def biases(layer: LayerParts, *names: str) -> dict[str, Part]:
+    """Return the biases of some matrices of a layer, with the change of their matrices."""
     parts = {name: layer[f"{name}.weight"] for name in names}
     return {
         f"{name}.bias": Part(part.name.replace(".weight", ".bias"), part.shape[:1], part.change)
@@ -170,13 +172,13 @@ def map_decoder(
     checkpoint: Checkpoint,
     decoder: Decoder,
     architecture: str,
-    metadata: Mapping[str, Value],
-    layer: Layer,
+    metadata: Mapping[str, MetadataValue],
+    layer: LayerParts,
     *,
     extra: tuple[ModelTensor, ...] = (),
-    change_norm: Callable[[Source], Source] | None = None,
+    change_norm: Callable[[TensorSource], TensorSource] | None = None,
 ) -> ModelMap:
-    """Put a map together from the configuration and the tensors, all of which must have a place.
+    """Map the tensors of a checkpoint; ConvertError for a tensor that has no place.
 
     ``extra`` are tensors that the checkpoint does not hold; ``change_norm`` applies to the last norm.
     """
@@ -194,22 +196,22 @@ def map_decoder(
 
 
 class _Tensors(TextTensors):
-    """With the embedding and the head, which may be one."""
+    """Tensors of a decoder, with an embedding and an output head, which may be the same tensor."""
 
-    recomputed: ClassVar[tuple[str, ...]] = (".rotary_emb.inv_freq",)  # a buffer that old checkpoints of Llama hold
+    recomputed: ClassVar[tuple[str, ...]] = (".rotary_emb.inv_freq",)  # a buffer in old checkpoints of Llama
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.tied_to: CheckpointTensor | None = None
 
     def embedding(self, decoder: Decoder) -> Iterator[ModelTensor]:
-        """The embedding; a checkpoint with tied weights may hold it under the name of the head alone."""
+        """Yield the embedding; a checkpoint with tied weights may hold it under the name of the head."""
         name = _HEAD if decoder.tied and _EMBEDDING not in self.left and _HEAD in self.left else _EMBEDDING
         self.tied_to = self.take(name, decoder.vocab_size, decoder.hidden_size)
         yield ModelTensor("token_embd.weight", self.tied_to)
 
     def output(self, decoder: Decoder) -> Iterator[ModelTensor]:
-        """The head unless it is the embedding. Like transformers, goes by the values rather than by the setting."""
+        """Yield the head unless it equals the embedding. Values decide, not the setting, as in transformers."""
         if decoder.tied and _HEAD not in self.left:
             return
         head = self.take(_HEAD, decoder.vocab_size, decoder.hidden_size)

@@ -1,14 +1,14 @@
-"""Gemma 3, the text model of every size → GGUF architecture ``gemma3``.
+"""Gemma 3, text models of all sizes → GGUF architecture ``gemma3``.
 
-Reference: llama.cpp, ``conversion/gemma.py`` (Gemma3Model) and ``src/models/gemma3.cpp``. A norm of Gemma 3
-multiplies by 1 + its weight; llama.cpp's by the weight, so the 1 is added here.
+Reference: llama.cpp, ``conversion/gemma.py`` (Gemma3Model) and ``src/models/gemma3.cpp``. Norms multiply by 1 + weight
+in Gemma 3 and by the weight in llama.cpp, so 1 is added to the weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gguf_convert.arch import ModelMap, Value
+from gguf_convert.arch import MetadataValue, ModelMap
 from gguf_convert.arch.decoder import (
     Decoder,
     Part,
@@ -22,16 +22,19 @@ from gguf_convert.arch.decoder import (
     sizes,
 )
 from gguf_convert.arch.rope import rope_metadata
-from gguf_convert.checkpoint import Checkpoint
-from gguf_convert.fields import Fields
-from gguf_convert.tensors import Floats, Source
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.checkpoint.json_fields import Fields
+from gguf_convert.tensors import Floats, TensorSource
 from localspec.errors import ConvertError
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
-_PATTERN = 6  # llama.cpp's when the file says nothing: five sliding layers, then a full one
-_LAYERS_27B = 62  # by which llama.cpp knows the one size with another attention scale
+#: Default period of layer types: five sliding layers, then a full one.
+_PATTERN = 6
+#: Number of layers of the 27B model, by which llama.cpp selects another attention scale.
+_LAYERS_27B = 62
 _NAME = "Gemma 3"
-_DEFAULTS = {  # of transformers' Gemma3TextConfig; the 4B and larger checkpoints rely on them
+#: Defaults of transformers' Gemma3TextConfig, which the checkpoints from 4B on rely on.
+_DEFAULTS = {
     "vocab_size": 262_208,
     "hidden_size": 2304,
     "intermediate_size": 9216,
@@ -45,6 +48,7 @@ _DEFAULTS = {  # of transformers' Gemma3TextConfig; the 4B and larger checkpoint
     "sliding_window": 4096,
     "tie_word_embeddings": True,
 }
+#: Default bases of rope in full and in sliding layers.
 _THETA_FULL, _THETA_SLIDING = 1e6, 1e4
 
 
@@ -59,7 +63,7 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     _check_scale(decoder)
     metadata = {**sizes(decoder), **head_lengths(decoder), **_window(decoder), **_rope(fields)}
     softcap = fields.number("final_logit_softcapping", 0.0)
-    if softcap and "text_config" not in checkpoint.config:  # transformers caps only in the class for text alone
+    if softcap and "text_config" not in checkpoint.config:  # transformers caps only in the text-only class
         metadata["final_logit_softcapping"] = softcap
     return map_decoder(checkpoint, decoder, "gemma3", metadata, _layer(decoder), change_norm=PlusOne)
 
@@ -80,7 +84,7 @@ def _layer(decoder: Decoder) -> dict[str, Part]:
 
 
 def _check_scale(decoder: Decoder) -> None:
-    """llama.cpp divides attention scores by √head_dim, in the 27B by √(width / heads)."""
+    """Raise ConvertError unless the scale of attention is llama.cpp's: 1/√head_dim, in the 27B 1/√(width / heads)."""
     computed = decoder.hidden_size // decoder.heads if decoder.layers == _LAYERS_27B else decoder.head_dim
     if (scalar := decoder.fields.number("query_pre_attn_scalar")) != computed:
         raise ConvertError(
@@ -88,12 +92,12 @@ def _check_scale(decoder: Decoder) -> None:
         )
 
 
-def _window(decoder: Decoder) -> dict[str, Value]:
-    """Which layers see only the last tokens; the pattern is written where it is not llama.cpp's own."""
+def _window(decoder: Decoder) -> dict[str, MetadataValue]:
+    """Return the keys of the sliding window; the pattern of layers only if it is not llama.cpp's default."""
     kinds = _kinds(decoder)
     if _SLIDING not in kinds:
         return {}
-    keys: dict[str, Value] = {"attention.sliding_window": decoder.fields.integer("sliding_window")}
+    keys: dict[str, MetadataValue] = {"attention.sliding_window": decoder.fields.integer("sliding_window")}
     if kinds != _periodic(decoder.layers, _PATTERN):
         keys["attention.sliding_window_pattern"] = [kind == _SLIDING for kind in kinds]
     return keys
@@ -112,8 +116,8 @@ def _periodic(layers: int, period: int) -> list[str]:
     return [_SLIDING if index % period else _FULL for index in range(1, layers + 1)]
 
 
-def _rope(text: Fields) -> dict[str, Value]:
-    """Full layers may be scaled, sliding ones have a base of their own and no scaling.
+def _rope(text: Fields) -> dict[str, MetadataValue]:
+    """Return the rope keys. Full layers may have a scaling; sliding layers have another base and no scaling.
 
     Old spelling: ``rope_theta``, ``rope_local_base_freq`` and ``rope_scaling`` (of the full layers); new:
     ``rope_parameters`` with an object for each kind of layer.
@@ -140,7 +144,7 @@ def _one_rope(both: Fields, kind: str, theta: float, scaling: Fields | None = No
 class PlusOne:
     """The values of another source, each increased by 1."""
 
-    source: Source
+    source: TensorSource
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Gemma 4 text models, dense or with experts → GGUF architecture ``gemma4``.
 
-Reference: llama.cpp, ``conversion/gemma.py`` (Gemma4Model) and ``src/models/gemma4.cpp``. Every tensor of the
-text model is either written with the shape the configuration implies or refused; what is left out (other
-modalities, K/V projections that no layer reads) is said in the notes.
+Reference: llama.cpp, ``conversion/gemma.py`` (Gemma4Model) and ``src/models/gemma4.cpp``. Every tensor of the text
+model is written with the shape that the configuration implies, or refused. Notes name the tensors that are left out:
+other modalities, and K/V projections that no layer reads.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from gguf_convert.arch import ModelMap, Value
-from gguf_convert.arch.gemma4_config import Gemma4Config, Layer, read_gemma4_config
+from gguf_convert.arch import MetadataValue, ModelMap
+from gguf_convert.arch.gemma4_config import Gemma4Config, Gemma4Layer, read_gemma4_config
 from gguf_convert.arch.gemma4_experts import expert_tensors
 from gguf_convert.arch.text_tensors import TextTensors
-from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
-from gguf_convert.tensors import ArraySource, FirstRows, ModelTensor, Source
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.checkpoint.safetensors import CheckpointTensor
+from gguf_convert.tensors import ArraySource, FirstRows, ModelTensor, TensorSource
 from localspec.errors import ConvertError
 
-UNROTATED = 1e30  # a rope factor this large leaves the angle at 0
+#: Rope factor of dimensions that are not rotated: the angle becomes 0.
+UNROTATED = 1e30
 
 _LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm.weight",
@@ -66,8 +68,8 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     return ModelMap("gemma4", metadata, tuple(tensors), config.vocab_size, text.notes())
 
 
-def text_metadata(config: Gemma4Config) -> dict[str, Value]:
-    """The hyper-parameters that ``gemma4`` and ``gemma4-assistant`` have in common."""
+def text_metadata(config: Gemma4Config) -> dict[str, MetadataValue]:
+    """Return the hyper-parameters that ``gemma4`` and ``gemma4-assistant`` share."""
     layers, fields = config.layers, config.fields
     return {
         "block_count": len(layers),
@@ -93,7 +95,7 @@ def text_metadata(config: Gemma4Config) -> dict[str, Value]:
 
 
 def check_kv_sharing(config: Gemma4Config) -> None:
-    """llama.cpp lets shared layers read the last two layers with K/V, which must be sliding, then full."""
+    """Raise ConvertError unless the last two layers with K/V, which llama.cpp shares, are sliding, then full."""
     own = [layer for layer in config.layers if layer.has_kv]
     if len(own) < 2:  # llama.cpp aborts below two
         raise ConvertError(f"Only {len(own)} layers have K/V of their own; llama.cpp needs two or more.")
@@ -149,13 +151,13 @@ class Gemma4Tensors(TextTensors):
             for suffix, shape in self._layer_shapes(layer).items():
                 yield ModelTensor(f"blk.{index}.{_LAYER_NAMES[suffix]}", self.take(f"layers.{index}.{suffix}", *shape))
             if not layer.has_kv:
-                for suffix in _KV:  # older exports keep them
+                for suffix in _KV:  # in older exports
                     self.leave_out(f"layers.{index}.{suffix}", "of K/V in layers that read an earlier layer's K/V")
             if config.experts:
                 prefix, block = f"layers.{index}.", f"blk.{index}."
                 yield from expert_tensors(self.take, self.left, prefix, block, config.hidden_size, config.experts)
 
-    def _layer_shapes(self, layer: Layer) -> dict[str, tuple[int, ...]]:
+    def _layer_shapes(self, layer: Gemma4Layer) -> dict[str, tuple[int, ...]]:
         config = self.config
         width, inner = config.hidden_size, config.heads * layer.head_dim
         kv = layer.kv_heads * layer.head_dim
@@ -175,7 +177,7 @@ class Gemma4Tensors(TextTensors):
         if layer.has_kv:
             shapes["self_attn.k_proj.weight"] = (kv, width)
             shapes["self_attn.k_norm.weight"] = (layer.head_dim,)
-            if not layer.k_is_v:  # without it llama.cpp takes V = K, as the model does
+            if not layer.k_is_v:  # without it llama.cpp uses V = K, as the model does
                 shapes["self_attn.v_proj.weight"] = (kv, width)
         if config.per_layer_input:
             sizes = ((config.per_layer_input, width), (width, config.per_layer_input), (width,))
@@ -192,9 +194,9 @@ class Gemma4Tensors(TextTensors):
 
 
 def rope_factors(config: Gemma4Config) -> ArraySource:
-    """Factors that divide the rotation angles of full-attention layers, shape ``(head_dim_full / 2,)``.
+    """Return factors that divide the rotation angles of full-attention layers, shape ``(head_dim_full / 2,)``.
 
-    Transformers' "proportional" rope rotates the first pairs and leaves the rest alone
+    The "proportional" rope of transformers rotates only the first pairs
     (``modeling_rope_utils._compute_proportional_rope_parameters``).
     """
     factors = np.full(config.head_dim_full // 2, UNROTATED, dtype=np.float32)
@@ -202,7 +204,7 @@ def rope_factors(config: Gemma4Config) -> ArraySource:
     return ArraySource(factors)
 
 
-def _first_rows(tensor: CheckpointTensor, count: int) -> Source:
+def _first_rows(tensor: CheckpointTensor, count: int) -> TensorSource:
     return tensor if tensor.shape[0] == count else FirstRows(tensor, count)
 
 

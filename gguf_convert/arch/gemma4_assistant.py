@@ -1,6 +1,6 @@
 """Gemma 4 assistants (multi-token-prediction drafters) → GGUF architecture ``gemma4-assistant``.
 
-An assistant has no K/V of its own: all its layers read the target's. Reference: llama.cpp,
+An assistant has no K/V: all its layers read those of the target. Reference: llama.cpp,
 ``conversion/gemma.py`` (Gemma4AssistantModel) and ``src/models/gemma4-assistant.cpp``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from gguf_convert.arch import ModelMap
 from gguf_convert.arch.gemma4 import Gemma4Tensors, text_metadata
 from gguf_convert.arch.gemma4_config import Gemma4Config, read_gemma4_config
-from gguf_convert.checkpoint import Checkpoint
+from gguf_convert.checkpoint.folder import Checkpoint
 from gguf_convert.tensors import ModelTensor
 from localspec.errors import ConvertError
 

@@ -1,8 +1,8 @@
-"""The configuration of a Gemma 4 text model, resolved per layer and checked against what llama.cpp computes.
+"""The configuration of a Gemma 4 text model by layer, restricted to what llama.cpp supports.
 
 Both spellings are read: ``global_head_dim`` with ``num_global_key_value_heads`` (transformers 5.12), and
 ``per_layer_config``, which maps a layer number such as ``"05"`` to the values that differ there (from 5.15).
-Values that may be absent have the defaults of transformers' ``Gemma4TextConfig``.
+Absent values have the defaults of transformers' ``Gemma4TextConfig``.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gguf_convert.fields import Fields, shorten
+from gguf_convert.arch.decoder import MAX_HEAD, MAX_LAYERS
+from gguf_convert.checkpoint.json_fields import Fields, shorten
 from localspec.errors import ConvertError
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
-_PATTERN = 6  # without "layer_types": five sliding layers, then a full one; the last is full
+#: Period of layer types without "layer_types": five sliding layers, then a full one. The last layer is full.
+_PATTERN = 6
+#: Rope settings without "rope_parameters".
 _ROPE = {
     _FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
     _SLIDING: {"rope_type": "default", "rope_theta": 1e4},
 }
-_MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
-_MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
-_GLOBAL_HEAD = 512  # the default of "global_head_dim"
-_MAX_HEAD = 1 << 16  # far above any model; keeps a damaged file from asking for gigabytes of rope factors
+#: Most experts (llama.cpp, LLAMA_MAX_EXPERTS).
+_MAX_EXPERTS = 1024
+#: Default of "global_head_dim".
+_GLOBAL_HEAD = 512
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What one decoder layer looks like. ``has_kv`` is False for layers that read an earlier layer's K/V."""
+class Gemma4Layer:
+    """Sizes of a decoder layer. ``has_kv`` is False for a layer that reads the K/V of an earlier one."""
 
     sliding: bool
     has_kv: bool
@@ -39,7 +42,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Experts:
-    """The mixture of experts beside the dense MLP of every layer: ``used`` of ``count``, ``feed_forward`` wide each."""
+    """Experts beside the dense MLP of every layer: ``used`` of ``count`` for a token, each ``feed_forward`` wide."""
 
     count: int
     used: int
@@ -51,7 +54,7 @@ class Gemma4Config:
     """Sizes and constants of the text model, named as in transformers' ``Gemma4TextConfig``."""
 
     fields: Fields
-    layers: tuple[Layer, ...]
+    layers: tuple[Gemma4Layer, ...]
     experts: Experts | None
     hidden_size: int
     vocab_size: int
@@ -74,9 +77,9 @@ class Gemma4Config:
 def read_gemma4_config(config: Fields, *, all_shared: bool = False) -> Gemma4Config:
     """Resolve ``config.json`` (its ``text_config`` where there is one).
 
-    ``all_shared`` says that the absence of ``num_kv_shared_layers`` means all of them, as in an assistant.
+    ``all_shared``: without ``num_kv_shared_layers`` all layers share their K/V, as in an assistant.
 
-    Raises ConvertError for values out of range and for features that llama.cpp's Gemma 4 does not compute.
+    Raises ConvertError for values out of range and for features that llama.cpp's Gemma 4 does not support.
     """
     text = config.object("text_config") if "text_config" in config else config
     _refuse_unsupported(text)
@@ -129,8 +132,8 @@ def _read_experts(text: Fields) -> Experts | None:
     )
 
 
-def _read_layers(text: Fields, all_shared: bool) -> tuple[Layer, ...]:
-    count = text.integer("num_hidden_layers", high=_MAX_LAYERS)
+def _read_layers(text: Fields, all_shared: bool) -> tuple[Gemma4Layer, ...]:
+    count = text.integer("num_hidden_layers", high=MAX_LAYERS)
     kinds = text.texts("layer_types") if "layer_types" in text else _default_kinds(count)
     if len(kinds) != count or set(kinds) != {_SLIDING, _FULL}:
         raise ConvertError(
@@ -162,21 +165,23 @@ def _changes(text: Fields) -> dict[int, Fields]:
     return {int(key): changes.object(key) for key in changes.values}
 
 
-def _read_layer(text: Fields, own: Fields | None, index: int, *, sliding: bool, has_kv: bool, wide: bool) -> Layer:
+def _read_layer(
+    text: Fields, own: Fields | None, index: int, *, sliding: bool, has_kv: bool, wide: bool
+) -> Gemma4Layer:
     own = own or Fields({}, text.where)
-    head_dim, kv_heads = text.integer("head_dim", high=_MAX_HEAD), text.integer("num_key_value_heads")
+    head_dim, kv_heads = text.integer("head_dim", high=MAX_HEAD), text.integer("num_key_value_heads")
     k_is_v = text.boolean("attention_k_eq_v", False) and not sliding
     if not sliding:
         usual = head_dim if "per_layer_config" in text else _GLOBAL_HEAD
-        head_dim = text.integer("global_head_dim", usual, high=_MAX_HEAD)
+        head_dim = text.integer("global_head_dim", usual, high=MAX_HEAD)
         if k_is_v:  # transformers reads the global count of K/V heads only then
             kv_heads = text.integer("num_global_key_value_heads", kv_heads)
     feed_forward = text.integer("intermediate_size") * (2 if wide else 1)
-    layer = Layer(
+    layer = Gemma4Layer(
         sliding=sliding,
         has_kv=has_kv,
         k_is_v=k_is_v,
-        head_dim=own.integer("head_dim", head_dim, high=_MAX_HEAD),
+        head_dim=own.integer("head_dim", head_dim, high=MAX_HEAD),
         kv_heads=own.integer("num_key_value_heads", kv_heads),
         feed_forward=own.integer("intermediate_size", feed_forward),
     )
@@ -188,7 +193,7 @@ def _read_layer(text: Fields, own: Fields | None, index: int, *, sliding: bool, 
     return layer
 
 
-def _one_head_dim(layers: tuple[Layer, ...], *, sliding: bool) -> int:
+def _one_head_dim(layers: tuple[Gemma4Layer, ...], *, sliding: bool) -> int:
     sizes = {layer.head_dim for layer in layers if layer.sliding == sliding}
     if len(sizes) != 1:
         kind = _SLIDING if sliding else _FULL

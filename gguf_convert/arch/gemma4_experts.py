@@ -1,8 +1,8 @@
 """The mixture-of-experts tensors of a Gemma 4 layer (26B-A4B) → GGUF.
 
-Beside its dense MLP such a layer has a router and experts with norms of their own. Reference: llama.cpp,
+Beside the dense MLP such a layer has a router, and experts with separate norms. Reference: llama.cpp,
 ``conversion/gemma.py`` (Gemma4Model) and ``src/models/gemma4.cpp``; transformers, ``Gemma4TextRouter`` and
-``Gemma4TextExperts``. Experts are one matrix per expert in three dimensions, ``(experts, rows, columns)``.
+``Gemma4TextExperts``. Matrices of experts have the shape ``(experts, rows, columns)``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gguf_convert.arch.gemma4_config import Experts
-from gguf_convert.checkpoint import CheckpointTensor
-from gguf_convert.tensors import Floats, ModelTensor, Source
+from gguf_convert.checkpoint.safetensors import CheckpointTensor
+from gguf_convert.tensors import Floats, ModelTensor, TensorSource
 
 Take = Callable[..., CheckpointTensor]
-"""Called with the name of a tensor and the sizes of its dimensions."""
+"""Called with the name of a tensor and its shape."""
 
 _NORMS = {
     "pre_feedforward_layernorm_2.weight": "pre_ffw_norm_2.weight",
@@ -28,7 +28,7 @@ _NORMS = {
 
 @dataclass(frozen=True)
 class Stacked:
-    """Matrices of one shape, each in a tensor of its own, as one source of three dimensions."""
+    """Matrices of one shape in separate tensors, as one source of three dimensions."""
 
     parts: tuple[CheckpointTensor, ...]
 
@@ -43,16 +43,16 @@ class Stacked:
 def expert_tensors(
     take: Take, names: Container[str], prefix: str, block: str, width: int, experts: Experts
 ) -> Iterator[ModelTensor]:
-    """The router, experts and norms of the layer whose tensors begin with ``prefix``, named ``block`` in GGUF.
+    """Yield router, experts and norms of the layer whose tensors begin with ``prefix``, named ``block`` in GGUF.
 
-    ``names`` says which tensors there are: gate and up may be one tensor (as transformers saves them), two, or two
-    for each expert.
+    ``names`` are the existing tensors: gate and up may be one tensor (as transformers saves them), two, or two for each
+    expert.
     """
     for norm, name in _NORMS.items():
         yield ModelTensor(block + name, take(prefix + norm, width))
     yield ModelTensor(block + "ffn_gate_inp.weight", take(prefix + "router.proj.weight", experts.count, width))
     yield ModelTensor(block + "ffn_gate_inp.scale", take(prefix + "router.scale", width))
-    # the scale of an expert's weight is as good a scale of its output
+    # scaling the weight of an expert equals scaling its output
     yield ModelTensor(block + "ffn_down_exps.scale", take(prefix + "router.per_expert_scale", experts.count))
     inner = experts.feed_forward
     if _present(names, prefix + "experts.gate_up_proj"):
@@ -68,7 +68,9 @@ def _present(names: Container[str], name: str) -> str | None:
     return next((found for found in (name, name + ".weight") if found in names), None)
 
 
-def _matrices(take: Take, names: Container[str], prefix: str, part: str, count: int, rows: int, columns: int) -> Source:
+def _matrices(
+    take: Take, names: Container[str], prefix: str, part: str, count: int, rows: int, columns: int
+) -> TensorSource:
     if f"{prefix}0.{part}.weight" in names:
         return Stacked(tuple(take(f"{prefix}{index}.{part}.weight", rows, columns) for index in range(count)))
     return take(_present(names, prefix + part) or prefix + part, count, rows, columns)

@@ -1,7 +1,7 @@
-"""Llama 2 and 3, SmolLM2 and others of ``LlamaForCausalLM`` → GGUF architecture ``llama``.
+"""Llama 2 and 3, SmolLM2 and other ``LlamaForCausalLM`` models → GGUF architecture ``llama``.
 
-Reference: llama.cpp, ``conversion/llama.py`` (LlamaModel) and ``src/models/llama.cpp``. llama.cpp rotates
-neighbouring values of a head, transformers values half a head apart: rows of Q and K are reordered.
+Reference: llama.cpp, ``conversion/llama.py`` (LlamaModel) and ``src/models/llama.cpp``. llama.cpp rotates adjacent
+values of a head, transformers values that are half a head apart: rows of Q and K are reordered.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gguf_convert.arch import ModelMap, Value
+from gguf_convert.arch import MetadataValue, ModelMap
 from gguf_convert.arch.decoder import (
     Decoder,
     Part,
@@ -22,8 +22,8 @@ from gguf_convert.arch.decoder import (
     sizes,
 )
 from gguf_convert.arch.rope import llama3_factors, read_rope, rope_metadata
-from gguf_convert.checkpoint import Checkpoint
-from gguf_convert.tensors import Floats, Source
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.tensors import Floats, TensorSource
 
 _DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
 _THETA = 1e4
@@ -52,16 +52,16 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     return map_decoder(checkpoint, decoder, "llama", metadata, layer, extra=extra)
 
 
-def llama_keys(decoder: Decoder) -> Mapping[str, Value]:
-    """What llama.cpp's converter writes for Llama and the classes that it derives from it."""
+def llama_keys(decoder: Decoder) -> Mapping[str, MetadataValue]:
+    """Return the additional keys that llama.cpp's converter writes for Llama and classes derived from it."""
     return {"vocab_size": decoder.vocab_size, "rope.dimension_count": decoder.head_dim}
 
 
 def rotated_parts(decoder: Decoder) -> dict[str, Part]:
-    """The parts of a layer, rows of Q and K in llama.cpp's order."""
+    """Return the parts of a layer, with rows of Q and K in llama.cpp's order."""
     layer = layer_parts(decoder)
 
-    def reorder(source: Source) -> Source:
+    def reorder(source: TensorSource) -> TensorSource:
         return Interleaved(source, decoder.head_dim)
 
     for name in ("self_attn.q_proj.weight", "self_attn.k_proj.weight"):
@@ -73,7 +73,7 @@ def rotated_parts(decoder: Decoder) -> dict[str, Part]:
 class Interleaved:
     """Rows of each head reordered: row ``2j`` comes from ``j``, row ``2j + 1`` from ``head_dim / 2 + j``."""
 
-    source: Source
+    source: TensorSource
     head_dim: int
 
     @property

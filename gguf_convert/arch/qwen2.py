@@ -17,7 +17,7 @@ from gguf_convert.arch.decoder import (
     sizes,
 )
 from gguf_convert.arch.rope import read_rope, rope_metadata
-from gguf_convert.checkpoint import Checkpoint
+from gguf_convert.checkpoint.folder import Checkpoint
 from localspec.errors import ConvertError
 
 _DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "max_window_layers": 28}
@@ -33,8 +33,8 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     refuse_window(decoder, _NAME)
     if decoder.heads * decoder.head_dim != decoder.hidden_size:
         raise ConvertError(
-            f"{decoder.heads} heads of {decoder.head_dim} values do not make up the width of {decoder.hidden_size}, "
-            f"which llama.cpp's {_NAME} takes for granted."
+            f"{decoder.heads} heads of {decoder.head_dim} values do not add up to the width of {decoder.hidden_size}, "
+            f"as llama.cpp's {_NAME} requires."
         )
     layer = layer_parts(decoder)
     layer |= biases(layer, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")

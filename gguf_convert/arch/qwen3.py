@@ -1,4 +1,4 @@
-"""Qwen3, dense → GGUF architecture ``qwen3``: norms on Q and K, heads of their own size.
+"""Qwen3, dense → GGUF architecture ``qwen3``: norms on Q and K, head size independent of the width.
 
 Reference: llama.cpp, ``conversion/qwen.py`` (Qwen3Model) and ``src/models/qwen3.cpp``.
 """
@@ -18,7 +18,7 @@ from gguf_convert.arch.decoder import (
     sizes,
 )
 from gguf_convert.arch.rope import read_rope, rope_metadata
-from gguf_convert.checkpoint import Checkpoint
+from gguf_convert.checkpoint.folder import Checkpoint
 
 _DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "head_dim": 128, "max_window_layers": 28}
 _THETA = 1e4

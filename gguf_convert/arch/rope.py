@@ -1,4 +1,4 @@
-"""Rotary position embeddings: the configuration's scaling → what llama.cpp computes with it.
+"""Rotary position embeddings: from the configuration to llama.cpp's metadata.
 
 Formulas: transformers, ``modeling_rope_utils.py``; llama.cpp, ``conversion/base.py`` and ``llama-context.cpp``.
 A scaling that llama.cpp would compute differently is refused.
@@ -11,34 +11,35 @@ from collections.abc import Collection
 
 import numpy as np
 
-from gguf_convert.arch import Value
+from gguf_convert.arch import MetadataValue
 from gguf_convert.arch.decoder import positive
-from gguf_convert.fields import Fields, shorten
+from gguf_convert.checkpoint.json_fields import Fields, shorten
 from gguf_convert.tensors import ArraySource, ModelTensor
 from localspec.errors import ConvertError
 
-_BETA_FAST, _BETA_SLOW = 32.0, 1.0  # llama.cpp's families here always use these
+#: Values of YaRN that llama.cpp always uses for these families.
+_BETA_FAST, _BETA_SLOW = 32.0, 1.0
 
 
 def read_rope(text: Fields, theta: float) -> Fields:
-    """The rope settings as one object with ``rope_theta`` and ``rope_type``, in the old spelling or the new.
+    """Return the rope settings as one object with ``rope_theta`` and ``rope_type``.
 
-    Old: ``rope_theta`` beside ``rope_scaling``, its type called ``type`` or ``rope_type``; new: all of it in
-    ``rope_parameters``. ``theta`` is the base when neither names one.
+    Old spelling: ``rope_theta`` beside ``rope_scaling`` with ``type`` or ``rope_type``. New spelling: all of it in
+    ``rope_parameters``. ``theta`` is the default of ``rope_theta``.
     """
     key = "rope_scaling" if text.values.get("rope_scaling") else "rope_parameters"
     found = text.object(key, required=False)
     values = {name: value for name, value in found.values.items() if value is not None}
     values.setdefault("rope_theta", text.number("rope_theta", theta))
     values.setdefault("rope_type", values.get("type", "default"))
-    if "original_max_position_embeddings" in text:  # beside the others it comes first, as in transformers
+    if "original_max_position_embeddings" in text:  # takes precedence, as in transformers
         values["original_max_position_embeddings"] = text.values["original_max_position_embeddings"]
     values.setdefault("original_max_position_embeddings", text.values.get("max_position_embeddings"))
     return Fields(values, found.where)
 
 
-def rope_metadata(rope: Fields, types: Collection[str], model: str) -> dict[str, Value]:
-    """The ``rope.*`` keys; ``types`` are the scalings that llama.cpp computes for this model, besides none."""
+def rope_metadata(rope: Fields, types: Collection[str], model: str) -> dict[str, MetadataValue]:
+    """Return the ``rope.*`` keys; ``types`` are the scalings that llama.cpp supports for this model."""
     kind = rope.text("rope_type")
     if kind != "default" and kind not in types:
         known = ", ".join(("default", *sorted(types)))
@@ -50,7 +51,7 @@ def rope_metadata(rope: Fields, types: Collection[str], model: str) -> dict[str,
             f'{rope.where}: "partial_rotary_factor" is {shorten(rope.values["partial_rotary_factor"])}, but '
             f"llama.cpp's {model} rotates whole heads."
         )
-    keys: dict[str, Value] = {"rope.freq_base": positive(rope, "rope_theta")}
+    keys: dict[str, MetadataValue] = {"rope.freq_base": positive(rope, "rope_theta")}
     if kind in ("linear", "yarn"):
         keys["rope.scaling.type"] = kind
         keys["rope.scaling.factor"] = positive(rope, "factor")
@@ -59,14 +60,16 @@ def rope_metadata(rope: Fields, types: Collection[str], model: str) -> dict[str,
     return keys
 
 
-def _yarn(rope: Fields) -> dict[str, Value]:
+def _yarn(rope: Fields) -> dict[str, MetadataValue]:
     fixed = rope.number("beta_fast", _BETA_FAST) == _BETA_FAST and rope.number("beta_slow", _BETA_SLOW) == _BETA_SLOW
     if not fixed or not rope.boolean("truncate", True):
         raise ConvertError(
             f'{rope.where}: llama.cpp computes yarn with "beta_fast" {_BETA_FAST:g}, "beta_slow" {_BETA_SLOW:g} '
             'and "truncate" true, and this model was made with others.'
         )
-    keys: dict[str, Value] = {"rope.scaling.original_context_length": rope.integer("original_max_position_embeddings")}
+    keys: dict[str, MetadataValue] = {
+        "rope.scaling.original_context_length": rope.integer("original_max_position_embeddings")
+    }
     factor = rope.number("factor")
     usual = _attention_scale(factor, 1.0)
     scale, all_dims = rope.number("mscale", 0.0), rope.number("mscale_all_dim", 0.0)
@@ -81,15 +84,15 @@ def _yarn(rope: Fields) -> dict[str, Value]:
 
 
 def _attention_scale(factor: float, scale: float) -> float:
-    """YaRN's temperature, Peng et al. 2023 (arXiv 2309.00071), eq. 22, as a factor of cos and sin."""
+    """Return YaRN's temperature as a factor of cos and sin (Peng et al. 2023, arXiv 2309.00071, eq. 22)."""
     return 1.0 if factor <= 1.0 else 0.1 * scale * math.log(factor) + 1.0
 
 
 def llama3_factors(rope: Fields, head_dim: int) -> tuple[ModelTensor, ...]:
-    """Llama 3.1's stretching of long wavelengths as ``rope_freqs.weight``, shape ``(head_dim / 2,)``; else nothing.
+    """Return Llama 3.1's scaling of long wavelengths, if it is used, as ``rope_freqs.weight``, shape (head_dim / 2,).
 
-    The factors divide the angles. In float32 and in llama.cpp's order, but for the power, which the system's
-    libraries round differently in float32.
+    The factors divide the angles. They are computed in float32 in the order of llama.cpp. Only the power is computed in
+    float64, because float32 versions differ between systems.
     """
     if rope.text("rope_type") != "llama3":
         return ()

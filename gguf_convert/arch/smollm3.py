@@ -1,4 +1,4 @@
-"""SmolLM3 → GGUF architecture ``smollm3``: Llama with every fourth layer left without positions.
+"""SmolLM3 → GGUF architecture ``smollm3``: Llama without positions in every fourth layer.
 
 Reference: llama.cpp, ``conversion/llama.py`` (SmolLM3Model) and ``src/models/smollm3.cpp``, which fixes the interval.
 """
@@ -18,11 +18,12 @@ from gguf_convert.arch.decoder import (
 )
 from gguf_convert.arch.llama import llama_keys, rotated_parts
 from gguf_convert.arch.rope import read_rope, rope_metadata
-from gguf_convert.checkpoint import Checkpoint
+from gguf_convert.checkpoint.folder import Checkpoint
 from localspec.errors import ConvertError
 
 _DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": True}
 _THETA = 2e6
+#: Every layer with this interval has no positions.
 _INTERVAL = 4
 _NAME = "SmolLM3"
 
@@ -46,7 +47,7 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
 
 
 def _check_positions(decoder: Decoder) -> None:
-    """``no_rope_layers`` has a 1 for each layer *with* rope."""
+    """Raise ConvertError for another interval; ``no_rope_layers`` has a 1 for each layer *with* rope."""
     computed = [int((index + 1) % _INTERVAL != 0) for index in range(decoder.layers)]
     found = decoder.fields.values.get("no_rope_layers")
     if found is None:
@@ -54,6 +55,6 @@ def _check_positions(decoder: Decoder) -> None:
         found = [int((index + 1) % interval != 0) for index in range(decoder.layers)]
     if not isinstance(found, list) or found[: decoder.layers] != computed:
         raise ConvertError(
-            '"no_rope_layers" leaves other layers without positions than every fourth, which llama.cpp\'s '
-            f"{_NAME} does: such a model cannot be converted."
+            '"no_rope_layers" is not "every fourth layer without positions", the only pattern of llama.cpp\'s '
+            f"{_NAME}: this model cannot be converted."
         )

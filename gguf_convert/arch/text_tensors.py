@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint's text model, taken out one by one, so that what is left over shows."""
+"""Tensors of a checkpoint's text model. They are taken one by one, so that unmapped tensors are detected."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
-from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.checkpoint.safetensors import CheckpointTensor
 from localspec.errors import ConvertError
 
 _PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.")
 
 
 class TextTensors:
-    """What is ``left`` of a checkpoint, by names without the text model's prefix; what was left out, for the notes.
+    """Tensors that are not taken yet (``left``), by name without the text model's prefix, and counts for the notes.
 
-    ``modalities``: beginnings of names of other parts. ``recomputed``: ends of names of buffers that nobody misses.
+    ``modalities``: prefixes of other parts of the model. ``recomputed``: suffixes of buffers that are not needed.
     """
 
     modalities: ClassVar[Mapping[str, str]] = {
@@ -45,7 +46,7 @@ class TextTensors:
             self.left[short] = tensor
 
     def take(self, name: str, *shape: int) -> CheckpointTensor:
-        """Remove a tensor from what is left; ConvertError when it is missing or not of this shape."""
+        """Take a tensor; ConvertError if it is missing or has another shape."""
         tensor = self.left.pop(name, None)
         if tensor is None:
             raise ConvertError(f"The checkpoint has no tensor {name}: download it again.")
@@ -57,12 +58,12 @@ class TextTensors:
         return tensor
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Drop a tensor, if there is one of this name, and say so in the notes."""
+        """Leave out a tensor, if it exists, with a note."""
         if self.left.pop(name, None) is not None:
             self.left_out[reason] += 1
 
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each kind of tensor that was left out, and the remarks."""
+        """Return a sentence for each kind of tensor that was left out, and the remarks."""
         left_out = (
             f"Left out: {count} {'tensor' if count == 1 else 'tensors'} {reason}."
             for reason, count in self.left_out.items()
@@ -70,7 +71,7 @@ class TextTensors:
         return (*left_out, *self.remarks)
 
     def refuse_leftovers(self) -> None:
-        """ConvertError when a tensor of the text model has no place in the GGUF file."""
+        """Raise ConvertError if a tensor of the text model has no place in the GGUF file."""
         if self.left:
             names = sorted(self.left)
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -1,106 +1,98 @@
-"""``localspec convert``: a Hugging Face checkpoint to GGUF, alone or together with its drafter's."""
+"""``localspec convert``: convert a checkpoint to GGUF, alone or together with its drafter."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from gguf_convert.commands.shared import check_one, check_option, convert_one, recipe_options
-from gguf_convert.recipes import file_type_name
-from localspec.errors import DraftMismatchError, UsageError
+import gguf_convert
+from gguf_convert.commands.options import PATH, recipe_options
+from gguf_convert.commands.summary import print_report
+from gguf_convert.recipes import file_type_name, make_recipe
+from localspec.cli.terminal.progress import ProgressBar
+from localspec.errors import UsageError
 from localspec.gguf.types import EXACT_TYPES, FLOATS
 
-if TYPE_CHECKING:
-    from gguf_convert.describing import Description
-
-_PATH = click.Path(path_type=Path)
-#: What a file is tried with.
+#: Context size in tokens, and prompt, of the test generation.
 _CONTEXT, _TEXT = 128, "Once upon a time"
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option(
-    "-o", "--output", "out", metavar="FILE", type=_PATH, required=True, help="To write; a folder with --with-draft."
+    "-o",
+    "--output",
+    "out",
+    metavar="FILE",
+    type=PATH,
+    required=True,
+    help="The file to write; with --with-draft a folder.",
 )
 @click.option(
-    "--with-draft", "draft", metavar="DIR", type=_PATH, help="Convert this checkpoint of a drafter too, as its pair."
+    "--with-draft", "draft", metavar="DIR", type=PATH, help="Also convert this checkpoint, the drafter of DIR."
 )
 @recipe_options
-@check_option
+@click.option("--verify", "--check", "verify", is_flag=True, help="Compare the written file with DIR.")
 def convert(folder: Path, out: Path, draft: Path | None, verify: bool, **options: Any) -> None:
-    """Convert a Hugging Face checkpoint to GGUF, in Q8_0 unless told otherwise.
+    """Convert a Hugging Face checkpoint to GGUF. The default type is Q8_0.
 
     DIR holds config.json, tokenizer.json and safetensors. With --with-draft the drafter is checked against the target
-    before anything is written, and both files go into the folder FILE under names that -d auto finds; they are
-    quantised for their roles, in Q4_0 unless told otherwise.
+    before anything is written. Both files go into the folder FILE under names that -d auto finds, quantised for their
+    roles; the default type is Q4_0.
     """
     if draft is not None:
         _convert_pair(folder, draft, out, verify, options)
         return
-    convert_one(folder, out, **options)
+    _convert(folder, out, verify, **options)
     if verify:
-        check_one(folder, out)
-        _try(out, None)
+        _generate(out, None)
 
 
 def _convert_pair(folder: Path, draft: Path, out: Path, verify: bool, options: dict[str, Any]) -> None:
-    from gguf_convert.describing import describe
-    from localspec.models.pairing import is_assistant
+    from gguf_convert.commands.pair import check_pair
 
     if options["role"]:
         raise UsageError("--for goes with one file; with --with-draft each gets the recipe of its role.")
-    target, drafter = describe(folder), describe(draft)
-    assistant = is_assistant(drafter.header)
-    _check_pair(target, drafter, assistant)
-    roles = _roles(options)
+    assistant = check_pair(folder, draft)
+    target_options, drafter_options = _pair_options(options)
     out.mkdir(parents=True, exist_ok=True)
-    kind = options["kind"] or "Q4_0"
-    files = (out / _name(folder, kind), out / _name(draft, kind, "mtp-" if assistant else ""))
-    for source, file, extra in zip((folder, draft), files, roles, strict=True):
-        convert_one(source, file, **{**options, **extra})
-        if verify:
-            check_one(source, file)
-    _try(*files)
-    click.echo(f"They go together: localspec chat -m {files[0]}{'' if assistant else f' -d {files[1]}'}", err=True)
+    kind = target_options["kind"]
+    target_file = out / f"{folder.resolve().name}-{kind}.gguf"
+    drafter_file = out / f"{'mtp-' if assistant else ''}{draft.resolve().name}-{kind}.gguf"
+    _convert(folder, target_file, verify, **target_options)
+    _convert(draft, drafter_file, verify, **drafter_options)
+    _generate(target_file, drafter_file)
+    option = "" if assistant else f" -d {drafter_file}"
+    click.echo(f"They go together: localspec chat -m {target_file}{option}", err=True)
 
 
-def _roles(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipes of target and drafter: the type that was asked for, in the variant of the role where there is one."""
+def _pair_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of target and drafter: the given type, with the recipe of the role if it has one."""
     kind = file_type_name(options["kind"] or "Q4_0")
-    target = {"role": "target" if kind in EXACT_TYPES and not options["exact"] else None, "kind": kind}
-    drafter = {"role": None if kind in FLOATS else "drafter", "exact": False, "kind": kind, "imatrix": None}
-    return target, drafter
+    target_role = "target" if kind in EXACT_TYPES and not options["exact"] else None
+    drafter_role = None if kind in FLOATS else "drafter"
+    target = {**options, "role": target_role, "kind": kind}
+    return target, {**options, "role": drafter_role, "exact": False, "kind": kind, "imatrix": None}
 
 
-def _check_pair(target: Description, drafter: Description, assistant: bool) -> None:
-    from gguf_convert.describing import vocabulary_mismatch
-    from localspec.models.pairing import assistant_mismatch, is_assistant
-
-    if is_assistant(target.header):
-        raise DraftMismatchError(
-            f"{target.header.path} is an assistant: give the target's checkpoint first, and the assistant's "
-            "with --with-draft."
-        )
-    if assistant:
-        reason = assistant_mismatch(target.header, drafter.header)
-    else:
-        reason = vocabulary_mismatch(target.vocabulary, drafter.vocabulary)
-    if reason:
-        raise DraftMismatchError(
-            f"{drafter.header.path} cannot draft for {target.header.path}: {reason}. "
-            "Give the checkpoint of a drafter that was made for this target."
-        )
+def _convert(folder: Path, out: Path, verify: bool, **options: Any) -> None:
+    """Convert, and with ``verify`` compare the file with its checkpoint."""
+    kind, role, exact = options.pop("kind"), options["role"], options["exact"]
+    label = make_recipe(kind or (None if role or exact else "Q8_0"), role=role, exact=exact).label
+    with ProgressBar(f"Converting to {label}", sys.stderr) as bar:
+        report = gguf_convert.convert(folder, out, kind, **options, progress=bar.count)
+    print_report(report)
+    if verify:
+        with ProgressBar("Checking", sys.stderr) as bar:
+            checked = gguf_convert.check(folder, out, progress=bar.count)
+        click.echo(f"Checked {checked.tensors} tensors: every value is as close as its type allows.", err=True)
 
 
-def _name(folder: Path, kind: str, prefix: str = "") -> str:
-    return f"{prefix}{folder.resolve().name}-{file_type_name(kind)}.gguf"
-
-
-def _try(target: Path, draft: Path | None) -> None:
-    """Load what was written, first in a process of its own, and decode a few tokens."""
+def _generate(target: Path, draft: Path | None) -> None:
+    """Load the files, first in a child process, and generate a few tokens."""
     import localspec
     from localspec.gguf.header import read_header
     from localspec.models.pairing import is_assistant

@@ -1,4 +1,4 @@
-"""``localspec imatrix``: which input values of a model's matrices matter, measured on a text, for the quantiser."""
+"""``localspec imatrix``: measure an importance matrix on a text, for quantising."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from gguf_convert.commands.options import PATH
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.argument("text", metavar="TEXT", type=_PATH)
-@click.option("-o", "--output", "out", metavar="FILE", type=_PATH, required=True, help="The .gguf file to write.")
+@click.argument("text", metavar="TEXT", type=PATH)
+@click.option("-o", "--output", "out", metavar="FILE", type=PATH, required=True, help="The .gguf file to write.")
 @click.option(
     "--chunk", metavar="N", type=click.IntRange(min=32), default=512, show_default=True, help="Tokens a piece."
 )
@@ -33,12 +33,12 @@ def imatrix(
     gpu_layers: int | None,
     force: bool,
 ) -> None:
-    """Evaluate the file TEXT with MODEL and write how large the inputs of every matrix were.
+    """Evaluate the file TEXT with MODEL and write the mean squares of the inputs of every matrix.
 
-    Give the result to 'localspec quantize' or llama-quantize with --imatrix. MODEL is best in F16, BF16 or Q8_0; TEXT
-    should be like what the model will be used for, some 50 thousand tokens of it. The file is llama-imatrix's.
+    Pass the result to 'localspec quantize' or llama-quantize with --imatrix. MODEL should be F16, BF16 or Q8_0, and
+    TEXT about 50,000 tokens of the kind that the model will be used for. The format is that of llama-imatrix.
     """
-    from gguf_convert.files import check_destination
+    from gguf_convert.output.files import check_destination
     from localspec.cli.terminal.progress import ProgressBar
     from localspec.errors import ModelFileError
     from localspec.gguf.header import read_header

@@ -1,6 +1,6 @@
-"""GPT-2's kind of BPE: text cut into words by a pattern, bytes written as letters, merges within a word.
+"""Byte-level BPE as in GPT-2: a pattern splits text into words, bytes are written as letters, words are merged.
 
-Qwen, Llama 3, SmolLM and their relatives. Token types follow llama.cpp's converter (``conversion/base.py``,
+Used by Qwen, Llama 3, SmolLM and others. Token types follow llama.cpp's converter (``conversion/base.py``,
 ``get_vocab_base``).
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gguf_convert.fields import Fields, shorten
-from gguf_convert.tokenizer.layout import Layout
+from gguf_convert.checkpoint.json_fields import Fields, shorten
+from gguf_convert.tokenizer.gguf_tokens import GgufTokens
 from gguf_convert.tokenizer.pre_tokenizers import pre_tokenizer_name
 from gguf_convert.tokenizer.tokens import Merge, Tokens, looks_special
 from gguf_convert.tokenizer.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
@@ -18,14 +18,14 @@ from localspec.errors import ConvertError
 _NFC = {"type": "NFC"}
 
 
-def layout(tokenizer: Fields, tokens: Tokens, merges: Sequence[Merge]) -> Layout:
-    """The layout for ``tokenizer.ggml.model`` "gpt2"; ConvertError when llama.cpp would not tokenise this way."""
+def gguf_tokens(tokenizer: Fields, tokens: Tokens, merges: Sequence[Merge]) -> GgufTokens:
+    """Return the tokens for ``tokenizer.ggml.model`` "gpt2"; ConvertError if llama.cpp would tokenise differently."""
     notes = _check_normalizer(tokenizer)
     model = tokenizer.object("model")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.text(key, ""):
             raise ConvertError(f'{tokenizer.where} sets "{key}" to {shorten(model.values[key])}, unknown to llama.cpp.')
-    return Layout(
+    return GgufTokens(
         settings={"model": "gpt2", "pre": pre_tokenizer_name(tokenizer)},
         texts=tokens.filled(),
         types=tuple(UNUSED if text is None else _type(text, tokens) for text in tokens.texts),

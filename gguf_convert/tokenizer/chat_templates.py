@@ -1,6 +1,6 @@
-"""The chat templates of a checkpoint, wherever they are kept.
+"""The chat templates of a checkpoint.
 
-The order is that of llama.cpp's converter: ``tokenizer_config.json``, ``chat_template.jinja`` (with
+Places are searched in the order of llama.cpp's converter: ``tokenizer_config.json``, ``chat_template.jinja`` (with
 ``additional_chat_templates/*.jinja`` beside it), ``chat_template.json``.
 """
 
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gguf_convert.fields import Fields, read_json_object, shorten
+from gguf_convert.checkpoint.json_fields import Fields, read_json_object, shorten
 from gguf_convert.tokenizer.vocabulary import ChatTemplates
 from localspec.errors import ConvertError
 
@@ -18,7 +18,7 @@ _DEFAULT = "default"
 
 
 def read_templates(folder: Path, settings: Fields) -> ChatTemplates:
-    """The templates of a checkpoint folder; ``settings`` is its ``tokenizer_config.json``.
+    """Read the templates of a checkpoint folder; ``settings`` is its ``tokenizer_config.json``.
 
     Raises ConvertError for a template that is not text.
     """

@@ -1,15 +1,15 @@
-"""How a byte-level tokenizer cuts text into words, under the name that llama.cpp has for it.
+"""llama.cpp's name for the pre-tokenizer of a byte-level tokenizer, which splits text into words.
 
-llama.cpp has its pre-tokenizers built in, and a file names one. Its own converter finds the name by hashing what
-the tokenizer makes of a sample text, so a model with another vocabulary is unknown to it; here the pattern itself
-is looked up, so every vocabulary over a known pattern converts.
+llama.cpp has its pre-tokenizers built in, and a file names one of them. Its converter finds the name by a hash of the
+ids of a sample text, which fails for an unknown vocabulary. Here the pattern is looked up, so every vocabulary with a
+known pattern can be converted.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gguf_convert.fields import Fields, shorten
+from gguf_convert.checkpoint.json_fields import Fields, shorten
 from localspec.errors import ConvertError
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -22,8 +22,8 @@ _QWEN35 = (
 _LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST
 _DIGIT = r"\p{N}"
 
-# (patterns applied one after the other, whole words looked up before merging) → tokenizer.ggml.pre
-# (llama.cpp, src/llama-vocab.cpp: llm_tokenizer_bpe for the patterns, llama_vocab::impl::load for the rest)
+#: (patterns in order of application, whole words looked up before merging) → ``tokenizer.ggml.pre`` (llama.cpp,
+#: src/llama-vocab.cpp: llm_tokenizer_bpe for the patterns, llama_vocab::impl::load for the rest).
 _NAMES = {
     ((_QWEN2,), False): "qwen2",
     ((_QWEN35,), False): "qwen35",
@@ -35,7 +35,7 @@ _NAMES = {
 
 
 def pre_tokenizer_name(tokenizer: Fields) -> str:
-    """``tokenizer.ggml.pre`` for a ``tokenizer.json``; ConvertError shows a pattern that llama.cpp does not have."""
+    """Return ``tokenizer.ggml.pre``; ConvertError for a pattern that llama.cpp does not have."""
     patterns = tuple(_patterns(tokenizer))
     ignore_merges = tokenizer.object("model").boolean("ignore_merges", False)
     name = _NAMES.get((patterns, ignore_merges))
@@ -43,14 +43,14 @@ def pre_tokenizer_name(tokenizer: Fields) -> str:
         known = ", ".join(sorted(set(_NAMES.values())))
         whole = " and whole words before merges" if ignore_merges else ""
         raise ConvertError(
-            f"{tokenizer.where} cuts words by {' then '.join(map(repr, patterns)) or 'no pattern'}{whole}; "
+            f"{tokenizer.where} splits words by {' then '.join(map(repr, patterns)) or 'no pattern'}{whole}; "
             f"only the patterns that llama.cpp calls {known} are supported."
         )
     return name
 
 
 def _patterns(tokenizer: Fields) -> list[str]:
-    """The regular expressions that cut the text, in order; the last step must be a plain ``ByteLevel``."""
+    """Return the regular expressions that split the text, in order; the last step must be a plain ``ByteLevel``."""
     steps = _flat(tokenizer.values.get("pre_tokenizer"))
     if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space", True):
         raise ConvertError(
@@ -66,7 +66,7 @@ def _pattern(tokenizer: Fields, step: dict[str, Any]) -> str:
         return _DIGIT
     pattern = step.get("pattern")
     regex = pattern.get("Regex") if isinstance(pattern, dict) else None
-    # All known patterns match every character, so keeping the matches and dropping the rest cuts the same way.
+    # All known patterns match every character, so keeping the matches and removing the rest gives the same split.
     ways = (("Isolated", False), ("Removed", True))
     if (
         step.get("type") != "Split"

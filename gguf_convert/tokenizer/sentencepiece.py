@@ -1,27 +1,28 @@
-"""Gemma 3's tokenizer as llama.cpp's SentencePiece one: scores in place of merges, as in the official files.
+"""Gemma 3's tokenizer as SentencePiece: scores in place of merges, as in the official GGUF files.
 
 SentencePiece joins the neighbours whose joint text has the best score, the leftmost first; ``tokenizers`` applies
-the merge of lowest rank. Both give the same ids when the merges were made from scores: every way to split a token
-is a merge, and those of a better token come first. That is checked, not assumed.
+the merge of lowest rank. Both give the same ids if the merges were made from scores: every split of a token is a
+merge, and the merges of a token with a better score come first. This is checked for each tokenizer.
 
-llama.cpp would also tokenise Gemma 3 rightly with the merges (``spaced``), but it drafts only between models of the
-same vocabulary type, and the published files of Gemma 3 are of this one.
+llama.cpp would also tokenise Gemma 3 correctly with merges (``gemma_bpe``). But it drafts only between models of the
+same type of vocabulary, and the published files of Gemma 3 have this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gguf_convert.tokenizer.layout import Layout
-from gguf_convert.tokenizer.spaced import BYTE_TOKEN
+from gguf_convert.tokenizer.gemma_bpe import BYTE_TOKEN
+from gguf_convert.tokenizer.gguf_tokens import GgufTokens
 from gguf_convert.tokenizer.tokens import Merge, Tokens, looks_special
 from gguf_convert.tokenizer.vocabulary import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED
 
-_ADDED_SCORE = -1000.0  # as in the official files; never compared, because added tokens are cut out first
+#: Score of added tokens in the official files. It is never compared, because added tokens are matched first.
+_ADDED_SCORE = -1000.0
 
 
-def layout(tokens: Tokens, merges: Sequence[Merge]) -> Layout | None:
-    """The layout for ``tokenizer.ggml.model`` "llama"; None when merges and scores would not give the same ids."""
+def gguf_tokens(tokens: Tokens, merges: Sequence[Merge]) -> GgufTokens | None:
+    """Return the tokens for ``tokenizer.ggml.model`` "llama"; None if scores would not give the ids of the merges."""
     order = _token_order(tokens, merges)
     if order is None or not _complete(tokens, merges) or not _runs_come_first(tokens, merges):
         return None
@@ -38,11 +39,11 @@ def layout(tokens: Tokens, merges: Sequence[Merge]) -> Layout | None:
         "scores": _scores(tokens, types, order),
         "add_space_prefix": False,
     }
-    return Layout(settings, texts, types)
+    return GgufTokens(settings, texts, types)
 
 
 def _token_order(tokens: Tokens, merges: Sequence[Merge]) -> dict[str, int] | None:
-    """Merged tokens by first appearance, without added ones; None if the merges of one are not in one run."""
+    """Return merged tokens by first appearance, without added ones; None if the merges of a token are not adjacent."""
     order: dict[str, int] = {}
     last = ""
     for left, right in merges:
@@ -56,7 +57,7 @@ def _token_order(tokens: Tokens, merges: Sequence[Merge]) -> dict[str, int] | No
 
 
 def _complete(tokens: Tokens, merges: Sequence[Merge]) -> bool:
-    """Whether every split of every token that can stand in a text into two such tokens is a merge."""
+    """Return True if every split of an ordinary token into two ordinary tokens is a merge."""
     known = set(merges)
     # bytes and added tokens never come from joining characters
     plain = {text for text in tokens.ids if text not in tokens.added and not BYTE_TOKEN.fullmatch(text)}
@@ -69,9 +70,10 @@ def _complete(tokens: Tokens, merges: Sequence[Merge]) -> bool:
 
 
 def _runs_come_first(tokens: Tokens, merges: Sequence[Merge]) -> bool:
-    """Whether added tokens with "▁" are runs of it, joined before anything else is.
+    """Return True if added tokens with "▁" are runs of it that are merged before all other tokens.
 
-    The library finds them by merging, since a text has no "▁" when it cuts out added tokens; llama.cpp cuts them out.
+    ``tokenizers`` builds them by merging, because a text has no "▁" yet when it matches added tokens. llama.cpp matches
+    them.
     """
     runs = {text for text in tokens.added if "▁" in text}
     if any(text.strip("▁") for text in runs):
@@ -95,7 +97,7 @@ def _type(text: str, tokens: Tokens) -> int:
 
 
 def _scores(tokens: Tokens, types: Sequence[int], order: dict[str, int]) -> list[float]:
-    """0, -1, -2, … for merged tokens in order, then on for single characters; only the order is ever compared."""
+    """Return 0, -1, -2, … for merged tokens in order, then for single characters; only the order matters."""
     normal = [text for text, kind in zip(tokens.texts, types, strict=True) if text is not None and kind == NORMAL]
     merged = sorted((text for text in normal if text in order), key=order.__getitem__)
     single = [text for text in normal if text not in order]

@@ -1,6 +1,6 @@
-"""The parts of ``tokenizer.json`` that every kind shares: the tokens by id, the added ones, the merges.
+"""The parts of ``tokenizer.json`` that all kinds share: tokens by id, added tokens, merges.
 
-What would make llama.cpp abort or tokenise wrongly (duplicates, gaps, merges of unknown tokens) is refused here.
+Duplicates, gaps and merges of unknown tokens are refused: llama.cpp would abort or tokenise wrongly.
 """
 
 from __future__ import annotations
@@ -8,27 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from gguf_convert.fields import Fields, shorten
+from gguf_convert.checkpoint.json_fields import Fields, shorten
 from localspec.errors import ConvertError
 
 Merge = tuple[str, str]
 
-# Added tokens that some checkpoints forget to flag as special (llama.cpp, does_token_look_special).
+#: Added tokens that some checkpoints forget to flag as special (llama.cpp, does_token_look_special).
 _SPECIAL_LOOK = frozenset(("<pad>", "<mask>", "<2mass>", "[@BOS@]"))
 _SPECIAL_BRACKETS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
 
 
 def looks_special(text: str) -> bool:
-    """Whether llama.cpp's converter takes an added token for a special one by its text."""
+    """Return True if llama.cpp's converter treats an added token as special because of its text."""
     return text in _SPECIAL_LOOK or any(text.startswith(a) and text.endswith(z) for a, z in _SPECIAL_BRACKETS)
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is cut out of the text before the merges apply.
+    """A token that is matched before the merges apply.
 
-    ``special``: flagged so, or named as such by ``tokenizer_config.json``. ``plain`` is False when the token takes
-    spaces beside it along or matches whole words only, which llama.cpp does not do.
+    ``special``: flagged, or named by ``tokenizer_config.json``. ``plain`` is False if the token includes spaces beside
+    it or matches whole words only, which llama.cpp does not support.
     """
 
     id: int
@@ -38,9 +38,9 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class Tokens:
-    """``texts`` by id, None where the embedding has a row without a token; ``ids`` is the inverse.
+    """Texts by id (None for a row of the embedding without a token), and ids by text.
 
-    ``special_names``: tokens that ``tokenizer_config.json`` calls special, added or not.
+    ``special_names``: tokens that ``tokenizer_config.json`` names as special, added or not.
     """
 
     texts: tuple[str | None, ...]
@@ -49,16 +49,19 @@ class Tokens:
     special_names: Set[str] = frozenset()
 
     def is_special(self, text: str) -> bool:
-        """Flagged in ``tokenizer.json`` or named in ``tokenizer_config.json``."""
+        """Return True if flagged in ``tokenizer.json`` or named in ``tokenizer_config.json``."""
         return text in self.special_names or (text in self.added and self.added[text].special)
 
     def filled(self) -> tuple[str, ...]:
-        """The texts, with the placeholder ``[PADi]`` for rows without a token."""
+        """Return the texts, with the placeholder ``[PADi]`` for rows without a token."""
         return tuple(f"[PAD{index}]" if text is None else text for index, text in enumerate(self.texts))
 
 
 def read_tokens(tokenizer: Fields, special_names: Set[str], rows: int) -> Tokens:
-    """The tokens of a model whose embedding has ``rows`` rows; ConvertError for an id without a row or two tokens."""
+    """Read the tokens of a model with ``rows`` rows of embedding.
+
+    Raises ConvertError for an id without a row or with two tokens.
+    """
     added = _added_tokens(tokenizer, special_names)
     vocabulary = dict(tokenizer.object("model").object("vocab").values)
     for text, token in added.items():
@@ -98,7 +101,7 @@ def _added_tokens(tokenizer: Fields, special_names: Set[str]) -> dict[str, Added
 
 
 def read_merges(model: Fields, ids: Mapping[str, int]) -> list[Merge]:
-    """The merges in order, as pairs or as ``"left right"`` in the file; each joins two tokens to a third."""
+    """Read the merges in order, stored as pairs or as ``"left right"``; each joins two tokens to a third."""
     merges = model.values.get("merges")
     if not isinstance(merges, list) or not merges:
         raise model.fail("merges", "a list that is not empty")

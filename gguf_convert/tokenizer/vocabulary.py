@@ -1,7 +1,4 @@
-"""The vocabulary part of a GGUF file: what llama.cpp needs to tokenise as the checkpoint's tokenizer does.
-
-The id of every token is what it is in the checkpoint.
-"""
+"""The ``tokenizer.*`` metadata of a GGUF file, with which llama.cpp tokenises as the checkpoint's tokenizer does."""
 
 from __future__ import annotations
 
@@ -9,24 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6  # llama_token_type
+#: Types of tokens (llama.cpp, ``enum llama_token_type``).
+NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
 
 
 @dataclass(frozen=True)
 class ChatTemplates:
-    """Jinja texts: the default one, and others by name (such as ``tool_use``)."""
+    """Jinja templates: the default one, and others by name (such as ``tool_use``)."""
 
     default: str | None = None
     named: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """Tokens by id with their types, merges as ``"left right"`` (none where scores decide), and what surrounds them.
+class GgufVocabulary:
+    """Tokens and their types by id, merges as ``"left right"`` (empty if scores decide), and special tokens.
 
     ``settings`` are the keys below ``tokenizer.ggml.`` that depend on the kind of tokenizer. ``special`` maps a part
-    of a GGUF key (``bos``, ``unknown``, …) to a token id; ``suppress`` lists ids that are never to be sampled;
-    ``notes`` says where llama.cpp will behave differently from transformers.
+    of a GGUF key (``bos``, ``unknown``, …) to a token id. ``suppress`` lists ids that must not be sampled. ``notes``
+    are sentences about differences between llama.cpp and transformers.
     """
 
     settings: Mapping[str, Any]
@@ -38,13 +36,8 @@ class Vocabulary:
     suppress: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
-    @property
-    def chat_template(self) -> str | None:
-        """The default chat template."""
-        return self.templates.default
-
     def metadata(self) -> dict[str, Any]:
-        """The ``tokenizer.*`` keys of the GGUF file."""
+        """Return the ``tokenizer.*`` keys of the GGUF file."""
         parts: dict[str, Any] = {
             **self.settings,
             "tokens": list(self.tokens),

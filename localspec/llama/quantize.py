@@ -1,4 +1,4 @@
-"""llama.cpp's quantiser in a process of its own, which :mod:`gguf_convert.quantizer` starts.
+"""llama.cpp's quantiser in a process of its own, which :mod:`gguf_convert.quantization.child` starts.
 
 llama.cpp aborts or throws on bad input and cannot be interrupted, so the parent kills this process instead. It reads a
 :class:`QuantizeJob` (one line of JSON) from standard input, writes the plan, waits for the line ``go``, and reports its

@@ -51,14 +51,7 @@ class Table:
 
     def values(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The rows of ``tokens``: shape (n, ``width``)."""
-        packed = np.ascontiguousarray(self.rows[np.asarray(tokens, np.int64)])
-        if self.kind == "F32":
-            return packed.view("<f4").astype(np.float32)
-        if self.kind == "F16":
-            return packed.view("<f2").astype(np.float32)
-        if self.kind == "BF16":
-            return (packed.view("<u2").astype(np.uint32) << 16).view(np.float32)
-        return dequantize_rows(packed, self.kind, self.width)
+        return dequantize_rows(self.rows[np.asarray(tokens, np.int64)], self.kind, self.width)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import localspec
-from gguf_convert.trimming import step_bytes
+from gguf_convert.trimming.trim import step_bytes
 from localspec.bench.prompts import BenchPrompt
 from localspec.gguf.header import read_header
 from scripts.bench.measure.engines import ask_engine

@@ -67,7 +67,8 @@ def tokenizer_of(original: Original) -> PreTrainedTokenizerFast:
 def write(original: Original, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """``model`` as a checkpoint with the weights of the file, found by the names that the converter gives them."""
     from gguf_convert.arch import map_checkpoint
-    from gguf_convert.checkpoint import CheckpointTensor, open_checkpoint
+    from gguf_convert.checkpoint.folder import open_checkpoint
+    from gguf_convert.checkpoint.safetensors import CheckpointTensor
 
     finish_configs(model, tokenizer)
     model.save_pretrained(folder)

@@ -76,7 +76,7 @@ def test_what_does_not_pair_is_refused_before_anything_is_written(pair: Path) ->
     """With the reason."""
     tiny.write(pair / "wide", tiny.assistant_config(backbone_hidden_size=128))
     tiny.write(pair / "other", vocabulary=other_words())
-    for draft, reason in (("wide", "hidden rows of width 128"), ("other", "'z' in one and 'zz' in the other")):
+    for draft, reason in (("wide", "hidden rows of width 128"), ("other", "b'z' in one and b'zz' in the other")):
         result = run(pair / "it", "--with-draft", pair / draft, "-o", pair / "out")
         assert result.exit_code == 1
         assert reason in result.stderr

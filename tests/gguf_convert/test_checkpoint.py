@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gguf_convert
-from gguf_convert.checkpoint import read_safetensors
+from gguf_convert.checkpoint.safetensors import read_safetensors
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
 

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 import gguf_convert
-from gguf_convert.files import replaced_when_done, work_folder
+from gguf_convert.output.files import replaced_when_done, work_folder
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import gguf_convert
-from gguf_convert.checkpoint import FileBytes, read_safetensors
+from gguf_convert.checkpoint.safetensors import FileBytes, read_safetensors
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
 

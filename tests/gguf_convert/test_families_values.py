@@ -20,8 +20,8 @@ from gguf_convert.arch import map_checkpoint
 from gguf_convert.arch.gemma3 import PlusOne
 from gguf_convert.arch.llama import Interleaved
 from gguf_convert.arch.rope import llama3_factors, read_rope
-from gguf_convert.checkpoint import open_checkpoint
-from gguf_convert.fields import Fields
+from gguf_convert.checkpoint.folder import open_checkpoint
+from gguf_convert.checkpoint.json_fields import Fields
 from gguf_convert.tensors import ArraySource, blocks
 from localspec.errors import ConvertError
 from tests.helpers import parity

@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 
 import gguf_convert
-from gguf_convert.bounds import bound
-from gguf_convert.checking import decoded
+from gguf_convert.checking.rounding import largest_errors
 from localspec.errors import ConvertError, LocalspecError, ModelFileError, ModelNotFoundError, UsageError
 from localspec.gguf.header import read_header
 from localspec.gguf.imatrix import Entry, Imatrix, write_imatrix
-from localspec.gguf.types import TENSOR_TYPES, TYPE_NAMES
+from localspec.gguf.types import TYPE_NAMES
 from localspec.llama.quantized_rows import dequantize_rows, quantize_rows
 from tests.helpers import tiny_checkpoint as tiny
 
@@ -122,7 +121,7 @@ def test_exact_rows_stay_exact_with_an_importance_matrix(folder: Path, tmp_path:
 
 def test_progress_counts_bytes_and_tensors_to_the_end(folder: Path, tmp_path: Path) -> None:
     """In order, once it begins."""
-    steps: list[gguf_convert.Step] = []
+    steps: list[gguf_convert.QuantizeProgress] = []
     report = gguf_convert.quantize(folder / "f32.gguf", tmp_path / "q.gguf", "Q4_K_M", progress=steps.append)
     assert steps[-1].bytes == steps[-1].all_bytes > 0
     assert steps[-1].tensors == steps[-1].all_tensors == report.tensors
@@ -174,9 +173,10 @@ def test_a_file_that_llama_cpp_refuses_or_dies_of_is_an_error(folder: Path, tmp_
 def test_a_quantiser_that_dies_is_an_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last line of standard error is told."""
     monkeypatch.setattr(
-        "gguf_convert.quantizer._CHILD", "import os, sys; sys.stderr.write('GGML_ASSERT(x) failed\\n'); os.abort()"
+        "gguf_convert.quantization.child._CHILD",
+        "import os, sys; sys.stderr.write('GGML_ASSERT(x) failed\\n'); os.abort()",
     )
-    refused(ConvertError, r"gave up on f32.gguf.*GGML_ASSERT\(x\) failed", folder / "f32.gguf", tmp_path / "q", "Q8_0")
+    refused(ConvertError, r"failed on f32.gguf.*GGML_ASSERT\(x\) failed", folder / "f32.gguf", tmp_path / "q", "Q8_0")
 
 
 SLOW = """
@@ -210,8 +210,8 @@ def test_an_interrupted_quantisation_leaves_no_file_and_no_process(
 def test_packed_rows_unpack_to_what_they_were(kind: str, shape: tuple[int, int]) -> None:
     """Within the bound of the type."""
     values = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    packed = quantize_rows(values, TENSOR_TYPES[kind])
-    assert (np.abs(dequantize_rows(packed, kind, shape[1]) - values) <= bound(values, kind)).all()
+    packed = quantize_rows(values, kind)
+    assert (np.abs(dequantize_rows(packed, kind, shape[1]) - values) <= largest_errors(values, kind)).all()
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
@@ -220,7 +220,7 @@ def test_floats_are_read_as_they_are(kind: str) -> None:
     values = np.array([[1.0, -0.5], [2.0, 0.0]], np.float32)
     raw = {"F32": values.view(np.uint8), "F16": values.astype("<f2").view(np.uint8)}
     packed = raw.get(kind, tiny.to_bfloat16(values).view(np.uint8))
-    assert (decoded(packed.reshape(-1), kind, (2, 2)) == values).all()
+    assert (dequantize_rows(packed, kind, 2) == values).all()
 
 
 @pytest.mark.parametrize("kind", ["Q4_K_M", "Q2_K"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gguf import LlamaFileType
 
-from gguf_convert.encoding import choose_type
+from gguf_convert.output.tensor_types import choose_type
 from gguf_convert.recipes import ALIASES, ROLES, file_type_name, make_recipe
 from gguf_convert.tensors import ArraySource, ModelTensor
 from localspec.errors import UsageError
@@ -25,7 +25,7 @@ def types(row: int = 256, **words: Any) -> dict[str, str]:
     """What each matrix becomes when it is written straight from a checkpoint."""
     recipe = make_recipe(**words)
     tensors = [ModelTensor(name, ArraySource(np.zeros((2, row), np.float32))) for name in NAMES]
-    return {tensor.name: choose_type(tensor, recipe)[0].name for tensor in tensors}
+    return {tensor.name: choose_type(tensor, recipe)[0] for tensor in tensors}
 
 
 def test_numbers_of_file_types_are_llama_cpp_s() -> None:
@@ -89,10 +89,10 @@ def test_overrides_go_first() -> None:
         ({}, "give a type, --for target"),
         ({"type": "Q9"}, "'Q9' is not known; choose one of F32, F16"),
         ({"role": "judge"}, "no recipe for 'judge'; there is target and drafter"),
-        ({"type": "Q4_K_M", "exact": True}, "Q4_K_M is not computed alike .* choose Q4_0 or Q8_0"),
-        ({"type": "F16", "role": "target"}, "F16 is not computed alike"),
+        ({"type": "Q4_K_M", "exact": True}, "Rows of Q4_K_M differ .* choose Q4_0 or Q8_0"),
+        ({"type": "F16", "role": "target"}, "Rows of F16 differ"),
         ({"type": "BF16", "role": "drafter"}, "A drafter in BF16"),
-        ({"exact": True, "overrides": [("ffn", "Q6_K")]}, "ffn=Q6_K would end exact rows"),
+        ({"exact": True, "overrides": [("ffn", "Q6_K")]}, "ffn=Q6_K would make rows inexact"),
         ({"type": "Q4_0", "overrides": [("ffn", "Q4_K_M")]}, "'Q4_K_M' is no type of a tensor"),
         ({"type": "Q4_0", "overrides": [("(", "Q4_0")]}, r"'\(' is no regular expression"),
     ],

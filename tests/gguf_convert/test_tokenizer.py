@@ -9,12 +9,12 @@ import gguf
 import pytest
 
 import gguf_convert
-from gguf_convert.tokenizer import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Vocabulary, read_vocabulary
+from gguf_convert.tokenizer import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, GgufVocabulary, read_vocabulary
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
 
 
-def vocabulary(folder: Path, **changes: Any) -> Vocabulary:
+def vocabulary(folder: Path, **changes: Any) -> GgufVocabulary:
     tiny.write(folder, vocabulary=tiny.tokenizer(**changes))
     return read_vocabulary(folder, tiny.VOCAB)
 
@@ -67,7 +67,7 @@ def test_the_chat_template_wherever_it_is(tmp_path: Path, write: str) -> None:
     elif write == "json":
         tiny.write_json(tmp_path / "chat_template.json", {"chat_template": "T"})
     tiny.write_json(tmp_path / "tokenizer_config.json", settings)
-    assert read_vocabulary(tmp_path, tiny.VOCAB).chat_template == "T"
+    assert read_vocabulary(tmp_path, tiny.VOCAB).templates.default == "T"
 
 
 def test_special_ids_from_config_when_the_tokenizer_names_none(tmp_path: Path) -> None:

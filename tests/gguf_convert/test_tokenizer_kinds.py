@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gguf_convert.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, Vocabulary, read_vocabulary
+from gguf_convert.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, GgufVocabulary, read_vocabulary
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
 from tests.helpers.odd_json import ODD, paths, replaced
@@ -35,7 +35,7 @@ def document(kind: str, name: str) -> Json:
     return found
 
 
-def read(folder: Path, kind: str, change: Callable[[Json], object] | None = None, **files: Json) -> Vocabulary:
+def read(folder: Path, kind: str, change: Callable[[Json], object] | None = None, **files: Json) -> GgufVocabulary:
     """The vocabulary of a stored tokenizer, its ``tokenizer.json`` changed, other files extended by ``files``."""
     folder.mkdir(exist_ok=True)
     for name in NAMES:
@@ -94,7 +94,7 @@ def test_gpt2_and_qwen35_patterns(tmp_path: Path) -> None:
 
 
 def test_an_unknown_pattern_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConvertError, match=r"cuts words by '\\\\w\+'.*llama-bpe.*qwen2"):
+    with pytest.raises(ConvertError, match=r"splits words by '\\\\w\+'.*llama-bpe.*qwen2"):
         read(tmp_path, "qwen2", lambda t: with_pattern(t, r"\w+"))
 
 
@@ -150,7 +150,7 @@ def test_says_what_llama_cpp_will_not_add(tmp_path: Path) -> None:
 def test_end_tokens_of_the_generation_config(tmp_path: Path) -> None:
     """llama.cpp knows most by their text; two more have a key; further ones are said."""
 
-    def ends(*texts: str) -> Vocabulary:
+    def ends(*texts: str) -> GgufVocabulary:
         ids = [document("llama3", "tokenizer.json")["added_tokens"][i]["id"] for i in map(names.index, texts)]
         return read(tmp_path, "llama3", generation_config={"eos_token_id": ids})
 
@@ -171,14 +171,14 @@ def test_says_that_llama_cpp_ends_at_ordinary_text(tmp_path: Path) -> None:
 
 def test_says_that_tokens_take_spaces_along(tmp_path: Path) -> None:
     found = read(tmp_path, "llama3", lambda t: t["added_tokens"][2].update(rstrip=True))
-    assert any("take spaces" in note for note in found.notes)
+    assert any("include spaces" in note for note in found.notes)
 
 
 def test_named_templates(tmp_path: Path) -> None:
     """From a list, or from files beside the default one."""
     listed = [{"name": "default", "template": "D"}, {"name": "tool-use", "template": "T"}, {"name": 3}]
     found = read(tmp_path / "a", "llama3", tokenizer_config={"chat_template": listed})
-    assert (found.chat_template, dict(found.templates.named)) == ("D", {"tool_use": "T"})
+    assert (found.templates.default, dict(found.templates.named)) == ("D", {"tool_use": "T"})
     keys = found.metadata()
     assert (keys["tokenizer.chat_templates"], keys["tokenizer.chat_template.tool_use"]) == (["tool_use"], "T")
     more = tmp_path / "b" / "additional_chat_templates"
@@ -186,7 +186,7 @@ def test_named_templates(tmp_path: Path) -> None:
     (tmp_path / "b" / "chat_template.jinja").write_text("D", encoding="utf-8")
     (more / "rag.jinja").write_text("R", encoding="utf-8")
     found = read(tmp_path / "b", "llama3")
-    assert (found.chat_template, dict(found.templates.named)) == ("D", {"rag": "R"})
+    assert (found.templates.default, dict(found.templates.named)) == ("D", {"rag": "R"})
 
 
 def test_scores_keep_the_order_of_the_merges(tmp_path: Path) -> None:

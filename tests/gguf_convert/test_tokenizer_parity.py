@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pytest
 
 import gguf_convert
-from gguf_convert.checkpoint import open_checkpoint
+from gguf_convert.checkpoint.folder import open_checkpoint
 from gguf_convert.tokenizer import read_vocabulary
 from tests.helpers import mixed_text
 from tests.helpers import tiny_checkpoint as tiny

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import gguf_convert
-from gguf_convert.trim_metadata import possible_merges
-from gguf_convert.trim_vocabulary import GROUP, Ranking, always_kept, choose, rank
+from gguf_convert.trimming.kept_tokens import GROUP, Ranking, always_kept, choose, rank
+from gguf_convert.trimming.metadata import possible_merges
 from localspec.draft.trimmed import TrimmedContext
 from localspec.errors import ConvertError, InputError, LocalspecError, ModelFileError, UsageError
 from localspec.gguf.header import TRIM_IDS, GgufHeader, is_trimmed, read_header

@@ -12,7 +12,7 @@ from gguf.quants import dequantize, quantize
 
 import gguf_convert
 from gguf_convert.arch.gemma4 import _LAYER_NAMES, UNROTATED
-from gguf_convert.bounds import bound
+from gguf_convert.checking.rounding import largest_errors
 from gguf_convert.conversion import DIRECT
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
@@ -57,7 +57,7 @@ def test_every_tensor_within_the_bound_of_its_type(tmp_path: Path, config: dict[
         tensor = stored[gguf_name(name)]
         assert tensor.tensor_type == (TYPES.F32 if expected.ndim < 2 else TYPES[kind])
         error = np.abs(values(tensor) - expected)
-        assert (error <= bound(expected, tensor.tensor_type.name)).all()
+        assert (error <= largest_errors(expected, tensor.tensor_type.name)).all()
     checked = gguf_convert.check(tmp_path / "in", tmp_path / "out.gguf")
     assert checked.tensors == len(stored)
     assert max(checked.worst.values()) <= 1.0

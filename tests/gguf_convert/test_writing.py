@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import gguf_convert
-from gguf_convert.commands.shared import convert as command
+from gguf_convert.commands.convert import convert as command
 from gguf_convert.recipes import file_type_name
 from localspec.errors import ConvertError, UsageError
 from tests.helpers import tiny_checkpoint as tiny
@@ -70,7 +70,7 @@ def test_refuses_when_the_disk_is_too_small(tmp_path: Path, monkeypatch: pytest.
     class Usage:
         free = 1000
 
-    monkeypatch.setattr("gguf_convert.files.shutil.disk_usage", lambda _: Usage)
+    monkeypatch.setattr("gguf_convert.output.files.shutil.disk_usage", lambda _: Usage)
     tiny.write(tmp_path / "in")
     with pytest.raises(ConvertError, match="make room"):
         gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf")
@@ -95,9 +95,10 @@ def test_the_command_converts_and_checks(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "in"), "-o", str(tmp_path / "out.gguf"), "--type", "q4_0", "--check"]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (0, "")
-    wrote, checked = result.stderr.splitlines()
+    wrote, checked, loaded = result.stderr.splitlines()
     assert wrote.startswith(f"Wrote {tmp_path / 'out.gguf'} (gemma4, Q4_0, ")
     assert checked.startswith("Checked ")
+    assert loaded == "llama.cpp loads and decodes it."
 
 
 def run_module(*arguments: Any) -> subprocess.CompletedProcess[str]:
@@ -116,7 +117,7 @@ def test_the_module_reports_errors_in_one_sentence(tmp_path: Path) -> None:
 
 def test_importing_the_command_loads_neither_numpy_nor_gguf() -> None:
     code = (
-        "import sys, gguf_convert.commands.shared; print([m for m in ('numpy', 'gguf', 'torch') if m in sys.modules])"
+        "import sys, gguf_convert.commands.convert; print([m for m in ('numpy', 'gguf', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gguf_convert.arch import ModelMap, map_checkpoint
-from gguf_convert.checkpoint import Checkpoint, CheckpointTensor
-from gguf_convert.fields import Fields
+from gguf_convert.checkpoint.folder import Checkpoint
+from gguf_convert.checkpoint.json_fields import Fields
+from gguf_convert.checkpoint.safetensors import CheckpointTensor
 
 GEMMA3_270M: dict[str, Any] = {
     "_sliding_window_pattern": 6,

@@ -1,4 +1,4 @@
-"""What depends on the kind of a tokenizer; the kinds are the other modules that make one."""
+"""The part of a GGUF vocabulary that depends on the kind of tokenizer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Layout:
-    """``settings``: keys below ``tokenizer.ggml.``; ``texts`` and ``types`` by id; ``merges`` as ``"left right"``.
+class GgufTokens:
+    """Texts and types by id, merges as ``"left right"``, and keys below ``tokenizer.ggml.`` (``settings``).
 
-    ``notes`` say where llama.cpp will tokenise differently from the ``tokenizers`` library.
+    ``notes`` are sentences about differences between llama.cpp and the ``tokenizers`` library.
     """
 
     settings: Mapping[str, Any]

@@ -1,16 +1,13 @@
-"""A Hugging Face checkpoint on disk: ``config.json`` and safetensors, single or sharded, read a block at a time.
+"""Safetensors files, read a block of rows at a time.
 
-Every length in a safetensors header is checked against the file before it is used, and no code from a checkpoint is
-ever run: pickle files are refused. Blocks are read, not mapped: mapped pages count as this process's memory until the
-system wants them back, and a file that is cut off while it is mapped kills the process.
+Every length in a header is checked against the file before it is used. Blocks are read, not mapped: mapped pages count
+as memory of this process, and a file that is truncated while it is mapped kills the process.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,24 +16,25 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from gguf_convert.fields import Fields, parse_json_object, read_json_object, shorten
+from gguf_convert.checkpoint.json_fields import parse_json_object, shorten
 from gguf_convert.tensors import Floats
 from localspec.errors import ConvertError
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+#: Longest header in bytes: the limit of the format itself.
+_MAX_HEADER_BYTES = 100_000_000
+#: Most dimensions of a tensor. Models have four at most.
 _MAX_DIMENSIONS = 8
+#: Bytes of one value, by safetensors type.
 _BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2,
     "BF16": 2, "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
+#: Types that can be converted.
 _READABLE = ("F32", "F16", "BF16", "F64")
 
 
 class Bytes(Protocol):
-    """Bytes that a slice reads: those of a file, or an array of them."""
+    """Bytes read by slicing: an array, or part of a file."""
 
     @property
     def size(self) -> int: ...
@@ -46,7 +44,7 @@ class Bytes(Protocol):
 
 @dataclass(frozen=True)
 class FileBytes:
-    """``size`` bytes of a file from ``offset`` on."""
+    """``size`` bytes of a file, starting at ``offset``."""
 
     path: Path
     offset: int
@@ -66,7 +64,7 @@ class FileBytes:
 
 @dataclass(frozen=True)
 class CheckpointTensor:
-    """A tensor inside a safetensors file; a ``Source`` when its type is a float type."""
+    """A tensor in a safetensors file: a ``TensorSource`` if its type is a float type."""
 
     name: str
     dtype: str
@@ -74,6 +72,7 @@ class CheckpointTensor:
     data: Bytes = field(repr=False)
 
     def rows(self, start: int, stop: int) -> Floats:
+        """Read rows as float32, shape ``(stop - start, *shape[1:])``; ConvertError for other types than floats."""
         row_bytes = math.prod(self.shape[1:]) * _BYTES[self.dtype]
         raw = self.data[start * row_bytes : stop * row_bytes]
         if self.dtype == "BF16":
@@ -88,68 +87,11 @@ class CheckpointTensor:
         return values.reshape(-1, *self.shape[1:])
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What an architecture maps: the configuration of a checkpoint and its tensors by name."""
-
-    path: Path
-    config: Fields
-    tensors: Mapping[str, CheckpointTensor]
-
-
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Read ``config.json`` and map the tensors of a checkpoint folder.
-
-    Raises ConvertError when something is missing, damaged, or only there as a pickle file.
-    """
-    if not path.is_dir():
-        hint = "it is a file" if path.exists() else "no such folder"
-        raise ConvertError(f"{path} is not a checkpoint folder ({hint}): give the folder that holds config.json.")
-    if not (path / "config.json").is_file():
-        raise ConvertError(f"{path} has no config.json: give the folder of a Hugging Face checkpoint.")
-    return Checkpoint(path, read_json_object(path / "config.json"), _open_tensors(path))
-
-
-def _open_tensors(path: Path) -> dict[str, CheckpointTensor]:
-    if (path / _SINGLE).is_file():
-        return read_safetensors(path / _SINGLE)
-    if (path / _INDEX).is_file():
-        return _open_shards(path)
-    if found := sorted(file.name for pattern in _PICKLES for file in path.glob(pattern)):
-        raise ConvertError(
-            f"{path} holds its weights only as pickle ({found[0]}), which can run code when loaded: "
-            f"get the checkpoint as {_SINGLE}."
-        )
-    raise ConvertError(f"{path} has neither {_SINGLE} nor {_INDEX}: download the weights of the checkpoint.")
-
-
-def _open_shards(path: Path) -> dict[str, CheckpointTensor]:
-    index = read_json_object(path / _INDEX)
-    weight_map = index.object("weight_map").values
-    shards: dict[str, dict[str, CheckpointTensor]] = {}
-    tensors: dict[str, CheckpointTensor] = {}
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+\.safetensors", shard, re.ASCII):
-            raise ConvertError(
-                f"{_INDEX} names {shorten(shard)} as the file of {shorten(name)}: expected a .safetensors file name."
-            )
-        if shard not in shards:
-            if not (path / shard).is_file():
-                raise ConvertError(f"{path} lacks {shard}, which {_INDEX} lists: download the missing shard.")
-            shards[shard] = read_safetensors(path / shard)
-        if name not in shards[shard]:
-            raise ConvertError(
-                f"{shard} does not hold {shorten(name)} as {_INDEX} says: download the checkpoint again."
-            )
-        tensors[name] = shards[shard][name]
-    return tensors
-
-
 def read_safetensors(path: Path) -> dict[str, CheckpointTensor]:
-    """Map one safetensors file: 8 bytes of header length, a JSON header, then the data.
+    """Read the header of one file: 8 bytes of header length, a JSON header, then the data.
 
     Format: https://huggingface.co/docs/safetensors/index#format. Raises ConvertError unless each tensor lies
-    inside the file, fits its shape and type, and overlaps no other.
+    inside the file, has the size of its shape and type, and overlaps no other.
     """
     header, begin, size = _read_safetensors_header(path)
     data = FileBytes(path, begin, size - begin)
@@ -164,7 +106,7 @@ def read_safetensors(path: Path) -> dict[str, CheckpointTensor]:
 
 
 def _read_safetensors_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The table of tensors, where the data begin, and the size of the file."""
+    """Return the JSON header, the offset of the data, and the size of the file in bytes."""
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size

@@ -1,4 +1,4 @@
-"""Special tokens of a checkpoint: which there are, their ids, where a generation ends."""
+"""Special tokens of a checkpoint: their ids, and the tokens that end a generation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gguf_convert.fields import Fields, read_json_object, shorten
-from gguf_convert.tokenizer.layout import Layout
+from gguf_convert.checkpoint.json_fields import Fields, read_json_object, shorten
+from gguf_convert.tokenizer.gguf_tokens import GgufTokens
 from gguf_convert.tokenizer.vocabulary import NORMAL
 from localspec.errors import ConvertError
 
+#: Name of a special token in transformers, and in GGUF keys.
 _PARTS = {
     "bos": "bos",
     "eos": "eos",
@@ -20,7 +21,7 @@ _PARTS = {
     "mask": "mask",
 }
 
-# llama.cpp ends a generation at these by their text, whatever the file says (llama_vocab::impl::load).
+#: Texts of tokens at which llama.cpp always ends a generation (llama_vocab::impl::load).
 _KNOWN_ENDS = frozenset(
     (
         "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
@@ -28,11 +29,12 @@ _KNOWN_ENDS = frozenset(
         "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
     )
 )  # fmt: skip
-_GEMMA4 = "<|tool_response>"  # beside it llama.cpp takes "</s>" for an ordinary token
+#: With this token in the vocabulary llama.cpp treats "</s>" as an ordinary token.
+_GEMMA4 = "<|tool_response>"
 
 
 def optional_json(path: Path) -> Fields:
-    """A JSON object that need not be there."""
+    """Read a JSON object; an empty one if there is no such file."""
     return read_json_object(path) if path.is_file() else Fields({}, path.name)
 
 
@@ -43,7 +45,7 @@ def _content(value: Any) -> str | None:
 
 
 def special_names(settings: Fields) -> set[str]:
-    """Tokens that ``tokenizer_config.json`` calls special, whatever ``tokenizer.json`` says of them."""
+    """Return the tokens that ``tokenizer_config.json`` names as special."""
     values: list[Any] = [value for key, value in settings.values.items() if key.endswith("_token")]
     for key in ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens"):
         group = settings.values.get(key)
@@ -54,9 +56,9 @@ def special_names(settings: Fields) -> set[str]:
 def special_ids(
     config: Fields, settings: Fields, ids: Mapping[str, int], rows: int, first: int | None
 ) -> dict[str, int]:
-    """Ids by part of a GGUF key: of ``tokenizer_config.json`` by text, else of ``config.json`` by number.
+    """Return ids by part of a GGUF key, from the texts in ``tokenizer_config.json``, else the ids in ``config.json``.
 
-    ``first`` is a token that the tokenizer puts before every text: without a BOS token by name, that is it.
+    ``first`` is the token that the tokenizer puts before every text. It is the BOS token if none is named.
     """
     text = config.object("text_config", required=False)
     special: dict[str, int] = {}
@@ -75,7 +77,7 @@ def special_ids(
 
 
 def require(special: Mapping[str, int], *names: str) -> None:
-    """ConvertError unless all of ``names`` (``bos``, ``eos``) have an id: llama.cpp would make one up."""
+    """Raise ConvertError unless all ``names`` (``bos``, ``eos``) have an id; llama.cpp would use a default."""
     if missing := [name for name in names if name not in special]:
         raise ConvertError(
             f"Neither tokenizer_config.json nor config.json names the {' and '.join(missing)} token: "
@@ -83,37 +85,37 @@ def require(special: Mapping[str, int], *names: str) -> None:
         )
 
 
-def more_ends(generation: Fields, special: Mapping[str, int], layout: Layout) -> tuple[dict[str, int], list[str]]:
-    """End tokens of ``generation_config.json`` that llama.cpp would not know, as ``eot`` and ``eom``, and notes.
+def more_ends(generation: Fields, special: Mapping[str, int], tokens: GgufTokens) -> tuple[dict[str, int], list[str]]:
+    """Return end tokens of ``generation_config.json`` that llama.cpp lacks, as ``eot`` and ``eom``, and notes.
 
-    The notes name further ends, for which a GGUF file has no key, and ordinary tokens that llama.cpp ends at.
+    The notes name further end tokens, for which a GGUF file has no key, and ordinary tokens at which llama.cpp ends.
     """
     listed = generation.values.get("eos_token_id")
-    ends = [token for token in dict.fromkeys(listed if isinstance(listed, list) else [listed]) if _is_id(token, layout)]
-    unknown = [token for token in ends if token != special.get("eos") and layout.texts[token] not in _KNOWN_ENDS]
+    ends = [token for token in dict.fromkeys(listed if isinstance(listed, list) else [listed]) if _is_id(token, tokens)]
+    unknown = [token for token in ends if token != special.get("eos") and tokens.texts[token] not in _KNOWN_ENDS]
     notes: list[str] = []
     if left := unknown[2:]:
-        names = shorten([layout.texts[token] for token in left])
+        names = shorten([tokens.texts[token] for token in left])
         notes.append(f"A file can name three end tokens; llama.cpp will not end at {names}, as transformers does.")
     wrong = [
         text
-        for token, (text, kind) in enumerate(zip(layout.texts, layout.types, strict=True))
+        for token, (text, kind) in enumerate(zip(tokens.texts, tokens.types, strict=True))
         if text in _KNOWN_ENDS and kind == NORMAL and token not in ends and token != special.get("eos")
     ]
-    if wrong and _GEMMA4 not in layout.texts:
+    if wrong and _GEMMA4 not in tokens.texts:
         notes.append(
-            f"{shorten(wrong[0])} is a token like any other for this model; llama.cpp takes it for an end token, in "
-            "prompts too."
+            f"{shorten(wrong[0])} is a token like any other for this model, but llama.cpp treats it as an end token, "
+            "also in prompts."
         )
     return dict(zip(("eot", "eom"), unknown, strict=False)), notes
 
 
-def _is_id(token: object, layout: Layout) -> bool:
-    return type(token) is int and 0 <= token < len(layout.texts)
+def _is_id(token: object, tokens: GgufTokens) -> bool:
+    return type(token) is int and 0 <= token < len(tokens.texts)
 
 
 def suppressed(generation: Fields, rows: int) -> tuple[int, ...]:
-    """``suppress_tokens`` of ``generation_config.json``."""
+    """Return ``suppress_tokens`` of ``generation_config.json``."""
     ids = generation.values.get("suppress_tokens") or []
     if not isinstance(ids, list) or not all(type(index) is int and 0 <= index < rows for index in ids):
         raise generation.fail("suppress_tokens", f"a list of token ids below {rows}")

@@ -1,7 +1,7 @@
-"""Output files: where they may be written, whether there is room, and that they appear whole or not at all.
+"""Safe writing of output files: checks of the destination, and replacement only by a complete file.
 
-What is not finished lies in a folder of its own beside the output, held by a lock as long as its process lives. So two
-processes never share one, and what a killed process left is removed by the next that writes the same file.
+An unfinished file lies in a work folder beside the output. The process holds a lock in that folder, so that two
+processes never share one, and the next process that writes the same output removes the folder of a killed process.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import IO
 
 from localspec.errors import ConvertError
+from localspec.files import size_text
 
-_SLACK = 1 << 20  # header, alignment and the like
+#: Bytes that are needed besides the tensors: metadata and alignment.
+_SLACK = 1 << 20
+_SUFFIX, _LOCK = ".partial", "lock"
 
 
 def check_destination(out: Path, force: bool) -> None:
-    """ConvertError where ``out`` cannot be made, or exists and is not to be replaced."""
+    """Raise ConvertError if ``out`` cannot be created, or exists and ``force`` is not set."""
     if out.is_dir():
         raise ConvertError(f"{out} is a folder: give the name of the GGUF file to write.")
     if not out.parent.is_dir():
@@ -29,20 +32,20 @@ def check_destination(out: Path, force: bool) -> None:
         raise ConvertError(f"{out} exists: choose another name, or replace it with --force.")
 
 
-def check_room(out: Path, needed: int) -> None:
-    """ConvertError when the disk of ``out`` has less than ``needed`` bytes free."""
+def check_space(out: Path, needed: int) -> None:
+    """Raise ConvertError if the disk of ``out`` has less than ``needed`` bytes free."""
     needed += _SLACK
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise ConvertError(
-            f"{out} needs {needed / 1e9:.1f} GB but {out.parent} has {free / 1e9:.1f} GB free: "
+            f"{out} needs {size_text(needed)} but {out.parent} has {size_text(free)} free: "
             "make room or choose a smaller type."
         )
 
 
 @contextmanager
 def replaced_when_done(out: Path) -> Iterator[Path]:
-    """A name to write under; renamed to ``out`` when the block ends well, removed otherwise."""
+    """Yield a temporary path; it is renamed to ``out`` if the block succeeds, and removed otherwise."""
     with work_folder(out) as folder:
         partial = folder / out.name
         yield partial
@@ -51,8 +54,8 @@ def replaced_when_done(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside ``out`` for what is not finished; gone when the block is left. OSError is a ConvertError."""
-    _remove_left_over(out)
+    """Yield a new folder beside ``out``, removed when the block ends. OSError becomes ConvertError."""
+    _remove_abandoned(out)
     try:
         folder = Path(tempfile.mkdtemp(prefix=_prefix(out), suffix=_SUFFIX, dir=out.parent))
         try:
@@ -64,24 +67,21 @@ def work_folder(out: Path) -> Iterator[Path]:
         raise ConvertError(f"Cannot write {out}: {error.strerror or error}.") from error
 
 
-_SUFFIX, _LOCK = ".partial", "lock"
-
-
 def _prefix(out: Path) -> str:
     return f".{out.name[:100]}."
 
 
-def _remove_left_over(out: Path) -> None:
-    """Work folders of ``out`` that no living process holds."""
+def _remove_abandoned(out: Path) -> None:
+    """Remove the work folders of ``out`` whose lock no process holds."""
     with suppress(OSError):
         for folder in out.parent.iterdir():
-            if folder.name.startswith(_prefix(out)) and folder.name.endswith(_SUFFIX) and _is_left(folder):
+            if folder.name.startswith(_prefix(out)) and folder.name.endswith(_SUFFIX) and _is_abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock, which appears only once it is held."""
+    """Hold the lock of a folder. The lock file gets its name only after it is locked."""
     new = folder / (_LOCK + ".new")
     with new.open("wb") as lock:
         if _take(lock):
@@ -89,7 +89,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_left(folder: Path) -> bool:
+def _is_abandoned(folder: Path) -> bool:
     try:
         with (folder / _LOCK).open("rb") as lock:
             return _take(lock)
@@ -98,7 +98,7 @@ def _is_left(folder: Path) -> bool:
 
 
 def _take(lock: IO[bytes]) -> bool:
-    """Lock an open file for this process, if nobody has; never where the system has no such locks."""
+    """Lock an open file; False if another process holds the lock, or the system has no such locks."""
     try:
         import fcntl
 

@@ -1,4 +1,4 @@
-"""The parent's side of llama.cpp's quantiser: starts the child process, listens, and ends it whatever happens."""
+"""Run llama.cpp's quantiser in a child process (:mod:`localspec.llama.quantize`), which may abort or be killed."""
 
 from __future__ import annotations
 
@@ -8,33 +8,38 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from localspec.errors import ConvertError
 from localspec.llama.quantize import GO, PlannedTensor, QuantizeJob
 
 
-def run_quantizer(
-    job: QuantizeJob,
-    destination: Path,
-    accept: Callable[[list[PlannedTensor]], None],
-    on_tensor: Callable[[str], None],
-    on_bytes: Callable[[int], None],
-) -> None:
-    """Quantise ``job.source`` to ``destination``.
+class QuantizerEvents(Protocol):
+    """Handler of the child's messages."""
 
-    ``accept`` is given the plan before anything is written and may raise; ``on_tensor`` hears the name of each tensor
-    that is begun, ``on_bytes`` the size of the output now and then. Raises ConvertError with llama.cpp's reason, also
-    when it aborted; the child never outlives this call.
+    def on_plan(self, plan: Sequence[PlannedTensor], /) -> None:
+        """Handle the plan. Called before anything is written; may raise to refuse it."""
+
+    def on_tensor(self, name: str, /) -> None:
+        """Handle the start of a tensor."""
+
+    def on_bytes(self, done: int, /) -> None:
+        """Handle the current size of the output in bytes; called several times a second."""
+
+
+def run_quantizer(job: QuantizeJob, events: QuantizerEvents) -> None:
+    """Quantise ``job.source`` to ``job.destination``.
+
+    Raises ConvertError with llama.cpp's reason, also after an abort. The child has ended when this function returns.
     """
     with tempfile.TemporaryFile() as errors:
         child = _start(errors)
         try:
-            outcome = _talk(child, replace(job, destination=str(destination)), accept, on_tensor, on_bytes)
+            outcome = _talk(child, job, events)
             if outcome.get("done") and child.poll() in (None, 0):
                 return
         finally:
@@ -47,7 +52,7 @@ def run_quantizer(
         raise _failure(job, outcome, code, errors)
 
 
-#: The child finds what this process finds, and nothing in the folder that it runs in.
+#: Program of the child. It imports from the search path of this process, and never from its working directory.
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
     "from localspec.llama.quantize import main; main()"
@@ -64,38 +69,32 @@ def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
         encoding="utf-8",
         errors="replace",
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        start_new_session=True,  # Ctrl-C is the parent's to handle
+        start_new_session=True,  # Ctrl-C is handled by the parent
     )
 
 
-def _talk(
-    child: subprocess.Popen[str],
-    job: QuantizeJob,
-    accept: Callable[[list[PlannedTensor]], None],
-    on_tensor: Callable[[str], None],
-    on_bytes: Callable[[int], None],
-) -> dict[str, Any]:
-    """The child's last word, or nothing when it died without one."""
+def _talk(child: subprocess.Popen[str], job: QuantizeJob, events: QuantizerEvents) -> dict[str, Any]:
+    """Return the child's final message, or an empty one if it died before."""
     assert child.stdin is not None
     assert child.stdout is not None
-    _tell(child, f"{json.dumps(sys.path)}\n{json.dumps(asdict(job))}\n")
+    _send(child, f"{json.dumps(sys.path)}\n{json.dumps(asdict(job))}\n")
     for line in child.stdout:
         message = _message(line)
         if "plan" in message:
-            accept([PlannedTensor(*row) for row in message["plan"]])
-            _tell(child, GO)
+            events.on_plan([PlannedTensor(*row) for row in message["plan"]])
+            _send(child, GO)
         elif "tensor" in message:
-            on_tensor(message["tensor"])
+            events.on_tensor(message["tensor"])
         elif "bytes" in message:
-            on_bytes(message["bytes"])
+            events.on_bytes(message["bytes"])
         elif "done" in message or "error" in message:
             return message
     return {}
 
 
-def _tell(child: subprocess.Popen[str], line: str) -> None:
+def _send(child: subprocess.Popen[str], line: str) -> None:
     assert child.stdin is not None
-    with suppress(BrokenPipeError):  # it died, which the end of its output says as well
+    with suppress(BrokenPipeError):  # a dead child also closes its output, which ends the loop above
         child.stdin.write(line)
         child.stdin.flush()
 
@@ -103,7 +102,7 @@ def _tell(child: subprocess.Popen[str], line: str) -> None:
 def _message(line: str) -> dict[str, Any]:
     try:
         message = json.loads(line)
-    except ValueError:  # something else wrote to the child's output
+    except ValueError:  # a line of some library
         return {}
     return message if isinstance(message, dict) else {}
 
@@ -116,8 +115,10 @@ def _failure(job: QuantizeJob, outcome: dict[str, Any], code: int, errors: IO[by
     lines = [line.strip() for line in errors.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
     last = f": {lines[-1].rstrip('. ')}" if lines else ""
     if code == -getattr(signal, "SIGKILL", 9):
-        return ConvertError(f"llama.cpp was killed while it quantised {name}, perhaps for want of memory; free some.")
+        return ConvertError(
+            f"llama.cpp was killed while it quantised {name}, perhaps because memory ran out; free some."
+        )
     return ConvertError(
-        f"llama.cpp gave up on {name} (exit code {code}{last}). The file is damaged or of a kind that it cannot "
+        f"llama.cpp failed on {name} (exit code {code}{last}). The file is damaged or of a kind that it cannot "
         "quantise: convert it again."
     )

@@ -1,4 +1,4 @@
-"""What a tokenizer puts before and after a text: whether llama.cpp is to add BOS and EOS."""
+"""Tokens that a tokenizer adds before and after a text: the keys for BOS and EOS."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gguf_convert.fields import Fields, shorten
+from gguf_convert.checkpoint.json_fields import Fields, shorten
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Token ids that the post-processor puts ``before`` and ``after`` a text, both None when it does not say.
+class AddedAround:
+    """Ids of the tokens added ``before`` and ``after`` a text; None if there is no post-processor for it.
 
-    A piece that is no token with a known id counts as id -1.
+    A piece without a known token id counts as id -1.
     """
 
     before: tuple[int, ...] | None
@@ -21,12 +21,12 @@ class Surroundings:
 
     @property
     def first(self) -> int | None:
-        """The one token before a text, which is the BOS token if nothing else is called so."""
+        """Return the token before a text if it is the only one. It serves as BOS token if no other is named."""
         return self.before[0] if self.before is not None and len(self.before) == 1 else None
 
 
-def read_surroundings(tokenizer: Fields) -> Surroundings:
-    """From the post-processor: the last ``TemplateProcessing`` decides, a ``ByteLevel`` alone adds nothing."""
+def read_post_processor(tokenizer: Fields) -> AddedAround:
+    """Read the post-processor: the last ``TemplateProcessing`` decides, a ``ByteLevel`` alone adds nothing."""
     before: tuple[int, ...] | None = None
     after: tuple[int, ...] | None = None
     for processor in _flat(tokenizer.values.get("post_processor")):
@@ -34,13 +34,14 @@ def read_surroundings(tokenizer: Fields) -> Surroundings:
             before, after = before or (), after or ()
         elif processor.get("type") == "TemplateProcessing":
             before, after = _around(processor)
-    return Surroundings(before, after)
+    return AddedAround(before, after)
 
 
-def added(around: Surroundings, settings: Fields, special: Mapping[str, int]) -> dict[str, bool]:
-    """``add_bos_token`` and ``add_eos_token`` below ``tokenizer.ggml.``; always both, for llama.cpp has own defaults.
+def bos_eos_keys(around: AddedAround, settings: Fields, special: Mapping[str, int]) -> dict[str, bool]:
+    """Return ``add_bos_token`` and ``add_eos_token`` below ``tokenizer.ggml.``.
 
-    The post-processor is what acts; where it does not say, ``tokenizer_config.json`` does.
+    Both are always written, because llama.cpp has other defaults. The post-processor decides; without one,
+    ``tokenizer_config.json`` does.
     """
     found: dict[str, bool] = {}
     for name, side in (("bos", around.before), ("eos", around.after)):
@@ -52,8 +53,8 @@ def added(around: Surroundings, settings: Fields, special: Mapping[str, int]) ->
     return found
 
 
-def notes(around: Surroundings, keys: Mapping[str, bool], texts: tuple[str, ...]) -> list[str]:
-    """What the tokenizer adds and llama.cpp cannot."""
+def unsupported_notes(around: AddedAround, keys: Mapping[str, bool], texts: tuple[str, ...]) -> list[str]:
+    """Return a note for tokens that the tokenizer adds and llama.cpp cannot add."""
     found: list[str] = []
     for key, where, side in (("add_bos_token", "before", around.before), ("add_eos_token", "after", around.after)):
         if side and not keys[key]:
@@ -71,7 +72,7 @@ def _flat(processor: Any) -> list[dict[str, Any]]:
 
 
 def _around(processor: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Token ids before and after the text in the template for a single text."""
+    """Return the token ids before and after the text in the template for a single text."""
     before: list[int] = []
     after: list[int] = []
     side = before

@@ -1,6 +1,6 @@
-"""Typed reading of the JSON objects of a checkpoint.
+"""Typed access to the JSON objects of a checkpoint.
 
-A wrong value is a ConvertError that names file, key and value.
+A wrong value raises a ConvertError that names file, key and value.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from typing import Any
 
 from localspec.errors import ConvertError
 
-_MAX_JSON_BYTES = 512 << 20  # the largest real tokenizer.json is some 35 MB
-_FLOAT32_MAX = 3.4e38  # GGUF stores numbers as float32; NaN compares false too
+#: Largest JSON file in bytes. The largest real tokenizer.json has about 35 MB.
+_MAX_JSON_BYTES = 512 << 20
+#: Largest number, because GGUF stores numbers as float32. A comparison with NaN is false too.
+_FLOAT32_MAX = 3.4e38
+#: Most characters of a value in an error message.
 _SHOWN = 60
 
 
 class Fields:
-    """A JSON object together with where it came from; ``None`` values count as absent, as in transformers."""
+    """A JSON object, and a description of its place for error messages.
+
+    A value of ``None`` counts as absent, as in transformers. The readers raise ConvertError for a wrong type or range.
+    """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.values = values
@@ -28,6 +34,7 @@ class Fields:
         return self.values.get(key) is not None
 
     def fail(self, key: str, expected: str) -> ConvertError:
+        """Return the error for ``key``: its value is missing or not ``expected``."""
         if key not in self:
             return ConvertError(f'{self.where} has no "{key}" ({expected}): is the checkpoint complete?')
         return ConvertError(f'{self.where}: "{key}" must be {expected}, not {shorten(self.values[key])}.')
@@ -80,9 +87,9 @@ class Fields:
 
 
 def read_json_object(path: Path) -> Fields:
-    """The JSON object in a file.
+    """Read a JSON object from a file.
 
-    Raises ConvertError when the file is missing, too large, not UTF-8, not JSON, or not an object.
+    Raises ConvertError if the file is missing, too large, not UTF-8, not JSON, or not an object.
     """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
@@ -98,7 +105,7 @@ def read_json_object(path: Path) -> Fields:
 
 
 def parse_json_object(text: str, where: str) -> dict[str, Any]:
-    """Like ``json.loads``, for an object; duplicate keys and absurd nesting are a ConvertError too."""
+    """Parse a JSON object; ConvertError also for duplicate keys and nesting too deep for Python."""
     try:
         value = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
@@ -110,7 +117,7 @@ def parse_json_object(text: str, where: str) -> dict[str, Any]:
 
 
 def shorten(value: object) -> str:
-    """``repr`` of a value for an error message, cut to a readable length."""
+    """Return the ``repr`` of a value for an error message, shortened to 60 characters."""
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 

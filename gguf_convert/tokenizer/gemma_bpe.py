@@ -1,17 +1,17 @@
-"""Gemma's kind of BPE: spaces as "▁", merges across the whole text, bytes without a token as ``<0xXX>``."""
+"""BPE as in Gemma: spaces as "▁", merges across the whole text, bytes without a token as ``<0xXX>``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from gguf_convert.fields import Fields, shorten
-from gguf_convert.tokenizer.layout import Layout
+from gguf_convert.checkpoint.json_fields import Fields, shorten
+from gguf_convert.tokenizer.gguf_tokens import GgufTokens
 from gguf_convert.tokenizer.tokens import Merge, Tokens
 from gguf_convert.tokenizer.vocabulary import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED
 from localspec.errors import ConvertError
 
-# Always rendered, so that a chat parser can read them (llama.cpp, conversion/gemma.py, Gemma4Model).
+#: Tokens that are always printed, so that a chat parser can read them (llama.cpp, conversion/gemma.py, Gemma4Model).
 VISIBLE = frozenset(
     (
         "<|channel>",
@@ -24,12 +24,13 @@ VISIBLE = frozenset(
     )
 )
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-_SCORE = -1000.0  # llama.cpp's converter writes this for every token; BPE does not read it
+#: Score of every token in files of llama.cpp's converter. BPE does not read it.
+_SCORE = -1000.0
 _SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 
 
 def check(tokenizer: Fields) -> None:
-    """ConvertError when the text is changed or cut before the merges in a way that llama.cpp does not know."""
+    """Raise ConvertError if text is changed or split before the merges in a way that llama.cpp does not support."""
     normalizer = tokenizer.object("normalizer")
     steps = normalizer.values.get("normalizers") if normalizer.text("type", "") == "Sequence" else [normalizer.values]
     if steps != [_SPACES]:
@@ -37,19 +38,19 @@ def check(tokenizer: Fields) -> None:
             f"{tokenizer.where} has the normalizer {shorten(steps)}; "
             'llama.cpp\'s Gemma tokenisers only replace spaces by "▁".'
         )
-    cut = tokenizer.object("pre_tokenizer", required=False)
-    # no space is left to cut at
-    if cut.values and (cut.values.get("type"), cut.values.get("pattern")) != ("Split", {"String": " "}):
+    split = tokenizer.object("pre_tokenizer", required=False)
+    # the normalizer leaves no space to split at
+    if split.values and (split.values.get("type"), split.values.get("pattern")) != ("Split", {"String": " "}):
         raise ConvertError(
-            f"{tokenizer.where} has the pre-tokenizer {shorten(cut.values)}; "
-            "llama.cpp's Gemma tokenisers do not cut text before merging."
+            f"{tokenizer.where} has the pre-tokenizer {shorten(split.values)}; "
+            "llama.cpp's Gemma tokenisers do not split text before merging."
         )
 
 
-def layout(tokens: Tokens, merges: Sequence[Merge]) -> Layout:
-    """The layout for ``tokenizer.ggml.model`` "gemma4"."""
+def gguf_tokens(tokens: Tokens, merges: Sequence[Merge]) -> GgufTokens:
+    """Return the tokens for ``tokenizer.ggml.model`` "gemma4"."""
     texts = tokens.filled()
-    return Layout(
+    return GgufTokens(
         settings={"model": "gemma4", "scores": [_SCORE] * len(texts), "add_space_prefix": False},
         texts=texts,
         types=tuple(UNUSED if text is None else _type(text, tokens) for text in tokens.texts),
@@ -65,8 +66,8 @@ def _type(text: str, tokens: Tokens) -> int:
         return BYTE
     if tokens.is_special(text):
         return CONTROL
-    # An added token that is not special is matched before the merges apply. llama.cpp does so for USER_DEFINED
-    # tokens, but shows their text as it is, so tokens with "▁" for a space must be left to the merges.
+    # Added tokens that are not special are matched before the merges apply. llama.cpp does so for USER_DEFINED
+    # tokens, but prints their text unchanged, so tokens with "▁" for a space are left to the merges.
     return USER_DEFINED if text in tokens.added and "▁" not in text else NORMAL
 
 

@@ -1,4 +1,4 @@
-"""The metadata of a trimmed file: the old one, with everything that speaks of token ids in the new ids."""
+"""Metadata of a trimmed file: that of the whole file, with token ids replaced by the new ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from localspec.gguf.types import ARRAY, FLOAT32, INT32, STRING, UINT32
 from localspec.llama.trim_file import HEAD_TYPE, INPUT_TYPE
 
 _TOKENS, _MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
+#: Arrays with a value for each token, and the type of the value.
 _BY_TOKEN = {"tokenizer.ggml.scores": FLOAT32, "tokenizer.ggml.token_type": INT32}
+#: Id that stands for no token.
 _NO_TOKEN = 2**32 - 1
 
 
 def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], types: Sequence[int]) -> list[bytes]:
-    """Packed pairs, in the order of the file; those of :mod:`localspec.llama.trim_file` come last.
+    """Return the packed pairs in the order of the file, then those of :mod:`localspec.llama.trim_file`.
 
-    ``types``: the ggml types of the tables behind the tensors.
+    ``ids`` are the kept tokens, ascending; ``types`` the ggml types of the tables behind the tensors.
     """
     changed = dict(_changed(header, ids))
     data = np.memmap(header.path, np.uint8, "r")
@@ -38,7 +40,7 @@ def trimmed_metadata(header: GgufHeader, ids: NDArray[np.int64], types: Sequence
 
 
 def _changed(header: GgufHeader, ids: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
-    """Keys with their new type and value."""
+    """Yield the keys that change, with their new type and value."""
     old = header.strings(_TOKENS)
     kept = [old[i] for i in ids.tolist()]
     new_id = {before: after for after, before in enumerate(ids.tolist())}
@@ -64,11 +66,11 @@ def _changed(header: GgufHeader, ids: NDArray[np.int64]) -> Iterator[tuple[str, 
 
 
 def possible_merges(merges: Sequence[bytes], tokens: Sequence[bytes]) -> list[bytes]:
-    """Those of ``merges`` whose parts and result are among ``tokens``."""
+    """Return the ``merges`` whose parts and result are all in ``tokens``."""
     known = set(tokens)
     found = []
     for merge in merges:
-        gap = merge.find(b" ", 1)  # as llama.cpp parts them
+        gap = merge.find(b" ", 1)  # llama.cpp splits a merge here
         left, right = merge[:gap], merge[gap + 1 :]
         if left in known and right in known and left + right in known:
             found.append(merge)

@@ -1,0 +1,1 @@
+"""Comparison of a written GGUF file with its checkpoint."""

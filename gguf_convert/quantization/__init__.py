@@ -1,0 +1,1 @@
+"""Quantisation of GGUF files with llama.cpp's quantiser, in a child process."""

@@ -1,0 +1,1 @@
+"""Drafters with a trimmed vocabulary: choice of the kept tokens, metadata, and the file."""
