@@ -1,4 +1,4 @@
-"""The less common sampling options, under a heading of their own in the help. Names and meanings are llama.cpp's."""
+"""The less common sampling options, below a heading of their own in the help. Names and meanings are llama.cpp's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from localspec.params import DRY_BREAKERS, SamplingParams
 
 _DEFAULT = SamplingParams()
 _HEADING = "More sampling"
+#: Escape sequences in a sequence breaker of DRY.
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\", '\\"': '"', "\\'": "'"}
 
 
@@ -39,52 +40,52 @@ def _many(name: str, *flags: str, metavar: str, help: str) -> Callable[..., Any]
 #: Field of :class:`SamplingParams` → its option.
 SAMPLING_OPTIONS: dict[str, Callable[..., Any]] = {
     "typical_p": _number(
-        "typical_p", "--typical", "--typical-p", metavar="P", help="Choose among tokens of typical surprise; 1: off."
+        "typical_p", "--typical", "--typical-p", metavar="P", help="Sample from tokens of the most typical surprise, of total probability P; 1: off."
     ),
     "top_n_sigma": _number(
         "top_n_sigma",
         "--top-nsigma",
         "--top-n-sigma",
-        help="Choose among logits at most N standard deviations below the largest; 0 or less: off.",
+        help="Sample from logits at most N standard deviations below the largest; 0 or less: off.",
     ),
     "xtc_probability": _number(
-        "xtc_probability", "--xtc-probability", metavar="P", help="How often XTC leaves out the likeliest; 0: off."
+        "xtc_probability", "--xtc-probability", metavar="P", help="Probability that XTC applies at a token; 0: off."
     ),
     "xtc_threshold": _number(
         "xtc_threshold",
         "--xtc-threshold",
         metavar="P",
-        help="What XTC takes for likely: it leaves out all but the last of those.",
+        help="XTC leaves out tokens of at least probability P, except the least likely of them.",
     ),
     "dynatemp_range": _number(
-        "dynatemp_range", "--dynatemp-range", help="Temperature that much lower or higher, by entropy; 0: off."
+        "dynatemp_range", "--dynatemp-range", help="Lower or raise the temperature by up to N, by entropy; 0: off."
     ),
     "dynatemp_exponent": _number(
-        "dynatemp_exponent", "--dynatemp-exp", "--dynatemp-exponent", help="How entropy maps to temperature."
+        "dynatemp_exponent", "--dynatemp-exp", "--dynatemp-exponent", help="Exponent of the map from entropy to temperature."
     ),
-    "repeat_penalty": _number("repeat_penalty", "--repeat-penalty", help="Divide logits of earlier tokens; 1: off."),
-    "repeat_last_n": _number("repeat_last_n", "--repeat-last-n", help="Tokens that the penalties look back; 0: off."),
+    "repeat_penalty": _number("repeat_penalty", "--repeat-penalty", help="Divide the logits of earlier tokens by N; 1: off."),
+    "repeat_last_n": _number("repeat_last_n", "--repeat-last-n", help="Number of earlier tokens that are penalised; 0: off."),
     "presence_penalty": _number(
-        "presence_penalty", "--presence-penalty", help="Taken off the logit of every earlier token; 0: off."
+        "presence_penalty", "--presence-penalty", help="Subtract N from the logit of every earlier token; 0: off."
     ),
     "frequency_penalty": _number(
-        "frequency_penalty", "--frequency-penalty", help="Taken off for every time that it occurred; 0: off."
+        "frequency_penalty", "--frequency-penalty", help="Subtract N for every occurrence of an earlier token; 0: off."
     ),
     "dry_multiplier": _number(
-        "dry_multiplier", "--dry-multiplier", help="DRY: penalty for going on with a repetition; 0: off."
+        "dry_multiplier", "--dry-multiplier", help="DRY: penalty for extending a repetition; 0: off."
     ),
-    "dry_base": _number("dry_base", "--dry-base", help="DRY: how the penalty grows with each repeated token."),
+    "dry_base": _number("dry_base", "--dry-base", help="DRY: growth of the penalty with each repeated token."),
     "dry_allowed_length": _number(
-        "dry_allowed_length", "--dry-allowed-length", help="DRY: repetitions shorter than this are free."
+        "dry_allowed_length", "--dry-allowed-length", help="DRY: shortest repetition that is penalised."
     ),
     "dry_penalty_last_n": _number(
-        "dry_penalty_last_n", "--dry-penalty-last-n", help="DRY: tokens that it looks back; 0: off."
+        "dry_penalty_last_n", "--dry-penalty-last-n", help="DRY: number of earlier tokens that are searched; 0: off."
     ),
     "dry_sequence_breakers": _many(
         "dry_sequence_breakers",
         "--dry-sequence-breaker",
         metavar="TEXT",
-        help="DRY: no repetition reaches across this text; may be repeated; none: no such text.  "
+        help="DRY: text that ends a repetition; none: no such text. May be repeated.  "
         f"[default: {' '.join(text.replace(chr(10), chr(92) + 'n') for text in DRY_BREAKERS)}]",
     ),
     "logit_bias": _many(
@@ -92,14 +93,14 @@ SAMPLING_OPTIONS: dict[str, Callable[..., Any]] = {
         "-l",
         "--logit-bias",
         metavar="TOKEN_ID(+/-)BIAS",
-        help="Add to a token's logit, as 15043+1 or 15043-inf (never); may be repeated.",
+        help="Add to a token's logit: 15043+1, or 15043-inf for never. May be repeated.",
     ),
     "mirostat": click.option("--mirostat", "mirostat", type=int, metavar="N", hidden=True),
 }
 
 
 def given_sampling(values: dict[str, Any]) -> dict[str, Any]:
-    """What was given of ``values`` (None or empty: not given), as keyword options of the engine's verbs."""
+    """The options that were given (neither None nor empty), as keyword arguments of the engine's verbs."""
     found = {name: value for name, value in values.items() if value not in (None, ())}
     if "dry_sequence_breakers" in found:
         texts = [re.sub(r"\\.", lambda m: _ESCAPES.get(m[0], m[0]), text) for text in found["dry_sequence_breakers"]]
