@@ -25,7 +25,7 @@ ids = [f"{Path(page).stem}: {line}" for page, line in _LINES]
 
 
 def program() -> click.Context:
-    return click.Context(cli, info_name="localspec")
+    return click.Context(cli, info_name="localspec", **cli.context_settings)
 
 
 def command(name: str) -> click.Command:
@@ -53,7 +53,7 @@ def test_commands_parse(page: str, line: str) -> None:
 def parse(group: click.Command, name: str, words: list[str], parent: click.Context | None = None) -> None:
     """As far down as there are groups."""
     if isinstance(group, click.Group) and words and not words[0].startswith("-"):
-        context = click.Context(group, parent, info_name=name)
+        context = click.Context(group, parent, info_name=name, **group.context_settings)
         sub = group.get_command(context, words[0])
         assert sub is not None, f"there is no command {words[0]}"
         parse(sub, words[0], words[1:], context)

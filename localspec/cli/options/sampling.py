@@ -40,7 +40,11 @@ def _many(name: str, *flags: str, metavar: str, help: str) -> Callable[..., Any]
 #: Field of :class:`SamplingParams` → its option.
 SAMPLING_OPTIONS: dict[str, Callable[..., Any]] = {
     "typical_p": _number(
-        "typical_p", "--typical", "--typical-p", metavar="P", help="Sample from tokens of the most typical surprise, of total probability P; 1: off."
+        "typical_p",
+        "--typical",
+        "--typical-p",
+        metavar="P",
+        help="Sample from tokens of the most typical surprise, of total probability P; 1: off.",
     ),
     "top_n_sigma": _number(
         "top_n_sigma",
@@ -61,10 +65,17 @@ SAMPLING_OPTIONS: dict[str, Callable[..., Any]] = {
         "dynatemp_range", "--dynatemp-range", help="Lower or raise the temperature by up to N, by entropy; 0: off."
     ),
     "dynatemp_exponent": _number(
-        "dynatemp_exponent", "--dynatemp-exp", "--dynatemp-exponent", help="Exponent of the map from entropy to temperature."
+        "dynatemp_exponent",
+        "--dynatemp-exp",
+        "--dynatemp-exponent",
+        help="Exponent of the map from entropy to temperature.",
     ),
-    "repeat_penalty": _number("repeat_penalty", "--repeat-penalty", help="Divide the logits of earlier tokens by N; 1: off."),
-    "repeat_last_n": _number("repeat_last_n", "--repeat-last-n", help="Number of earlier tokens that are penalised; 0: off."),
+    "repeat_penalty": _number(
+        "repeat_penalty", "--repeat-penalty", help="Divide the logits of earlier tokens by N; 1: off."
+    ),
+    "repeat_last_n": _number(
+        "repeat_last_n", "--repeat-last-n", help="Number of earlier tokens that are penalised; 0: off."
+    ),
     "presence_penalty": _number(
         "presence_penalty", "--presence-penalty", help="Subtract N from the logit of every earlier token; 0: off."
     ),
