@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How often a drafter's token is the target's, by rule of drafting, at one temperature without truncation.
+"""Measures how often a drafter's token is the target's, by drafting rule, at one temperature without truncation.
 
     python -m scripts.bench.acceptance -m TARGET.gguf -d DRAFT.gguf --prompts PROMPTS.jsonl --category chat
 
@@ -26,7 +26,7 @@ _WIDTH = 16
 
 
 def rows_of(engine: localspec.Engine, prompt: list[int], answer: list[int]) -> Any:
-    """Logits (n, n_vocab) before each token of ``answer``."""
+    """Return the logits (n, n_vocab) before each token of ``answer``."""
     target = engine._target  # its logits are no part of the public interface
     engine.forget()
     tokens = [*prompt, *answer[:-1]]
@@ -42,7 +42,7 @@ def softmax(row: Any, temperature: float) -> Any:
 
 
 def measure(target: Any, draft: Any, start: int, samplers: list[Sampler], temperature: float) -> list[list[float]]:
-    """By position: share of seeds at which both choose alike, chance of the argmax, 1 − TV."""
+    """Return for each position the share of equal choices over seeds, the probability of the argmax, and 1 − TV."""
     found = []
     for i, (row, guess) in enumerate(zip(target, draft, strict=True)):
         n = min(len(row), len(guess))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How the gain of drafting moves with the length of the context and with threads.
+"""Measures the gain of drafting by length of context and number of threads.
 
     python -m scripts.bench.contexts -m TARGET.gguf -d DRAFT.gguf --prompts PROMPTS.jsonl --threads 1 2 \\
         --contexts 1024 4096 8192 --per-category 1 --out contexts.jsonl [--server llama-server --peer-set plain]
@@ -27,7 +27,7 @@ from scripts.bench.measure.engines import ask_engine, load_mode
 from scripts.bench.measure.machine import about
 from scripts.bench.measure.passages import WITH_TEXT, cut_to, passages, with_text
 from scripts.bench.measure.prompts import WARM_UP, read_prompts, units_of
-from scripts.bench.measure.records import Book, Run, Unit, read
+from scripts.bench.measure.records import Run, RunFile, Unit, read
 from scripts.bench.measure.schedule import Clock, Mode, end_tidily, measure
 from scripts.bench.measure.servers import PEER_SETS, Peer, Sampling, ask_server
 from scripts.bench.peers import file_of
@@ -37,7 +37,7 @@ WARM_UNIT = Unit("warm-up", "warm-up", 0, (("context", 0),))
 
 @dataclass
 class Texts:
-    """Prompts with the text of each length in front; the same objects every time."""
+    """Return prompts behind a text of each length; the same objects every time."""
 
     prompts: dict[str, BenchPrompt]
     text: str
@@ -66,7 +66,7 @@ class Ours:
 
 @dataclass
 class Fresh:
-    """Starts the servers that remember n-grams anew at each length: the questions are the same ones."""
+    """Restarts the servers that keep n-grams at each length, because the questions repeat."""
 
     modes: Sequence[Mode]
     length: int | str | None = None
@@ -82,7 +82,7 @@ class Fresh:
 
 
 def build_modes(arguments: argparse.Namespace, texts: Texts, threads: int, stack: ExitStack) -> list[Mode]:
-    """All modes with so many threads, warmed up."""
+    """Return all modes with this number of threads, warmed up."""
     ctx, n = max(arguments.contexts) + arguments.room, arguments.n
     modes: list[Mode] = []
     for spec in arguments.ours:
@@ -123,7 +123,7 @@ def units_at(units: Sequence[Unit], length: int, threads: int) -> list[Unit]:
 
 
 def setting_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What two runs must share to be compared."""
+    """Return the setting that comparable runs share."""
     peers = [Peer(flags, "", (), (), _nothing).name for flags in peer_flags(arguments)]
     named = [*((f"localspec {spec}", "ours") for spec in arguments.ours), *((name, "peer") for name in peers)]
     return {
@@ -148,8 +148,8 @@ def main() -> None:
     text = Path(arguments.text).read_text(encoding="utf-8") if arguments.text else passages(spare)
     known = {prompt.id: prompt for prompt in prompts}
     known[WARM_UNIT.prompt] = BenchPrompt(WARM_UNIT.prompt, "warm-up", ({"role": "user", "content": WARM_UP},))
-    told = {**about(arguments.server), "command": " ".join(sys.argv)}
-    book, clock = Book(arguments.out, setting_of(arguments), told), Clock(arguments.minutes)
+    described = {**about(arguments.server), "command": " ".join(sys.argv)}
+    book, clock = RunFile(arguments.out, setting_of(arguments), described), Clock(arguments.minutes)
     todo = [
         (threads, unit)
         for threads in arguments.threads

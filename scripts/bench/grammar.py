@@ -52,7 +52,7 @@ class Run:
 
 @dataclass
 class Mode:
-    """A way to answer, with its runs so far."""
+    """A program and its settings, with its runs."""
 
     name: str
     answer: Callable[[dict[str, Any]], Run | str]
@@ -68,7 +68,7 @@ def messages(item: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def ask_engine(engine: localspec.Engine, item: dict[str, Any], n: int) -> Run | str:
-    """An answer, or the reason why there is none."""
+    """Return an answer, or the reason why there is none."""
     engine.forget()
     shape = {"type": "json_schema", "json_schema": {"schema": item["schema"]}}
     try:
@@ -80,7 +80,7 @@ def ask_engine(engine: localspec.Engine, item: dict[str, Any], n: int) -> Run | 
 
 
 def ask_server(address: str, engine: localspec.Engine, item: dict[str, Any], n: int) -> Run | str:
-    """The same by llama-server, of the same prompt tokens."""
+    """Return the same from llama-server, for the same prompt tokens."""
     body = {
         "prompt": engine.prompt_tokens(messages(item)), "n_predict": n, "temperature": 0, "samplers": ["top_k"],
         "top_k": 1, "cache_prompt": False, "json_schema": item["schema"],

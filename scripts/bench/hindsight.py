@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How close the automatic choice comes to the best fixed one in hindsight, prompt by prompt, from recorded traces.
+"""Compares automatic drafting with the best fixed choice in hindsight, prompt by prompt, from recorded traces.
 
     localspec bench -m TARGET.gguf -d DRAFT.gguf -f PROMPTS.jsonl -n 160 --traces traces.jsonl
     localspec tune -m TARGET.gguf -d DRAFT.gguf --save here.json
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def report(found: list[TraceComparison]) -> list[str]:
-    """A row for each prompt, the categories, and whether the aim is met."""
+    """Return a row for each prompt, the categories, and the aim."""
     rows = [
         (one.id, str(one.tokens), f"{one.ratio:.2f}", one.best, f"{one.plain_s / one.best_s:.2f}", f"{one.share:.3f}")
         for one in found

@@ -31,7 +31,7 @@ OURS, PEERS = ("none", "auto"), ("", *list(PEER_SETS["issue"].values())[1:2])
 
 
 def measure_child(arguments: argparse.Namespace, prompt: BenchPrompt) -> None:
-    """In a process of its own: answer, and print the prompt's tokens and the memory."""
+    """Answer in a child process, and print the prompt's tokens and the memory."""
     from scripts.bench.measure.engines import ask_engine, load_mode
 
     engine, most = load_mode(arguments.child, arguments.model, arguments.draft, arguments.ctx, arguments.threads)
@@ -42,17 +42,17 @@ def measure_child(arguments: argparse.Namespace, prompt: BenchPrompt) -> None:
 
 
 def ours(spec: str) -> dict[str, Any]:
-    """What :func:`measure_child` printed of a mode of localspec."""
+    """Return the output of :func:`measure_child` for a mode of localspec."""
     command = [sys.executable, "-m", "scripts.bench.memory", *sys.argv[1:], "--child", spec]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"localspec {spec} failed; what it said is above")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+        raise SystemExit(f"localspec {spec} failed; its output is above")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def theirs(flags: str, arguments: argparse.Namespace, tokens: Sequence[int]) -> dict[str, Any]:
-    """The same of a mode of llama-server."""
+    """Return the same for a mode of llama-server."""
     common = ["-m", arguments.model, "-c", str(arguments.ctx), "-t", str(arguments.threads)]
     draft = ["-md", str(arguments.draft), "-td", str(arguments.threads)]
     peer = Peer(flags, arguments.server, common, draft, lambda at, _: ask_server(at, tokens, arguments.n, Sampling()))
@@ -73,7 +73,7 @@ def main() -> None:
         return
     end_tidily()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    told = {**about(arguments.server), "command": " ".join(sys.argv)}
+    described = {**about(arguments.server), "command": " ".join(sys.argv)}
     for _ in range(arguments.repeat):
         tokens: list[int] = []
         for side, spec in (*(("ours", one) for one in arguments.ours), *(("peer", one) for one in arguments.peer)):
@@ -84,7 +84,7 @@ def main() -> None:
                 found, name = theirs(spec, arguments, tokens), Peer(spec, "", (), (), ask_nothing).name
             line = {
                 "kind": "memory", "mode": name, **found, "model": Path(arguments.model).name,
-                "draft": Path(arguments.draft).name, "ctx": arguments.ctx, "n": arguments.n, "about": told,
+                "draft": Path(arguments.draft).name, "ctx": arguments.ctx, "n": arguments.n, "about": described,
             }  # fmt: skip
             with arguments.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")

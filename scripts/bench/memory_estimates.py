@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the memory that localspec predicts for a load with what a process then has: the peak of what is resident.
+"""Compares the predicted memory of a load with the peak resident memory of a process.
 
     python -m scripts.bench.memory_estimates [--folder ~/.cache/localspec-eval] [--only 8192] [--tokens 48]
 
@@ -50,7 +50,7 @@ print(json.dumps({{"peak": int(status["VmHWM"].split()[0]) * 1024, "tokens": len
 
 
 def predicted(target: str, draft: str, ctx: int) -> LoadSettings:
-    """As :func:`localspec.load` finds it before it starts."""
+    """Predict as :func:`localspec.load` does before it starts."""
     path = TINY_ASSISTANT if (target, draft) == ("tiny", "auto") else None
     if path is None and draft not in ("none", "ngram"):
         path = resolve_model(draft)
@@ -61,7 +61,7 @@ def predicted(target: str, draft: str, ctx: int) -> LoadSettings:
 
 
 def measured(target: str, draft: str, ctx: int, tokens: int) -> int:
-    """Peak bytes of a process of its own."""
+    """Return the peak bytes of a new process."""
     with tempfile.TemporaryDirectory() as cache:
         environment: dict[str, Any] = {**os.environ, "LOCALSPEC_CACHE": cache, "OMP_NUM_THREADS": "1"}
         job = json.dumps([target, draft, ctx, tokens])
@@ -74,7 +74,7 @@ def measured(target: str, draft: str, ctx: int, tokens: int) -> int:
 
 
 def short(name: str) -> str:
-    """As much of a file's name as tells it from the others."""
+    """Shorten a file's name."""
     return re.sub(r"qwen2\.5-coder-|-instruct|\.gguf", "", Path(name).name)
 
 

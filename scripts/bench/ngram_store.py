@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a full n-gram store costs: opening, adding, saving, finding.
+"""Measures a full n-gram store: opening, adding, saving, finding.
 
     python -m scripts.bench.ngram_store
 
@@ -22,7 +22,7 @@ _TEXT = 2000
 
 
 def best(call: Callable[[], object], times: int) -> float:
-    """Seconds of the fastest call."""
+    """Return the seconds of the fastest call."""
     found = []
     for _ in range(times):
         began = time.perf_counter()

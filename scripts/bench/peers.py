@@ -28,7 +28,7 @@ from scripts.bench.measure.engines import ask_engine, load_mode
 from scripts.bench.measure.machine import about
 from scripts.bench.measure.peers_report import tables
 from scripts.bench.measure.prompts import WARM_UP, read_prompts, units_of
-from scripts.bench.measure.records import Book, Run, Study, Unit, read
+from scripts.bench.measure.records import Run, RunFile, Study, Unit, read
 from scripts.bench.measure.schedule import Clock, Mode, end_tidily, measure
 from scripts.bench.measure.servers import PEER_SETS, Peer, Sampling, ask_server, server
 
@@ -66,7 +66,7 @@ def peer_flags(arguments: argparse.Namespace) -> list[str]:
 def build_modes(
     arguments: argparse.Namespace, prompts: dict[str, BenchPrompt], stack: ExitStack
 ) -> tuple[list[Ours], list[Peer]]:
-    """All modes; the servers are not started yet.
+    """Return all modes, with the servers not started.
 
     ``none`` is the engine of ``auto`` with its drafters left out: the same weights at two places in memory differ by
     2% in speed, which is no difference between the modes.
@@ -92,7 +92,7 @@ def build_modes(
 
 
 def setting_of(arguments: argparse.Namespace, names: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """What two runs must share to be compared."""
+    """Return the setting that comparable runs share."""
     return {
         "script": "bench_peers",
         "model": file_of(arguments.model),
@@ -104,14 +104,16 @@ def setting_of(arguments: argparse.Namespace, names: Sequence[tuple[str, str]]) 
 
 
 def file_of(path: str | None) -> list[str | int] | None:
-    """Name and size of a model's file."""
+    """Return name and size of a model's file."""
     if path is None:
         return None
     return [Path(path).name, Path(path).stat().st_size] if Path(path).exists() else [path]
 
 
-def run(arguments: argparse.Namespace, book: Book, ours: list[Ours], peers: list[Peer], units: Sequence[Unit]) -> None:
-    """Pass by pass, with fresh servers in each, since some remember what they answered."""
+def run(
+    arguments: argparse.Namespace, book: RunFile, ours: list[Ours], peers: list[Peer], units: Sequence[Unit]
+) -> None:
+    """Run pass by pass, each with fresh servers, because some keep n-grams of earlier answers."""
     clock = Clock(arguments.minutes)
     modes: list[Mode] = [*ours, *peers]
     turns = sorted({unit.turn for unit in units if not book.has(unit)})
@@ -155,8 +157,8 @@ def main() -> None:
     with ExitStack() as stack:
         ours, peers = build_modes(arguments, known, stack)
         names = [*((mode.name, "ours") for mode in ours), *((peer.name, "peer") for peer in peers)]
-        told = {**about(arguments.server), "command": " ".join(sys.argv)}
-        book = Book(arguments.out, setting_of(arguments, names), told)
+        described = {**about(arguments.server), "command": " ".join(sys.argv)}
+        book = RunFile(arguments.out, setting_of(arguments, names), described)
         for peer in peers:
             stack.callback(peer.stop)
         run(arguments, book, ours, peers, units)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a row costs in the sampler, in microseconds: the default path, ``settled``, and each sampler by itself.
+"""Measures the sampler's time for a row in microseconds: default chain, ``settled``, and each sampler alone.
 
     python -m scripts.bench.sampling --vocab 151936 262144
 
@@ -55,7 +55,7 @@ def rows_like_a_model_s(n_vocab: int) -> Any:
 
 
 def microseconds(call: Callable[[int], object], rounds: int, repeat: int = 20) -> tuple[float, float]:
-    """Median and least over ``rounds`` of the mean of ``repeat`` calls."""
+    """Return median and minimum over ``rounds`` of the mean of ``repeat`` calls."""
     means = []
     for at in range(rounds):
         began = perf_counter()

@@ -26,7 +26,7 @@ from typing import Any
 
 from localspec.bench.paired import token_digest
 from scripts.bench.measure.machine import about
-from scripts.bench.measure.records import Book, Run, Unit, read
+from scripts.bench.measure.records import Run, RunFile, Unit, read
 from scripts.bench.measure.schedule import Clock, end_tidily, measure
 from scripts.bench.measure.transformers_report import table
 
@@ -41,7 +41,7 @@ Messages = list[dict[str, str]]
 
 
 def serve(work: Path, threads: int) -> None:
-    """Run by --torch-python: a request a line, ``{"mode", "messages", "n"}``; a line for each answer."""
+    """Answer requests, one a line, ``{"mode", "messages", "n"}``, with a line each. Run by --torch-python."""
     import torch
     from transformers import DynamicCache, Gemma4AssistantForCausalLM, PreTrainedTokenizerFast
     from transformers.models.gemma4 import Gemma4ForCausalLM
@@ -83,7 +83,7 @@ def serve(work: Path, threads: int) -> None:
 
 @contextmanager
 def torch_process(arguments: argparse.Namespace) -> Iterator[Callable[[str, Messages, int], dict[str, Any]]]:
-    """transformers in a process of its own, as a function of mode, messages and n."""
+    """Start transformers in a child process; return a function of mode, messages and n."""
     command = [arguments.torch_python, "-m", MODULE, "--serve"]
     command += ["--work", str(arguments.work), "-t", str(arguments.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": str(ROOT)}
@@ -124,7 +124,7 @@ class Way:
 
 
 def run_of(reply: dict[str, Any]) -> Run:
-    """An answer of transformers. The time after the first token is the whole less that of a one-token answer."""
+    """Measure an answer of transformers. Its generation time is the whole less that of a one-token answer."""
     return Run(
         generated=len(reply["tokens"]),
         generate_s=max(reply["wall_s"] - reply["first_s"], 1e-9),
@@ -139,7 +139,7 @@ def run_of(reply: dict[str, Any]) -> Run:
 
 
 def build_modes(arguments: argparse.Namespace, prompts: dict[str, Messages], stack: ExitStack) -> list[Way]:
-    """All modes, warmed up. Ends the program where the two sides see different prompt tokens."""
+    """Return all modes, warmed up. Exits if the two sides have different prompt tokens."""
     from scripts.bench.measure.engines import ask_engine, load_mode
     from scripts.bench.measure.servers import Sampling
 
@@ -167,7 +167,7 @@ def build_modes(arguments: argparse.Namespace, prompts: dict[str, Messages], sta
 
 
 def held_out(count: int) -> dict[str, tuple[str, Messages]]:
-    """Prompts by name: so many that ask for a story, and so many others; (category, messages)."""
+    """Return prompts by name, half of them for stories: (category, messages)."""
     from scripts.train.tiny_pair.corpus import held_out_prompts
 
     found: dict[str, list[Messages]] = {"story": [], "talk": []}
@@ -193,7 +193,7 @@ def main() -> None:
         sides = [{"name": way.name, "side": "ours" if way.name.startswith("localspec") else "peer"} for way in ways]
         setting = {"script": "bench_transformers", "model": arguments.model, "n": arguments.n,
                    "threads": arguments.threads, "modes": sides}  # fmt: skip
-        book = Book(arguments.out, setting, {**about(), "command": " ".join(sys.argv)})
+        book = RunFile(arguments.out, setting, {**about(), "command": " ".join(sys.argv)})
         measure(units, ways, book, Clock(arguments.minutes), pause=arguments.pause)
     for study in read(arguments.out):
         print("\n" + table(study).text())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a cheaper drafter brings: step cost, agreement and tokens a second of several drafters for one target.
+"""Compares drafters for one target: step cost, agreement and tokens a second.
 
     python -m scripts.bench.trimmed -m TARGET.gguf -d WHOLE.gguf -d TRIMMED.gguf --prompts PROMPTS.jsonl \\
         --per-category 2 -n 160 -t 2 --out trimmed.jsonl
@@ -28,7 +28,7 @@ from localspec.gguf.header import read_header
 from scripts.bench.measure.engines import ask_engine
 from scripts.bench.measure.machine import about
 from scripts.bench.measure.prompts import WARM_UP, read_prompts, units_of
-from scripts.bench.measure.records import Book, Run, Study, Unit, read
+from scripts.bench.measure.records import Run, RunFile, Study, Unit, read
 from scripts.bench.measure.schedule import Clock, in_turn, measure
 from scripts.bench.measure.servers import Sampling
 from scripts.bench.measure.statistics import interval
@@ -53,20 +53,20 @@ class Way:
 
     @property
     def drafter(self) -> Any:
-        """The draft model's context, which is no part of the public interface."""
+        """Return the draft model's context, which is private."""
         return self.engine._pair.drafters[-1]._context  # type: ignore[attr-defined]
 
 
 @dataclass
 class Seen:
-    """What a drafter did along an answer: likeliest tokens that were the next one, and the seconds of each step."""
+    """A drafter along an answer: the count of its likeliest tokens that came next, and the seconds of each step."""
 
     right: int
     times: list[float]
 
 
 def follow(ways: list[Way], prompt: list[int], answer: list[int]) -> dict[str, Seen]:
-    """Feed ``answer`` behind ``prompt`` to all drafters, a token to each in turn, as a draft is fed."""
+    """Feed ``answer`` after ``prompt`` to all drafters in turn, token by token as in drafting."""
     found = {way.name: Seen(0, []) for way in ways}
     for way in ways:
         way.drafter.rewind(0)
@@ -81,7 +81,7 @@ def follow(ways: list[Way], prompt: list[int], answer: list[int]) -> dict[str, S
     return found
 
 
-def look(book: Book, plain: Way, ways: list[Way], unit: Unit, known: set[tuple[str, str]]) -> None:
+def look(book: RunFile, plain: Way, ways: list[Way], unit: Unit, known: set[tuple[str, str]]) -> None:
     """Note agreement and step times on the plain answer to ``unit``."""
     if all((unit.prompt, way.name) in known for way in ways):
         return
@@ -100,7 +100,7 @@ def look(book: Book, plain: Way, ways: list[Way], unit: Unit, known: set[tuple[s
 
 
 def report(study: Study) -> Table:
-    """A row for each drafter. Rates are ratios of one prompt's runs: against plain, and against the first drafter."""
+    """Return a row for each drafter, with per-prompt ratios to plain decoding and to the first drafter."""
     notes = [line for line in study.extra if line["kind"] == "drafter"]
     first = study.modes[1]
     rows = [(PLAIN, "–", "–", "–", number(median_rate(study, PLAIN), 1), "1", "–")]
@@ -161,7 +161,7 @@ def main() -> None:
     chosen = read_prompts(given.prompts, given.category)
     prompts = {prompt.id: prompt for prompt in chosen}
     units = units_of(chosen, given.per_category, 1)
-    book = Book(given.out, setting, about())
+    book = RunFile(given.out, setting, about())
     known = {(line["prompt"], line["name"]) for line in book.earlier.extra if line["kind"] == "drafter"}
     with ExitStack() as stack:
         ways = []

@@ -17,8 +17,8 @@ from scripts.bench.measure.contexts_report import table as context_table
 from scripts.bench.measure.document import chart, page, tables
 from scripts.bench.measure.machine import ROOT, output_of
 from scripts.bench.measure.passages import cut_to
-from scripts.bench.measure.peers_report import Verdict, pooled, verdicts
-from scripts.bench.measure.records import Book, Run, Study, Unit, read
+from scripts.bench.measure.peers_report import Aim, aims, pooled
+from scripts.bench.measure.records import Run, RunFile, Study, Unit, read
 from scripts.bench.measure.results import Result, command_of, load, load_all, peers_result
 from scripts.bench.measure.schedule import Clock, in_turn, measure, round_robin
 from scripts.bench.measure.servers import Sampling, run_of
@@ -85,11 +85,11 @@ def test_a_cut_run_goes_on(tmp_path: Path) -> None:
 
     modes = [Fixed(name, 10.0, cut) for name in MODES]
     with pytest.raises(KeyboardInterrupt):
-        measure(units, modes, Book(path, SETTING, {}), Clock(), pause=0, tell=lambda _: None)
+        measure(units, modes, RunFile(path, SETTING, {}), Clock(), pause=0, tell=lambda _: None)
     with path.open("a") as stream:
         stream.write('{"kind":"run","setti')  # killed while it wrote
     assert [len(one.units) for one in read(path)] == [1]
-    assert measure(units, modes, Book(path, SETTING, {}), Clock(), pause=0, tell=lambda _: None) == 3
+    assert measure(units, modes, RunFile(path, SETTING, {}), Clock(), pause=0, tell=lambda _: None) == 3
     (whole,) = read(path)
     assert sorted(unit.prompt for unit in whole.units) == ["p0", "p1", "p2", "p3"]
     assert len(asked) == 6 + 3 * len(MODES)
@@ -98,12 +98,12 @@ def test_a_cut_run_goes_on(tmp_path: Path) -> None:
 def test_settings_are_never_mixed(tmp_path: Path) -> None:
     """Runs of another setting in the same file are another study, and no reason to skip a prompt."""
     path, unit = tmp_path / "runs.jsonl", Unit("p", "c")
-    first = Book(path, SETTING, {})
+    first = RunFile(path, SETTING, {})
     for name in MODES:
         first.add(unit, name, run(10.0))
-    other = Book(path, {**SETTING, "threads": 1}, {})
+    other = RunFile(path, {**SETTING, "threads": 1}, {})
     assert not other.has(unit)
-    assert Book(path, SETTING, {}).has(unit)
+    assert RunFile(path, SETTING, {}).has(unit)
     assert [len(one.units) for one in read(path)] == [1, 0]
     packed = tmp_path / "runs.jsonl.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
@@ -119,7 +119,7 @@ def test_the_budget_of_time_holds(tmp_path: Path) -> None:
 
     clock, units = Clock(1.0, now=lambda: now[0]), [Unit(f"p{i}", "c") for i in range(9)]
     modes = [Fixed(name, 10.0, wait) for name in MODES]
-    assert measure(units, modes, Book(tmp_path / "r", SETTING, {}), clock, pause=0, tell=lambda _: None) == 3
+    assert measure(units, modes, RunFile(tmp_path / "r", SETTING, {}), clock, pause=0, tell=lambda _: None) == 3
     assert now[0] <= 60
     assert clock.left(["c", "c"]) == pytest.approx(40)
 
@@ -173,13 +173,13 @@ def test_best_of_the_others_never_sees_the_prompt() -> None:
     ],
 )  # fmt: skip
 def test_verdict_and_its_interval(value: float, low: float, high: float, most: bool, met: bool, sure: bool) -> None:
-    one = Verdict("speed", "c", 1.0, value, Ratio(value, low, high, 4), most)
-    assert (one.met, one.sure) == (met, sure)
+    one = Aim("speed", "c", 1.0, value, Ratio(value, low, high, 4), most)
+    assert (one.met, one.certain) == (met, sure)
 
 
 def test_aims_are_the_issues() -> None:
     """1.10 on code and edit, 1.0 elsewhere, against the best peer; 0.98 of plain; plain 0.99 of the peer's."""
-    found = verdicts(study({"code": [(10, 10.5, 10, 10)], "chat": [(10, 10.5, 10, 10)], "qa": [(10, 9.7, 9.6, 9.6)]}))
+    found = aims(study({"code": [(10, 10.5, 10, 10)], "chat": [(10, 10.5, 10, 10)], "qa": [(10, 9.7, 9.6, 9.6)]}))
     missed = {(one.what, one.where) for one in found if not one.met}
     assert missed == {("drafting over llama-server's best", "code"), ("drafting over plain", "qa")}
 

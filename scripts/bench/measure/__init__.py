@@ -1,1 +1,1 @@
-"""Parts of the measuring scripts: records of runs, schedules, statistics, peers, tables and pictures."""
+"""Parts of the measuring scripts: runs, schedules, peers, statistics, results and their pages."""

@@ -1,4 +1,4 @@
-"""Ratios by length of context and number of threads."""
+"""Tabulate ratios by length of context and number of threads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scripts.bench.measure.tables import Table, number, percent
 
 
 def conditions(study: Study) -> list[tuple[int, int]]:
-    """(threads, tokens in front) of the units, threads falling, lengths rising."""
+    """Return the units' (threads, tokens before the question), threads falling, lengths rising."""
     found = {(int(dict(unit.more)["threads"]), int(dict(unit.more)["context"])) for unit in study.units}
     return sorted(found, key=lambda pair: (-pair[0], pair[1]))
 
 
 def table(study: Study, auto: str = OURS_AUTO) -> Table:
-    """A row for each condition: rates of plain and automatic, their ratio, and that to the best peer, if any."""
+    """Return a row for each condition: rates of plain and automatic, their ratio, and the ratio to the best peer."""
     rows = []
     for threads, length in conditions(study):
         units = chosen(study, None, threads=threads, context=length)

@@ -115,7 +115,7 @@ def _short_lines(results: Sequence[Result]) -> list[str]:
     """List the missed aims, and count those whose interval includes the aim."""
     found = [(result, aim) for result in results for aim in result.aims]
     missed = [(result, aim) for result, aim in found if not aim.met]
-    narrow = sum(aim.met and not aim.sure for _, aim in found)
+    narrow = sum(aim.met and not aim.certain for _, aim in found)
     rows = []
     for result, aim in missed:
         value = f"{aim.value:.2f} [{aim.ratio.low:.2f}, {aim.ratio.high:.2f}]" if aim.ratio else f"{aim.value:.3f}"

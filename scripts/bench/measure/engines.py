@@ -1,4 +1,4 @@
-"""localspec as it is measured: an engine for each mode, nothing reused from the answer before unless asked for."""
+"""Run localspec for a measurement: an engine for each mode, without reuse of the cache unless requested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.bench.measure.servers import Sampling
 
 
 def load_mode(spec: str, model: str, draft: str | None, ctx: int, threads: int) -> tuple[localspec.Engine, int | None]:
-    """The engine of ``none``, ``ngram``, ``auto`` or ``model``, and its --draft-max.
+    """Load the engine of ``none``, ``ngram``, ``auto`` or ``model``, and its --draft-max.
 
     ``auto`` and ``model`` take the drafter's file where one is given: what a user gets with ``-d FILE``. ``:N`` behind
     means --draft-max N, ``@FILE`` another drafter, ``!WISH`` behind the kind --exactness WISH.
@@ -44,7 +44,7 @@ def ask_engine(
     *,
     reuse: bool = False,
 ) -> Run:
-    """An answer of at most ``n`` tokens; with ``reuse`` the prompt's known beginning is not decoded again."""
+    """Measure an answer of at most ``n`` tokens; ``reuse`` keeps the cached beginning of the prompt."""
     if not reuse:
         engine.forget()
     options: dict[str, Any] = {**sampling.for_engine(), **({} if draft_max is None else {"draft_max": draft_max})}
@@ -60,7 +60,7 @@ def ask_engine(
 
 
 def run_of(done: localspec.Completion, first_s: float, wall_s: float) -> Run:
-    """A completion as a run."""
+    """Take times and counts from a completion."""
     stats = done.stats
     drafted = stats.proposed > 0
     return Run(

@@ -1,4 +1,4 @@
-"""Peaks of memory, and localspec's over llama-server's with the same models."""
+"""Tabulate peak memory, and localspec's over llama-server's with the same models."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.measure.peers_report import MEMORY, Verdict
+from scripts.bench.measure.peers_report import MEMORY, Aim
 from scripts.bench.measure.tables import Table
 
 
 @dataclass
 class Peaks:
-    """Measurements of one pair with one context: mode → what each process told, in bytes."""
+    """Measurements of one pair with one context: mode → a line of bytes for each process."""
 
     pair: str
     ctx: int
@@ -27,7 +27,7 @@ class Peaks:
 
 
 def read_peaks(path: Path) -> list[Peaks]:
-    """All that scripts.bench.memory wrote to ``path``, by pair and context."""
+    """Read a file of scripts.bench.memory, by pair and context."""
     found: dict[tuple[str, int], Peaks] = {}
     for text in path.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
@@ -38,7 +38,7 @@ def read_peaks(path: Path) -> list[Peaks]:
 
 
 def counterpart(mode: str, modes: Sequence[str]) -> str | None:
-    """llama-server with the same models: with the drafter's for every mode of localspec that loads it."""
+    """Return the mode of llama-server that loads the same models as ``mode``."""
     if not mode.startswith("localspec"):
         return None
     plain = mode in ("localspec none", "localspec ngram")
@@ -47,7 +47,7 @@ def counterpart(mode: str, modes: Sequence[str]) -> str | None:
 
 
 def table(peaks: Peaks) -> Table:
-    """Peaks of each mode, and localspec's over llama-server's where both use the same models."""
+    """Return the peaks of each mode, and localspec's over llama-server's with the same models."""
     rows = []
     for mode in peaks.of:
         base = counterpart(mode, list(peaks.of))
@@ -58,12 +58,12 @@ def table(peaks: Peaks) -> Table:
     return Table(title, ("mode", "peak", "not backed by a file", "to llama-server's"), tuple(rows))
 
 
-def verdicts(peaks: Peaks) -> list[Verdict]:
-    """Peak memory with the pair, against llama-server's with the pair."""
+def aims(peaks: Peaks) -> list[Aim]:
+    """Return the aim for peak memory with the pair."""
     found = []
     for mode in peaks.of:
         base = counterpart(mode, list(peaks.of))
         if base and mode == "localspec auto":
             value = peaks.median(mode) / peaks.median(base)
-            found.append(Verdict("peak memory over llama-server's", peaks.pair, MEMORY, value, most=True))
+            found.append(Aim("peak memory over llama-server's", peaks.pair, MEMORY, value, most=True))
     return found

@@ -1,4 +1,4 @@
-"""Real text of a wanted length, to put in front of a question."""
+"""Cut text to a length in tokens and put it before a question."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from localspec.bench.prompts import BenchPrompt
 
 Tokenize = Callable[[str], list[int]]
-#: Categories whose prompts bring a text along.
+#: Categories whose prompts contain a text.
 WITH_TEXT = ("summarization", "rag", "edit")
 
 
 def passages(prompts: Sequence[BenchPrompt]) -> str:
-    """The texts that prompts of :data:`WITH_TEXT` bring, one after the other, in turn over the categories."""
+    """Join the texts in the prompts of :data:`WITH_TEXT`, in turn over the categories."""
     texts = [prompt.messages[-1]["content"] for prompt in prompts if prompt.category in WITH_TEXT]
     return "\n\n".join(texts)
 
 
 def cut_to(text: str, tokens: int, tokenize: Tokenize) -> str:
-    """The beginning of ``text`` that has about so many tokens, ended at a word. Ends the program if it is too short."""
+    """Return the beginning of ``text`` with about ``tokens`` tokens, cut at a space. Exits if it is too short."""
     low, high = 0, len(text)
     if len(tokenize(text)) < tokens:
         raise SystemExit(f"the text has {len(tokenize(text))} tokens, and {tokens} are asked for; give a longer --text")
@@ -29,7 +29,7 @@ def cut_to(text: str, tokens: int, tokenize: Tokenize) -> str:
 
 
 def with_text(prompt: BenchPrompt, text: str) -> BenchPrompt:
-    """``prompt`` as a question after ``text``; all such prompts begin with the same tokens."""
+    """Put ``text`` before a prompt's question, so that all such prompts begin with the same tokens."""
     *before, last = prompt.messages
     content = f"{text}\n\n---\n\n{last['content']}"
     return BenchPrompt(prompt.id, prompt.category, (*before, {**last, "content": content}))

@@ -1,4 +1,4 @@
-"""What runs against llama-server show: tables of rates and ratios, and which targets of the project are met."""
+"""Tabulate runs against llama-server: rates, ratios, drafts, and the project's aims."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from scripts.bench.measure.tables import Table, number, percent
 
 PEER_PLAIN = "llama-server plain"
 OURS_PLAIN, OURS_AUTO = "localspec none", "localspec auto"
-#: Against the best mode of llama-server in the category.
+#: Aims against the best mode of llama-server, by category.
 AGAINST_BEST = {"code": 1.10, "edit": 1.10}
 AGAINST_BEST_ELSE, NEVER_SLOWER, PLAIN, PREFILL, PYTHON, MEMORY = 1.0, 0.98, 0.99, 0.98, 0.02, 1.1
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One aim in one category: ``value`` should be ``aim`` or more (or less, where ``most``)."""
+class Aim:
+    """One aim in one category: ``value`` should be ``aim`` or more; with ``most`` it should be ``aim`` or less."""
 
     what: str
     where: str
@@ -47,8 +47,8 @@ class Verdict:
         return self.value <= self.aim if self.most else self.value >= self.aim
 
     @property
-    def sure(self) -> bool:
-        """Whether the whole interval is on the side where the value is."""
+    def certain(self) -> bool:
+        """True if the interval excludes the aim."""
         if self.ratio is None:
             return True
         edge = self.ratio.low if self.met != self.most else self.ratio.high
@@ -57,12 +57,12 @@ class Verdict:
     def sentence(self) -> str:
         sign = "≤" if self.most else "≥"
         span = f" [{self.ratio.low:.2f}, {self.ratio.high:.2f}]" if self.ratio else ""
-        doubt = "" if self.sure else ", and the interval has the aim within it"
+        doubt = "" if self.certain else ", and the interval has the aim within it"
         return f"{self.what}, {self.where}: {self.value:.3f}{span}, aim {sign} {self.aim:g}{doubt}"
 
 
 def rates(study: Study) -> Table:
-    """Median tokens a second of each mode in each category."""
+    """Return the median tokens a second of each mode in each category."""
     rows = []
     for category in study.categories:
         units = chosen(study, category)
@@ -71,7 +71,7 @@ def rates(study: Study) -> Table:
 
 
 def comparison(study: Study, auto: str = OURS_AUTO) -> Table:
-    """The ratios that the targets are about, a row for each category and one for all."""
+    """Return the ratios that the aims are about, a row for each category and one for all."""
     rows = []
     for category in [*study.categories, None]:
         best = best_peer(study, category) if category else None
@@ -100,7 +100,7 @@ def comparison(study: Study, auto: str = OURS_AUTO) -> Table:
 
 
 def pooled(study: Study, auto: str = OURS_AUTO) -> Table:
-    """Ratios of all tokens over all seconds: long answers count for more, and the luck of short ones for less."""
+    """Return ratios of all tokens over all seconds, which weigh long answers more."""
     rows = []
     for category in [*study.categories, None]:
         units = chosen(study, category)
@@ -125,7 +125,7 @@ def _quotient(a: float | None, b: float | None) -> str:
 
 
 def each(study: Study, auto: str = OURS_AUTO) -> list[Table]:
-    """Automatic drafting over every mode of llama-server; nothing where there is none."""
+    """Return the ratio of automatic drafting to each mode of llama-server; nothing if there is none."""
     peers = study.of_side("peer")
     rows = [
         (category or "all", *(_cell(ratio(study, auto, mode, category)) for mode in peers))
@@ -136,7 +136,7 @@ def each(study: Study, auto: str = OURS_AUTO) -> list[Table]:
 
 
 def answers(study: Study, auto: str = OURS_AUTO) -> Table:
-    """Ratios of whole answers, first tokens and prompts."""
+    """Return ratios of whole answers, first tokens and prefill."""
     rows = []
     for category in [*study.categories, None]:
         peer = PEER_PLAIN if PEER_PLAIN in study.modes else None
@@ -160,7 +160,7 @@ def answers(study: Study, auto: str = OURS_AUTO) -> Table:
 
 
 def drafting(study: Study) -> Table:
-    """What was drafted and where the time went."""
+    """Return acceptance, tokens a step, shares of time and equal answers of each mode."""
     rows = []
     for category in study.categories:
         units = chosen(study, category)
@@ -183,7 +183,7 @@ def drafting(study: Study) -> Table:
 
 
 def others(study: Study, auto: str = OURS_AUTO) -> list[Table]:
-    """What further modes of localspec (another drafter, a fixed depth) bring; nothing where there are none."""
+    """Return ratios of further modes of localspec (another drafter, a fixed depth); nothing if there are none."""
     further = [mode for mode in study.of_side("ours") if mode not in (auto, OURS_PLAIN)]
     rows = [
         (
@@ -198,13 +198,13 @@ def others(study: Study, auto: str = OURS_AUTO) -> list[Table]:
     return [Table("Further modes of localspec", header, tuple(rows))] if rows else []
 
 
-def verdicts(study: Study, auto: str = OURS_AUTO) -> list[Verdict]:
-    """Every aim that these runs say something about."""
-    found: list[Verdict] = []
+def aims(study: Study, auto: str = OURS_AUTO) -> list[Aim]:
+    """Return every aim that these runs measure."""
+    found: list[Aim] = []
 
     def add(what: str, where: str, aim: float, value: Ratio | None) -> None:
         if value is not None:
-            found.append(Verdict(what, where, aim, value.median, value))
+            found.append(Aim(what, where, aim, value.median, value))
 
     if not {auto, OURS_PLAIN} <= set(study.modes):
         return []
@@ -221,19 +221,19 @@ def verdicts(study: Study, auto: str = OURS_AUTO) -> list[Verdict]:
         add("prefill over llama-server's", "all", PREFILL, ratio(study, OURS_PLAIN, PEER_PLAIN, None, prefill))
     python = share(study, auto, chosen(study, None), "python_s", "generate_s")
     if python is not None:
-        found.append(Verdict("Python's share of the time", "all", PYTHON, python, most=True))
+        found.append(Aim("Python's share of the time", "all", PYTHON, python, most=True))
     return found
 
 
-def targets(found: Sequence[Verdict]) -> Table:
-    """The verdicts as a table."""
+def aims_table(found: Sequence[Aim]) -> Table:
+    """Return the aims as a table."""
     rows = [
         (
             f"{one.what}, {one.where}",
             f"{'≤' if one.most else '≥'} {one.aim:g}",
             number(one.value, 3),
             f"{one.ratio.low:.2f} to {one.ratio.high:.2f}" if one.ratio else "–",
-            ("met" if one.met else "missed") + ("" if one.sure else ", not surely"),
+            ("met" if one.met else "missed") + ("" if one.certain else ", the interval includes the aim"),
         )
         for one in found
     ]
@@ -241,16 +241,16 @@ def targets(found: Sequence[Verdict]) -> Table:
 
 
 def tables(study: Study, auto: str = OURS_AUTO) -> list[Table]:
-    """All tables of a study that has ``auto`` and plain decoding, else what can be told without them."""
+    """Return all tables of a study; without ``auto`` or plain decoding rates and drafts alone."""
     if not {auto, OURS_PLAIN} <= set(study.modes):
         return [rates(study), drafting(study)]
-    aims = targets(verdicts(study, auto))
-    told = [rates(study), comparison(study, auto), pooled(study, auto), *each(study, auto), answers(study, auto)]
-    return [*told, *others(study, auto), drafting(study), aims]
+    met = aims_table(aims(study, auto))
+    found = [rates(study), comparison(study, auto), pooled(study, auto), *each(study, auto), answers(study, auto)]
+    return [*found, *others(study, auto), drafting(study), met]
 
 
 def short(mode: str) -> str:
-    """A mode's name for the head of a column."""
+    """Shorten a mode's name for the head of a column."""
     words = mode.replace("llama-server ", "peer: ").replace("localspec ", "")
     kind, _, file = words.partition("@")
     return f"{kind}@{Path(file).stem}" if file else words

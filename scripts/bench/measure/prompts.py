@@ -1,4 +1,4 @@
-"""Prompts from a file of JSON lines ``{"id", "category", "messages"}``."""
+"""Read prompts from a file of JSON lines ``{"id", "category", "messages"}``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from localspec.errors import InputError
 from scripts.bench.measure.records import Unit
 from scripts.bench.measure.schedule import round_robin
 
-#: What both sides answer before anything is measured. It is in no prompt file: a peer that remembers n-grams must not
-#: have seen what it is measured on.
+#: Prompt that both sides answer before the first measurement. It is in no prompt file, because a peer that keeps
+#: n-grams must not have seen a measured prompt.
 WARM_UP = (
     "List the months of the year, one on each line, and write after each how many days it has. Then write the same "
     "list once more in reverse order, and say which months have thirty days."
@@ -20,7 +20,7 @@ WARM_UP = (
 
 
 def read_prompts(path: Path, categories: Sequence[str] = ()) -> list[BenchPrompt]:
-    """All prompts of these categories (of all when none is named). Ends the program at a line that is no prompt."""
+    """Return the prompts of ``categories`` (default: all). Exits at a line that is no prompt."""
     try:
         found = [one for one in bench_prompts(path) if not categories or one.category in categories]
     except InputError as error:
@@ -31,6 +31,6 @@ def read_prompts(path: Path, categories: Sequence[str] = ()) -> list[BenchPrompt
 
 
 def units_of(prompts: Sequence[BenchPrompt], per_category: int | None, repeats: int) -> list[Unit]:
-    """Round-robin over the categories, all of a pass before the next."""
+    """Return units round-robin over the categories, pass after pass."""
     chosen = round_robin(prompts, lambda prompt: prompt.category, per_category)
     return [Unit(prompt.id, prompt.category, turn) for turn in range(repeats) for prompt in chosen]

@@ -1,4 +1,4 @@
-"""Raw results as JSON lines, written run by run, so that a run cut short is of use and a later one goes on from it.
+"""Write raw results as JSON lines, run by run, so that a later measurement continues an interrupted one.
 
 A line is ``{"kind": "meta", "setting": KEY, ...}`` (what was measured, where and when) or ``{"kind": "run",
 "setting": KEY, "unit": {...}, "mode": NAME, ...}``. A unit is what all modes are tried on before the next: a prompt in
@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Run:
-    """One answer. ``generated`` counts the end token; ``generate_s`` goes from the first token to the last.
+    """One answer. ``generated`` counts the end token; ``generate_s`` is the time from the first token to the last.
 
     ``first_s`` is the time to the first token, ``wall_s`` what the caller waited for the whole answer, ``digest`` names
     the tokens. Counts of drafts and shares of time are None where the mode does not tell.
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Tokens a second after the first, which comes with the prompt; 0 for answers of one token."""
+        """Tokens a second after the first token, which the prefill gives; 0 for answers of one token."""
         return (self.generated - 1) / self.generate_s if self.generated > 1 and self.generate_s > 0 else 0.0
 
     @property
@@ -56,18 +56,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Unit:
-    """What all modes are tried on before the next: ``prompt`` of a ``category``, in a pass, under more conditions."""
+    """A ``prompt`` of a ``category`` in pass ``turn``, under ``more`` conditions: run by all modes before the next."""
 
     prompt: str
     category: str
     turn: int = 0
     more: tuple[tuple[str, int | str], ...] = ()
 
-    def record(self) -> dict[str, int | str]:
+    def to_dict(self) -> dict[str, int | str]:
         return {"prompt": self.prompt, "category": self.category, "turn": self.turn, **dict(self.more)}
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Unit:
+    def from_dict(cls, record: Mapping[str, Any]) -> Unit:
         own = ("prompt", "category", "turn")
         more = tuple(sorted((key, value) for key, value in record.items() if key not in own))
         return cls(record["prompt"], record["category"], record.get("turn", 0), more)
@@ -75,7 +75,7 @@ class Unit:
 
 @dataclass
 class Study:
-    """All complete units of one setting: unit → mode's name → run. ``extra``: other lines, such as peaks of memory."""
+    """All complete units of one setting: unit → mode's name → run. ``extra``: other lines of the file."""
 
     setting: dict[str, Any]
     metas: list[dict[str, Any]] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Study:
         return [mode["name"] for mode in self.setting["modes"]]
 
     def of_side(self, side: str) -> list[str]:
-        """Names of the modes of ``ours`` or ``peer``."""
+        """Return the names of the modes of ``ours`` or ``peer``."""
         return [mode["name"] for mode in self.setting["modes"] if mode["side"] == side]
 
     @property
@@ -96,15 +96,15 @@ class Study:
 
 
 def setting_key(setting: Mapping[str, Any]) -> str:
-    """A short name of everything that two runs must share to be compared."""
+    """Hash a setting: runs are comparable if it is equal."""
     return hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class Book:
-    """Appends runs to a file of JSON lines; knows which units the file already has complete."""
+class RunFile:
+    """Appends runs to a file of JSON lines, and finds the units that the file has complete."""
 
     def __init__(self, path: Path, setting: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """``setting`` decides what is comparable, ``about`` (machine, date, versions) is only told."""
+        """Open a file. ``setting``: equal for runs that are comparable. ``about``: machine, date, versions."""
         self.path, self._key = path, setting_key(setting)
         self.earlier = next((s for s in read(path) if setting_key(s.setting) == self._key), Study(dict(setting)))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,19 +112,19 @@ class Book:
         self._write({"kind": "meta", "setting": self._key, "of": dict(setting), "about": dict(about)})
 
     def has(self, unit: Unit) -> bool:
-        """Whether every mode has finished ``unit`` in an earlier run."""
+        """Return True if every mode has finished ``unit``."""
         return unit in self.earlier.units
 
     def add(self, unit: Unit, mode: str, run: Run) -> None:
         values = {key: value for key, value in asdict(run).items() if value is not None}
-        self._write({"kind": "run", "setting": self._key, "unit": unit.record(), "mode": mode, **_short(values)})
+        self._write({"kind": "run", "setting": self._key, "unit": unit.to_dict(), "mode": mode, **_short(values)})
 
     def note(self, kind: str, **values: Any) -> None:
-        """A line of another kind, found again in :attr:`Study.extra`."""
+        """Append a line of another kind, for :attr:`Study.extra`."""
         self._write({"kind": kind, "setting": self._key, **values})
 
     def study(self) -> Study:
-        """All that the file has of this setting now."""
+        """Return the runs of this setting in the file."""
         return next(study for study in read(self.path) if setting_key(study.setting) == self._key)
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -137,14 +137,14 @@ def _short(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mend_end(path: Path) -> None:
-    """A run that was killed may have left half a line; what follows must begin a line of its own."""
+    """End a line that an interrupted run has left unfinished."""
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         with path.open("a", encoding="utf-8") as stream:
             stream.write("\n")
 
 
 def read(*paths: Path) -> list[Study]:
-    """The studies in files of JSON lines (``.gz`` too), incomplete units left out. Broken lines are skipped."""
+    """Read studies from files of JSON lines (``.gz`` too). Incomplete units and broken lines are left out."""
     studies: dict[str, Study] = {}
     found: dict[str, dict[Unit, dict[str, Run]]] = {}
     for line in (line for path in paths for line in _lines(path)):
@@ -154,7 +154,7 @@ def read(*paths: Path) -> list[Study]:
         elif key not in studies:
             continue
         elif kind == "run":
-            runs = found.setdefault(key, {}).setdefault(Unit.of(line["unit"]), {})
+            runs = found.setdefault(key, {}).setdefault(Unit.from_dict(line["unit"]), {})
             runs[line["mode"]] = Run(**{f.name: line[f.name] for f in fields(Run) if f.name in line})
         else:
             studies[key].extra.append(line)
@@ -174,7 +174,7 @@ def _lines(path: Path) -> Sequence[dict[str, Any]]:
         try:
             line = json.loads(text)
         except ValueError:
-            continue  # cut off while it was written
+            continue  # an interrupted write
         if isinstance(line, dict):
             lines.append(line)
     return lines

@@ -16,7 +16,7 @@ from typing import Any
 from localspec.bench.plot.charts import IntervalRow
 from scripts.bench.measure import contexts_report, memory_report, peers_report, transformers_report
 from scripts.bench.measure.memory_report import Peaks
-from scripts.bench.measure.peers_report import OURS_AUTO, OURS_PLAIN, Verdict
+from scripts.bench.measure.peers_report import OURS_AUTO, OURS_PLAIN, Aim
 from scripts.bench.measure.records import Study
 from scripts.bench.measure.statistics import Ratio, best_peer, ratio
 from scripts.bench.measure.tables import Table
@@ -42,7 +42,7 @@ class Result:
     command: str = ""
     conditions: str = ""
     tables: tuple[Table, ...] = ()
-    aims: tuple[Verdict, ...] = ()
+    aims: tuple[Aim, ...] = ()
     over_plain: tuple[IntervalRow, ...] = ()
     over_peer: tuple[IntervalRow, ...] = ()
     text: str = ""
@@ -65,7 +65,7 @@ def load(path: Path) -> Result:
     values = json.loads(path.read_text(encoding="utf-8"))
     tables = [Table(one["title"], tuple(one["header"]), tuple(map(tuple, one["rows"])), one["note"])
               for one in values.pop("tables", ())]  # fmt: skip
-    aims = [Verdict(**{**one, "ratio": one["ratio"] and Ratio(**one["ratio"])}) for one in values.pop("aims", ())]
+    aims = [Aim(**{**one, "ratio": one["ratio"] and Ratio(**one["ratio"])}) for one in values.pop("aims", ())]
     ratios = {key: tuple(map(tuple, values.pop(key, ()))) for key in ("over_plain", "over_peer")}
     return Result(tables=tuple(tables), aims=tuple(aims), **ratios, **values)
 
@@ -90,7 +90,7 @@ def peers_result(study: Study, name: str) -> Result:
         f"{pair_name(study.setting)}, {counted(study.setting['threads'], 'thread')}, at most {study.setting['n']} "
         f"tokens, {how}, {counted(prompts, 'prompt')}, {counted(len(study.units), 'round')} in all",
         tuple(peers_report.tables(study)),
-        tuple(peers_report.verdicts(study)),
+        tuple(peers_report.aims(study)),
         tuple(interval_rows(study, "plain")) if complete else (),
         tuple(interval_rows(study, "peer")) if complete else (),
     )
@@ -140,7 +140,7 @@ def memory_result(peaks: Peaks, name: str) -> Result:
         command_of(peaks.about),
         f"{peaks.pair}, context of {peaks.ctx} tokens",
         (memory_report.table(peaks),),
-        tuple(memory_report.verdicts(peaks)),
+        tuple(memory_report.aims(peaks)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Who runs when: prompts round-robin over categories, modes in turn on each, and what time is left."""
+"""Order of the runs: prompts round-robin over categories, modes in rotating order, within a time budget."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from scripts.bench.measure.records import Book, Run, Unit
+from scripts.bench.measure.records import Run, RunFile, Unit
 
 T = TypeVar("T")
 
 
 class Mode(Protocol):
-    """A way to answer."""
+    """A program and its settings."""
 
     @property
     def name(self) -> str: ...
@@ -24,7 +24,7 @@ class Mode(Protocol):
 
 
 def round_robin(rows: Sequence[T], category: Callable[[T], str], per_category: int | None = None) -> list[T]:
-    """The first row of each category, then the second of each: a run cut short has all categories evenly."""
+    """Return the first row of each category, then the second of each, so that an interrupted run covers all evenly."""
     queues: dict[str, list[T]] = {}
     for row in rows:
         queues.setdefault(category(row), []).append(row)
@@ -34,7 +34,7 @@ def round_robin(rows: Sequence[T], category: Callable[[T], str], per_category: i
 
 
 def in_turn(modes: Sequence[T], number: int) -> list[T]:
-    """The modes in another order for each unit: each begins equally often, and half the rounds run backwards."""
+    """Rotate the modes for each unit: each begins equally often, and half of the rounds are reversed."""
     at = number % len(modes)
     order = [*modes[at:], *modes[:at]]
     return order[::-1] if number // len(modes) % 2 else order
@@ -42,7 +42,7 @@ def in_turn(modes: Sequence[T], number: int) -> list[T]:
 
 @dataclass
 class Clock:
-    """What units took, by category, and so what the rest will take. ``minutes``: stop before more than that."""
+    """Forecasts the time of units from earlier ones of their category. ``minutes``: the budget."""
 
     minutes: float | None = None
     now: Callable[[], float] = time.monotonic
@@ -56,18 +56,18 @@ class Clock:
         self._took.setdefault(category, []).append(seconds)
 
     def guess(self, category: str) -> float | None:
-        """Seconds that a unit of this category will take; None before the first of any."""
+        """Return the expected seconds of a unit; None before the first."""
         known = self._took.get(category) or [s for times in self._took.values() for s in times]
         return sum(known) / len(known) if known else None
 
     def left(self, categories: Sequence[str]) -> float | None:
-        """Seconds for units of these categories, the budget not considered."""
+        """Return the expected seconds of units of these categories."""
         guesses = [self.guess(category) for category in categories]
         known = [guess for guess in guesses if guess is not None]
         return sum(known) if len(known) == len(guesses) else None
 
     def spent(self, category: str) -> bool:
-        """Whether a unit of this category would end after the budget."""
+        """Return True if a unit of this category would exceed the budget."""
         if self.minutes is None:
             return False
         return self.now() - self._began + (self.guess(category) or 0.0) > 60 * self.minutes
@@ -76,7 +76,7 @@ class Clock:
 def measure(
     units: Sequence[Unit],
     modes: Sequence[Mode],
-    book: Book,
+    book: RunFile,
     clock: Clock,
     *,
     pause: float = 0.2,
@@ -84,7 +84,7 @@ def measure(
     before: Callable[[Unit], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> int:
-    """Try every mode on each unit that ``book`` lacks; the number of units finished. ``before`` is called with each.
+    """Run every mode on each unit that ``book`` lacks, and return their number. ``before`` is called with each unit.
 
     ``later``: categories of what another call will measure, for the estimate of the time that is left.
     """
@@ -98,25 +98,25 @@ def measure(
             return number
         if before is not None:
             before(unit)
-        began, told = clock.now(), []
+        began, lines = clock.now(), []
         for mode in in_turn(modes, number + len(units) - len(todo)):
             run = mode.answer(unit)
             book.add(unit, mode.name, run)
-            told.append(f"{mode.name} {run.rate:.1f}")
+            lines.append(f"{mode.name} {run.rate:.1f}")
             time.sleep(pause)
         clock.took(unit.category, clock.now() - began)
         left = clock.left([*(rest.category for rest in todo[number + 1 :]), *later])
-        say(f"[{number + 1}/{len(todo)}] {unit.category} {unit.prompt}: {', '.join(told)}; {minutes(left)} left")
+        say(f"[{number + 1}/{len(todo)}] {unit.category} {unit.prompt}: {', '.join(lines)}; {minutes(left)} left")
     return len(todo)
 
 
 def end_tidily() -> None:
-    """Let a request to end (SIGTERM) stop the servers too, as Ctrl-C does."""
+    """Stop the servers on SIGTERM as on Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def minutes(seconds: float | None) -> str:
-    """``3 min``, as one says it."""
+    """Format seconds as ``3 min``."""
     if seconds is None:
         return "an unknown time"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,4 @@
-"""llama-server as a peer: a process for each mode, asked over HTTP on this machine.
+"""Run llama-server as a peer: a process for each mode, over HTTP on this machine.
 
 How it counts (tools/server/server-common.h, ``server_slot_stats``; server-context.cpp): ``prompt_ms`` runs from the
 first prompt batch to the sampling of the first token. The drafter's pass over the prompt
@@ -26,7 +26,7 @@ from localspec.bench.paired import token_digest
 from scripts.bench.measure.machine import peak_rss
 from scripts.bench.measure.records import Run, Unit
 
-#: The modes of llama-server that localspec is held against, by the name that tables give them.
+#: Modes of llama-server to compare with, by their name in tables.
 PEER_SETS = {
     "issue": {
         "plain": "",
@@ -40,14 +40,14 @@ PEER_SETS = {
     "plain": {"plain": ""},
 }
 _NAMES = {flags: name for modes in PEER_SETS.values() for name, flags in modes.items()}
-#: No copies of old prompts in memory: they would cost time and, in comparisons of memory, memory.
+#: Keep no old prompts: they would cost time and memory.
 _QUIET = ("-np", "1", "--cache-ram", "0")
 _WAIT_S, _ANSWER_S = 300.0, 3600.0
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """``temperature`` 0 is greedy; above, nothing is truncated on either side."""
+    """Sampling of both sides: greedy at ``temperature`` 0, else without truncation."""
 
     temperature: float = 0.0
     seed: int = 1
@@ -66,7 +66,7 @@ class Sampling:
 
 @contextmanager
 def running(binary: str, arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Run llama-server; its address and process id when it is ready. Ends the process."""
+    """Run llama-server; yield its address and process id when it is ready, and end it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -88,7 +88,7 @@ def running(binary: str, arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def server(binary: str, arguments: list[str]) -> Iterator[str]:
-    """Run llama-server; yields its address when it is ready."""
+    """Run llama-server; yield its address when it is ready."""
     with running(binary, arguments) as (address, _):
         yield address
 
@@ -108,7 +108,7 @@ def _wait(process: subprocess.Popen[bytes], address: str, command: str, log: IO[
 
 
 def ask_server(address: str, tokens: Sequence[int], n: int, sampling: Sampling, *, reuse: bool = False) -> Run:
-    """At most ``n`` tokens after ``tokens``; with ``reuse`` the prompt's known beginning is not decoded again."""
+    """Measure at most ``n`` tokens after ``tokens``; ``reuse`` keeps the cached beginning of the prompt."""
     body = {
         "prompt": list(tokens), "n_predict": n, "cache_prompt": reuse, "return_tokens": True, **sampling.for_server()
     }  # fmt: skip
@@ -125,7 +125,7 @@ def ask_server(address: str, tokens: Sequence[int], n: int, sampling: Sampling, 
 
 
 def run_of(reply: dict[str, Any], wall_s: float) -> Run:
-    """A reply of ``/completion`` as a run. Its tokens have the end token among them, localspec's have not."""
+    """Take times and counts from a reply of ``/completion``, whose tokens include the end token."""
     timings = reply["timings"]
     prompt_s, tokens = timings["prompt_ms"] / 1000, reply.get("tokens", [])
     return Run(
@@ -142,7 +142,7 @@ def run_of(reply: dict[str, Any], wall_s: float) -> Run:
 
 
 class Peer:
-    """A mode of llama-server, with a process of its own while :meth:`start` to :meth:`stop`."""
+    """A mode of llama-server, with its process from :meth:`start` to :meth:`stop`."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class Peer:
         ask: Callable[[str, Unit], Run],
         name: str | None = None,
     ) -> None:
-        """``draft``: what to add where the mode drafts with a model."""
+        """Describe a mode. ``draft``: arguments to add for a mode that drafts with a model."""
         self.name, self.flags = f"llama-server {name or peer_name(flags)}", flags
         self._binary, self._ask = binary, ask
         extra = shlex.split(flags)
@@ -163,14 +163,14 @@ class Peer:
 
     @property
     def remembers(self) -> bool:
-        """Whether it keeps n-grams from one request to the next, so that a prompt asked twice answers itself."""
+        """True if the mode keeps n-grams between requests, so that a repeated prompt is drafted from its own answer."""
         return "ngram-mod" in self.flags
 
     def start(self) -> None:
         self._address, self.pid = self._stack.enter_context(running(self._binary, self._arguments))
 
     def stop(self) -> int | None:
-        """End the process; the bytes of memory that it had at most."""
+        """End the process and return its peak memory in bytes."""
         peak = peak_rss(self.pid) if self.pid else None
         self._stack.close()
         self.pid = 0
@@ -181,5 +181,5 @@ class Peer:
 
 
 def peer_name(flags: str) -> str:
-    """Of a set's flags the set's name, else the flags themselves."""
+    """Return the name of flags in a set, else the flags."""
     return _NAMES.get(flags, flags)

@@ -1,4 +1,4 @@
-"""Ratios of paired runs: one for each prompt (the median over its repeats), their median and a bootstrap interval."""
+"""Ratios of paired runs: one for each prompt (median of its repeats), with their median and a bootstrap interval."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def first(run: Run) -> float:
 
 
 def interval(values: Sequence[float], rounds: int = ROUNDS, seed: int = 0) -> Ratio | None:
-    """Median and interval of ``values``, resampled with replacement ``rounds`` times; None of no values."""
+    """Return median and interval of ``values``, resampled with replacement ``rounds`` times; None without values."""
     if not values:
         return None
     given = np.asarray(values, dtype=np.float64)
@@ -54,7 +54,7 @@ def interval(values: Sequence[float], rounds: int = ROUNDS, seed: int = 0) -> Ra
 
 
 def chosen(study: Study, category: str | None, **more: int | str) -> list[Unit]:
-    """Units of a category (all when None) under these conditions."""
+    """Return the units of a category (None: all) under these conditions."""
     return [
         unit
         for unit in study.units
@@ -63,7 +63,7 @@ def chosen(study: Study, category: str | None, **more: int | str) -> list[Unit]:
 
 
 def per_prompt(study: Study, units: Sequence[Unit], value: Callable[[dict[str, Run]], float | None]) -> list[float]:
-    """One value a prompt, the median over its repeats. Units without a value are left out."""
+    """Return one value for each prompt, the median of its repeats. Units without a value are left out."""
     found: dict[tuple[str, str], list[float]] = {}
     for unit in units:
         one = value(study.units[unit])
@@ -73,7 +73,7 @@ def per_prompt(study: Study, units: Sequence[Unit], value: Callable[[dict[str, R
 
 
 def ratios(study: Study, units: Sequence[Unit], one: str, other: str | None, of: Quantity = rate) -> list[float]:
-    """``one`` over ``other`` for each prompt; over the best peer on that very prompt where ``other`` is None."""
+    """Return ``one`` over ``other`` for each prompt; over the fastest peer on that prompt if ``other`` is None."""
     peers = study.of_side("peer")
 
     def value(runs: dict[str, Run]) -> float | None:
@@ -87,25 +87,25 @@ def ratios(study: Study, units: Sequence[Unit], one: str, other: str | None, of:
 def ratio(
     study: Study, one: str, other: str | None, category: str | None = None, of: Quantity = rate, **more: int | str
 ) -> Ratio | None:
-    """Median of the per-prompt ratios of ``one`` to ``other`` in a category, under conditions."""
+    """Return the median ratio of ``one`` to ``other`` over the prompts of a category under these conditions."""
     return interval(ratios(study, chosen(study, category, **more), one, other, of))
 
 
 def median_of(study: Study, mode: str, units: Sequence[Unit], of: Quantity = rate) -> float | None:
-    """Median over the prompts of one mode's own quantity."""
+    """Return the median of a mode's quantity over the prompts."""
     values = per_prompt(study, units, lambda runs: of(runs[mode]) or None)
     return statistics.median(values) if values else None
 
 
 def best_peer(study: Study, category: str | None, of: Quantity = rate, **more: int | str) -> str | None:
-    """The peer's mode with the highest median of a quantity here. Chosen from the same runs, which favours the peer."""
+    """Return the peer's mode with the highest median. It is chosen from the same runs, which favours the peer."""
     units = chosen(study, category, **more)
     peers = study.of_side("peer")
     return max(peers, key=lambda mode: median_of(study, mode, units, of) or 0.0, default=None) if units else None
 
 
 def against_best(study: Study, one: str, category: str | None, of: Quantity = rate) -> list[float]:
-    """``one`` over the peer's best mode of the prompt's category, for each prompt."""
+    """Return ``one`` over the best peer of the category, for each prompt."""
     found = []
     for name in study.categories if category is None else [category]:
         best = best_peer(study, name, of)
@@ -114,9 +114,9 @@ def against_best(study: Study, one: str, category: str | None, of: Quantity = ra
 
 
 def against_unseen(study: Study, one: str, category: str | None) -> list[float]:
-    """``one`` over the peer's best mode for each prompt, where that is chosen from the category's other prompts only.
+    """Return ``one`` over a peer's mode chosen from the category's other prompts, for each prompt.
 
-    Chosen from the same runs, the best of several modes that do the same thing is the luckiest.
+    Of several modes that do the same, the fastest in the same runs is the luckiest.
     """
     found = []
     for name in study.categories if category is None else [category]:
@@ -131,18 +131,18 @@ def against_unseen(study: Study, one: str, category: str | None) -> list[float]:
 
 
 def total(study: Study, mode: str, units: Sequence[Unit], field: str) -> float | None:
-    """Sum of a field over runs; None where no run has it."""
+    """Return the sum of a field over runs; None if no run has it."""
     values = [getattr(study.units[unit][mode], field) for unit in units]
     known = [value for value in values if value is not None]
     return float(sum(known)) if known else None
 
 
 def share(study: Study, mode: str, units: Sequence[Unit], part: str, of: str) -> float | None:
-    """Sum of one field over the sum of another, such as accepted of proposed."""
+    """Return the sum of one field over the sum of another, such as accepted of proposed."""
     above, below = total(study, mode, units, part), total(study, mode, units, of)
     return above / below if above is not None and below else None
 
 
 def same_answers(study: Study, one: str, other: str, units: Sequence[Unit]) -> int:
-    """Units whose answers have the very same tokens in both modes."""
+    """Count the units whose answers have the same tokens in both modes."""
     return sum(study.units[unit][one].digest == study.units[unit][other].digest for unit in units)

@@ -1,4 +1,4 @@
-"""Tables that read the same in a terminal and in Markdown."""
+"""Format tables for a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Table:
     note: str = ""
 
     def text(self) -> str:
-        """For a terminal."""
+        """Format for a terminal."""
         widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
         lines = [_aligned(row, widths) for row in (self.header, *self.rows)]
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([self.title, *lines, *([self.note] if self.note else [])])
 
     def markdown(self) -> str:
-        """For a document, without the title."""
+        """Format as Markdown, without the title."""
         lines = [_row(self.header), _row(["---", *(["---:"] * (len(self.header) - 1))]), *map(_row, self.rows)]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 

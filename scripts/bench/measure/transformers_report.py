@@ -1,4 +1,4 @@
-"""What drafting gains on the built-in pair, in localspec and in transformers' assisted generation."""
+"""Tabulate drafting on the built-in pair, in localspec and in transformers' assisted generation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THEIR_PLAIN = "transformers plain"
 
 
 def table(study: Study, auto: str = "localspec auto") -> Table:
-    """A row for each mode and category: its rate, its ratio to its own side's plain decoding, and localspec's to it."""
+    """Return a row for each mode and category: rate, ratio to its side's plain decoding, ratio of localspec to it."""
     rows = []
     for category in study.categories:
         units = chosen(study, category)
