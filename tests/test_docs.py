@@ -122,7 +122,7 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", pages.PAGES)
+@pytest.mark.parametrize("page", pages.ALL_PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """To files of this repository, and to headings that they have."""
     for target in re.findall(r"\]\(([^)]+)\)", pages.text_of(page)):
@@ -138,6 +138,14 @@ def test_recommended_pairs_are_those_of_the_program() -> None:
     """Sizes and memory on the page are the ones that the first run shows."""
     table = "\n".join(pages.recommended_rows())
     assert table in pages.text_of("docs/pull.md"), f"the table of docs/pull.md should be\n{table}"
+
+
+def test_architecture_names_every_room() -> None:
+    """Each folder and file at the root of the package."""
+    text = pages.text_of("docs/architecture.md")
+    for path in (pages.ROOT / "localspec").iterdir():
+        name = f"`{path.name}/`" if path.is_dir() else f"`{path.stem}`"
+        assert path.name[0] in "_." or path.suffix == ".typed" or name in text, name
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

@@ -23,6 +23,8 @@ from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers.paths import DATA, REFERENCE, ROOT
 
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("chat", "python", "convert", "pull", "offline", "tune")))
+#: Those, and the pages without commands.
+ALL_PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 #: What is typed into a command.
 TYPED = {"chat": "Tell me a story about a brave cat.\n"}
 
