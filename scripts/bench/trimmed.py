@@ -75,9 +75,9 @@ def follow(ways: list[Way], prompt: list[int], answer: list[int]) -> dict[str, S
     for i, token in enumerate([prompt[-1], *answer[:-1]]):
         for way in in_turn(ways, i):
             began = time.perf_counter()
-            said = int(way.drafter.decode((token,), "last")[0].argmax())
+            likeliest = int(way.drafter.decode((token,), "last")[0].argmax())
             found[way.name].times.append(time.perf_counter() - began)
-            found[way.name].right += said == answer[i]
+            found[way.name].right += likeliest == answer[i]
     return found
 
 
@@ -117,8 +117,8 @@ def report(study: Study) -> Table:
             )
         )  # fmt: skip
     header = ("drafter", "MB a step", "step ms", "agreement", "tok/s", "× plain", f"× {first}")
-    said = f"{len(study.units)} prompts timed, {len({line['prompt'] for line in notes})} looked at; medians"
-    return Table("Drafters for one target", header, tuple(rows), said)
+    note = f"{len(study.units)} prompts timed, {len({line['prompt'] for line in notes})} looked at; medians"
+    return Table("Drafters for one target", header, tuple(rows), note)
 
 
 def median_rate(study: Study, mode: str) -> float | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from localspec.bench.plot.svg import svg
 from scripts.bench.measure.contexts_report import table as context_table
-from scripts.bench.measure.document import chart, page, tables
+from scripts.bench.measure.document import chart, main_result, page, tables
 from scripts.bench.measure.machine import ROOT, output_of
 from scripts.bench.measure.passages import cut_to
 from scripts.bench.measure.peers_report import Aim, aims, pooled
@@ -284,3 +284,10 @@ def test_the_pages_are_those_of_the_results() -> None:
     assert (docs / "benchmarks.md").read_text(encoding="utf-8") == page(found)
     assert (docs / "data/tables.md").read_text(encoding="utf-8") == tables(found)
     assert (docs / "img/speedup.svg").read_bytes() == svg(chart(found))
+
+
+def test_the_readme_has_the_number_of_the_page() -> None:
+    """All tokens over all seconds, of the study that the chart shows."""
+    main = main_result(load_all(ROOT / "docs/data"))
+    rows = {row[0]: row for row in main.table("Ratios of all tokens over all seconds").rows}
+    assert f"**{rows['all'][1]} times the speed of plain decoding**" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -52,8 +52,8 @@ def table(peaks: Peaks) -> Table:
     for mode in peaks.of:
         base = counterpart(mode, list(peaks.of))
         ratio = f"{peaks.median(mode) / peaks.median(base):.2f}" if base else "–"
-        told = [f"{peaks.median(mode, what) / 2**20:.0f} MiB" for what in ("peak", "anonymous")]
-        rows.append((mode, *told, ratio))
+        cells = [f"{peaks.median(mode, what) / 2**20:.0f} MiB" for what in ("peak", "anonymous")]
+        rows.append((mode, *cells, ratio))
     title = f"Peak memory: {peaks.pair}, context of {peaks.ctx} tokens"
     return Table(title, ("mode", "peak", "not backed by a file", "to llama-server's"), tuple(rows))
 
