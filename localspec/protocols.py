@@ -108,7 +108,7 @@ class Constraint(Protocol):
     def fits(self, tokens: Sequence[int], ahead: Sequence[int], token: int) -> bool:
         """Whether the answer can still be ended within its budget once the allowed ``token`` follows."""
 
-    def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
+    def ending_token(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         """A token that always fits: the next one on the way to the nearest end of the answer."""
 
     def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:

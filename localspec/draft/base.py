@@ -109,6 +109,6 @@ class KnownPrefix:
 def guess_from_row(prefix: Prefix, row: Row, draft: Sequence[int]) -> Guess:
     """Return the guess of a drafter with the logits ``row`` (n_vocab,) after ``prefix`` and ``draft``."""
     sampler = prefix.sampler
-    shaped = sampler.shape(row, prefix.tokens, draft)
-    token = sampler.choose(shaped, len(prefix.tokens) + len(draft))
-    return Guess(token, sampler.confidence(shaped, token))
+    adjusted = sampler.adjust(row, prefix.tokens, draft)
+    token = sampler.choose(adjusted, len(prefix.tokens) + len(draft))
+    return Guess(token, sampler.confidence(adjusted, token))

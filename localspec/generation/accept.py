@@ -48,10 +48,10 @@ def accept(
     tokens: list[int] = []
     reports: list[TokenLogprobs] = []
     for i, row in enumerate(rows):
-        shaped = sampler.shape(row, before, tokens)
-        if noise and not sampler.settled(shaped, len(before) + i, noise):
+        adjusted = sampler.adjust(row, before, tokens)
+        if noise and not sampler.is_stable(adjusted, len(before) + i, noise):
             return Accepted(tuple(tokens), i, near_tie=True, logprobs=tuple(reports))
-        token = sampler.choose(shaped, len(before) + i)
+        token = sampler.choose(adjusted, len(before) + i)
         tokens.append(token)
         if logprobs is not None:
             reports.append(token_logprobs(row, token, logprobs))

@@ -83,7 +83,7 @@ class GrammarConstraint:
             self._narrowed[at] = True
         return fits
 
-    def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
+    def ending_token(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         state = self._states[self._at(tokens, ahead)]
         return state.way[0] if state.way else self._vocabulary.ends[0]
 

@@ -51,7 +51,7 @@ def talk(
     for reply in replies:
         prompts.append(chat.prompt(messages))
         generated.append(letters(reply))
-        chat.replied(prompts[-1], reply, generated[-1], spliceable=not thought)
+        chat.add_reply(prompts[-1], reply, generated[-1], reusable=not thought)
         messages += [assistant(reply), user("then?")]
     return [*prompts, chat.prompt(messages)], generated, messages
 
@@ -151,7 +151,7 @@ def test_same_messages_again_are_rendered_afresh() -> None:
     """Asking for another reply to the same question does not continue the first."""
     chat = conversation()
     first = chat.prompt([user("hello")])
-    chat.replied(first, "lo", letters("lo"))
+    chat.add_reply(first, "lo", letters("lo"))
     assert chat.prompt([user("hello")]) == first
 
 
@@ -210,6 +210,6 @@ def test_caller_may_go_on_changing_its_list() -> None:
     chat, messages = conversation(), [user("hello")]
     prompt = chat.prompt(messages)
     messages[0]["content"] = "changed"
-    chat.replied(prompt, "lo", letters("lo"))
+    chat.add_reply(prompt, "lo", letters("lo"))
     continued = chat.prompt([user("hello"), assistant("lo"), user("in")])
     assert continued.tokens[: len(prompt.tokens) + 2] == (*prompt.tokens, *letters("lo"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.chat.thinking import Channels
+from localspec.chat.thinking import ThinkingParser
 from localspec.types import Channel
 from tests.helpers.support import MarkerVocabulary
 
@@ -19,7 +19,7 @@ QWEN_PROMPT = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
 def channels_of(prompt: str, reply: str) -> tuple[str, str]:
     """(answer, thought) of a reply that is tokenized and fed token by token."""
-    channels = Channels(VOCABULARY, prompt)
+    channels = ThinkingParser(VOCABULARY, prompt)
     parts: dict[Channel, str] = {"answer": "", "thought": ""}
     for token in VOCABULARY.tokenize(reply, add_special=False):
         channel, text = channels.add(token, VOCABULARY.piece(token).decode())
@@ -62,7 +62,7 @@ def test_answer_without_markers_is_left_as_it_is(reply: str) -> None:
 )
 def test_text_is_kept_in_order_and_never_invented(parts: Sequence[str]) -> None:
     """However wild the markers are, what is shown is part of what was generated."""
-    channels = Channels(VOCABULARY, GEMMA_PROMPT)
+    channels = ThinkingParser(VOCABULARY, GEMMA_PROMPT)
     shown = ""
     for token in VOCABULARY.tokenize("".join(parts), add_special=False):
         shown += channels.add(token, VOCABULARY.piece(token).decode())[1]
@@ -90,6 +90,6 @@ def test_model_without_markers_only_answers() -> None:
         def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
             return list(text.encode())
 
-    channels = Channels(Plain(), "<think>\n")
+    channels = ThinkingParser(Plain(), "<think>\n")
     assert channels.channel == "answer"
     assert channels.add(ord("<"), "<") == ("answer", "<")

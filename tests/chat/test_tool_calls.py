@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localspec.chat.call_values import Broken, NotYet, gemma_arguments
+from localspec.chat.call_values import IncompleteError, MalformedError, read_gemma_object
 from localspec.chat.template import ChatTemplate
-from localspec.chat.tool_calls import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, ToolCalls, syntax_of
+from localspec.chat.call_syntax import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, find_syntax
+from localspec.chat.tool_calls import ToolCallParser
 from tests.helpers.paths import DATA
 
 SYNTAXES: dict[str, CallSyntax] = {"hermes": HERMES, "gemma": GEMMA, "llama": LLAMA}
@@ -48,10 +49,10 @@ WRITERS = {"hermes": hermes, "gemma": gemma, "llama": llama}
 
 def run(kind: str, pieces: list[str], *, whole: bool = True) -> tuple[str, list[tuple[str, Any]], bool]:
     """(text, calls, broken) of a text in pieces."""
-    calls = ToolCalls(SYNTAXES[kind], NAMES)
+    calls = ToolCallParser(SYNTAXES[kind], NAMES)
     shown = [calls.add(piece) for piece in pieces]
-    shown.append(calls.flush(whole=whole))
-    return "".join(shown), [(call.name, json.loads(call.arguments)) for call in calls.found], calls.broken
+    shown.append(calls.flush(complete=whole))
+    return "".join(shown), [(call.name, json.loads(call.arguments)) for call in calls.calls], calls.malformed
 
 
 def cut(text: str, places: list[int]) -> list[str]:
@@ -98,12 +99,12 @@ def test_text_before_between_and_after_calls_stays(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(SYNTAXES))
 def test_call_is_known_as_soon_as_it_is_whole(kind: str) -> None:
     """With the last character of its last marker, however that came in pieces."""
-    calls, text = ToolCalls(SYNTAXES[kind], NAMES), WRITERS[kind]("add", {"a": 1})
+    calls, text = ToolCallParser(SYNTAXES[kind], NAMES), WRITERS[kind]("add", {"a": 1})
     for char in text[:-1]:
-        assert (calls.add(char), calls.found) == ("", [])
-    assert calls.inside
+        assert (calls.add(char), calls.calls) == ("", [])
+    assert calls.in_call
     assert calls.add(text[-1]) == ""
-    assert ([call.name for call in calls.found], calls.inside) == (["add"], False)
+    assert ([call.name for call in calls.calls], calls.in_call) == (["add"], False)
 
 
 def test_llama_calls_are_the_whole_answer() -> None:
@@ -209,12 +210,12 @@ def test_long_calls_are_read_in_a_few_passes() -> None:
             attempts += 1
             return super().read(*args)
 
-    calls = ToolCalls(replace(HERMES, forms=(Counting("<tool_call>", ("</tool_call>",)),)), NAMES)
+    calls = ToolCallParser(replace(HERMES, forms=(Counting("<tool_call>", ("</tool_call>",)),)), NAMES)
     text = hermes("add", {"a": "word " * 20_000})
     for at in range(0, len(text), 5):
         calls.add(text[at : at + 5])
-    calls.flush(whole=True)
-    assert [call.name for call in calls.found] == ["add"]
+    calls.flush(complete=True)
+    assert [call.name for call in calls.calls] == ["add"]
     assert attempts <= 3
 
 
@@ -233,19 +234,19 @@ def test_gemma_notation_is_what_its_template_writes(arguments: dict[str, Any]) -
 def test_gemma_notation_refuses_and_waits_as_json_does() -> None:
     """Any beginning of an object waits for more; what no end could make right is refused."""
     text = f"{{a:{Q}x{Q},b:[1,-2.5e3,true,null],c:{{}}, d:{{e:false}}}}"
-    assert gemma_arguments(text, 0)[0] == {"a": "x", "b": [1, -2500.0, True, None], "c": {}, "d": {"e": False}}
+    assert read_gemma_object(text, 0)[0] == {"a": "x", "b": [1, -2500.0, True, None], "c": {}, "d": {"e": False}}
     for end in range(len(text)):
-        with pytest.raises(NotYet):
-            gemma_arguments(text[:end], 0)
+        with pytest.raises(IncompleteError):
+            read_gemma_object(text[:end], 0)
     for wrong in ("[", "{a}", "{a:}", "{a:x}", "{a:1;", "{a:01}", "{a:1 b:2}", "{a:tru}"):
-        with pytest.raises(Broken):
-            gemma_arguments(wrong, 0)
+        with pytest.raises(MalformedError):
+            read_gemma_object(wrong, 0)
 
 
 def test_templates_tell_their_syntax() -> None:
     """The real ones; what is none of them has none."""
-    assert syntax_of((DATA / "gemma-4.jinja").read_text()) is GEMMA
-    assert syntax_of((DATA / "qwen2.5.jinja").read_text()) is HERMES
-    assert syntax_of('{{- \'{"name": "\' + x }}{{- \'"parameters": \' }}') is LLAMA
-    assert syntax_of("{{ messages }}") is None
-    assert syntax_of("<tool_call><function=x><parameter=y>") is None
+    assert find_syntax((DATA / "gemma-4.jinja").read_text()) is GEMMA
+    assert find_syntax((DATA / "qwen2.5.jinja").read_text()) is HERMES
+    assert find_syntax('{{- \'{"name": "\' + x }}{{- \'"parameters": \' }}') is LLAMA
+    assert find_syntax("{{ messages }}") is None
+    assert find_syntax("<tool_call><function=x><parameter=y>") is None

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import localspec
 from localspec.chat.conversation import Conversation
 from localspec.chat.template import ChatTemplate
-from localspec.chat.thinking import Channels
-from localspec.chat.tool_calls import GEMMA, HERMES, CallSyntax, ToolCalls
+from localspec.chat.thinking import ThinkingParser
+from localspec.chat.call_syntax import GEMMA, HERMES, CallSyntax
+from localspec.chat.tool_calls import ToolCallParser
 from localspec.chat.tools import call_id, check_choice, check_tools
 from localspec.draft.base import Draft
 from localspec.draft.ngram import NgramDrafter
@@ -193,8 +194,8 @@ def assembled(
     family: str, tokens: list[int], widths: list[int], budget: int, stops: Sequence[str], vocabulary: Any = VOCABULARY
 ) -> tuple[Any, ...]:
     """What an answer says whose tokens come in steps of ``widths``, then one by one."""
-    calls = ToolCalls(SYNTAXES[family], ["get_weather"])
-    answer = Assembler(vocabulary, stops, budget, Channels(vocabulary, ""), calls)
+    calls = ToolCallParser(SYNTAXES[family], ["get_weather"])
+    answer = Assembler(vocabulary, stops, budget, ThinkingParser(vocabulary, ""), calls)
     ends = [0, *(end for end in accumulate(widths) if end < len(tokens))]
     ends += range(ends[-1] + 1, len(tokens) + 1)
     shown = ""
@@ -205,7 +206,7 @@ def assembled(
     last = answer.flush()
     shown += last.text if last.channel == "answer" else ""
     assert shown == answer.text
-    return answer.text, answer.thought, calls.found, calls.broken, answer.tokens, answer.finish_reason
+    return answer.text, answer.thought, calls.calls, calls.malformed, answer.tokens, answer.finish_reason
 
 
 # Prompts.
@@ -236,16 +237,16 @@ def test_continued_prompt_is_what_the_template_renders(family: str) -> None:
     joint = "\n" if family == "qwen" else ""
     chat = Conversation(ChatTemplate(TEMPLATES[family]), VOCABULARY)
     for n in (1, 2):
-        found = ToolCalls(SYNTAXES[family], ["get_weather"])
+        found = ToolCallParser(SYNTAXES[family], ["get_weather"])
         reply = joint.join(calls[:n])
         assert found.add(reply) == ""
         made = [
             {"id": f"c{i}", "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
-            for i, one in enumerate(found.found)
+            for i, one in enumerate(found.calls)
         ]
         prompt = chat.prompt([user("Rome?")], tools=TOOLS)
         tokens = list(reply.encode())  # not as the text would be tokenized
-        chat.replied(prompt, "", tokens, calls=made)
+        chat.add_reply(prompt, "", tokens, calls=made)
         as_object = [{**one, "function": {"name": "get_weather", "arguments": json.loads(one["function"]["arguments"])}}
                      for one in made]  # fmt: skip
         for shape in (made, as_object):
@@ -326,7 +327,7 @@ def test_template_that_wants_arguments_as_text_gets_them() -> None:
         ([WEATHER, {"function": {"name": " "}}], "tool 2 of tools has the name"),
         ([WEATHER, WEATHER], "a second tool of the name get_weather"),
         ([{"function": {"name": "a", "parameters": 1}}], "JSON schema"),
-        ([{"function": {"name": "a", "parameters": {"a": {1}}}}], "JSON cannot say"),
+        ([{"function": {"name": "a", "parameters": {"a": {1}}}}], "that JSON does not have"),
         ([{"function": {"name": "a", "parameters": {"a": float("nan")}}}], None),
     ],
 )

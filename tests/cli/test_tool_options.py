@@ -97,7 +97,7 @@ def test_messages_may_hold_calls_and_results(program, files):
         ('[{"function": {"name": "a"}}, {"function": {"name": "a"}}]', "second tool of the name a"),
         ('[{"function": {"name": "a", "parameters": []}}]', "JSON schema"),
         ('[{"function": {"name": "a", "description": 1}}]', '"description" 1; it must be text'),
-        ('[{"function": {"name": "a", "description": "\\ud800"}}]', "JSON cannot say"),
+        ('[{"function": {"name": "a", "description": "\\ud800"}}]', "that JSON does not have"),
     ],
 )
 def test_bad_tools_are_one_sentence_before_a_model_is_opened(program, files, text, told):

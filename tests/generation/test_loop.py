@@ -266,7 +266,7 @@ class Forcing:
     def fits(self, tokens: Sequence[int], ahead: Sequence[int], token: int) -> bool:
         return True
 
-    def way_out(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
+    def ending_token(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         raise AssertionError("there is room")
 
     def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:

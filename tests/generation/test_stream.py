@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localspec.chat.thinking import Channels
+from localspec.chat.thinking import ThinkingParser
 from localspec.draft.base import Draft
 from localspec.generation.detokenize import detokenize
 from localspec.generation.loop import Step
@@ -152,7 +152,7 @@ MARKED = MarkerVocabulary()
 
 def chat(reply: str, stops: Sequence[str] = (), width: int = 3) -> tuple[list[Chunk], Assembler]:
     tokens = MARKED.tokenize(reply, add_special=False)
-    answer = Assembler(MARKED, stops, 10**6, Channels(MARKED, ""))
+    answer = Assembler(MARKED, stops, 10**6, ThinkingParser(MARKED, ""))
     chunks: list[Chunk] = []
     for step in steps_of(tokens, [width] * len(tokens)):
         if answer.finish_reason is None:

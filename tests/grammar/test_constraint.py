@@ -17,7 +17,7 @@ from localspec.engine import Engine
 from localspec.errors import InputError, LocalspecError, MissingFeatureError, PromptTooLongError, UsageError
 from localspec.grammar.answer import answer_grammar
 from localspec.grammar.constraint import GrammarConstraint
-from localspec.grammar.state import Thought
+from localspec.chat.thinking import ThinkingMarkers
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.params import SamplingParams
 from localspec.testing import ScriptedDrafter, chain_logits, scripted_engine
@@ -187,8 +187,8 @@ def test_markers_are_no_text() -> None:
 # Thinking.
 
 
-def thought_of(marked: MarkerVocabulary, **more: Any) -> Thought:
-    return Thought({marked.id("<think>"): marked.id("</think>")}, **more)
+def markers_of(marked: MarkerVocabulary, **more: Any) -> ThinkingMarkers:
+    return ThinkingMarkers({marked.id("<think>"): marked.id("</think>")}, **more)
 
 
 def test_a_thought_is_free_and_the_answer_is_not() -> None:
@@ -196,7 +196,7 @@ def test_a_thought_is_free_and_the_answer_is_not() -> None:
     marked = MarkerVocabulary()
     grammars, grammar = GrammarVocabulary(marked), grammar_of({"enum": ["yes", "no"]})
     opening, closing = marked.id("<think>"), marked.id("</think>")
-    made = GrammarConstraint(grammars, grammar, start=0, room=50, thought=thought_of(marked, offered=True))
+    made = GrammarConstraint(grammars, grammar, start=0, room=50, thinking=markers_of(marked), may_think=True)
     assert set(np.flatnonzero(made.allowed([]))) == {opening, ord('"')}
     assert made.forced([]) == ()
     thinking = [opening, *b"is it?"]
@@ -214,14 +214,14 @@ def test_a_thought_leaves_room_for_the_answer() -> None:
     marked = MarkerVocabulary()
     grammars, grammar = GrammarVocabulary(marked), grammar_of({"enum": ["yes"]})
     closing = marked.id("</think>")
-    made = GrammarConstraint(grammars, grammar, start=0, room=10, thought=thought_of(marked, inside=closing))
+    made = GrammarConstraint(grammars, grammar, start=0, room=10, thinking=markers_of(marked, pending=closing))
     assert made.fits(list(b"abc"), (), ord("d"))
     assert not made.fits(list(b"abcd"), (), ord("x"))
     assert made.fits(list(b"abcd"), (), closing)
-    assert made.way_out(list(b"abcd"), ()) == closing
+    assert made.ending_token(list(b"abcd"), ()) == closing
     assert made.forced([*b"abcd", closing]) == (*b'"yes"', grammars.ends[0])
     with pytest.raises(PromptTooLongError):
-        GrammarConstraint(grammars, grammar, start=0, room=5, thought=thought_of(marked, inside=closing))
+        GrammarConstraint(grammars, grammar, start=0, room=5, thinking=markers_of(marked, pending=closing))
 
 
 # The engine with any drafter, without a model.

@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 
 from localspec.grammar.answer import answer_grammar
-from localspec.grammar.closing import nearest_end
+from localspec.grammar.ending import find_ending
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.params import SamplingParams
@@ -34,7 +34,7 @@ def grammar_of(schema: Any) -> str:
 
 def shortest(vocabulary: GrammarVocabulary, grammar: str) -> int:
     """Tokens of the shortest answer that the engine knows of."""
-    way = nearest_end(vocabulary.matcher(grammar), vocabulary, 1)
+    way = find_ending(vocabulary.matcher(grammar), vocabulary, 1)
     assert way is not None
     return len(way)
 

@@ -22,7 +22,7 @@ from localspec.llama.binding import bindings
 from localspec.llama.model import LlamaModel
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams, SamplingParams
-from localspec.sampling import Row, Sampler, Survivors, find_breakers, truncate
+from localspec.sampling import Candidates, Row, Sampler, find_sequence_breakers, truncate
 from localspec.sampling.truncation import temperature
 from tests.helpers.llama_chain import LlamaChain
 
@@ -35,7 +35,7 @@ possible_rows = st.lists(logit, min_size=1, max_size=200)
 inner = st.floats(0.01, 0.99)
 
 
-def left(row: Row, params: SamplingParams, *, excluding: bool = True) -> tuple[Survivors, list[float]]:
+def left(row: Row, params: SamplingParams, *, excluding: bool = True) -> tuple[Candidates, list[float]]:
     """Our survivors, and their logits divided by the temperature."""
     kept = truncate(row, params, params.excludes and excluding)
     heat = temperature(kept, params)
@@ -256,7 +256,7 @@ def test_penalties_and_bias_are_llama_cpp_s(
     """Every logit, with some of the tokens only looked ahead at."""
     params, array = replace(OPEN, **change), np.array(row, np.float32)
     at = max(0, len(tokens) - ahead)
-    found = Sampler(params).shape(array, tokens[:at], tokens[at:])
+    found = Sampler(params).adjust(array, tokens[:at], tokens[at:])
     assert np.allclose(found, shaped_by_llama(array, params, tokens), rtol=1e-6, atol=1e-6)
 
 
@@ -282,8 +282,8 @@ def test_dry_is_llama_cpp_s(
     tokens += tokens[max(0, len(tokens) - 2 * repeated) :][:repeated]
     params, row = replace(OPEN, **change), np.linspace(-5, 5, tiny.n_vocab, dtype=np.float32)
     at = max(0, len(tokens) - ahead)
-    sampler = Sampler(params, breakers=find_breakers(tiny.vocabulary, params.dry_sequence_breakers))
-    found = sampler.shape(row, tokens[:at], tokens[at:])
+    sampler = Sampler(params, breakers=find_sequence_breakers(tiny.vocabulary, params.dry_sequence_breakers))
+    found = sampler.adjust(row, tokens[:at], tokens[at:])
     vocab = bindings().llama_model_get_vocab(tiny.handle)
     expected = shaped_by_llama(row, params, tokens, vocab)
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -293,6 +293,6 @@ def test_a_long_repetition_costs_no_more_than_a_float(tiny: LlamaModel) -> None:
     """The power stops where float32 ends, as llama.cpp's does."""
     params = replace(OPEN, dry_multiplier=2.0, dry_penalty_last_n=1000, dry_sequence_breakers=())
     tokens, row = [5] * 900, np.zeros(tiny.n_vocab, np.float32)
-    found = Sampler(params).shape(row, tokens)
+    found = Sampler(params).adjust(row, tokens)
     assert found[5] == shaped_by_llama(row, params, tokens, bindings().llama_model_get_vocab(tiny.handle))[5]
     assert found[5] < -1e30

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from localspec.errors import UsageError
 from localspec.params import SamplingParams
-from localspec.sampling import Row, Sampler, Samplers, find_breakers
-from localspec.sampling.noise import xtc_coin
+from localspec.sampling import Row, Sampler, Samplers, find_sequence_breakers
+from localspec.sampling.noise import xtc_draw
 from tests.helpers.support import MarkerVocabulary
 
 ROW = np.linspace(-4, 4, 270, dtype=np.float32)
@@ -35,22 +35,22 @@ def test_a_text_that_grew_is_shaped_like_one_that_is_new(grown: list[list[int]],
     tokens: list[int] = []
     kept = sampler(**EVERYTHING)
     for part in grown:
-        kept.shape(ROW, tokens, [*ahead, *part])
+        kept.adjust(ROW, tokens, [*ahead, *part])
         tokens.extend(part)
-        fresh = sampler(**EVERYTHING).shape(ROW, [*tokens, *ahead])
-        assert (kept.shape(ROW, tokens, ahead) == fresh).all()
+        fresh = sampler(**EVERYTHING).adjust(ROW, [*tokens, *ahead])
+        assert (kept.adjust(ROW, tokens, ahead) == fresh).all()
 
 
 def test_a_row_that_nothing_changes_is_not_copied() -> None:
     """The default path hands llama.cpp's buffer on."""
-    assert sampler().shape(ROW, [1, 2, 3]) is ROW
-    assert sampler(repeat_penalty=1.3, repeat_last_n=0).shape(ROW, [1, 2, 3]) is ROW
+    assert sampler().adjust(ROW, [1, 2, 3]) is ROW
+    assert sampler(repeat_penalty=1.3, repeat_last_n=0).adjust(ROW, [1, 2, 3]) is ROW
 
 
 def test_llama_cpp_s_row_stays_as_it_was() -> None:
     """Penalties go to a copy."""
     before = ROW.copy()
-    assert (sampler(**EVERYTHING).shape(ROW, [3, 97, 97]) != ROW).any()
+    assert (sampler(**EVERYTHING).adjust(ROW, [3, 97, 97]) != ROW).any()
     assert (before == ROW).all()
 
 
@@ -58,7 +58,7 @@ def test_a_drafter_s_smaller_vocabulary_is_shaped_too() -> None:
     """Tokens that only the target has are left out of a shorter row."""
     whole, part = sampler(**EVERYTHING), sampler(**EVERYTHING)
     tokens = [97, 98, 97, 98, 97, 260, 98, 97]
-    assert (part.shape(ROW[:200], tokens) == whole.shape(ROW, tokens)[:200]).all()
+    assert (part.adjust(ROW[:200], tokens) == whole.adjust(ROW, tokens)[:200]).all()
 
 
 class Only:
@@ -91,7 +91,7 @@ def test_a_grammar_holds_against_bias(row: Row, temperature: float) -> None:
 
 def test_xtc_s_coin_is_uniform_and_its_own() -> None:
     """As often as asked for, by position and seed, and not with the noise of any token."""
-    coins = np.array([[xtc_coin(seed, at) for at in range(400)] for seed in range(10)])
+    coins = np.array([[xtc_draw(seed, at) for at in range(400)] for seed in range(10)])
     assert abs((coins <= 0.3).mean() - 0.3) < 5 * math.sqrt(0.21 / coins.size)
     assert len(np.unique(coins)) == coins.size
     row = np.array([4.0, 3.9, 0.0], np.float32)
@@ -113,8 +113,8 @@ def test_a_bias_on_a_token_that_is_not_there_is_refused() -> None:
 
 def test_a_breaker_of_several_tokens_ends_repetitions() -> None:
     """``the`` is t, he here, or th, e: both count, and a part of it does not."""
-    breakers = find_breakers(VOCABULARY, ["the"])
-    assert breakers.since(np.array([97, 98])) == 2
+    breakers = find_sequence_breakers(VOCABULARY, ["the"])
+    assert breakers.tokens_since(np.array([97, 98])) == 2
     for whole in ([ord("t"), VOCABULARY.id("he")], [VOCABULARY.id("th"), ord("e")]):
-        assert breakers.since(np.array([97, *whole, 98, 99])) == 2
-    assert breakers.since(np.array([97, ord("t"), 98, 99])) == 4
+        assert breakers.tokens_since(np.array([97, *whole, 98, 99])) == 2
+    assert breakers.tokens_since(np.array([97, ord("t"), 98, 99])) == 4

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from localspec.params import MAX_SEED, SamplingParams
-from localspec.sampling import Row, Sampler, gumbel, race, truncate
+from localspec.sampling import Row, Sampler, gumbel, gumbel_max, truncate
 
 Kept = list[tuple[int, float]]
 
@@ -174,7 +174,7 @@ def test_leaving_out_unreachable_tokens_changes_nothing(row: list[float], seed: 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 def test_how_near_is_near_changes_nothing(near: float, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which tokens are raced first, and which only where their noise is large, has no part in who wins."""
-    monkeypatch.setattr(race, "_NEAR", near)
+    monkeypatch.setattr(gumbel_max, "_NEAR", near)
     row = np.random.default_rng(3).normal(0, scale, 3000).astype(np.float32)
     row[::5] = -np.inf
     sampler, ids = Sampler(SamplingParams(0.8, 0, 1.0, 0.0, 6)), np.arange(3000)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from localspec.params import SamplingParams
 from localspec.sampling import Row, Sampler, gumbel, truncate
-from localspec.sampling.race import contenders
-from localspec.sampling.settled import _Bounds
+from localspec.sampling.gumbel_max import top_scores
+from localspec.sampling.truncation_bounds import TruncationBounds
 
 OPEN = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0)
 
@@ -87,7 +87,7 @@ def test_what_is_settled_stays(chain: str, row: list[float], seed: int, position
     """No disturbance within the noise changes a choice that was called sure."""
     params, array = params_of(chain, seed), np.array(row, np.float32)
     sampler = Sampler(params)
-    if not sampler.settled(array, position, noise):
+    if not sampler.is_stable(array, position, noise):
         return
     token = sampler.choose(array, position)
     for other in disturbed(array, noise * (1 - 1e-5), np.random.default_rng(seed), position, params):
@@ -105,7 +105,7 @@ def test_what_is_settled_stays_on_model_like_rows(chain: str, shape: str) -> Non
             row[rng.integers(0, 300, 4)] += rng.uniform(4, 9, 4).astype(np.float32)
         noise = float(rng.choice([0.01, 0.1, 0.3]))
         sampler = Sampler(params_of(chain, position))
-        if sampler.settled(row, position, noise):
+        if sampler.is_stable(row, position, noise):
             token = sampler.choose(row, position)
             for other in disturbed(row, noise * (1 - 1e-5), rng, position, sampler.params):
                 assert sampler.choose(other, position) == token
@@ -118,7 +118,7 @@ def test_clear_choices_are_settled(chain: str) -> None:
     for position in range(100):
         row = rng.normal(0, 2.5, 200).astype(np.float32)
         row[rng.integers(0, 200, 3)] += np.array([9, 7, 4], np.float32)
-        sure += Sampler(params_of(chain, position)).settled(row, position, 1e-3)
+        sure += Sampler(params_of(chain, position)).is_stable(row, position, 1e-3)
     assert sure >= 100 * SURE.get(chain, 0.9)
 
 
@@ -126,7 +126,7 @@ def test_clear_choices_are_settled(chain: str) -> None:
 def test_much_noise_settles_nothing(chain: str) -> None:
     """Where any token may be the likeliest, nothing is sure."""
     row = np.random.default_rng(2).normal(0, 1, 200).astype(np.float32)
-    assert not any(Sampler(params_of(chain, 3)).settled(row, at, 50.0) for at in range(20))
+    assert not any(Sampler(params_of(chain, 3)).is_stable(row, at, 50.0) for at in range(20))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -136,7 +136,7 @@ def test_equal_logits_settle_nothing_by_rank(chain: str) -> None:
     row[[1, 4]] = 3.0
     params = params_of(chain, 3)
     if params.temperature == 0.0 or chain in ("top_k 1", "top_p 0", "min_p 1"):
-        assert not Sampler(params).settled(row, 0, 0.01)
+        assert not Sampler(params).is_stable(row, 0, 0.01)
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -144,7 +144,7 @@ def test_one_possible_token_is_settled(chain: str) -> None:
     """Whatever the noise: impossible tokens stay impossible."""
     row = np.full(50, -np.inf, np.float32)
     row[17] = 1.0
-    assert Sampler(params_of(chain, 1)).settled(row, 0, 0.5)
+    assert Sampler(params_of(chain, 1)).is_stable(row, 0, 0.5)
 
 
 def test_a_large_vocabulary_is_settled_alike() -> None:
@@ -156,7 +156,7 @@ def test_a_large_vocabulary_is_settled_alike() -> None:
         params, sure = params_of(chain, 2), 0
         sampler = Sampler(params)
         for position in range(4):
-            if sampler.settled(row, position, 0.01):
+            if sampler.is_stable(row, position, 0.01):
                 sure += 1
                 token = sampler.choose(row, position)
                 others = islice(disturbed(row, 0.00999, rng, position, params), 0, None, 4)
@@ -167,18 +167,18 @@ def test_a_large_vocabulary_is_settled_alike() -> None:
 def test_a_repeat_penalty_counts_as_more_noise() -> None:
     """It stretches differences: a margin that holds without it does not hold with it."""
     row, plain = np.array([0.0, 1.0, -3.0], np.float32), SamplingParams(temperature=0.0)
-    assert Sampler(plain).settled(row, 0, 0.9)
-    assert not Sampler(replace(plain, repeat_penalty=1.5)).settled(row, 0, 0.9)
+    assert Sampler(plain).is_stable(row, 0, 0.9)
+    assert not Sampler(replace(plain, repeat_penalty=1.5)).is_stable(row, 0, 0.9)
 
 
 @pytest.mark.parametrize("lead", [0.0, 0.5, 3.0])
-def test_contenders_hold_all_within_the_lead(lead: float) -> None:
+def test_top_scores_hold_all_within_the_lead(lead: float) -> None:
     """Also tokens far behind the likeliest that have luck."""
     rng = np.random.default_rng(6)
     for position in range(40):
         row = rng.normal(0, 3, 3000).astype(np.float32)
         scores = row.astype(np.float64) / 0.5 + gumbel(1, position, np.arange(3000))
-        ids, _ = contenders(row, 0.5, 1, position, lead)
+        ids, _ = top_scores(row, 0.5, 1, position, lead)
         assert set(np.flatnonzero(scores >= scores.max() - lead).tolist()) <= set(ids.tolist())
 
 
@@ -189,8 +189,8 @@ def test_sure_tokens_survive_and_no_others_than_possible_ones(chain: str) -> Non
     for position in range(12):
         row = rng.normal(0, 1.5, 120).astype(np.float32)
         noise, params = float(rng.choice([0.01, 0.1, 0.4])), params_of(chain)
-        bounds = _Bounds(row, params, noise)
-        bounds.follow(params.excludes)
-        sure, possible = set(bounds.ids[bounds.sure].tolist()), set(bounds.ids[bounds.possible].tolist())
+        bounds = TruncationBounds(row, params, noise)
+        bounds.apply_chain(params.excludes)
+        sure, possible = set(bounds.ids[bounds.certain].tolist()), set(bounds.ids[bounds.possible].tolist())
         for other in disturbed(row, noise * (1 - 1e-5), rng, position, params):
             assert sure <= set(truncate(other, params, params.excludes).ids.tolist()) <= possible
