@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from localspec.chat.conversation import ChatPrompt, Conversation
 from localspec.chat.template import ChatTemplate, Message, Tools
-from localspec.chat.thinking import Channels
+from localspec.chat.thinking import find_markers
 from localspec.chat.tools import ToolChoice, check_choice, check_tools
 from localspec.control.controller import Controller
 from localspec.control.costs import Costs
@@ -25,7 +25,6 @@ from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
 from localspec.grammar.constraint import GrammarConstraint
-from localspec.grammar.state import Thought
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.params import SamplingParams
 from localspec.protocols import Context
@@ -163,7 +162,7 @@ class Engine:
         self._running = None
         self.forget()
         self._target.restore(saved.cache, saved.tokens)
-        last = ChatPrompt.of(saved.turn) if saved.turn else None
+        last = ChatPrompt.from_dict(saved.turn) if saved.turn else None
         if self._conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
             self._conversation.resume(last)
         return len(saved.tokens)
@@ -230,7 +229,7 @@ class Engine:
     def _chat_prompt(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> ChatPrompt:
         if self._conversation is None:
             raise TemplateError(f"{self.model.name} has no chat template; use --raw, or generate() in Python.")
-        if tools and self._conversation.calls is None:
+        if tools and self._conversation.call_syntax is None:
             raise TemplateError(
                 f"the chat template of {self.model.name} takes no tools, or writes calls in a way that is not known; "
                 "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
@@ -250,7 +249,7 @@ class Engine:
         self._samplers.check(request.sampling)
         constraint = self._constraint(request, chat, len(tokens), room)
         sampler = self._samplers.make(request.sampling, constraint)
-        syntax = self._conversation.calls if self._conversation and chat and chat.tools else None
+        syntax = self._conversation.call_syntax if self._conversation and chat and chat.tools else None
         return self._run(Task(tokens, request, room, sampler, constraint, chat, syntax))
 
     def _constraint(self, request: Request, chat: ChatPrompt | None, start: int, room: int) -> GrammarConstraint | None:
@@ -258,11 +257,14 @@ class Engine:
         if request.answer is None:
             return None
         self._grammars = self._grammars or GrammarVocabulary(self.vocabulary)
-        channels = Channels(self.vocabulary, chat.text) if chat else None
-        thought = Thought(channels.pairs, channels.inside, chat.thinking) if chat and channels else None
-        most = request.stop.max_tokens
         return GrammarConstraint(
-            self._grammars, request.answer.grammar, start=start, room=room, max_tokens=most, thought=thought
+            self._grammars,
+            request.answer.grammar,
+            start=start,
+            room=room,
+            max_tokens=request.stop.max_tokens,
+            thinking=find_markers(self.vocabulary, chat.text) if chat else None,
+            may_think=chat.thinking if chat else False,
         )
 
     def _run(self, task: Task) -> Iterator[Chunk]:
@@ -287,8 +289,8 @@ class Engine:
         """Store the reply in the conversation, also one that was cut short, unless it had not begun."""
         answer = generation.answer
         if task.chat and self._conversation and (answer.tokens or answer.finish_reason):
-            calls, whole = generation.tool_calls, generation.spliceable
-            self._conversation.replied(task.chat, answer.text, answer.tokens, spliceable=whole, calls=calls)
+            calls, reusable = generation.tool_calls, generation.reusable
+            self._conversation.add_reply(task.chat, answer.text, answer.tokens, reusable=reusable, calls=calls)
 
     def close(self) -> None:
         """Free the models and their caches. May be called twice."""

@@ -1,8 +1,8 @@
-"""Messages → prompt tokens, such that a conversation's next turn begins with the tokens of the turn before.
+"""Messages to prompt tokens: the prompt of a conversation's next turn begins with the tokens of the last turn.
 
-A reply goes into the next prompt as the tokens that were generated, not as its text tokenized again, so that only
-what is new needs a prefill. Where the template rewrites earlier turns (thinking is left out of them), the prompt is
-made from the text afresh, and the cache is reused up to the first difference.
+A reply enters the next prompt as the tokens that were generated, not as its text tokenized again, so only the new part
+needs a prefill. If the template rewrites earlier turns (it may omit their thinking), the whole prompt is tokenized anew
+and the cache is reused up to the first difference.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from localspec.chat.template import ChatTemplate, Message, Tools, check_messages
-from localspec.chat.tools import for_template
+from localspec.chat.tools import template_messages
 from localspec.protocols import Vocabulary
 
 
 class PromptVocabulary(Vocabulary, Protocol):
-    """A vocabulary that knows its BOS token."""
+    """Vocabulary with a BOS token."""
 
     add_bos: bool
     bos: int
@@ -25,9 +25,9 @@ class PromptVocabulary(Vocabulary, Protocol):
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A prompt as tokens, and as the text that the template gives for its messages.
+    """A prompt as tokens, and as the text that the template writes for its messages.
 
-    Once a conversation goes on the tokens may differ from the text's: they hold earlier replies as they were generated.
+    The tokens contain earlier replies as they were generated, which may differ from the tokens of the text.
     """
 
     text: str
@@ -37,10 +37,10 @@ class ChatPrompt:
     tools: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> ChatPrompt | None:
-        """The one whose fields :func:`vars` gave, from JSON; None if that is not what ``kept`` is."""
-        text, tokens, thinking = kept.get("text"), kept.get("tokens"), kept.get("thinking")
-        messages, tools = kept.get("messages"), kept.get("tools")
+    def from_dict(cls, fields: Mapping[str, Any]) -> ChatPrompt | None:
+        """Inverse of :func:`vars`, after a way through JSON; None if ``fields`` are malformed."""
+        text, tokens, thinking = fields.get("text"), fields.get("tokens"), fields.get("thinking")
+        messages, tools = fields.get("messages"), fields.get("tools")
         if not (isinstance(text, str) and isinstance(tokens, list) and isinstance(thinking, bool)):
             return None
         if not (isinstance(messages, list) and isinstance(tools, list) and messages):
@@ -53,50 +53,50 @@ class ChatPrompt:
 
 
 class Conversation:
-    """Remembers the last turn of one engine."""
+    """The last turn of an engine's chat, and the prompts that continue it."""
 
     def __init__(self, template: ChatTemplate, vocabulary: PromptVocabulary) -> None:
         self._template, self._vocabulary = template, vocabulary
         self._last: ChatPrompt | None = None
-        self.calls = template.calls
+        self.call_syntax = template.call_syntax
 
     @property
     def last(self) -> ChatPrompt | None:
-        """The last turn with its reply, if the next one may continue it."""
+        """The last turn with its reply, None if it cannot be continued."""
         return self._last
 
     def resume(self, last: ChatPrompt | None) -> None:
-        """Go on from a turn that :attr:`last` gave, perhaps in another run."""
+        """Continue from a turn that :attr:`last` gave, perhaps in another process."""
         self._last = last
 
     def prompt(self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools = ()) -> ChatPrompt:
-        """The prompt for the model's next reply to ``messages``, with ``tools`` (checked ones) that it may call."""
+        """The prompt for the next reply to ``messages``. ``tools``, already checked, may be called."""
         check_messages(messages)
-        plain, offered = for_template(messages), tuple(dict(tool) for tool in tools)
+        plain, offered = template_messages(messages), tuple(dict(tool) for tool in tools)
         return self._continued(plain, thinking, offered) or self._fresh(plain, thinking, offered)
 
     def clear(self) -> None:
         """Forget the last turn."""
         self._last = None
 
-    def replied(
+    def add_reply(
         self,
         prompt: ChatPrompt,
         text: str,
         tokens: Sequence[int],
         *,
-        spliceable: bool = True,
+        reusable: bool = True,
         calls: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Take note of the reply to ``prompt``, generated as ``tokens`` (no end token).
+        """Record the reply to ``prompt``, generated as ``tokens`` without an end token.
 
-        Not ``spliceable``: the tokens say more than ``text`` and ``calls`` (a thought, a stop string), so they are not
-        to be kept.
+        Not ``reusable``: the tokens hold more than ``text`` and ``calls`` (a thought, a stop string), so the next turn
+        does not continue them.
         """
         reply = {"role": "assistant", "content": text, "tool_calls": list(calls)}
         self._last = None
-        if spliceable:
-            messages = (*prompt.messages, *for_template([reply]))
+        if reusable:
+            messages = (*prompt.messages, *template_messages([reply]))
             tokens = (*prompt.tokens, *tokens)
             self._last = ChatPrompt(prompt.text, tokens, messages, prompt.thinking, prompt.tools)
 

@@ -1,7 +1,7 @@
-"""Messages → prompt text, with the model's own Jinja template in a sandbox.
+"""Messages to prompt text, by the model's own Jinja template in a sandbox.
 
-The template comes from a file that someone else made: it runs without access to Python's internals, and anything it
-raises becomes a :class:`TemplateError`.
+A model file is untrusted: its template runs without access to Python's internals, and anything that it raises becomes a
+:class:`TemplateError`.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from localspec.chat.tool_calls import GEMMA, syntax_of
+from localspec.chat.call_syntax import GEMMA, find_syntax
 from localspec.chat.tools import check_tool_parts
 from localspec.errors import InputError, TemplateError
 
 Message = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]]
-#: Longest text a template may give, so that a hostile one cannot fill the memory.
+#: Characters that a template may write. A hostile one cannot fill the memory.
 _MAX_TEXT = 64 * 2**20
+#: End of a turn in Gemma's templates.
 _GEMMA_END = "<turn|>\n"
+#: Stands for a reply in a rendered chat; no message contains it by accident.
 _SENTINEL = "localspec\u2063reply\u2063here"
 
 
 class ChatTemplate:
     """One model's chat template. ``bos`` and ``eos`` are the texts of those tokens.
 
-    ``calls`` is the syntax in which it teaches tool calls, None if it is one that is not known, or no tools at all.
+    ``call_syntax`` is the syntax in which the template writes tool calls; None if it is unknown or there are no tools.
     """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         self._specials = {"bos_token": bos, "eos_token": eos}
-        self.calls = syntax_of(source)
+        self.call_syntax = find_syntax(source)
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.globals.update(
             raise_exception=_raise, strftime_now=lambda form: datetime.datetime.now().strftime(form)
@@ -44,7 +46,7 @@ class ChatTemplate:
         environment.filters["tojson"] = _tojson
         try:
             self._template = environment.from_string(source)
-        except Exception as error:  # Jinja's, or what Python's compiler says of the code that Jinja made
+        except Exception as error:  # Jinja's errors, or those of Python's compiler for the code that Jinja made
             raise TemplateError(f"the model's chat template cannot be parsed: {error}. Use --raw.") from error
 
     def render(
@@ -52,17 +54,17 @@ class ChatTemplate:
     ) -> str:
         """The prompt text; with ``reply`` it ends where the model's answer begins.
 
-        Raises :class:`TemplateError` where the template raises or tries to leave the sandbox.
+        Raises :class:`TemplateError` if the template raises or tries to leave the sandbox.
         """
         try:
             text = self._render(messages, reply=reply, thinking=thinking, tools=tools)
         except TemplateError:
-            spelled = _spelled(messages)
-            if spelled is None:
+            with_text = _with_text_arguments(messages)
+            if with_text is None:
                 raise
-            text = self._render(spelled, reply=reply, thinking=thinking, tools=tools)
-        if reply and self.calls is GEMMA and text.endswith(_GEMMA_END):
-            # after an answer with text, calls and results the template opens no turn; llama.cpp mends it likewise
+            text = self._render(with_text, reply=reply, thinking=thinking, tools=tools)
+        if reply and self.call_syntax is GEMMA and text.endswith(_GEMMA_END):
+            # After an answer with text, calls and results the template opens no turn; llama.cpp adds it, too.
             text += "<|turn>model\n"
         return text
 
@@ -89,7 +91,7 @@ class ChatTemplate:
             ) from error
         except TemplateError:
             raise
-        except Exception as error:  # whatever a stranger's template does
+        except Exception as error:  # a template may raise anything
             raise TemplateError(
                 f"the model's chat template refused these messages: {error or type(error).__name__}. "
                 "Check their roles and order, or use --raw."
@@ -99,46 +101,46 @@ class ChatTemplate:
     def after_reply(
         self, messages: Sequence[Message], index: int, prompt: str, *, thinking: bool, tools: Tools = ()
     ) -> str | None:
-        """The text that follows the reply ``messages[index]`` when it was generated after ``prompt``.
+        """The text that follows the reply ``messages[index]``, which was generated after the text ``prompt``.
 
-        None where the template does not simply put the reply after that prompt.
+        None if the template changes the text before the reply, or the reply's place cannot be found.
         """
         marked = [dict(message) for message in messages]
         names = [call["function"]["name"] for call in marked[index].get("tool_calls") or ()]
         marked[index]["content"] = "" if names else _SENTINEL
         if names:
             marked[index]["tool_calls"] = [
-                {**call, "function": {"name": _name(number), "arguments": {}}}
+                {**call, "function": {"name": _sentinel_name(number), "arguments": {}}}
                 for number, call in enumerate(marked[index]["tool_calls"])
             ]
         rendered = self.render(marked, thinking=thinking, tools=tools)
-        found = self._about_calls(rendered, names) if names else _about(rendered, _SENTINEL)
+        found = self._split_at_calls(rendered, names) if names else _split_at(rendered, _SENTINEL)
         return found[1] if found and _SENTINEL not in found[1] and prompt.startswith(found[0]) else None
 
-    def _about_calls(self, rendered: str, names: Sequence[str]) -> tuple[str, str] | None:
-        """What stands before and after the calls of a reply, which were rendered under marked names."""
-        opening, closing = self.calls.rendered if self.calls else ("", "")
-        first, last = rendered.find(_name(0)), rendered.find(_name(len(names) - 1))
+    def _split_at_calls(self, rendered: str, names: Sequence[str]) -> tuple[str, str] | None:
+        """The text before and after the calls of a reply, whose names are sentinels in ``rendered``."""
+        opening, closing = self.call_syntax.rendered if self.call_syntax else ("", "")
+        first, last = rendered.find(_sentinel_name(0)), rendered.find(_sentinel_name(len(names) - 1))
         start, end = rendered.rfind(opening, 0, first), rendered.find(closing, last)
         if min(first, last, start, end) < 0 or not opening:
             return None
         tail = rendered[end + len(closing) :]
-        for number, name in enumerate(names):  # a tool's result may be under its name
-            tail = tail.replace(_name(number), name)
+        for number, name in enumerate(names):  # a tool's result may contain its name
+            tail = tail.replace(_sentinel_name(number), name)
         return rendered[:start], tail
 
 
-def _name(number: int) -> str:
+def _sentinel_name(number: int) -> str:
     return f"{_SENTINEL}{number}\u2063"
 
 
-def _about(text: str, sentinel: str) -> tuple[str, str] | None:
+def _split_at(text: str, sentinel: str) -> tuple[str, str] | None:
     head, found, tail = text.partition(sentinel)
     return (head, tail) if found else None
 
 
-def _spelled(messages: Sequence[Message]) -> list[Message] | None:
-    """``messages`` with the arguments of calls as text, which some templates want; None where there are no calls."""
+def _with_text_arguments(messages: Sequence[Message]) -> list[Message] | None:
+    """``messages`` with the arguments of calls as text, which some templates need; None without calls."""
     if not any(message.get("tool_calls") for message in messages):
         return None
     return [
@@ -156,9 +158,9 @@ def _spelled(messages: Sequence[Message]) -> list[Message] | None:
 
 
 def check_messages(messages: Sequence[Message]) -> None:
-    """Raise :class:`InputError` unless it is a non-empty list of ``{"role": text, "content": text}``.
+    """Raise :class:`InputError` unless ``messages`` are a non-empty list of ``{"role": text, "content": text}``.
 
-    Assistants may have made tool calls, and then may have no content; tools answer them.
+    An assistant message with tool calls may have no content.
     """
     if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence) or not messages:
         raise InputError(f"messages are {type(messages).__name__!r}; give a list of at least one message.")

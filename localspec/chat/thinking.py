@@ -1,61 +1,79 @@
-"""Tells a chat model's thinking from its answer while it streams.
+"""Separate a chat model's thinking from its answer while it streams.
 
 Gemma 4 writes ``<|channel>thought\\n…<channel|>``, Qwen 3 and others ``<think>…</think>``; each marker is one token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
 from localspec.protocols import Vocabulary
 from localspec.types import Channel
 
+#: Opening and closing marker of each kind.
 _MARKERS = (("<|channel>", "<channel|>"), ("<think>", "</think>"))
+#: Opening marker that a channel name follows, up to a line end.
+_NAMED = "<|channel>"
 
 
-class Channels:
-    """Feed tokens with their text; get the channel that it belongs to and the text without markers.
+@dataclass(frozen=True)
+class ThinkingMarkers:
+    """Marker tokens of a chat model's thinking.
 
-    ``pairs``: token that opens a thought → token that closes it. ``inside``: the token that closes the thought in which
-    the prompt ends, if it does.
+    ``closing`` maps an opening token to its closing token. ``pending`` is the closing token of a thought that the
+    prompt leaves open. A channel name follows the opening tokens in ``named``.
     """
 
+    closing: Mapping[int, int] = field(default_factory=dict)
+    pending: int | None = None
+    named: frozenset[int] = frozenset()
+
+
+def find_markers(vocabulary: Vocabulary, prompt: str) -> ThinkingMarkers:
+    """The markers that are single tokens of ``vocabulary``; ``prompt`` is the text before the answer."""
+    closing, named, pending = dict[int, int](), set[int](), None
+    for opening_text, closing_text in _MARKERS:
+        ids = [vocabulary.tokenize(marker, add_special=False) for marker in (opening_text, closing_text)]
+        if all(len(found) == 1 for found in ids):
+            (opening,), (closes,) = ids
+            closing[opening] = closes
+            if opening_text == _NAMED:
+                named.add(opening)
+            if prompt.rstrip().endswith((opening_text, f"{opening_text}thought")):
+                pending = closes
+    return ThinkingMarkers(closing, pending, frozenset(named))
+
+
+class ThinkingParser:
+    """Parser of one answer: tokens with their text in, the channel and its text without markers out."""
+
     def __init__(self, vocabulary: Vocabulary, prompt: str) -> None:
-        self.pairs: dict[int, int] = {}
-        self.inside: int | None = None
-        self._open: set[int] = set()
-        self._close: set[int] = set()
-        self._named: set[int] = set()
-        self.channel: Channel = "answer"
-        self._skip = ""
-        for opening, closing in _MARKERS:
-            ids = [vocabulary.tokenize(marker, add_special=False) for marker in (opening, closing)]
-            if all(len(found) == 1 for found in ids):
-                self._open.add(ids[0][0])
-                self._close.add(ids[1][0])
-                self.pairs[ids[0][0]] = ids[1][0]
-                if opening == "<|channel>":
-                    self._named.add(ids[0][0])
-                if prompt.rstrip().endswith((opening, f"{opening}thought")):
-                    self.channel, self.inside = "thought", ids[1][0]
+        self.markers = find_markers(vocabulary, prompt)
+        self._closing = frozenset(self.markers.closing.values())
+        self.channel: Channel = "answer" if self.markers.pending is None else "thought"
+        self._skip: Literal["", "name", "newlines"] = ""
 
     def add(self, token: int, text: str) -> tuple[Channel, str]:
-        """The channel of ``text``, which came with ``token``, and what of it to show."""
-        if token in self._open:
+        """The channel of ``token``, and the part of its ``text`` to show."""
+        if token in self.markers.closing:
             self.channel = "thought"
-            self._skip = "name" if token in self._named else "space"
+            self._skip = "name" if token in self.markers.named else "newlines"
             return self.channel, ""
-        if token in self._close:
-            self.channel, self._skip = "answer", "space"
+        if token in self._closing:
+            self.channel, self._skip = "answer", "newlines"
             return self.channel, ""
         return self.channel, self._trim(text)
 
     def _trim(self, text: str) -> str:
-        """Drop the channel's name up to its line end, or the blank lines after a marker."""
+        """Drop the channel name with its line end, or the empty lines, after a marker."""
         if self._skip == "name":
             _, newline, text = text.partition("\n")
             if not newline:
                 return ""
             self._skip = ""
-        elif self._skip == "space":
+        elif self._skip == "newlines":
             text = text.lstrip("\n")
             if not text:
                 return ""

@@ -1,6 +1,6 @@
-"""Tools, calls and their results as a chat hands them in: checked, and put as chat templates want them.
+"""Check tools, tool calls and their results, and convert them to the form of chat templates.
 
-The shapes are those of the OpenAI chat API. Every fault has its own sentence, which begins with the place.
+The shapes are those of the OpenAI chat API. An error message begins with the place.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _CALL = '{"id": ..., "type": "function", "function": {"name": ..., "arguments": 
 
 
 class Function(TypedDict):
-    """What is called; ``arguments`` is a JSON object as text."""
+    """Function of a call; ``arguments`` is a JSON object as text."""
 
     name: str
     arguments: str
 
 
 class ToolCall(TypedDict):
-    """One call that a model made."""
+    """One call of a tool by a model."""
 
     id: str
     type: Literal["function"]
@@ -34,7 +34,7 @@ class ToolCall(TypedDict):
 
 
 def check_tools(tools: Any, where: str = "tools") -> tuple[dict[str, Any], ...]:
-    """``tools``, a list of function definitions, as plain dictionaries. Raises :class:`InputError`."""
+    """Copy ``tools``, a list of function definitions, to plain dictionaries. Raises :class:`InputError`."""
     if tools is None:
         return ()
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
@@ -65,11 +65,11 @@ def _check_definition(function: Mapping[str, Any], place: str) -> None:
     try:
         json.dumps(function, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{place} holds something that JSON cannot say: {error}.") from error
+        raise InputError(f"{place} holds a value that JSON does not have: {error}.") from error
 
 
 def check_choice(choice: Any) -> ToolChoice:
-    """``auto`` (None too) or ``none``. Raises :class:`UsageError`: a call cannot be forced."""
+    """``auto`` (also for None) or ``none``. Raises :class:`UsageError` for others: a call cannot be forced."""
     if choice in (None, "auto"):
         return "auto"
     if choice == "none":
@@ -80,7 +80,7 @@ def check_choice(choice: Any) -> ToolChoice:
 def check_tool_parts(
     messages: Sequence[Mapping[str, Any]], place: Callable[[int], str] = "message {}".format, first: int = 0
 ) -> None:
-    """Check the calls and results among ``messages``; ``place`` names one by its number, the first's is ``first``."""
+    """Check the calls and results in ``messages``. ``place`` names a message by its number, from ``first`` on."""
     called: set[str] = set()
     for number, message in enumerate(messages, start=first):
         here = place(number)
@@ -116,7 +116,7 @@ def _check_result(message: Mapping[str, Any], called: set[str], here: str) -> No
 
 
 def _arguments(value: Any, place: str) -> dict[str, Any]:
-    """The arguments of a call as an object: templates write them in their own ways."""
+    """The arguments of a call as an object; a template may serialise them in its own way."""
     found = value
     if isinstance(value, str):
         try:
@@ -128,8 +128,8 @@ def _arguments(value: Any, place: str) -> dict[str, Any]:
     return dict(found)
 
 
-def for_template(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Checked ``messages`` with calls as templates take them: content that is text, arguments that are objects."""
+def template_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Checked ``messages`` in the form of templates: content is text, arguments of calls are objects."""
     found = []
     for message in messages:
         plain = dict(message)
@@ -151,20 +151,20 @@ def for_template(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     return tuple(found)
 
 
-def made_calls(found: Sequence[tuple[str, str]], seed: int, position: int) -> tuple[ToolCall, ...]:
-    """``found``, names with arguments, as the chat API has the calls of an answer after ``position`` tokens."""
+def make_tool_calls(calls: Sequence[tuple[str, str]], seed: int, position: int) -> tuple[ToolCall, ...]:
+    """``calls``, names with arguments, in the form of the chat API. ``position``: tokens before the answer."""
     return tuple(
         {
             "id": call_id(seed, position, number),
             "type": "function",
             "function": {"name": name, "arguments": arguments},
         }
-        for number, (name, arguments) in enumerate(found)
+        for number, (name, arguments) in enumerate(calls)
     )
 
 
 def call_id(seed: int, position: int, number: int) -> str:
-    """The id of an answer's ``number``-th call: the same for the same output, another in every answer.
+    """The id of an answer's ``number``-th call, a hash: equal for equal output, different in every turn of a chat.
 
     ``position`` is the number of tokens before the answer.
     """

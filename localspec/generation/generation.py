@@ -9,10 +9,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+from localspec.chat.call_syntax import CallSyntax
 from localspec.chat.conversation import ChatPrompt
-from localspec.chat.thinking import Channels
-from localspec.chat.tool_calls import CallSyntax, ToolCalls
-from localspec.chat.tools import ToolCall, made_calls
+from localspec.chat.thinking import ThinkingParser
+from localspec.chat.tool_calls import ToolCallParser
+from localspec.chat.tools import ToolCall, make_tool_calls
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import InputError
 from localspec.generation.loop import Pass, Rules, advance, decode, prefill
@@ -51,10 +52,10 @@ class Generation:
         self._pair, self._setup, self._task = pair, setup, task
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
-        self._calls = ToolCalls(task.syntax, names) if task.syntax else None
-        channels = Channels(vocabulary, chat.text) if chat else None
+        self._calls = ToolCallParser(task.syntax, names) if task.syntax else None
+        thinking = ThinkingParser(vocabulary, chat.text) if chat else None
         budget = min(task.room, request.stop.max_tokens or task.room)
-        self.answer = Assembler(vocabulary, request.stop.stop, budget, channels, self._calls)
+        self.answer = Assembler(vocabulary, request.stop.stop, budget, thinking, self._calls)
         self.stats = Stats(prompt_tokens=len(task.tokens))
 
     def run(self) -> Generator[Pass | Chunk, Rows, None]:
@@ -108,14 +109,14 @@ class Generation:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """Calls in the answer so far. Their ids depend on the seed and the place in the conversation alone."""
-        sampling, found = self._task.request.sampling, self._calls.found if self._calls else []
+        sampling, found = self._task.request.sampling, self._calls.calls if self._calls else []
         seed = 0 if sampling.greedy else sampling.seed or 0
-        return made_calls([(call.name, call.arguments) for call in found], seed, len(self._task.tokens))
+        return make_tool_calls([(call.name, call.arguments) for call in found], seed, len(self._task.tokens))
 
     @property
-    def spliceable(self) -> bool:
+    def reusable(self) -> bool:
         """True if text and tool calls tell all that the tokens do, so the next prompt may hold the tokens."""
-        return not (self.answer.thought or self.answer.cut or (self._calls and self._calls.inside))
+        return not (self.answer.thought or self.answer.cut or (self._calls and self._calls.in_call))
 
     def _completion(self) -> Completion:
         task, answer, reason = self._task, self.answer, self.answer.finish_reason
@@ -142,7 +143,7 @@ class Generation:
         if self.answer.finish_reason == "length" and len(self.answer.tokens) == self._task.room:
             n_ctx = self._pair.target.n_ctx
             found.append(f"The context of {n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
-        if self._calls is not None and self._calls.broken:
+        if self._calls is not None and self._calls.malformed:
             found.append("A tool call could not be read, and was left in the text.")
         return found
 

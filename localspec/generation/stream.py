@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from localspec.chat.thinking import Channels
-from localspec.chat.tool_calls import ToolCalls
+from localspec.chat.thinking import ThinkingParser
+from localspec.chat.tool_calls import ToolCallParser
 from localspec.generation.detokenize import Detokenizer
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.loop import Step
@@ -39,17 +39,17 @@ class Assembler:
         vocabulary: Vocabulary,
         stops: Sequence[str],
         budget: int,
-        channels: Channels | None = None,
-        calls: ToolCalls | None = None,
+        thinking: ThinkingParser | None = None,
+        calls: ToolCallParser | None = None,
     ) -> None:
-        self._vocabulary, self._budget, self._channels, self._calls = vocabulary, budget, channels, calls
+        self._vocabulary, self._budget, self._thinking, self._calls = vocabulary, budget, thinking, calls
         self._detokenizer, self._stops = Detokenizer(vocabulary), StopStrings(stops)
         self._unspoken = _unspoken(vocabulary, calls.syntax.markers) if calls else {}
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
         self.finish_reason: FinishReason | None = None
         self._parts: dict[Channel, list[str]] = {"answer": [], "thought": []}
-        self._channel: Channel = channels.channel if channels else "answer"
+        self._channel: Channel = thinking.channel if thinking else "answer"
         self.cut = False
 
     @property
@@ -90,8 +90,8 @@ class Assembler:
         channel: Channel = "answer"
         marker = self._unspoken.get(token)
         piece, stopped = self._detokenizer.add(token) if marker is None else marker, False
-        if self._channels is not None:
-            channel, piece = self._channels.add(token, piece)
+        if self._thinking is not None:
+            channel, piece = self._thinking.add(token, piece)
         if channel == "answer":
             piece, stopped = self._stops.add(self._calls.add(piece) if self._calls else piece)
         before, self._channel = self._channel, channel
@@ -104,7 +104,7 @@ class Assembler:
 
     def _held_back(self, *, ended: bool) -> tuple[str, bool]:
         """Text that was held back as the beginning of a call or of a stop string, and whether it completed one."""
-        text, stopped = self._stops.add(self._calls.flush(whole=ended)) if self._calls else ("", False)
+        text, stopped = self._stops.add(self._calls.flush(complete=ended)) if self._calls else ("", False)
         return text + self._stops.flush(), stopped
 
     def flush(self) -> Chunk:
@@ -120,7 +120,7 @@ class Assembler:
                 piece = said
             if self.cut:
                 self.finish_reason = "stop"
-        if self._calls and self._calls.found and self.finish_reason == "stop":
+        if self._calls and self._calls.calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
         self._parts[self._channel].append(piece)
         return Chunk(piece, (), (), (), self._channel)

@@ -1,4 +1,4 @@
-"""``response_format`` and ``grammar`` options → a grammar that is checked before any model runs."""
+"""The options ``response_format`` and ``grammar`` as a grammar, checked before any model runs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class AnswerGrammar:
-    """What an answer must look like: llguidance's ``grammar``, and ``notices`` about what of it has no effect."""
+    """llguidance's grammar of an answer, and notices about parts of the option that have no effect."""
 
     grammar: str
     notices: tuple[str, ...] = ()
 
 
 def answer_grammar(response_format: object = None, grammar: object = None) -> AnswerGrammar | None:
-    """The grammar that the options ask for, None where they ask for none.
+    """The grammar of the options, None if they set none.
 
     Raises :class:`UsageError` for options of another shape, :class:`InputError` for a schema or grammar that cannot
-    be followed, and :class:`MissingFeatureError` where llguidance is not installed.
+    be followed, and :class:`MissingFeatureError` if llguidance is not installed.
     """
     if grammar is not None and response_format is not None:
-        raise UsageError("grammar and response_format both say what the answer looks like; give one of them.")
+        raise UsageError("grammar and response_format were both given; give one of them.")
     if grammar is not None:
         if not isinstance(grammar, str):
             raise UsageError(f"grammar is {type(grammar).__name__!r}; it must be the text of a GBNF grammar.")
@@ -52,7 +52,7 @@ def answer_grammar(response_format: object = None, grammar: object = None) -> An
 
 
 def _schema(response_format: Mapping[str, Any]) -> Any:
-    """OpenAI puts the schema into ``json_schema``, llama-server also takes it beside the type."""
+    """The schema in ``json_schema`` (OpenAI's place), or beside the type (also accepted by llama-server)."""
     inner = response_format.get("json_schema", response_format)
     if not isinstance(inner, Mapping) or "schema" not in inner:
         raise UsageError(f"response_format of type json_schema has no schema; it must be {_SHAPES}.")
@@ -60,7 +60,7 @@ def _schema(response_format: Mapping[str, Any]) -> Any:
 
 
 def parse_schema(text: str, where: str) -> Any:
-    """A JSON schema from text. Raises :class:`InputError` with the place of what is no JSON."""
+    """Parse a JSON schema. Raises :class:`InputError` with the place of the error."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

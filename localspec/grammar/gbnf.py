@@ -1,4 +1,8 @@
-"""GBNF, llama.cpp's grammar notation, parsed as its parser does. :mod:`localspec.grammar.lark` writes it anew."""
+"""Parser of GBNF, llama.cpp's grammar notation, by the rules of its own parser.
+
+It is written by hand: llama.cpp does not export its parser, and llguidance's converter splits text into lexemes, which
+loses texts that the grammar allows. :mod:`localspec.grammar.lark` converts the result.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,15 @@ _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _COUNTS = re.compile(r"\{\s*(\d+)\s*(?:(,)\s*(\d*)\s*)?\}")
 _ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]"}
 _HEX = {"x": 2, "u": 4, "U": 8}
-_MOST_TIMES, _DEEPEST = 2000, 100
+#: Largest count of a repetition, llama.cpp's limit.
+_MAX_COUNT = 2000
+#: Levels of nested parentheses.
+_MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
 class Chars:
-    """One character of ``ranges`` (first and last code point), or, ``negated``, one of none of them."""
+    """One character in ``ranges`` of code points (first, last), or outside all of them if ``negated``."""
 
     ranges: tuple[tuple[int, int], ...]
     negated: bool = False
@@ -27,28 +34,28 @@ class Chars:
 
 @dataclass(frozen=True)
 class Text:
-    """These characters."""
+    """A literal text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Ref:
-    """What the rule of this name says."""
+    """A reference to a rule."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Seq:
-    """One after the other."""
+    """A sequence of parts."""
 
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
 class Alt:
-    """One of these."""
+    """One of several options."""
 
     options: tuple[Node, ...]
 
@@ -71,7 +78,7 @@ def parse_gbnf(source: str) -> dict[str, Node]:
 
 
 class _Parser:
-    """Recursive descent over ``source``, at ``at``."""
+    """Recursive descent over ``source``; ``at`` is the index of the next character."""
 
     def __init__(self, source: str) -> None:
         self.source, self.at, self.depth = source, 0, 0
@@ -141,7 +148,7 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Seq(tuple(parts))
 
     def part(self) -> Node | None:
-        """One item without its repetition, None at the end of a sequence."""
+        """The next item without its repetition, None at the end of a sequence."""
         if self.here == '"':
             return self.text()
         if self.here == "[":
@@ -164,7 +171,7 @@ class _Parser:
 
     def group(self) -> Node:
         self.depth += 1
-        if self.depth > _DEEPEST:
+        if self.depth > _MAX_DEPTH:
             self.fail("parentheses are nested too deeply")
         self.at += 1
         self.skip(lines=True)
@@ -185,8 +192,8 @@ class _Parser:
             self.fail("expected {n}, {n,} or {n,m}")
         low = int(found[1])
         high = low if not found[2] else (int(found[3]) if found[3] else None)
-        if max(low, high or 0) > _MOST_TIMES or (high is not None and high < low):
-            self.fail(f"{found[0]} cannot be followed; counts go up to {_MOST_TIMES}, the smaller first")
+        if max(low, high or 0) > _MAX_COUNT or (high is not None and high < low):
+            self.fail(f"{found[0]} cannot be followed; counts go up to {_MAX_COUNT}, the smaller first")
         self.at = found.end()
         return Rep(node, low, high)
 

@@ -1,9 +1,9 @@
-"""GBNF rules → llguidance's Lark notation, such that both mean the same texts.
+"""Convert GBNF rules to llguidance's Lark notation; both match the same texts.
 
-llguidance cuts text into lexemes, of which the longest match counts, and parses those; GBNF goes by characters. A
-grammar without recursion is regular, and becomes one lexeme, whose masks are quick. With recursion each character is a
-lexeme of its own: masks then take a few milliseconds in free text at 152k tokens, and no text is lost to a longest
-match (``ws`` before a line end, an identifier that begins like a keyword).
+llguidance splits text into lexemes by the longest match and parses those; GBNF works by characters. A grammar without
+recursion is regular and becomes one lexeme, whose masks are fast. With recursion each character is a lexeme: masks then
+take a few milliseconds in free text at 152k tokens, and the longest match rules out no text (``ws`` before a line end,
+an identifier that begins like a keyword).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from localspec.grammar.vocabulary import import_llguidance, parser_limits
 def gbnf_grammar(source: str) -> tuple[str, tuple[str, ...]]:
     """llguidance's grammar for a GBNF ``source``, and notices about it.
 
-    Raises :class:`InputError` with the place of what cannot be read.
+    Raises :class:`InputError` with the place of the error.
     """
     matcher = import_llguidance().LLMatcher
     grammar = matcher.grammar_from_lark(to_lark(parse_gbnf(source)))
@@ -29,7 +29,7 @@ def gbnf_grammar(source: str) -> tuple[str, tuple[str, ...]]:
 
 
 def to_lark(rules: Mapping[str, Node]) -> str:
-    """Lark text that means what the GBNF ``rules`` mean, from ``root`` on."""
+    """Lark text that matches the same texts as the GBNF ``rules`` from ``root`` on."""
     used = ["root", *(name for name in rules if name in _reachable("root", rules) and name != "root")]
     number = {name: i for i, name in enumerate(used)}
     if any(name in _reachable(name, rules) for name in used):
@@ -41,7 +41,7 @@ def to_lark(rules: Mapping[str, Node]) -> str:
 
 
 def _rule(node: Node, number: Mapping[str, int]) -> str:
-    """``node`` in a rule, where each character is a lexeme."""
+    """``node`` in a rule; each character is a lexeme."""
 
     def text(chars: str) -> str:
         return f"({' '.join(f'/{_escaped(char)}/' for char in chars)})"
@@ -50,12 +50,12 @@ def _rule(node: Node, number: Mapping[str, int]) -> str:
 
 
 def _lexeme(node: Node, number: Mapping[str, int]) -> str:
-    """``node`` within the one lexeme."""
+    """``node`` as a part of the one lexeme."""
     return _notation(node, lambda name: f"T{number[name]}", lambda chars: f"/{_escaped(chars)}/")
 
 
 def _notation(node: Node, ref: Callable[[str], str], text: Callable[[str], str]) -> str:
-    """``node`` in Lark, with these forms of a reference and of a text that is not empty."""
+    """``node`` in Lark. ``ref`` writes a reference, ``text`` a text that is not empty."""
 
     def written(part: Node) -> str:
         return _notation(part, ref, text)
@@ -88,7 +88,7 @@ def _names(node: Node) -> set[str]:
 
 
 def _reachable(name: str, rules: Mapping[str, Node]) -> set[str]:
-    """Names of rules that the rule ``name`` uses, at any depth."""
+    """Names of the rules that the rule ``name`` uses at any depth."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -99,7 +99,7 @@ def _reachable(name: str, rules: Mapping[str, Node]) -> set[str]:
 
 
 def _may_be_empty(node: Node, rules: Mapping[str, Node]) -> bool:
-    """Whether ``node``, which is not recursive, matches the empty text."""
+    """True if ``node``, which is not recursive, matches the empty text."""
     if isinstance(node, Ref):
         return _may_be_empty(rules[node.name], rules)
     if isinstance(node, Text):

@@ -1,7 +1,7 @@
-"""What of a JSON schema is followed, what is refused, and what has no effect and is told of.
+"""Check a JSON schema and convert it to a grammar.
 
-The grammar for a schema is llguidance's. Keywords that it lacks are refused here by their place in the schema, and
-words that are no keywords (a misspelt ``minlength``) are told of: nothing is left out in silence.
+llguidance makes the grammar. Keywords that it does not implement are refused with their place in the schema; unknown
+keywords (a misspelt ``minlength``) give a notice.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from localspec.errors import InputError
 
 Schema = dict[str, Any] | bool
 
+#: Keywords that describe a value and do not restrict it.
 _ANNOTATIONS = frozenset(
     (
         "$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "title", "description", "default", "examples",
         "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema", "x-guidance",
     )
 )  # fmt: skip
+#: Keywords that the grammar implements.
 _FOLLOWED = frozenset(
     (
         "type", "const", "enum", "anyOf", "oneOf", "allOf", "$ref", "items", "prefixItems", "additionalItems",
@@ -28,6 +30,7 @@ _FOLLOWED = frozenset(
         "exclusiveMaximum", "multipleOf",
     )
 )  # fmt: skip
+#: Keywords of JSON Schema that the grammar does not implement.
 _NOT_FOLLOWED = frozenset(
     (
         "not", "if", "then", "else", "contains", "minContains", "maxContains", "uniqueItems", "propertyNames",
@@ -35,19 +38,22 @@ _NOT_FOLLOWED = frozenset(
         "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor",
     )
 )  # fmt: skip
-#: Keywords that hold one schema, a list of them, or a mapping to them.
-_ONE = ("items", "additionalProperties", "additionalItems")
+#: Keywords whose value is a schema.
+_SINGLE = ("items", "additionalProperties", "additionalItems")
+#: Keywords whose value is a list of schemas.
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+#: Keywords whose value maps names to schemas.
 _MAPPINGS = ("properties", "patternProperties", "$defs", "definitions")
-_DEEPEST = 200
-#: One line in the form of Python's ``json.dumps``: what models know, and most of it is forced.
+#: Levels of nesting that are read.
+_MAX_DEPTH = 200
+#: One line in the form of Python's ``json.dumps``, which models have seen most. Most of it is forced.
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def schema_grammar(schema: Any, where: str) -> tuple[str, tuple[str, ...]]:
-    """llguidance's grammar for ``schema`` (named ``where`` in messages) and notices about what has no effect.
+    """llguidance's grammar for ``schema``, named ``where`` in messages, and notices about parts without effect.
 
-    Raises :class:`InputError` with the place of what cannot be followed.
+    Raises :class:`InputError` with the place of a part that cannot be followed.
     """
     from localspec.grammar.vocabulary import import_llguidance
 
@@ -73,7 +79,7 @@ def schema_grammar(schema: Any, where: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _notices(schema: Schema, where: str) -> Iterator[str]:
-    """Walk the schema; raises for keywords that cannot be followed."""
+    """Notices about the schema. Raises for keywords that are not implemented."""
     for place, part in _parts(schema, where):
         for key in part:
             if key in _NOT_FOLLOWED:
@@ -90,11 +96,11 @@ def _notices(schema: Schema, where: str) -> Iterator[str]:
 
 
 def _parts(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema within ``schema``, itself included, with its place as a JSON pointer."""
+    """``schema`` and every schema in it, each with its place as a JSON pointer."""
     stack: list[tuple[str, Any]] = [("", schema)]
     while stack:
         place, part = stack.pop()
-        if place.count("/") > _DEEPEST:
+        if place.count("/") > _MAX_DEPTH:
             raise InputError(f"{where} is nested too deeply; flatten it with $defs and $ref.")
         if isinstance(part, bool):
             continue
@@ -105,8 +111,8 @@ def _parts(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _within(place: str, part: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
-    """The schemas directly within ``part``."""
-    for key in _ONE:
+    """The schemas that are values of keywords of ``part``."""
+    for key in _SINGLE:
         if key in part:
             if isinstance(part[key], list) and key == "items":
                 yield from ((f"{place}/{key}/{i}", item) for i, item in enumerate(part[key]))
@@ -125,7 +131,7 @@ def _within(place: str, part: dict[str, Any], where: str) -> Iterator[tuple[str,
 
 
 def _place(schema: Any, matcher: Any) -> str:
-    """Where the smallest part is that fails alone, as `` (at /properties/a)``; empty where it is the whole."""
+    """Place of the smallest part that fails alone, as `` (at /properties/a)``; empty if it is the whole."""
     found = ""
     definitions = {key: schema[key] for key in ("$defs", "definitions") if isinstance(schema, dict) and key in schema}
     for place, part in _parts(schema, "schema"):
@@ -137,5 +143,5 @@ def _place(schema: Any, matcher: Any) -> str:
 
 
 def _sentence(message: str) -> str:
-    """llguidance's message on one line, without its end."""
+    """llguidance's message on one line, without a full stop."""
     return " ".join(message.split()).rstrip(".")[:300]

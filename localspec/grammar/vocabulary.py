@@ -1,7 +1,7 @@
-"""A model's vocabulary as llguidance wants it: the bytes of each token, and the model's own tokenizer for forced text.
+"""A model's vocabulary for llguidance: the bytes of each token, and the model's own tokenizer for forced text.
 
-Control tokens, end tokens and markers (``<think>``, ``<|tool_call>``) are no text here: a structured answer never
-holds one. Building it takes about half a second at 152k tokens, once for each engine.
+Control tokens, end tokens and markers (``<think>``, ``<|tool_call>``) have no text here, so a structured answer never
+contains one. Construction takes about 0.5 s at 152k tokens, once for each engine.
 """
 
 from __future__ import annotations
@@ -20,21 +20,28 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 _MARKER = re.compile(rb"<\|.*>|<.*\|>|</?(?:think|tool_call|tool_response)>", re.DOTALL)
-_BRACKETS, _CLOSERS = frozenset(b"]})"), frozenset(b'"]})')
-_WORDS = (b"null", b"true", b"false")
+_BRACKETS = frozenset(b"]})")
+_CLOSERS = frozenset(b'"]})')
+_CONSTANTS = (b"null", b"true", b"false")
 _OPENERS = (b"{", b"[", b"(", b"<", b",", b":", b"{}", b"[]", b" {}", b" []", b' ""', b' "')
-_SIGNS = b"@.-:/ \n"
-#: Kinds of tokens by how likely they lead to an end, in a string and outside of one, and how many of a kind to try.
-_INSIDE = ("quotes", "letters", "digits", "signs", "brackets", "words", "comma", "openers")
-_OUTSIDE = ("brackets", "comma", "quotes", "words", "digits", "letters", "signs", "openers")
+#: Punctuation of formats (mail addresses, dates, URLs), which is tried before other punctuation.
+_COMMON_SIGNS = b"@.-:/ \n"
+#: Kinds of tokens inside a string, those that lead to an ending first.
+_KINDS_IN_STRING = ("quotes", "letters", "digits", "signs", "brackets", "constants", "comma", "openers")
+#: Kinds of tokens outside a string, in the same order.
+_KINDS_OUTSIDE = ("brackets", "comma", "quotes", "constants", "digits", "letters", "signs", "openers")
+#: Tokens of a kind that are tried, where it is more than one.
 _TRIED = {"quotes": 2, "brackets": 2, "digits": 2, "signs": 40, "openers": 9}
-_LONGEST_WORD = 12
-#: Grammars whose compiled form is kept.
-_KEPT = 8
+#: Bytes of a token that is sorted into a kind. Longer ones lead away from an ending.
+_MAX_BYTES = 12
+#: Legal tokens of any kind that are tried last, lowest ids first.
+_TRIED_LAST = 4
+#: Compiled grammars in the cache.
+_CACHE_SIZE = 8
 
 
 def import_llguidance() -> Any:
-    """The package, or :class:`MissingFeatureError` with the command that installs it."""
+    """Import the package. Raises :class:`MissingFeatureError` with the command that installs it."""
     try:
         import llguidance
     except ImportError as error:
@@ -45,12 +52,12 @@ def import_llguidance() -> Any:
 
 
 def parser_limits() -> Any:
-    """How much work a mask may take: grammars by characters need more than llguidance's default."""
+    """Work that one mask may take. Grammars by characters need more than llguidance's default."""
     return import_llguidance().LLParserLimits(step_max_items=2_000_000, step_lexer_fuel=2_000_000)
 
 
 class GrammarVocabulary:
-    """Makes matchers for grammars over ``vocabulary``, and knows which tokens tend to close an answer."""
+    """Factory of matchers over ``vocabulary``, with the tokens that are likely to end an answer."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         llguidance = import_llguidance()
@@ -61,7 +68,7 @@ class GrammarVocabulary:
         if not self.ends:
             raise BackendError("this model has no end token, so that a structured answer could not end.")
         for token, piece in enumerate(pieces):
-            if b"\0" in piece or _MARKER.fullmatch(piece):  # llama.cpp's grammars have no NUL either
+            if b"\0" in piece or _MARKER.fullmatch(piece):  # llama.cpp's grammars exclude NUL, too
                 pieces[token] = b""
         for token in self.ends:
             pieces[token] = b""
@@ -78,33 +85,33 @@ class GrammarVocabulary:
         self._letters = np.array([self._ids[char] for char in (b"a", b"z", b"A") if char in self._ids], np.int64)
 
     def matcher(self, grammar: str) -> LLMatcher:
-        """A fresh matcher. Raises :class:`InputError` for a grammar that is too large."""
+        """A new matcher at the start of ``grammar``. Raises :class:`InputError` for a grammar that is too large."""
         found = self._compiled.get(grammar)
         if found is None:
             found = self._llguidance.LLMatcher(self.tokenizer, grammar, log_level=0, limits=parser_limits())
             check(found)
-            while len(self._compiled) >= _KEPT:
+            while len(self._compiled) >= _CACHE_SIZE:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[grammar] = found
         fresh: LLMatcher = found.deep_copy()
         return fresh
 
     def mask(self, bits: bytes) -> Mask:
-        """Shape (n_tokens,), from llguidance's bits."""
+        """llguidance's bits as flags (n_tokens,)."""
         found = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.n_tokens, bitorder="little")
         return found.view(np.bool_)
 
-    def ways(self, mask: Mask) -> Iterator[int]:
-        """Legal tokens worth trying on the way to an end, the most promising first, one or a few of each kind."""
-        inside = bool(mask[self._letters].any())  # of a string, where brackets and commas are text
-        for name in _INSIDE if inside else _OUTSIDE:
+    def promising(self, mask: Mask) -> Iterator[int]:
+        """Legal tokens that may lead to an ending, the most promising first, a few of each kind."""
+        in_string = bool(mask[self._letters].any())  # where brackets and commas are text
+        for name in _KINDS_IN_STRING if in_string else _KINDS_OUTSIDE:
             ids, most = self._groups[name]
             legal = ids[mask[ids]]
             yield from (int(token) for token in legal[:most])
-        yield from (int(token) for token in np.flatnonzero(mask)[:4])
+        yield from (int(token) for token in np.flatnonzero(mask)[:_TRIED_LAST])
 
     def tokenize(self, data: bytes) -> list[int]:
-        """Tokens of ``data`` by the model's own tokenizer; the longest that match where its text would differ."""
+        """Tokens of ``data`` by the model's own tokenizer, or by the longest match if their text differs."""
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
@@ -126,7 +133,7 @@ class GrammarVocabulary:
 
 
 class _Tokenizer:
-    """What llguidance asks of a tokenizer."""
+    """Adapter with the attributes that llguidance reads of a tokenizer."""
 
     bos_token_id = None
     special_token_ids: Sequence[int] = ()
@@ -134,7 +141,7 @@ class _Tokenizer:
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self._vocabulary = vocabulary
         self.eos_token_id = vocabulary.ends[0]
-        # llguidance takes a token whose first byte is 0xFF as one that is no text
+        # To llguidance a token whose first byte is 0xFF has no text.
         self.tokens = [piece or b"\xff<%d>" % token for token, piece in enumerate(vocabulary.pieces)]
 
     def __call__(self, data: bytes | str) -> list[int]:
@@ -142,7 +149,7 @@ class _Tokenizer:
 
 
 def check(matcher: LLMatcher) -> None:
-    """Raise :class:`InputError` where the matcher has given up: its grammar ends in nothing, or is too much work."""
+    """Raise :class:`InputError` if the matcher has failed: no text may follow, or a mask took too much work."""
     if matcher.is_error():
         reason = " ".join(matcher.get_error().partition("<state>")[0].split())[:200]
         if "NoExtension" in reason:
@@ -151,26 +158,26 @@ def check(matcher: LLMatcher) -> None:
 
 
 def _groups(pieces: Sequence[bytes]) -> dict[str, tuple[NDArray[np.int64], int]]:
-    """Ids of each kind, the longest first, and how many of them to try."""
-    found: dict[str, list[int]] = {name: [] for name in _INSIDE}
+    """Ids of each kind, longest text first, and the number of them to try."""
+    found: dict[str, list[int]] = {name: [] for name in _KINDS_IN_STRING}
     for token, piece in enumerate(pieces):
-        if piece and len(piece) <= _LONGEST_WORD and (kind := _kind(piece)):
+        if piece and len(piece) <= _MAX_BYTES and (kind := _kind(piece)):
             found[kind].append(token)
     for name, ids in found.items():
         ids.sort(key=lambda token: (-len(pieces[token]), token))
         if name == "signs":
-            ids.sort(key=lambda token: _SIGNS.find(pieces[token]) % 256)
+            ids.sort(key=lambda token: _COMMON_SIGNS.find(pieces[token]) % 256)
     found["digits"].sort(key=lambda token: (len(pieces[token]), token))
     return {name: (np.array(ids, np.int64), _TRIED.get(name, 1)) for name, ids in found.items()}
 
 
 def _kind(piece: bytes) -> str | None:
-    if set(piece) <= _CLOSERS:  # a quote after a bracket would end what began before both
+    if set(piece) <= _CLOSERS:  # a quote after a bracket closes a string that began before the bracket
         return "quotes" if piece.startswith(b'"') else "brackets" if set(piece) <= _BRACKETS else None
     if piece in _OPENERS:
         return "comma" if piece == b"," else "openers"
-    if piece in _WORDS:
-        return "words"
+    if piece in _CONSTANTS:
+        return "constants"
     if piece.isdigit():
         return "digits"
     if piece.isalnum():

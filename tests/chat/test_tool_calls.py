@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localspec.chat.call_syntax import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, find_syntax
 from localspec.chat.call_values import IncompleteError, MalformedError, read_gemma_object
 from localspec.chat.template import ChatTemplate
-from localspec.chat.call_syntax import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, find_syntax
 from localspec.chat.tool_calls import ToolCallParser
 from tests.helpers.paths import DATA
 

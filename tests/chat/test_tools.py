@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import localspec
+from localspec.chat.call_syntax import GEMMA, HERMES, CallSyntax
 from localspec.chat.conversation import Conversation
 from localspec.chat.template import ChatTemplate
 from localspec.chat.thinking import ThinkingParser
-from localspec.chat.call_syntax import GEMMA, HERMES, CallSyntax
 from localspec.chat.tool_calls import ToolCallParser
 from localspec.chat.tools import call_id, check_choice, check_tools
 from localspec.draft.base import Draft

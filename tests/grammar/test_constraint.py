@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import localspec
+from localspec.chat.thinking import ThinkingMarkers
 from localspec.engine import Engine
 from localspec.errors import InputError, LocalspecError, MissingFeatureError, PromptTooLongError, UsageError
 from localspec.grammar.answer import answer_grammar
 from localspec.grammar.constraint import GrammarConstraint
-from localspec.chat.thinking import ThinkingMarkers
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.params import SamplingParams
 from localspec.testing import ScriptedDrafter, chain_logits, scripted_engine

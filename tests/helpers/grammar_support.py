@@ -9,8 +9,8 @@ import jsonschema
 import numpy as np
 
 from localspec.grammar.answer import answer_grammar
-from localspec.grammar.ending import find_ending
 from localspec.grammar.constraint import GrammarConstraint
+from localspec.grammar.ending import find_ending
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.params import SamplingParams
 from localspec.sampling import Sampler
