@@ -94,7 +94,7 @@ def _fail(error):
         (UsageError("n is 0; it must be at least 1."), 2, "localspec: n is 0; it must be at least 1.\n"),
         (KeyboardInterrupt(), 130, ""),
         (click.Abort(), 130, ""),
-        (BrokenPipeError(32, "MalformedError pipe"), 1, ""),
+        (BrokenPipeError(32, "Broken pipe"), 1, ""),
         (
             OSError(28, "No space left on device"),
             1,
