@@ -1,17 +1,14 @@
 """The file of an n-gram store: its bytes, and the lock under which it is replaced.
 
-Invariant: what :func:`read_texts` returns is what :func:`write_texts` was given; every other file is refused and never
-overwritten. Layout: magic, SHA-256 of all that follows, the size of a JSON header, the header (the vocabulary), the
-texts as little-endian int32, each closed by :data:`SEPARATOR`.
+Invariant: :func:`read_texts` returns what :func:`write_texts` was given; every other file is refused and never
+overwritten. Layout: a sealed file whose header names the vocabulary and whose one part holds the texts as
+little-endian int32, each closed by :data:`SEPARATOR`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import InputError
-from localspec.files import replacing
+from localspec.files import DamagedFileError, read_sealed, reason, write_sealed
 
 #: Stands after every text; token ids are never negative.
 SEPARATOR = -1
 _MAGIC = b"LSNGRAM1"
-_START = struct.Struct("<8s32sI")
-#: Bytes beyond the texts that a file of ours can have.
-_MOST_HEADER = 1 << 16
 _LOCK_S = 10.0
 
 
@@ -47,61 +41,46 @@ def place_of(path: str | os.PathLike[str]) -> Path:
         if not place.parent.is_dir():
             raise InputError(f"there is no folder {_shown(place.parent)}; make it, or name another file.")
     except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(path)} is no name for a file ({_reason(error)}); name another.") from None
+        raise InputError(f"{_shown(path)} is no name for a file ({reason(error)}); name another.") from None
     return place
 
 
 def read_texts(path: Path, vocabulary: str, most: int, vocabulary_size: int) -> StoredTexts:
-    """What ``path`` holds; nothing where there is no such file.
+    """Read the texts of ``path``; none where there is no such file.
 
     Raises :class:`InputError` for a file of another vocabulary, of more than ``most`` int32, or of another kind.
     """
+    damaged = InputError(f"{path} is damaged, or no n-gram file; delete it or name another file.")
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path} is no file; name another.")
-        with path.open("rb") as stream:
-            found = stream.read(_START.size + _MOST_HEADER + 4 * most + 1)
+        found = read_sealed(path, _MAGIC, lambda _, total: (min(total, 4 * most),))
     except FileNotFoundError:
         return StoredTexts(np.empty(0, np.int32), b"")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(path)} cannot be read ({_reason(error)}); name another file.") from None
-    return _parse(found, path, vocabulary, most, vocabulary_size)
-
-
-def _parse(found: bytes, path: Path, vocabulary: str, most: int, vocabulary_size: int) -> StoredTexts:
-    damaged = InputError(f"{path} is damaged, or no n-gram file; delete it or name another file.")
-    if len(found) < _START.size or not found.startswith(_MAGIC):
-        raise damaged
-    _, digest, length = _START.unpack_from(found)
-    rest = memoryview(found)[_START.size :]
-    body = rest[length:]
-    if len(rest) < length or len(body) % 4 or len(body) > 4 * most or hashlib.sha256(rest).digest() != digest:
-        raise damaged
-    try:
-        about = json.loads(bytes(rest[:length]))
-    except (ValueError, RecursionError):
+    except DamagedFileError:
         raise damaged from None
-    if not isinstance(about, dict) or about.get("vocabulary") != vocabulary:
+    except (OSError, ValueError) as error:
+        raise InputError(f"{_shown(path)} cannot be read ({reason(error)}); name another file.") from None
+    (body,) = found.parts
+    if found.header.get("vocabulary") != vocabulary:
         raise InputError(f"{path} holds n-grams of another model's vocabulary; name another file for this model.")
+    if len(body) % 4:
+        raise damaged
     flat = np.frombuffer(body, "<i4").astype(np.int32)
     if flat.size and (flat.min() < SEPARATOR or flat.max() >= vocabulary_size or flat[-1] != SEPARATOR):
         raise damaged
-    return StoredTexts(flat, digest)
+    return StoredTexts(flat, found.digest)
 
 
 def write_texts(path: Path, vocabulary: str, flat: NDArray[Any]) -> bytes:
-    """Replace ``path`` with ``flat`` (n,) int32, whole or not at all, readable by its owner only; its new digest.
+    """Replace ``path`` with ``flat`` (n,) int32, whole or not at all, readable by its owner only; returns its digest.
 
-    Raises :class:`InputError`. Whoever calls has read ``path`` under :func:`locked`.
+    Raises :class:`InputError`. The caller has read ``path`` under :func:`locked`.
     """
-    header = json.dumps({"vocabulary": vocabulary}).encode()
-    body = flat.astype("<i4").tobytes()
-    digest = hashlib.sha256(header + body).digest()
     try:
-        with replacing(path, private=True) as stream:
-            stream.write(_START.pack(_MAGIC, digest, len(header)) + header + body)
+        _, digest = write_sealed(path, _MAGIC, {"vocabulary": vocabulary}, flat.astype("<i4").tobytes(), private=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{_shown(path)} cannot be written ({_reason(error)}); name another file.") from None
+        raise InputError(f"{_shown(path)} cannot be written ({reason(error)}); name another file.") from None
     return digest
 
 
@@ -116,15 +95,11 @@ def locked(path: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise InputError(f"another program has kept {path} locked for {_LOCK_S:.0f} s; end it, then go on.") from None
     except (OSError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{_shown(path)} cannot be written ({_reason(error)}); name another file.") from None
+        raise InputError(f"{_shown(path)} cannot be written ({reason(error)}); name another file.") from None
     try:
         yield
     finally:
         lock.release()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _shown(path: str | os.PathLike[str]) -> str:
