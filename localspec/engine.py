@@ -183,7 +183,7 @@ class Engine:
 
         Raises :class:`PromptTooLongError`, and :class:`UsageError` for an option out of its range, when called.
         """
-        request = Request.of(options)
+        request = Request.from_options(options)
         if not isinstance(prompt, str):
             raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
         tokens = self.vocabulary.tokenize(prompt, add_special=True)
@@ -219,7 +219,7 @@ class Engine:
         :attr:`Completion.tool_calls`, and their results go back as messages of the role ``tool``. ``tool_choice``
         ``none`` leaves them out. Raises as :meth:`stream` does, and :class:`TemplateError`.
         """
-        request = Request.of(options)
+        request = Request.from_options(options)
         choice, offered = check_choice(tool_choice), check_tools(tools)
         if request.answer and offered and choice == "auto":
             raise UsageError("a structured answer cannot call tools; leave out tools, response_format or grammar.")

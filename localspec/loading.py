@@ -1,4 +1,4 @@
-"""Builds an :class:`Engine` from names: files, checks, models, contexts, drafters. Checks come before llama.cpp."""
+"""Build an :class:`Engine` from names: files, checks, models, contexts, drafters. Checks come before llama.cpp."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ from localspec.memory.machine import read_machine
 from localspec.models.pairing import check_assistant, find_drafter, is_assistant
 from localspec.models.resolve import resolve_model
 from localspec.models.store import used
-from localspec.params import ContextParams, DraftParams, Wish
+from localspec.params import ContextParams, DraftParams, ExactnessMode
 from localspec.probe.costs import Meter
 from localspec.probe.exactness import Assurance, assure, attempts
 from localspec.probe.load_test import try_files
 from localspec.protocols import Context
 
-#: llama.cpp's rule for a separate drafter: sizes may differ by padding, the first few tokens by special ones.
-_MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
+#: Most tokens by which the vocabularies of target and drafter may differ: llama.cpp's bound, for padding.
+_MAX_VOCAB_DIFFERENCE = 128
+#: First token that is compared: llama.cpp's bound; special tokens before it may differ.
+_FIRST_COMPARED = 5
 
 
 def load(
@@ -51,114 +53,131 @@ def load(
     gpu_layers: int | None = None,
     device: str | None = None,
     draft_max: int | None = None,
-    exactness: Wish = "prefer",
+    exactness: ExactnessMode = "prefer",
     ngram_file: str | Path | None = None,
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Engine:
     """Load ``target`` and its drafter.
 
-    ``target``: ``tiny`` (built in) or a path. ``draft``: ``auto`` (the assistant found beside the target, else n-gram
-    lookup), ``none``, ``ngram``, or a path to an assistant or a smaller model of the same vocabulary (n-gram lookup
-    then drafts in its place where the text repeats itself). ``ctx_size`` in tokens; ``progress`` is called with
-    0.0 … 1.0. ``exactness``: ``prefer`` probes whether drafting changes nothing, bit for bit, and guards near-ties
-    where it might (the engine then says ``exact`` or ``guarded``); ``require`` chooses settings that are exact or
-    refuses; ``off`` does neither. ``ngram_file``: keep finished texts (as tokens) in that file, and draft from it.
-    Raises :class:`ModelError`, :class:`UsageError`, :class:`InputError` or :class:`BackendError`.
+    ``target``: ``tiny`` (built in), a path, or the name of a model that was pulled. ``draft``: ``auto`` (the assistant
+    found beside the target, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model
+    of the same vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
+    ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
+    logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
+    neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``progress`` is called
+    with the share loaded, 0.0 to 1.0. Raises :class:`ModelError`, :class:`UsageError`, :class:`InputError` or
+    :class:`BackendError`.
     """
-    if exactness not in get_args(Wish):
-        raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(Wish))}.")
+    if exactness not in get_args(ExactnessMode):
+        raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(ExactnessMode))}.")
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
-    drafting = DraftParams(max=draft_max)
+    options = _Options(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress)
     header = _target_header(resolve_model(target))
-    kind, draft_header = _choose_drafter(str(draft or "none"), header)
-    fitted = choose_settings(LoadRequest.from_headers(header, draft_header, kind, draft_max), params, read_machine())
-    for opened in (header, draft_header):
+    source = _choose_drafter(str(draft or "none"), header)
+    request = LoadRequest.from_headers(header, source.header, source.kind, draft_max)
+    fitted = choose_settings(request, params, read_machine())
+    for opened in (header, source.header):
         if opened:
             used(opened.path)
-    tried = try_files(header.path, draft_header.path if draft_header else None, kind)
-    notices = [*fitted.notices, *tried]
-    plan = _Plan(
-        str(target), header, kind, draft_header, drafting, exactness, draft != "auto", verbose, progress,
-        fitted.drafter.gpu_layers, ngram_file,
-    )  # fmt: skip
+    tried = try_files(header.path, source.header.path if source.header else None, source.kind)
+    pair = _PairFiles(options, header, replace(source, gpu_layers=fitted.drafter.gpu_layers))
     *others, last = attempts(exactness, fitted.target)
     for settings in others:
-        if engine := _open(plan, settings, list(notices), last=False):
+        if engine := _open(pair, settings, [*fitted.notices, *tried], last=False):
             return engine
-    engine = _open(plan, last, notices, last=True)
+    engine = _open(pair, last, [*fitted.notices, *tried], last=True)
     assert engine is not None
     return engine
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What is to be loaded. ``chosen``: the user named the drafter; ``draft_layers`` of it go to the GPU."""
+class _Options:
+    """Options of :func:`load` that are not about files and settings of the contexts; ``name`` is the target's."""
 
     name: str
-    header: GgufHeader
-    kind: str
-    draft_header: GgufHeader | None
-    drafting: DraftParams
-    exactness: Wish
-    chosen: bool
+    draft: DraftParams
+    exactness: ExactnessMode
+    ngram_file: str | Path | None
     verbose: bool
     progress: Callable[[float], None] | None
-    draft_layers: int | None
-    ngram_file: str | Path | None
 
 
-def _open(plan: _Plan, params: ContextParams, notices: list[str], *, last: bool) -> Engine | None:
-    """Load with these settings; None, and nothing kept, where they are not exact and others are to be tried."""
-    header, kind = plan.header, plan.kind
+@dataclass(frozen=True)
+class _DrafterSource:
+    """The drafter to load: ``none``, ``ngram``, ``mtp`` or ``model``, and the header of its file.
+
+    ``named``: the user chose it. ``gpu_layers`` of it go to the GPU.
+    """
+
+    kind: str
+    header: GgufHeader | None = None
+    named: bool = True
+    gpu_layers: int | None = None
+
+
+@dataclass(frozen=True)
+class _PairFiles:
+    """A target and a drafter to load."""
+
+    options: _Options
+    header: GgufHeader
+    drafter: _DrafterSource
+
+
+def _open(files: _PairFiles, params: ContextParams, notices: list[str], *, last: bool) -> Engine | None:
+    """Load with these settings. Returns None, and frees everything, if they are not exact and not the ``last``."""
+    header, source, options = files.header, files.drafter, files.options
     with ExitStack() as stack:
-        model = LlamaModel(header, params, verbose=plan.verbose, progress=plan.progress)
+        model = LlamaModel(header, params, verbose=options.verbose, progress=options.progress)
         stack.callback(model.close)
         if not model.can_generate:
             raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
         n_ctx = params.ctx_size or min(model.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
         if 0 < model.n_ctx_train < n_ctx:
             notices.append(f"The model was trained for {model.n_ctx_train} tokens; beyond them it may lose the thread.")
-        if not model.can_rewind and kind != "none":
-            kind = _without_drafter(plan, notices)
-        context = LlamaContext(model, params, n_ctx, hidden=kind == "mtp")
+        if not model.can_rewind and source.kind != "none":
+            source = _without_drafter(files, notices)
+        hidden = source.kind == "mtp"
+        context = LlamaContext(model, params, n_ctx, hidden=hidden)
         stack.callback(context.close)
-        own = replace(params, gpu_layers=plan.draft_layers)
-        drafters, drafting = _drafters(kind, plan.draft_header, model, context, own, stack, plan.verbose)
-        sure = assure(context, plan.exactness, plan.drafting.max, last=last) if drafters else Assurance("exact")
-        if sure is None:
+        own = replace(params, gpu_layers=source.gpu_layers)
+        drafters, drafting = _drafters(source, context, own, stack, verbose=options.verbose)
+        assured = assure(context, options.exactness, options.draft.max, last=last) if drafters else Assurance("exact")
+        if assured is None:
             return None
-        if sure.notice:
-            notices.append(sure.notice)
-        history = _history(plan, model) if drafters else None
-        meter = Meter(context, drafting, sure.guard.widest) if drafters else None
+        setup = Setup(assured.exactness, assured.guard, options.draft)
+        history = None
+        if drafters:
+            meter = Meter(context, drafting, assured.guard.widest)
+            setup = replace(setup, control=Controller(meter.costs(), assured.guard.widest), tune=meter.tune)
+            history = _history(options.ngram_file, model)
+        setup = replace(setup, notices=(*notices, *([assured.notice] if assured.notice else [])))
         found = (*drafters, history) if history else drafters
-        pair = Pair(context, model.vocabulary, found, history, reads_hidden=kind == "mtp", batch=params.batch)
-        setup = Setup(sure.exactness, sure.guard, plan.drafting, notices=tuple(notices))
-        if meter:
-            setup = replace(setup, control=Controller(meter.costs(), sure.guard.widest), tune=meter.tune)
-        info, template = _info(plan.name, model), _template(model)
+        pair = Pair(context, model.vocabulary, found, history, reads_hidden=hidden, batch=params.batch)
+        info, template = _info(options.name, model), _template(model)
         return Engine(pair, setup, model=info, template=template, close=stack.pop_all().close)
 
 
-def _history(plan: _Plan, model: LlamaModel) -> HistoryDrafter | None:
-    """Lookup in the file of earlier conversations that the user named, if so."""
-    if plan.ngram_file is None:
+def _history(path: str | Path | None, model: LlamaModel) -> HistoryDrafter | None:
+    """Lookup in the user's file of earlier texts, if there is one. The file is bound to the model's vocabulary."""
+    if path is None:
         return None
     vocabulary = model.vocabulary
     texts = "\0".join(repr(vocabulary.raw_text(token)) for token in range(vocabulary.n_tokens))
     identity = hashlib.sha256(texts.encode()).hexdigest()
-    return HistoryDrafter(NgramStore.open(plan.ngram_file, identity, vocabulary_size=vocabulary.n_tokens))
+    return HistoryDrafter(NgramStore.open(path, identity, vocabulary_size=vocabulary.n_tokens))
 
 
-def _without_drafter(plan: _Plan, notices: list[str]) -> str:
-    if plan.chosen:
+def _without_drafter(files: _PairFiles, notices: list[str]) -> _DrafterSource:
+    """Replace the drafter of a model that cannot be rewound by none. Raises where the user named the drafter."""
+    if files.drafter.named:
         raise DraftMismatchError(
-            f"{plan.header.path.name} ({plan.header.architecture}) keeps a recurrent state that cannot be rewound, so "
-            "it cannot be drafted for; use `-d none`."
+            f"{files.header.path.name} ({files.header.architecture}) keeps a recurrent state that cannot be rewound, "
+            "so it cannot be drafted for; use `-d none`."
         )
     notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
-    return "none"
+    return _DrafterSource("none")
 
 
 def _target_header(path: Path) -> GgufHeader:
@@ -176,37 +195,32 @@ def _target_header(path: Path) -> GgufHeader:
     return header
 
 
-def _choose_drafter(draft: str, target: GgufHeader) -> tuple[str, GgufHeader | None]:
-    """``none``, ``ngram``, ``mtp`` or ``model``, and the header of its file."""
+def _choose_drafter(draft: str, target: GgufHeader) -> _DrafterSource:
     if draft in ("none", "ngram"):
-        return draft, None
-    path = find_drafter(target) if draft == "auto" else resolve_model(draft, drafter=True)
+        return _DrafterSource(draft)
+    named = draft != "auto"
+    path = resolve_model(draft, drafter=True) if named else find_drafter(target)
     if path is None:
-        return "ngram", None
+        return _DrafterSource("ngram", None, named)
     header = read_header(path)
     if is_assistant(header):
         check_assistant(target, header)
-        return "mtp", header
-    return "model", header
+        return _DrafterSource("mtp", header, named)
+    return _DrafterSource("model", header, named)
 
 
 def _drafters(
-    kind: str,
-    header: GgufHeader | None,
-    target: LlamaModel,
-    context: LlamaContext,
-    params: ContextParams,
-    stack: ExitStack,
-    verbose: bool,
+    source: _DrafterSource, context: LlamaContext, params: ContextParams, stack: ExitStack, *, verbose: bool
 ) -> tuple[tuple[Drafter, ...], LlamaContext | LlamaMtpContext | None]:
-    """What drafts for ``target``, lookup first, and the context in which the model among them decodes."""
-    if kind == "none":
+    """Load the drafters of the target in ``context``, lookup first; also the context in which a draft model decodes."""
+    target, header = context.model, source.header
+    if source.kind == "none":
         return (), None
     if header is None:
         return (NgramDrafter(),), None
     model = LlamaModel(header, params, verbose=verbose)
     stack.callback(model.close)
-    if kind == "mtp":
+    if source.kind == "mtp":
         assistant = LlamaMtpContext(model, params, context)
         stack.callback(assistant.close)
         return (NgramDrafter(), MtpDrafter(assistant)), assistant
@@ -225,12 +239,12 @@ def _drafters(
 
 
 def check_vocabularies(target: LlamaModel, drafter: LlamaModel, trim: Trim | None = None) -> None:
-    """Raise :class:`DraftMismatchError` unless an id means the same text in both models (llama.cpp's rule).
+    """Raise :class:`DraftMismatchError` unless every id has the same text in both models (llama.cpp's rule).
 
-    Of a trimmed drafter the kept tokens are compared, and the size that its vocabulary had.
+    Of a trimmed drafter, the kept tokens and the size before trimming are compared.
     """
     a, b = target.vocabulary, drafter.vocabulary
-    ids = range(b.n_tokens) if trim is None else trim.ids.tolist()  # of the drafter's tokens, in the target
+    ids = range(b.n_tokens) if trim is None else trim.ids.tolist()  # target ids of the drafter's tokens
     size = trim.vocab_size if trim else b.n_tokens
     reason = None
     if a.type != b.type:

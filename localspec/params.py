@@ -13,8 +13,8 @@ from typing import Literal
 
 from localspec.errors import UsageError
 
-#: What is to be done about drafting changing the output: see :func:`localspec.load`.
-Wish = Literal["require", "prefer", "off"]
+#: Treatment of drafting that could change the output: see :func:`localspec.load`.
+ExactnessMode = Literal["require", "prefer", "off"]
 MAX_SEED = 2**64 - 1
 _HUGE = 2**31 - 1
 #: Most rows one verification may have: the last token and at most ``MAX_DRAFT`` draft tokens.

@@ -123,7 +123,7 @@ def test_times_are_of_this_generation() -> None:
 
 def test_without_options_the_defaults_hold() -> None:
     """Those of the settings."""
-    found = Request.of({"seed": 1})
+    found = Request.from_options({"seed": 1})
     assert (found.sampling, found.stop) == (SamplingParams(seed=1), StopParams())
 
 

@@ -1,1 +1,1 @@
-"""Generation: the loop that drafts, verifies and accepts, and what becomes of its tokens."""
+"""Generation of one answer: the speculative loop, and the text, statistics and completion made of its tokens."""

@@ -1,9 +1,9 @@
-"""The acceptance rule, pure: which draft tokens the target would have chosen itself.
+"""The acceptance rule. Pure.
 
-The target's token at each position is a function of its logits row (argmax, or Gumbel-max with shared noise), so the
-rule is equality: accept while the draft says the same, then take the target's own token, *recovered* at the first
-difference or *bonus* after the last draft token. The output is the plain decode's whatever was drafted. Terms as in
-vLLM's ``rejection_sampler.py``.
+The target's token at a position is a function of its logits row (argmax, or Gumbel-max with shared noise). So the rule
+is equality: accept draft tokens up to the first that differs from the target's token, then add that token, *recovered*
+at the first difference or *bonus* after the last draft token. The output is identical to decoding without a drafter.
+Terms as in vLLM's ``rejection_sampler.py``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from localspec.sampling import Sampler
 class Accepted:
     """``tokens``: the ``count`` accepted draft tokens, then one recovered or bonus token.
 
-    When the last accepted token ends the answer nothing follows it: then ``len(tokens) == count``; so too with
-    ``near_tie``, which says that the next row is too close to call. ``logprobs`` go with the tokens, where asked for.
+    The last is missing where an accepted token ends the answer, and with ``near_tie``: the next row is within the noise
+    of another choice. ``logprobs`` run parallel to the tokens, where requested.
     """
 
     tokens: tuple[int, ...]
@@ -40,10 +40,10 @@ def accept(
     noise: float = 0.0,
     logprobs: int | None = None,
 ) -> Accepted:
-    """Compare ``draft`` (k tokens, which follow the tokens ``before``) with the target's ``rows`` (k + 1, n_vocab).
+    """Compare ``draft`` (k tokens that follow ``before``) with the target's ``rows``, shape (k + 1, n_vocab).
 
-    With ``noise`` it stops at the first row whose choice could be another one if logits moved that far. ``logprobs``:
-    report each token's log probability and those of so many of the likeliest.
+    ``noise``, in logits: stop at the first row whose choice could change within it. ``logprobs``: report each token's
+    log probability and those of that many most likely tokens; None reports nothing.
     """
     tokens: list[int] = []
     reports: list[TokenLogprobs] = []

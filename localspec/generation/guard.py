@@ -1,4 +1,4 @@
-"""Guard of near-ties: decides which rows of a batch are too close to trust."""
+"""Bounds on the error of rows that a batch computes differently from single rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from localspec.params import MAX_VERIFY_WIDTH
 
 @dataclass(frozen=True)
 class Guard:
-    """Rows of batches of up to ``width`` tokens are exact; in wider ones logit differences move by up to ``noise``.
+    """Rows of batches of up to ``width`` tokens are exact; in wider ones logit differences change by up to ``noise``.
 
-    ``greedy_noise`` is how far those between the largest move, which is all that a greedy choice looks at. Where they
-    are 0 nothing is guarded. No batch has more than ``widest`` tokens.
+    ``greedy_noise`` bounds the differences between the largest logits, the only ones a greedy choice depends on. Both
+    are in logits; 0 guards nothing. No batch has more than ``widest`` tokens.
     """
 
     width: int = 1
@@ -21,7 +21,7 @@ class Guard:
     widest: int = MAX_VERIFY_WIDTH
 
     def noise_of(self, batch: int, greedy: bool) -> float:
-        """The noise of the rows of a batch of so many tokens."""
+        """Return the noise, in logits, of the rows of a pass over ``batch`` tokens."""
         return (self.greedy_noise if greedy else self.noise) if batch > self.width else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Log probabilities of the target's own distribution: softmax of its logits, before anything that sampling changes."""
+"""Log probabilities of the target: softmax of its logits, before sampling changes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from localspec.sampling import Row, largest, log_sum_exp
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """A generated ``token``, its natural-log probability, and those of the likeliest tokens, most likely first."""
+    """Natural-log probability of a generated ``token``, and of the most likely tokens, in descending order."""
 
     token: int
     logprob: float
@@ -20,7 +20,7 @@ class TokenLogprobs:
 
 
 def check_logprobs(count: object) -> int | None:
-    """``count`` of likeliest tokens, at least 0, or None. Raises :class:`UsageError` for anything else."""
+    """Return ``count``, a whole number of at least 0 or None. Raises :class:`UsageError` for anything else."""
     if count is None:
         return None
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
@@ -31,7 +31,7 @@ def check_logprobs(count: object) -> int | None:
 def token_logprobs(row: Row, token: int, n: int) -> TokenLogprobs:
     """Log softmax of the logits ``row`` (n_vocab,) at ``token`` and at the ``n`` largest (ties: lower id first).
 
-    Tokens that the model's file forbids have no probability and are not among them.
+    Tokens that the model file forbids have probability 0 and are left out.
     """
     total = log_sum_exp(row)
     top: list[tuple[int, float]] = []

@@ -1,4 +1,4 @@
-"""What is asked of one generation: its options, checked."""
+"""Options of one generation, and their checks."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ from localspec.types import Progress
 
 
 class Options(TypedDict, total=False):
-    """Keyword options of every generation. Left out ones have llama.cpp's defaults."""
+    """Keyword options of every generation. Defaults are llama.cpp's."""
 
     max_tokens: int | None
-    """At most so many tokens; None: until the answer ends or the context is full."""
+    """Most tokens of the answer; None: until it ends or the context is full."""
     temperature: float
     """0 is greedy. Default 0.8."""
     top_k: int
-    """Only the k likeliest tokens; 0 switches it off. Default 40."""
+    """Sample from the k most likely tokens; 0 switches it off. Default 40."""
     top_p: float
-    """Only the likeliest that together hold this probability; 1 switches it off. Default 0.95."""
+    """Sample from the most likely tokens that together have this probability; 1 switches it off. Default 0.95."""
     min_p: float
-    """Only tokens at least so many times as likely as the likeliest; 0 switches it off. Default 0.05."""
+    """Least probability, as a share of the most likely token's; 0 switches it off. Default 0.05."""
     typical_p: float
-    """Only tokens of typical surprise that together hold this probability; 1 switches it off, as by default."""
+    """Sample from tokens of typical surprise that together have this probability. Default 1, off."""
     top_n_sigma: float
-    """Only logits within so many standard deviations of the largest; 0 or less switches it off, as by default."""
+    """Largest distance from the largest logit, in standard deviations; 0 or less is off. Default -1."""
     xtc_probability: float
-    """How often XTC leaves out all but the last of the tokens above ``xtc_threshold``. Default 0, never."""
+    """Probability that XTC removes all but the least likely of the tokens above ``xtc_threshold``. Default 0."""
     xtc_threshold: float
-    """Default 0.1; more than 0.5 switches XTC off."""
+    """Probability above which XTC removes tokens; more than 0.5 switches it off. Default 0.1."""
     dynatemp_range: float
-    """Temperature that much lower or higher, by entropy. Default 0."""
+    """Range of the temperature below and above its value, by entropy. Default 0."""
     dynatemp_exponent: float
-    """How entropy maps to temperature. Default 1."""
+    """Exponent of the map from entropy to temperature. Default 1."""
     repeat_penalty: float
-    """Divides the logits of earlier tokens, the prompt's as well. Default 1."""
+    """Divisor of the logits of earlier tokens, those of the prompt included. Default 1."""
     repeat_last_n: int
-    """How far back repeat, presence and frequency penalties look. Default 64 tokens."""
+    """Tokens back that repeat, presence and frequency penalties count. Default 64."""
     presence_penalty: float
-    """Taken off the logit of each earlier token. Default 0."""
+    """Subtracted from the logit of each earlier token. Default 0."""
     frequency_penalty: float
-    """Taken off as often as the token occurred. Default 0."""
+    """Subtracted once for every time the token occurred. Default 0."""
     dry_multiplier: float
-    """Penalty of tokens that would go on with a repetition (DRY). Default 0, none."""
+    """Penalty of tokens that continue a repetition (DRY). Default 0."""
     dry_base: float
-    """How DRY's penalty grows with each repeated token. Default 1.75."""
+    """Growth of DRY's penalty with each repeated token. Default 1.75."""
     dry_allowed_length: int
-    """Repetitions below this length are free. Default 2."""
+    """Longest repetition without a penalty, in tokens. Default 2."""
     dry_penalty_last_n: int
-    """How far back DRY looks. Default 64 tokens."""
+    """Tokens back that DRY searches. Default 64."""
     dry_sequence_breakers: Sequence[str]
-    """Texts that no repetition reaches across. Default newline, colon, quote, asterisk."""
+    """Texts that end a repetition. Default newline, colon, quote, asterisk."""
     logit_bias: Mapping[int, float] | Sequence[tuple[int, float]]
-    """Token id → what is added to its logit; −inf forbids it."""
+    """Token id → number added to its logit; −inf forbids the token."""
     seed: int | None
-    """The same seed gives the same text, whatever drafts; None draws one."""
+    """The same seed gives the same text with any drafter; None draws one."""
     stop: str | Sequence[str]
     """Strings that end the answer; they are not part of it."""
     draft_max: int | None
-    """At most so many draft tokens a step, 0 for none; None leaves it to the drafter."""
+    """Most draft tokens of a step, 0 for none; None: as many as pay off."""
     progress: Progress | None
-    """Called with (done, total) prompt tokens while the prompt is read."""
+    """Called with (done, total) prompt tokens during the prefill."""
     logprobs: int | None
-    """Log probabilities of each token and of so many of the likeliest (0: none of those); None leaves them out."""
+    """Report each token's log probability and those of this many most likely tokens; None reports nothing."""
     response_format: Mapping[str, Any] | None
-    """JSON, of a schema: ``{"type": "json_schema", "json_schema": {"schema": ...}}`` or ``{"type": "json_object"}``."""
+    """JSON by a schema: ``{"type": "json_schema", "json_schema": {"schema": ...}}`` or ``{"type": "json_object"}``."""
     grammar: str | None
-    """A GBNF grammar that the answer follows."""
+    """GBNF grammar of the answer."""
 
 
 _NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar")
@@ -79,7 +79,7 @@ _NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "gramma
 
 @dataclass(frozen=True)
 class Request:
-    """One generation: how to sample, when to stop, how far to draft."""
+    """Checked options of one generation."""
 
     sampling: SamplingParams
     stop: StopParams
@@ -89,8 +89,8 @@ class Request:
     answer: AnswerGrammar | None = None
 
     @classmethod
-    def of(cls, options: Options) -> Request:
-        """Check ``options``. Raises :class:`UsageError` for a value out of its range or an unknown name."""
+    def from_options(cls, options: Options) -> Request:
+        """Check ``options``. Raises :class:`UsageError` for a value outside its range or an unknown name."""
         given: dict[str, Any] = {key: value for key, value in options.items() if key not in _NOT_SAMPLING}
         stop, most = given.pop("stop", ()), given.pop("max_tokens", None)
         unknown = sorted(set(given) - {item.name for item in fields(SamplingParams)})

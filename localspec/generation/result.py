@@ -1,4 +1,4 @@
-"""What a generation gives back: chunks while it runs, a completion at its end."""
+"""Results of a generation: chunks while it runs, a completion at its end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from localspec.types import Channel, Exactness, FinishReason, Source
 class Completion:
     """A finished answer.
 
-    ``tokens`` are all generated ids, the end token excluded, the token that completed a stop string
-    included. ``text`` is the answer (without the stop string and tool calls); ``thought`` is what a chat model wrote in
-    its thinking channel. ``finish_reason`` is ``stop`` (end token or stop string), ``tool_calls`` (the same, and there
-    are ``tool_calls`` in the answer) or ``length`` (budget or context full; ``notice`` then says which, when it was the
-    context). ``logprobs``, where asked for, run parallel to ``tokens``.
+    ``tokens``: all generated ids, without the end token, with the token that completed a stop string. ``text``: the
+    answer without stop string and tool calls. ``thought``: the text of a chat model's thinking channel.
+    ``finish_reason``: ``stop`` (end token or stop string), ``tool_calls`` (the same, and the answer calls tools) or
+    ``length`` (``max_tokens`` or the context is used up; a full context adds a ``notice``). ``logprobs`` run parallel
+    to ``tokens``, where requested.
     """
 
     text: str
@@ -35,23 +35,22 @@ class Completion:
 
     @property
     def message(self) -> dict[str, Any]:
-        """The answer as a message to put into the conversation; a tool's result may follow it."""
+        """The answer as a message for the conversation; results of tools follow it."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
         if self.tool_calls:
             message["tool_calls"] = [dict(call) for call in self.tool_calls]
-            if self.thought:  # until the tools have answered, templates keep it
+            if self.thought:  # templates keep it until the tools have answered
                 message["reasoning_content"] = self.thought
         return message
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step of the loop added.
+    """Tokens and text that one step of the loop added, all in one ``channel``.
 
-    ``tokens``, ``sources`` and ``pieces`` run in parallel: the id, whether the drafter proposed it, and the text
-    that became certain with it (``""`` while a character or a possible stop string is incomplete). ``text`` is the
-    pieces joined. ``channel`` is the same for all of a chunk. Only the last chunk has a ``completion``. ``logprobs``
-    run parallel to ``tokens`` too, where asked for.
+    ``tokens``, ``sources``, ``pieces`` and, where requested, ``logprobs`` run parallel. A piece is the text that its
+    token completed: ``""`` while a character or a possible stop string is incomplete. ``text`` is the pieces joined.
+    Only the last chunk has a ``completion``.
     """
 
     text: str

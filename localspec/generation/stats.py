@@ -1,28 +1,34 @@
-"""What a generation did: acceptance by position and drafter, rates, and where the time went."""
+"""Statistics of a generation: acceptance by position and drafter, rates, and times."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
 @dataclass
 class Count:
-    """Draft tokens proposed and accepted, over so many steps."""
+    """Draft tokens proposed and accepted, and the steps that had any."""
 
     proposed: int = 0
     accepted: int = 0
     steps: int = 0
 
+    def add(self, proposed: int, accepted: int, steps: int) -> None:
+        """Add to each number."""
+        self.proposed += proposed
+        self.accepted += accepted
+        self.steps += steps
+
 
 @dataclass
 class Stats:
-    """Counters of one generation (or several, see :meth:`add`). Times in seconds.
+    """Counters of one generation, or of several (see :meth:`add`). Times are in seconds.
 
-    ``target_s`` and ``draft_s`` are inside llama.cpp while generating, ``python_s`` is the rest of ``generate_s``.
-    ``near_ties`` are choices too close for a batch's row, decided by a row of their own; ``forced`` tokens those that a
-    grammar left no choice about. ``prefilled_tokens`` is what the prompt cost after cache reuse (``cached_tokens``).
+    ``prompt_s``: prefill of the prompt. ``generate_s``: everything after it; ``target_s`` and ``draft_s`` of it were
+    spent inside llama.cpp, ``python_s`` is the rest. ``cached_tokens`` of the prompt needed no prefill. ``near_ties``:
+    tokens decided by a single-row pass. ``forced``: tokens that a grammar allowed no alternative to.
     """
 
     prompt_tokens: int = 0
@@ -40,33 +46,28 @@ class Stats:
     per_position: list[Count] = field(default_factory=list)
 
     def record(self, names: Sequence[str], accepted: int) -> None:
-        """Count one step of the loop: the first ``accepted`` draft tokens were right; ``names`` say whose each was."""
+        """Count one step of the loop: its first ``accepted`` draft tokens were right; ``names`` are their drafters."""
         self.steps += 1
         for i, name in enumerate(names):
-            self._count(self.by_drafter.setdefault(name, Count()), i < accepted, i == 0 or names[i - 1] != name)
-            if i == len(self.per_position):
-                self.per_position.append(Count())
-            self._count(self.per_position[i], i < accepted, True)
+            first = i == 0 or names[i - 1] != name
+            self.by_drafter.setdefault(name, Count()).add(1, i < accepted, first)
+            self._position(i).add(1, i < accepted, 1)
         self.drafted_steps += bool(names)
 
-    @staticmethod
-    def _count(count: Count, accepted: bool, first: bool) -> None:
-        count.proposed += 1
-        count.accepted += accepted
-        count.steps += first
-
     def add(self, other: Stats) -> None:
-        """Sum another generation into this one."""
-        for name in ("prompt_tokens", "cached_tokens", "prompt_s", "generated_tokens", "generate_s"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("target_s", "draft_s", "steps", "drafted_steps", "near_ties", "forced"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        """Add the counters of another generation to this one's."""
+        for item in fields(self):
+            if item.name not in ("by_drafter", "per_position"):
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
         for drafter, count in other.by_drafter.items():
-            _sum(self.by_drafter.setdefault(drafter, Count()), count)
+            self.by_drafter.setdefault(drafter, Count()).add(count.proposed, count.accepted, count.steps)
         for i, count in enumerate(other.per_position):
-            if i == len(self.per_position):
-                self.per_position.append(Count())
-            _sum(self.per_position[i], count)
+            self._position(i).add(count.proposed, count.accepted, count.steps)
+
+    def _position(self, i: int) -> Count:
+        if i == len(self.per_position):
+            self.per_position.append(Count())
+        return self.per_position[i]
 
     @property
     def prefilled_tokens(self) -> int:
@@ -82,12 +83,12 @@ class Stats:
 
     @property
     def acceptance(self) -> float | None:
-        """Accepted over proposed draft tokens; None when nothing was drafted."""
+        """Accepted over proposed draft tokens; None if nothing was drafted."""
         return self.accepted / self.proposed if self.proposed else None
 
     @property
     def mean_accepted(self) -> float | None:
-        """Draft tokens accepted in a step that drafted (the token every step adds anyway is not in it)."""
+        """Draft tokens accepted per step that drafted, without the recovered or bonus token; None if none drafted."""
         return self.accepted / self.drafted_steps if self.drafted_steps else None
 
     @property
@@ -99,7 +100,7 @@ class Stats:
         return max(0.0, self.generate_s - self.target_s - self.draft_s)
 
     def timings(self) -> dict[str, float | int]:
-        """The ``timings`` object of ``--json``."""
+        """Return the ``timings`` object of ``--json``."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
@@ -116,7 +117,7 @@ class Stats:
         }
 
     def draft(self) -> dict[str, Any]:
-        """The ``draft`` object of ``--json``."""
+        """Return the ``draft`` object of ``--json``."""
         return {
             "proposed": self.proposed,
             "accepted": self.accepted,
@@ -127,7 +128,7 @@ class Stats:
         }
 
     def summary(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         parts = [f"{self.generated_tokens} tokens, {self.tokens_per_s:.1f} tok/s"]
         if self.acceptance is None or self.mean_accepted is None:
             parts.append("nothing drafted")
@@ -135,9 +136,3 @@ class Stats:
             names = "+".join(self.by_drafter)
             parts.append(f"{names}: {self.mean_accepted:.1f} accepted a step, {self.acceptance:.0%} of drafts")
         return "; ".join(parts)
-
-
-def _sum(into: Count, other: Count) -> None:
-    into.proposed += other.proposed
-    into.accepted += other.accepted
-    into.steps += other.steps

@@ -1,9 +1,10 @@
-"""Steps of tokens → chunks of text: end tokens, stop strings, budget, channels, tool calls."""
+"""Steps of the loop → chunks of text: end tokens, stop strings, token budget, channels, tool calls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from localspec.chat.thinking import ThinkingParser
 from localspec.chat.tool_calls import ToolCallParser
@@ -17,21 +18,22 @@ from localspec.types import Channel, FinishReason, Source
 
 
 @dataclass(frozen=True)
-class _Said:
-    """One token and the text that became certain with it."""
+class _Piece:
+    """A token and the text that it completed."""
 
     channel: Channel
     token: int
     source: Source
-    piece: str
+    text: str
     logprobs: tuple[TokenLogprobs, ...]
 
 
 class Assembler:
-    """Collects one answer. ``finish_reason`` is None until it ends; whatever a step has after the end is dropped.
+    """Assemble one answer of at most ``budget`` tokens.
 
-    ``cut`` says that a stop string ended it: then its last tokens say more than its text. Stop strings look at the
-    text of the answer: not at thoughts, and not at tool calls.
+    ``finish_reason`` is None until the answer ends; tokens of a step after the end are dropped. ``cut`` is True if a
+    stop string ended it, so that its tokens hold more than its text. Stop strings are searched in the text of the
+    answer, not in thoughts and tool calls.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Assembler:
     ) -> None:
         self._vocabulary, self._budget, self._thinking, self._calls = vocabulary, budget, thinking, calls
         self._detokenizer, self._stops = Detokenizer(vocabulary), StopStrings(stops)
-        self._unspoken = _unspoken(vocabulary, calls.syntax.markers) if calls else {}
+        self._markers = _silent_markers(vocabulary, calls.syntax.markers) if calls else {}
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
         self.finish_reason: FinishReason | None = None
@@ -54,7 +56,7 @@ class Assembler:
 
     @property
     def left(self) -> int:
-        """Tokens that the budget still allows."""
+        """Tokens left of the budget."""
         return self._budget - len(self.tokens)
 
     @property
@@ -66,17 +68,17 @@ class Assembler:
         return "".join(self._parts["thought"])
 
     def add(self, step: Step) -> list[Chunk]:
-        """The chunks of ``step``, one for each run of tokens in one channel."""
-        found: list[_Said] = []
+        """Return the chunks of ``step``, one for each run of tokens in one channel."""
+        found: list[_Piece] = []
         computed = len(step.tokens) - step.forced
         for i, token in enumerate(step.tokens):
             if self._vocabulary.is_end(token):
                 self.finish_reason = "stop"
                 break
             self.tokens.append(token)
-            channel, piece, stopped = self._text(token)
+            channel, text, stopped = self._text(token)
             source: Source = "target" if step.accepted <= i < computed else "drafted"
-            found.append(_Said(channel, token, source, piece, step.logprobs[i : i + 1]))
+            found.append(_Piece(channel, token, source, text, step.logprobs[i : i + 1]))
             self.logprobs.extend(found[-1].logprobs)
             if stopped:
                 self.finish_reason, self.cut = "stop", True
@@ -84,69 +86,65 @@ class Assembler:
             if not self.left:
                 self.finish_reason = "length"
                 break
-        return _chunks(found)
+        return [_chunk(channel, list(run)) for channel, run in groupby(found, lambda piece: piece.channel)]
 
     def _text(self, token: int) -> tuple[Channel, str, bool]:
+        """Return the channel and the text that ``token`` completed, and True if it completed a stop string."""
         channel: Channel = "answer"
-        marker = self._unspoken.get(token)
-        piece, stopped = self._detokenizer.add(token) if marker is None else marker, False
+        marker = self._markers.get(token)
+        text, stopped = self._detokenizer.add(token) if marker is None else marker, False
         if self._thinking is not None:
-            channel, piece = self._thinking.add(token, piece)
+            channel, text = self._thinking.add(token, text)
         if channel == "answer":
-            piece, stopped = self._stops.add(self._calls.add(piece) if self._calls else piece)
+            text, stopped = self._shown(text)
         before, self._channel = self._channel, channel
         if channel == "thought" and before == "answer":
             held, stopped = self._held_back(ended=False)
             if held:
-                channel, piece = "answer", held  # the marker's own piece is empty
-        self._parts[channel].append(piece)
-        return channel, piece, stopped
+                channel, text = "answer", held  # the marker itself has no text
+        self._parts[channel].append(text)
+        return channel, text, stopped
+
+    def _shown(self, text: str) -> tuple[str, bool]:
+        """Return what is certain of the answer after ``text``, and True if it completed a stop string."""
+        return self._stops.add(self._calls.add(text) if self._calls else text)
 
     def _held_back(self, *, ended: bool) -> tuple[str, bool]:
-        """Text that was held back as the beginning of a call or of a stop string, and whether it completed one."""
+        """Return text held back as the beginning of a call or stop string, and True if it completed a stop string."""
         text, stopped = self._stops.add(self._calls.flush(complete=ended)) if self._calls else ("", False)
         return text + self._stops.flush(), stopped
 
     def flush(self) -> Chunk:
-        """The last chunk: text held back for a stop string, a call or a character that did not come."""
-        piece = ""
+        """Return the last chunk: the text held back for a stop string, a call or a character that did not come."""
+        text = ""
         if not self.cut:
-            piece, ended = self._detokenizer.flush(), self.finish_reason == "stop"
+            text, ended = self._detokenizer.flush(), self.finish_reason == "stop"
             if self._channel == "answer":
-                said, self.cut = self._stops.add(self._calls.add(piece) if self._calls else piece)
+                text, self.cut = self._shown(text)
                 if not self.cut:
                     held, self.cut = self._held_back(ended=ended)
-                    said += held
-                piece = said
+                    text += held
             if self.cut:
                 self.finish_reason = "stop"
         if self._calls and self._calls.calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
-        self._parts[self._channel].append(piece)
-        return Chunk(piece, (), (), (), self._channel)
+        self._parts[self._channel].append(text)
+        return Chunk(text, (), (), (), self._channel)
 
 
-def _unspoken(vocabulary: Vocabulary, markers: Sequence[str]) -> dict[int, str]:
-    """Tokens that are markers and have no text of their own when they are generated."""
+def _silent_markers(vocabulary: Vocabulary, markers: Sequence[str]) -> dict[int, str]:
+    """Map tokens that are ``markers`` and have no text when generated to the text of the marker."""
     ids = {marker: vocabulary.tokenize(marker, add_special=False) for marker in markers}
     return {found[0]: marker for marker, found in ids.items() if len(found) == 1 and not vocabulary.piece(found[0])}
 
 
-def _chunks(found: Sequence[_Said]) -> list[Chunk]:
-    chunks: list[Chunk] = []
-    start = 0
-    for i in range(1, len(found) + 1):
-        if i == len(found) or found[i].channel != found[start].channel:
-            part = found[start:i]
-            chunks.append(
-                Chunk(
-                    "".join(said.piece for said in part),
-                    tuple(said.token for said in part),
-                    tuple(said.source for said in part),
-                    tuple(said.piece for said in part),
-                    part[0].channel,
-                    logprobs=tuple(one for said in part for one in said.logprobs),
-                )
-            )
-            start = i
-    return chunks
+def _chunk(channel: Channel, pieces: Sequence[_Piece]) -> Chunk:
+    texts = tuple(piece.text for piece in pieces)
+    return Chunk(
+        "".join(texts),
+        tuple(piece.token for piece in pieces),
+        tuple(piece.source for piece in pieces),
+        texts,
+        channel,
+        logprobs=tuple(found for piece in pieces for found in piece.logprobs),
+    )

@@ -16,7 +16,7 @@ from localspec.generation.guard import NO_GUARD, Guard
 from localspec.gguf.header import GgufHeader
 from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
-from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams, Wish
+from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams, ExactnessMode
 from localspec.probe import cache
 from localspec.probe.batch_invariance import TEXT, Invariance, probe
 from localspec.types import Exactness
@@ -36,14 +36,14 @@ class Assurance:
     notice: str | None = None
 
 
-def attempts(wish: Wish, params: ContextParams) -> list[ContextParams]:
+def attempts(wish: ExactnessMode, params: ContextParams) -> list[ContextParams]:
     """The settings to try in turn. Kernels that are exact for every type cost speed, so only ``require`` has them."""
     if wish != "require":
         return [params]
     return [replace(params, tiled=False), replace(params, tiled=False, repack=False)]
 
 
-def assure(context: LlamaContext, wish: Wish, draft_max: int | None, *, last: bool) -> Assurance | None:
+def assure(context: LlamaContext, wish: ExactnessMode, draft_max: int | None, *, last: bool) -> Assurance | None:
     """Probe, or recall the probe of, a loaded target. ``draft_max``: the longest drafts that the user asks for, if so.
 
     None: ``wish`` asks for more than these settings give, and they are not the ``last`` to try.

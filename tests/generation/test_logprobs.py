@@ -88,7 +88,7 @@ def test_equal_with_and_without_a_drafter(plain: Engine, draft: str, sampling: d
         messages: list[dict[str, Any]] = [{"role": "user", "content": "The fox saw the fox and the fox saw the"}]
         for turn in range(2):
             plain.forget()
-            *_, last = plain._chunks(drafting.prompt_tokens(messages), Request.of({**options}), None)  # type: ignore[typeddict-item]
+            *_, last = plain._chunks(drafting.prompt_tokens(messages), Request.from_options({**options}), None)  # type: ignore[typeddict-item]
             expected = last.completion
             assert expected is not None
             for width in (1, 4, 8):

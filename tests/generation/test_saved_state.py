@@ -47,7 +47,7 @@ def user(text: str) -> dict[str, Any]:
 
 def after(engine: Engine, tokens: list[int], **options: Any) -> Any:
     """What ``engine`` says after ``tokens``."""
-    *_, last = engine._chunks(list(tokens), Request.of({**options}), None)  # type: ignore[typeddict-item]
+    *_, last = engine._chunks(list(tokens), Request.from_options({**options}), None)  # type: ignore[typeddict-item]
     return last.completion
 
 

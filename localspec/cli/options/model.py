@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from localspec.cli.options.bundle import bundle
 from localspec.cli.options.values import DraftName, FileName, ModelName
-from localspec.params import ContextParams, DraftParams, Wish
+from localspec.params import ContextParams, DraftParams, ExactnessMode
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ModelOptions:
     gpu_layers: int | None
     device: str | None
     draft_max: int | None
-    exactness: Wish
+    exactness: ExactnessMode
     verbose: bool
     ngram_file: str | None = None
     offline: bool = False
