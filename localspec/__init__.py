@@ -1,4 +1,4 @@
-"""localspec: local speculative decoding for GGUF models. The same output as plain decoding, sooner.
+"""localspec: speculative decoding of GGUF models on this machine. The output of plain decoding, sooner.
 
 ::
 
@@ -8,7 +8,7 @@
         done = llm.generate("Once", max_tokens=64, temperature=0.8, seed=7)
         print(done.text, done.stats.acceptance)
 
-Names load on first use, so that importing the package costs nothing.
+Names are imported on first use, so importing the package is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engine = target + drafters + tokenizer + template: the composition root of a generation."""
+"""The engine: verbs and lifetime of a loaded pair, its conversation and its template."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the target is; ``bytes`` is the size of its tensors."""
+    """Description of the target. ``parameters``: their count. ``bytes``: size of its tensors."""
 
     name: str
     path: Path
@@ -87,18 +87,19 @@ class Engine:
 
     @property
     def n_ctx(self) -> int:
-        """Tokens that prompt and answer may have together."""
+        """Most tokens of prompt and answer together."""
         return self._target.n_ctx
 
     @property
     def costs(self) -> Costs | None:
-        """What passes and drafts cost on this machine, as followed since it was loaded; None if not measured."""
+        """Costs of passes and drafts on this machine, updated while generating; None if not measured."""
         return self.control.costs if isinstance(self.control, Controller) else None
 
     def tune(self, progress: Callable[[float], None] | None = None) -> Costs:
-        """Measure at length what passes and drafts cost, and go by that from now on, here and in later runs.
+        """Measure the costs of passes and drafts at length; this and later processes draft by them.
 
-        What was cached is forgotten. Raises :class:`UsageError` where there is no drafter.
+        ``progress`` is called with the share done, 0 to 1. Empties the cache. Raises :class:`UsageError` without a
+        drafter.
         """
         if self._setup.tune is None:
             raise UsageError(f"{self.model.name} was loaded without a drafter, so there is nothing to tune.")
@@ -109,21 +110,21 @@ class Engine:
         return costs
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of ``text``, special tokens recognised, no BOS added."""
+        """Return the ids of ``text``. Special tokens are recognised; no BOS is added."""
         return self.vocabulary.tokenize(text, add_special=False)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """Text of ``tokens``; control tokens have none."""
+        """Return the text of ``tokens``. Control tokens have none."""
         return detokenize(self.vocabulary, tokens)
 
     def prompt_tokens(
         self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools | None = None
     ) -> list[int]:
-        """The ids that :meth:`chat` would decode for ``messages``."""
+        """Return the ids of the prompt that :meth:`chat` makes of ``messages``."""
         return list(self._chat_prompt(messages, thinking, check_tools(tools)).tokens)
 
     def forget(self) -> None:
-        """Drop the conversation and everything cached: the next generation prefills its whole prompt."""
+        """Drop the conversation and the cache. The next generation prefills its whole prompt."""
         self._target.rewind(0)
         if self._conversation is not None:
             self._conversation.clear()
@@ -131,10 +132,10 @@ class Engine:
             drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
 
     def save_state(self, path: str | Path) -> int:
-        """Keep the cache and the last chat turn in the file ``path``, for :meth:`load_state`; its size in bytes.
+        """Write the cache and the last chat turn to ``path``, for :meth:`load_state`. Returns the file's bytes.
 
-        Raises :class:`InputError` where nothing is cached or the file cannot be written, :class:`BackendError` where
-        this kind of cache cannot be saved.
+        Raises :class:`InputError` if nothing is cached or the file cannot be written, :class:`BackendError` if this
+        kind of cache cannot be saved.
         """
         tokens = tuple(self._target.tokens)
         if not tokens:
@@ -146,11 +147,11 @@ class Engine:
         )
 
     def load_state(self, path: str | Path) -> int:
-        """Go on from what :meth:`save_state` kept: the number of tokens that need no prefill now.
+        """Restore what :meth:`save_state` wrote. Returns the number of tokens that need no prefill now.
 
-        What follows is the same text as without it. Raises :class:`InputError`, and changes nothing, where the file is
-        damaged or was saved with another model file, other settings or another build of llama.cpp;
-        :class:`BackendError` where llama.cpp refuses it, and then nothing is cached.
+        The text that follows is the same as without it. Raises :class:`InputError`, and changes nothing, if the file is
+        damaged or was saved with another model file, other settings or another build of llama.cpp. Raises
+        :class:`BackendError` if llama.cpp refuses the cache, which is empty then.
         """
         saved = read_state(Path(path))
         if saved.model != self._identity():
@@ -168,7 +169,7 @@ class Engine:
         return len(saved.tokens)
 
     def _identity(self) -> str:
-        """Which model file the target is."""
+        """Identity of the target's file."""
         try:
             return file_identity(self.model.path)
         except OSError:  # a model that is no file, such as the scripted one
@@ -179,9 +180,10 @@ class Engine:
         return _last(self.stream(prompt, **options))
 
     def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[Chunk]:
-        """Yield what each step adds to ``prompt``; the last chunk has the completion.
+        """Yield the chunks that continue ``prompt``; the last one has the completion.
 
-        Raises :class:`PromptTooLongError`, and :class:`UsageError` for an option out of its range, when called.
+        The call itself raises :class:`PromptTooLongError`, :class:`UsageError` for an option outside its range, and
+        :class:`InputError`.
         """
         request = Request.from_options(options)
         if not isinstance(prompt, str):
@@ -214,10 +216,10 @@ class Engine:
     ) -> Iterator[Chunk]:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
-        A conversation that continues the last one (its messages, the reply, then more) reuses the cache: only what is
-        new is prefilled. ``tools`` are function definitions as in the OpenAI chat API; calls of them come in
-        :attr:`Completion.tool_calls`, and their results go back as messages of the role ``tool``. ``tool_choice``
-        ``none`` leaves them out. Raises as :meth:`stream` does, and :class:`TemplateError`.
+        A conversation that continues the last one (its messages, the reply, then more) prefills only the new messages.
+        ``tools``: function definitions as in the OpenAI chat API. :attr:`Completion.tool_calls` returns their calls;
+        results are messages of the role ``tool``. ``tool_choice`` ``none`` offers no tools. Raises as :meth:`stream`
+        does, and :class:`TemplateError`.
         """
         request = Request.from_options(options)
         choice, offered = check_choice(tool_choice), check_tools(tools)
@@ -231,13 +233,13 @@ class Engine:
             raise TemplateError(f"{self.model.name} has no chat template; use --raw, or generate() in Python.")
         if tools and self._conversation.call_syntax is None:
             raise TemplateError(
-                f"the chat template of {self.model.name} takes no tools, or writes calls in a way that is not known; "
+                f"the chat template of {self.model.name} takes no tools, or writes calls in an unknown syntax; "
                 "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
             )
         return self._conversation.prompt(messages, thinking=thinking, tools=tools)
 
     def _chunks(self, tokens: list[int], request: Request, chat: ChatPrompt | None) -> Iterator[Chunk]:
-        """Check everything that can be checked before the first pass."""
+        """Check the request before the first pass."""
         if self._closed:
             raise BackendError("the engine was closed; load it again.")
         room = self.n_ctx - len(tokens)
@@ -253,7 +255,7 @@ class Engine:
         return self._run(Task(tokens, request, room, sampler, constraint, chat, syntax))
 
     def _constraint(self, request: Request, chat: ChatPrompt | None, start: int, room: int) -> GrammarConstraint | None:
-        """Grammar of a structured answer after ``start`` tokens. Raises where its budget is too small for any."""
+        """Grammar of a structured answer after ``start`` tokens. Raises if its budget is too small for any answer."""
         if request.answer is None:
             return None
         self._grammars = self._grammars or GrammarVocabulary(self.vocabulary)

@@ -1,35 +1,35 @@
-"""Every error that localspec raises on purpose. Imports nothing.
+"""Exceptions of localspec. Imports nothing.
 
 ::
 
     LocalspecError
-    ├── UsageError                a value that no file or machine could make right (also a ValueError)
-    ├── InputError                data handed in that cannot be used: encoding, message lists, conversations
+    ├── UsageError                a value outside its range or set (also a ValueError)
+    ├── InputError                data that cannot be used: encoding, message lists, conversations
     ├── ModelError
     │   ├── ModelNotFoundError    no such file or name
     │   ├── ModelFileError        not a GGUF file, damaged, or of an unsupported kind
-    │   └── DraftMismatchError    a drafter that does not go with the target
+    │   └── DraftMismatchError    a drafter that does not fit the target
     ├── BackendError              llama.cpp refused or failed
     │   └── MissingFeatureError   this build of llama-cpp-python lacks a function
     ├── PromptTooLongError        the prompt does not fit the context
-    ├── HubError                  the Hub or the network refused, failed, or sent something else than it promised
+    ├── HubError                  the Hub or the network refused, failed, or sent something unexpected
     ├── TemplateError             the chat template is missing, raised, or tried to leave the sandbox
     └── ConvertError              a checkpoint that cannot be converted
 
-A message is one sentence (or two) that says what was wrong, with the value, and what to do next.
+A message has one or two sentences: what is wrong, with the value, and what to do next.
 """
 
 from __future__ import annotations
 
 
 class LocalspecError(Exception):
-    """Base of all errors; ``exit_code`` is what the command line exits with."""
+    """Base of all errors. ``exit_code``: exit status of the command line."""
 
     exit_code = 1
 
 
 class UsageError(LocalspecError, ValueError):
-    """A value outside its allowed range or set; the message names both."""
+    """A value outside its allowed range or set. The message names both."""
 
     exit_code = 2
 
@@ -47,11 +47,11 @@ class ModelNotFoundError(ModelError):
 
 
 class ModelFileError(ModelError):
-    """The file is not GGUF, is damaged, or holds a kind of model that cannot be used this way."""
+    """A file that is not GGUF, is damaged, or holds a kind of model that cannot be used this way."""
 
 
 class DraftMismatchError(ModelError):
-    """The drafter does not go with the target; the message gives the reason."""
+    """The drafter does not fit the target. The message gives the reason."""
 
 
 class BackendError(LocalspecError):
@@ -59,7 +59,7 @@ class BackendError(LocalspecError):
 
 
 class MissingFeatureError(BackendError):
-    """The installed llama-cpp-python lacks a function that was asked for."""
+    """The installed llama-cpp-python lacks a function."""
 
 
 class PromptTooLongError(LocalspecError):
@@ -67,7 +67,7 @@ class PromptTooLongError(LocalspecError):
 
 
 class HubError(LocalspecError):
-    """The Hub or the network refused, failed, or sent something else than it promised; or there is no room for it."""
+    """The Hub or the network refused, failed or sent something unexpected, or the disk is full."""
 
 
 class TemplateError(LocalspecError):

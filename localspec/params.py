@@ -1,6 +1,6 @@
-"""Settings as frozen dataclasses, checked when they are made. Knows nothing about models.
+"""Settings as frozen dataclasses, checked when made. Independent of models.
 
-A value that is wrong raises :class:`localspec.errors.UsageError` with the value and the allowed range.
+A wrong value raises :class:`localspec.errors.UsageError` with the value and the allowed range.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from localspec.errors import UsageError
 
 #: Treatment of drafting that could change the output: see :func:`localspec.load`.
 ExactnessMode = Literal["require", "prefer", "off"]
+#: Largest seed: the noise hash takes 64 bits.
 MAX_SEED = 2**64 - 1
+#: Largest whole number: llama.cpp's int32.
 _HUGE = 2**31 - 1
-#: Most rows one verification may have: the last token and at most ``MAX_DRAFT`` draft tokens.
+#: Most rows of a verification pass, in tokens: the last token and the draft.
 MAX_VERIFY_WIDTH = 64
+#: Most draft tokens of a step.
 MAX_DRAFT = MAX_VERIFY_WIDTH - 1
 #: Widest batch that the exactness probe covers by default, in rows. Drafts and forced runs stay within it.
 PROBE_WIDTH = 32
-#: On a CPU prefill is quickest in passes about so wide: 2% at 700 to 1,500 tokens against 512.
+#: Tokens of a prefill pass on a CPU: 2% faster than 512 for prompts of 700 to 1,500 tokens.
 _CPU_PASS = 256
 #: llama.cpp's sequence breakers for DRY.
 DRY_BREAKERS = ("\n", ":", '"', "*")
-#: Beyond any logit, and finite in float32 however often it is counted.
+#: Largest bias or penalty: beyond any logit, and finite in float32 after any number of additions.
 _FAR = 1e6
-#: Field → lowest and highest value, and what a message adds.
+#: Field → lowest value, highest value, addition to a message.
 _SAMPLING_RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0.0, math.inf, " (0 is greedy)"),
     "top_k": (0, _HUGE, " (0 switches it off)"),
@@ -65,15 +68,15 @@ def _check(name: str, value: float, low: float, high: float, hint: str = "") -> 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is chosen: names, order and defaults of llama.cpp (``common_params_sampling``).
+    """Sampling settings: names, order and defaults of llama.cpp (``common_params_sampling``).
 
     The chain: ``logit_bias``, repetition penalties, DRY, then top-n-sigma, top-k, typical-p, top-p, min-p, XTC and the
-    temperature. Every sampler is switched off by the value that its field says below; the last tokens that penalties
-    look at are the prompt's and the answer's. ``seed`` None draws one; read it back from :attr:`Completion.seed`.
+    temperature. Penalties count tokens of the prompt and of the answer. ``seed`` None draws one, which
+    :attr:`Completion.seed` returns.
     """
 
     temperature: float = 0.8
-    """0 is greedy: the likeliest of what truncation leaves."""
+    """0 is greedy: the most likely token left by truncation."""
     top_k: int = 40
     """Off: 0."""
     top_p: float = 0.95
@@ -90,12 +93,12 @@ class SamplingParams:
     xtc_threshold: float = 0.1
     """Off: more than 0.5."""
     dynatemp_range: float = 0.0
-    """Temperature ± this, by the entropy of what truncation leaves. Off: 0."""
+    """Range of the temperature below and above its value, by the entropy left by truncation. Off: 0."""
     dynatemp_exponent: float = 1.0
     repeat_penalty: float = 1.0
     """Off: 1."""
     repeat_last_n: int = 64
-    """How many tokens repeat, presence and frequency penalties look back. Off: 0."""
+    """Tokens back that repeat, presence and frequency penalties count. Off: 0."""
     presence_penalty: float = 0.0
     """Off: 0."""
     frequency_penalty: float = 0.0
@@ -105,13 +108,13 @@ class SamplingParams:
     dry_base: float = 1.75
     dry_allowed_length: int = 2
     dry_penalty_last_n: int = 64
-    """How many tokens DRY looks back. Off: 0."""
+    """Tokens back that DRY searches. Off: 0."""
     dry_sequence_breakers: Sequence[str] = DRY_BREAKERS
-    """Texts that a repetition never reaches across."""
+    """Texts that end a repetition."""
     logit_bias: Mapping[int, float] | Sequence[tuple[int, float]] = ()
-    """Token id → what is added to its logit; −inf (or False) forbids it. Kept as pairs in the order of ids."""
+    """Token id → number added to its logit; −inf or False forbids the token. Stored as pairs in the order of ids."""
     mirostat: int = 0
-    """Only 0."""
+    """Must be 0."""
 
     def __post_init__(self) -> None:
         for name, (low, high, hint) in _SAMPLING_RANGES.items():
@@ -121,51 +124,51 @@ class SamplingParams:
         if self.mirostat != 0 or isinstance(self.mirostat, bool):
             raise UsageError(
                 f"mirostat is {self.mirostat!r}; only 0 (off) is possible: its threshold follows the surprise of every "
-                "token before, so that a token would no longer be a function of its logits and the text. "
-                "Use top_n_sigma, typical_p or min_p in its place."
+                "earlier token, so a token would no longer be a function of its logits and the text. "
+                "Use top_n_sigma, typical_p or min_p instead."
             )
         object.__setattr__(self, "dry_sequence_breakers", _breakers(self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
     @property
     def biases(self) -> tuple[tuple[int, float], ...]:
-        """``logit_bias`` as pairs in the order of ids."""
+        """Pairs of ``logit_bias``, in the order of ids."""
         return _biases(self.logit_bias)
 
     @property
     def greedy(self) -> bool:
-        """Whether the token is the one with the largest logit, whatever the noise."""
+        """True if the token is always the one with the largest logit."""
         return self.temperature == 0 and self.dynatemp_range == 0 and self.keeps_the_likeliest
 
     @property
     def keeps_the_likeliest(self) -> bool:
-        """Whether truncation always leaves the token with the largest logit."""
+        """True if truncation never removes the token with the largest logit."""
         return self.typical_p >= 1.0 and not self.excludes
 
     @property
     def excludes(self) -> bool:
-        """Whether XTC may exclude the likeliest tokens."""
+        """True if XTC may exclude the most likely tokens."""
         return self.xtc_probability > 0.0 and self.xtc_threshold <= 0.5
 
     @property
     def truncates(self) -> bool:
-        """Whether any token may be cut off before sampling."""
+        """True if truncation may remove any token."""
         cuts = self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0 or self.top_n_sigma > 0.0
         return cuts or not self.keeps_the_likeliest
 
     @property
     def penalises(self) -> bool:
-        """Whether repeat, presence or frequency penalties change any logit."""
+        """True if repeat, presence or frequency penalties change any logit."""
         changed = self.repeat_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
         return self.repeat_last_n > 0 and changed
 
     @property
     def dries(self) -> bool:
-        """Whether DRY changes any logit."""
+        """True if DRY changes any logit."""
         return self.dry_multiplier > 0.0 and self.dry_penalty_last_n > 0
 
     def seeded(self) -> SamplingParams:
-        """The same settings with a seed: the given one, or a fresh 32-bit one."""
+        """Return the same settings with a seed; draw 32 bits if there is none."""
         return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
 
 
@@ -200,7 +203,7 @@ def _biases(biases: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[
 
 @dataclass(frozen=True)
 class StopParams:
-    """When an answer ends. ``max_tokens`` None: at an end token, a stop string or a full context."""
+    """Ends of an answer besides an end token and a full context: ``max_tokens`` and ``stop`` strings."""
 
     max_tokens: int | None = None
     stop: Sequence[str] = ()
@@ -218,7 +221,7 @@ class StopParams:
 
 @dataclass(frozen=True)
 class DraftParams:
-    """How far to draft: at most ``max`` tokens a step (None: as far as it pays)."""
+    """Length of drafts: at most ``max`` tokens a step; None: as many as pay off."""
 
     max: int | None = None
 
@@ -229,13 +232,12 @@ class DraftParams:
 
 @dataclass(frozen=True)
 class ContextParams:
-    """Size and place of a context.
+    """Size and device of a context.
 
-    ``ctx_size`` in tokens (None: the model's own, at most 8192); ``threads`` (None: the physical cores);
-    ``gpu_layers`` (None: as many as fit a GPU that llama.cpp reports, else 0); ``device`` a name that
-    ``localspec devices`` lists (None: all GPUs); ``batch`` tokens prefilled at a time, on a CPU in passes of at most
-    256; ``tiled`` and ``repack`` allow the CPU kernels that are faster for wide batches and whose rows may depend on
-    the batch.
+    ``ctx_size`` in tokens (None: the model's own, at most 8192). ``threads`` (None: the physical cores).
+    ``gpu_layers`` (None: as many as fit the GPUs that llama.cpp reports). ``device``: a name that ``localspec devices``
+    lists (None: all GPUs). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
+    ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch.
     """
 
     ctx_size: int | None = None
@@ -258,5 +260,5 @@ class ContextParams:
         _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
 
     def pass_width(self, *, gpu: bool) -> int:
-        """The most tokens that llama.cpp takes at once."""
+        """Most tokens that llama.cpp computes at once."""
         return self.batch if gpu else min(self.batch, _CPU_PASS)

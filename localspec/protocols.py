@@ -1,7 +1,7 @@
-"""What the loop needs of a backend. Imports nothing of llama.cpp.
+"""Interfaces of a backend and of a grammar. Imports nothing of llama.cpp.
 
-A context owns one sequence: ``tokens`` is exactly what its cache holds, position *i* holds ``tokens[i]``.
-Rows that :meth:`Context.decode` returns are views that the next decode overwrites.
+A context owns one sequence: its cache holds exactly ``tokens``, ``tokens[i]`` at position *i*. The rows that
+:meth:`Context.decode` returns are views that the next decode overwrites.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Mask = NDArray[np.bool_]
 
 
 def output_rows(outputs: Outputs, n: int) -> int:
-    """How many of ``n`` rows ``outputs`` asks for."""
+    """Number of rows that ``outputs`` selects of ``n``."""
     return outputs if isinstance(outputs, int) else {"all": n, "last": 1, "none": 0}[outputs]
 
 
 def common_length(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
-    """Length of the common beginning of ``a`` and ``b``, known to be at least ``start``."""
+    """Length of the common prefix of ``a`` and ``b``, known to be at least ``start``."""
     end = min(len(a), len(b))
     if a[start:end] == b[start:end]:
         return end
@@ -37,13 +37,13 @@ class Vocabulary(Protocol):
     n_tokens: int
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Ids of ``text``; ``add_special`` puts the model's BOS in front where the model wants it."""
+        """Return the ids of ``text``. ``add_special`` adds the BOS of models that have one in front."""
 
     def piece(self, token: int) -> bytes:
-        """The bytes that ``token`` adds to the text; ``b""`` for control tokens."""
+        """Return the bytes that ``token`` adds to the text; ``b""`` for control tokens."""
 
     def is_end(self, token: int) -> bool:
-        """Whether ``token`` ends an answer (EOS, end of turn, …)."""
+        """Return True if ``token`` ends an answer (EOS, end of turn, …)."""
 
 
 class Context(Protocol):
@@ -56,63 +56,61 @@ class Context(Protocol):
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         """Append ``tokens`` (at most the batch size) in one pass.
 
-        Returns the logits, shape (n, n_vocab): all n rows, only the last (1, n_vocab), none (0, n_vocab), or as many
-        of the last as ``outputs`` says.
+        Returns logits, shape (rows, n_vocab): of all tokens, of the last one, of none, or of the last ``outputs`` ones.
         """
 
     def hidden(self) -> Rows:
-        """Hidden rows of the outputs of the last decode, shape (n, n_embd)."""
+        """Return the hidden rows of the outputs of the last decode, shape (rows, n_embd)."""
 
     def rewind(self, length: int) -> None:
-        """Forget everything from position ``length`` on, or all of it: look at ``tokens``."""
+        """Drop the cache from position ``length`` on, or all of it where that is impossible: read ``tokens`` after."""
 
     def identity(self) -> str:
-        """What must be the same, besides the model, for a saved state to be good."""
+        """Describe the build and settings that a saved state depends on, besides the model."""
 
     def state(self) -> bytes:
-        """The cache as bytes. Raises :class:`BackendError` where that cannot be."""
+        """Return the cache as bytes. Raises :class:`BackendError` where the cache cannot be saved."""
 
     def restore(self, state: bytes, tokens: Sequence[int]) -> None:
-        """Replace the cache by a ``state`` that holds ``tokens``. Raises :class:`BackendError`, and then is empty."""
+        """Replace the cache by a ``state`` of ``tokens``. Raises :class:`BackendError`, and is empty then."""
 
     def close(self) -> None:
         """Free the context. May be called twice."""
 
 
 class MtpContext(Protocol):
-    """A drafter context that reads another context's cache and has none of its own."""
+    """Interface of a drafter's context that reads another context's cache and has none of its own."""
 
     decode_s: float
 
     def step(self, token: int, position: int, hidden: NDArray[Any]) -> Rows:
-        """Logits (1, n_vocab) for what follows ``token``, given the (n_embd,) hidden row before it."""
+        """Return the logits (1, n_vocab) after ``token``, given the hidden row (n_embd,) before it."""
 
     def hidden(self) -> Rows:
-        """The hidden row (1, n_embd) of the last step, input of the next."""
+        """Return the hidden row (1, n_embd) of the last step, input of the next."""
 
     def close(self) -> None:
         """Free the context. May be called twice."""
 
 
 class Constraint(Protocol):
-    """Tokens that a structured answer allows next: the interface between a grammar and the sampler.
+    """Interface of a grammar to the sampler: tokens that a structured answer allows next.
 
-    It depends on the tokens alone, so it is the same with any drafter and with none. ``tokens`` are the prompt and what
-    was generated, a list that only grows while one answer is made. ``ahead`` are draft tokens that follow them. One
-    constraint serves one answer and counts from its first token.
+    It depends on the tokens alone, so drafting does not change it. ``tokens``: the prompt and the generated tokens, a
+    list that only grows. ``ahead``: draft tokens after them. One constraint serves one answer.
     """
 
     def allowed(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> Mask:
-        """Shape (n_vocab,): whether each token may follow. Exactly one where :meth:`forced` has something to say."""
+        """Return a mask (n_vocab,), True for tokens that may follow; exactly one where :meth:`forced` returns any."""
 
     def fits(self, tokens: Sequence[int], ahead: Sequence[int], token: int) -> bool:
-        """Whether the answer can still be ended within its budget once the allowed ``token`` follows."""
+        """Return True if the answer can end within its budget after the allowed ``token``."""
 
     def ending_token(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
         """A token that always fits: the next one on the way to the nearest end of the answer."""
 
     def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:
-        """The tokens that must follow, one legal token each; ``()`` where there is a choice."""
+        """Return the tokens that must follow, the only legal ones; ``()`` where there is a choice."""
 
     def legal(self, tokens: Sequence[int], draft: Sequence[int]) -> int:
-        """How many tokens at the beginning of ``draft`` the constraint allows."""
+        """Return how many tokens at the beginning of ``draft`` the constraint allows."""

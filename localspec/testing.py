@@ -1,11 +1,11 @@
-"""A fake backend that ships: a target whose logits are a function of the tokens, and drafters that follow a script.
+"""A scripted backend for tests of programs built on localspec: logits are a function of the tokens, drafts a script.
 
-For tests of the loop and of programs built on localspec; nothing is loaded and nothing is random::
+Nothing is loaded and nothing is random::
 
     engine = scripted_engine(chain_logits(n_vocab=32, seed=1), drafters=[ScriptedDrafter(lambda tokens: [1, 2, 3])])
     engine.generate("abc", max_tokens=8, temperature=0)
 
-The contexts are as strict as llama.cpp: they refuse what it would abort on, and rows die at the next decode.
+The context is as strict as llama.cpp: it raises where llama.cpp would abort, and the next decode overwrites its rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 
 
 def chain_logits(n_vocab: int, seed: int, order: int = 2, scale: float = 2.0) -> Logits:
-    """Random but fixed logits that depend on the last ``order`` tokens."""
+    """Normal logits of standard deviation ``scale``, drawn with ``seed`` and the last ``order`` tokens as the seed."""
 
     def logits(tokens: tuple[int, ...]) -> Rows:
         mix = np.random.default_rng([seed, *tokens[-order:]])
@@ -44,7 +44,7 @@ def chain_logits(n_vocab: int, seed: int, order: int = 2, scale: float = 2.0) ->
 
 
 def script_logits(script: Sequence[int], n_vocab: int, start: int) -> Logits:
-    """Logits that say ``script`` from position ``start`` on, and its last token ever after."""
+    """Logits that choose the tokens of ``script`` from position ``start`` on, then its last token."""
 
     def logits(tokens: tuple[int, ...]) -> Rows:
         row = np.zeros(n_vocab, np.float32)
@@ -55,7 +55,7 @@ def script_logits(script: Sequence[int], n_vocab: int, start: int) -> Logits:
 
 
 class ScriptedVocabulary:
-    """One token for each of the first ``n_tokens`` code points (bytes when ``pieces`` is not given)."""
+    """Vocabulary of ``n_tokens`` tokens: text is tokenized byte by byte; ``pieces`` are the bytes of each token."""
 
     add_bos, bos = False, -1
 
@@ -75,7 +75,7 @@ class ScriptedVocabulary:
 
 
 class ScriptedContext:
-    """A target or draft model whose rows come from a function; counts what was decoded."""
+    """Context of a target or draft model whose rows a function returns. ``decoded`` lists the tokens of each pass."""
 
     decode_s = 0.0
 
@@ -93,7 +93,7 @@ class ScriptedContext:
             raise BackendError(f"cannot decode {len(tokens)} tokens at {len(self.tokens)}.")
         if any(not 0 <= token < self._n_vocab for token in tokens):
             raise BackendError(f"a token of {list(tokens)} is outside the vocabulary of {self._n_vocab}.")
-        self._rows[:] = np.nan  # a row that was kept instead of copied shows
+        self._rows[:] = np.nan  # exposes a row that was kept instead of copied
         self.decoded.append(len(tokens))
         rows = []
         for token in tokens:
@@ -126,7 +126,7 @@ class ScriptedContext:
 
 
 class ScriptedDrafter:
-    """Proposes what ``script`` says for the tokens so far; remembers what it was shown."""
+    """Drafter that proposes the tokens that ``script`` returns for the text; ``observed`` lists text lengths."""
 
     name, free = "scripted", True
     decode_s = 0.0
@@ -158,7 +158,7 @@ def scripted_engine(
     draft: DraftParams | None = None,
     control: Control | None = None,
 ) -> Engine:
-    """An engine on a :class:`ScriptedContext`, with a small chat template."""
+    """Make an engine on a :class:`ScriptedContext`, with a small chat template."""
     vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
     target = ScriptedContext(logits, vocabulary.n_tokens, n_ctx)

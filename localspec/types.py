@@ -1,4 +1,4 @@
-"""Names of types that several rooms share. Imports nothing of localspec."""
+"""Types shared by several rooms. Imports nothing of localspec."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 Source = Literal["drafted", "target"]
 #: Reason why an answer ended.
 FinishReason = Literal["stop", "length", "tool_calls"]
-#: Part of a chat answer that a text belongs to.
+#: Part of a chat answer.
 Channel = Literal["answer", "thought"]
 #: Guarantee for the output: see :mod:`localspec.probe.exactness`.
 Exactness = Literal["exact", "guarded", "off"]
-#: Called with (done, total) counts while something runs.
+#: Callback for progress, called with the counts (done, total).
 Progress = Callable[[int, int], None]

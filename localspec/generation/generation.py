@@ -153,5 +153,5 @@ class Generation:
             if self._pair.history is not None:
                 self._pair.history.keep([*self._task.tokens, *self.answer.tokens])
         except InputError as error:
-            return [f"What was said was not kept: {error}"]
+            return [f"The text was not kept: {error}"]
         return []
