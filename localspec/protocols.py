@@ -107,7 +107,7 @@ class Constraint(Protocol):
         """Return True if the answer can end within its budget after the allowed ``token``."""
 
     def ending_token(self, tokens: Sequence[int], ahead: Sequence[int]) -> int:
-        """A token that always fits: the next one on the way to the nearest end of the answer."""
+        """Return the next token on the shortest way to an end of the answer, which always fits."""
 
     def forced(self, tokens: Sequence[int], ahead: Sequence[int] = ()) -> tuple[int, ...]:
         """Return the tokens that must follow, the only legal ones; ``()`` where there is a choice."""
