@@ -122,4 +122,4 @@ def test_example_of_the_module_s_docstring_works() -> None:
 def test_example_of_the_module_s_docstring_works_as_written() -> None:
     """A newcomer copies it."""
     engine = scripted_engine(chain_logits(n_vocab=32, seed=1), drafters=[ScriptedDrafter(lambda tokens: [1, 2, 3])])
-    engine.generate("abc", max_tokens=8, temperature=0)
+    assert len(engine.generate("abc", max_tokens=8, temperature=0).tokens) == 8

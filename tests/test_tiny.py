@@ -110,11 +110,13 @@ def test_automatic_drafter_of_tiny_is_its_assistant() -> None:
 
 def test_any_past_same_tokens(engine: Engine) -> None:
     """Prompts that share a beginning, in any order, and the same again: the cache changes nothing."""
-    with load() as fresh:
-        expected = {prompt: fresh.generate(prompt, **GREEDY).tokens for prompt in PROMPTS}
-    for prompt in (*PROMPTS, PROMPTS[0] + " there was", PROMPTS[0], PROMPTS[0], PROMPTS[1]):
-        found = engine.generate(prompt, **GREEDY)
-        assert found.tokens == expected.get(prompt, found.tokens)
+    prompts = (*PROMPTS, PROMPTS[0] + " there was", PROMPTS[0], PROMPTS[0], PROMPTS[1])
+    expected = {}
+    for prompt in set(prompts):
+        with load() as fresh:
+            expected[prompt] = fresh.generate(prompt, **GREEDY).tokens
+    for prompt in prompts:
+        assert engine.generate(prompt, **GREEDY).tokens == expected[prompt]
 
 
 def test_stream_says_what_generate_says(engine: Engine) -> None:
@@ -186,9 +188,9 @@ def test_full_context_ends_the_answer(draft: str, size: int) -> None:
         done = small.generate(prompt, temperature=0.8, seed=1, min_p=0.2)
         room = size - done.stats.prompt_tokens
         assert done.tokens == roomy.generate(prompt, temperature=0.8, seed=1, min_p=0.2, max_tokens=room).tokens
-        if len(done.tokens) == room:
-            assert done.finish_reason == "length"
-            assert "--ctx-size" in (done.notice or "")
+        full = len(done.tokens) == room
+        assert full or size > 16
+        assert (done.finish_reason == "length", "--ctx-size" in (done.notice or "")) == (full, full)
         with pytest.raises(PromptTooLongError, match=f"context holds {size}"):
             small.generate("word " * size)
         assert small.generate(prompt, temperature=0.8, seed=1, min_p=0.2).tokens == done.tokens

@@ -328,17 +328,19 @@ def test_template_that_wants_arguments_as_text_gets_them() -> None:
         ([WEATHER, WEATHER], "a second tool of the name get_weather"),
         ([{"function": {"name": "a", "parameters": 1}}], "JSON schema"),
         ([{"function": {"name": "a", "parameters": {"a": {1}}}}], "that JSON does not have"),
-        ([{"function": {"name": "a", "parameters": {"a": float("nan")}}}], None),
     ],
 )
-def test_bad_tools_are_told_apart(tools: Any, told: str | None) -> None:
+def test_bad_tools_are_told_apart(tools: Any, told: str) -> None:
     """Each with the place and what it must be."""
+    with engine_saying("qwen", ["Hi"]) as engine, pytest.raises(InputError, match=told):
+        engine.stream_chat([user("x")], tools=tools)
+
+
+def test_nan_in_parameters_is_accepted() -> None:
+    """Python's JSON writes it."""
+    tools = [{"function": {"name": "a", "parameters": {"a": float("nan")}}}]
     with engine_saying("qwen", ["Hi"]) as engine:
-        if told is None:
-            assert engine.chat([user("x")], temperature=0, tools=tools).text == "Hi"
-            return
-        with pytest.raises(InputError, match=told):
-            engine.stream_chat([user("x")], tools=tools)
+        assert engine.chat([user("x")], temperature=0, tools=tools).text == "Hi"
 
 
 def test_tools_need_a_template_that_takes_them() -> None:

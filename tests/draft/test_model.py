@@ -158,6 +158,7 @@ def test_sureness_is_the_probability_of_the_token() -> None:
         for guess in islice(drafter.propose(prefix_of(tokens)), 6):
             assert guess.confidence == pytest.approx(_probability(logits, tokens, guess.token), rel=1e-4)
             tokens.append(guess.token)
+        assert len(tokens) == 7
 
 
 def _probability(logits: Logits, tokens: list[int], token: int) -> float:

@@ -55,6 +55,7 @@ def test_each_guess_is_made_when_it_is_asked_for() -> None:
     for made, guess in enumerate(islice(MtpDrafter(context).propose(mtp_prefix([3])), 4), 1):
         assert len(context.steps) == made
         assert (guess.confidence > 0.9) == (made <= 2)
+    assert made == 4
 
 
 def test_it_does_not_go_on_from_another_s_tokens() -> None:

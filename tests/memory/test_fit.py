@@ -68,8 +68,7 @@ def test_as_many_layers_as_fit_and_no_more(free: float, drafts: bool) -> None:
     space = free_bytes([device]) or 0
     found = gpu_layers(TARGET, drafter, PARAMS, 4096, [device])
     assert held(found, drafter) <= space
-    if found[0] >= 0:
-        assert held((found[0] + 1, -1), drafter) > space
+    assert found[0] == -1 or held((found[0] + 1, -1), drafter) > space
 
 
 @given(free=st.floats(0.0, 10.0), more=st.floats(0.0, 2.0))

@@ -89,7 +89,7 @@ def test_files_of_known_repositories(repo: str, quant: str | None, file: str, dr
 @pytest.mark.parametrize("repo", LISTINGS)
 def test_every_quant_of_every_listing(repo: str) -> None:
     """Whatever is asked for, what comes is a model of that quant, whole; its drafter is a drafter of its size."""
-    listing = LISTINGS[repo]
+    listing, found = LISTINGS[repo], 0
     for quant in {quant_of(file.path) for file in listing}:
         try:
             chosen = model(repo, quant)
@@ -98,9 +98,11 @@ def test_every_quant_of_every_listing(repo: str) -> None:
         assert not any(NO_MODEL.search(path) for path in paths(chosen))
         assert quant is None or (chosen.quant or "").endswith(quant)
         assert chosen.size == sum(file.size for file in listing if file.path in paths(chosen))
+        found += 1
         drafter = choose_drafter(listing, chosen)
         assert drafter is None or all(NO_MODEL.search(path) for path in paths(drafter))
         assert drafter is None or gemma_4_size(drafter.first.path) == gemma_4_size(chosen.first.path)
+    assert found or all(NO_MODEL.search(file.path) for file in listing if file.path.endswith(".gguf"))
 
 
 @pytest.mark.parametrize("size", GEMMA_4.values())
