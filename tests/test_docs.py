@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -37,7 +38,9 @@ def command(name: str) -> click.Command:
 @pytest.mark.parametrize(("page", "line"), _LINES, ids=ids)
 def test_line_is_made_of_known_programs(page: str, line: str) -> None:
     """Ours, pip, and a few that every system has; scripts are files that can be run."""
-    for call in pages.calls(line):
+    calls = pages.calls(line)
+    assert calls
+    for call in calls:
         assert call.words[0] in _PROGRAMS
         if call.words[0].startswith("scripts/"):
             assert os.access(pages.ROOT / call.words[0], os.X_OK)
@@ -81,19 +84,23 @@ def test_commands_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCALSPEC_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("LOCALSPEC_MAX_TOKENS", "16")
-    for line in pages.lines(page):
-        for call in pages.of_localspec(pages.smaller(line)):
-            if call.words[1] in _QUICK and not pages.on_the_hub(call):
-                assert run(call) or call.words[1:3] in (["config", "set"], ["config", "unset"]), line
+    calls = [call for line in pages.lines(page) for call in pages.of_localspec(pages.smaller(line))]
+    quick = [call for call in calls if call.words[1] in _QUICK and not pages.on_the_hub(call)]
+    assert quick
+    for call in quick:
+        assert run(call) or call.words[1:3] in (["config", "set"], ["config", "unset"]), call.words
 
 
-@pytest.mark.parametrize("page", pages.PAGES)
-def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each on its own, as it stands."""
+@pytest.mark.parametrize("page", [page for page in pages.PAGES if pages.blocks(page, "python")])
+def test_python_blocks_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each on its own, as it stands; what prints shows something."""
     pages.furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
     for code in pages.blocks(page, "python"):
         exec(code, {})
+        assert capsys.readouterr().out.strip() or not re.search(r"^print\(", code, re.MULTILINE)
 
 
 def flags() -> set[str]:
@@ -109,6 +116,20 @@ def test_flags_in_the_text_exist(page: str) -> None:
     """Not only those of whole commands."""
     named = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", pages.text_of(page))
     assert set(named) <= flags()
+
+
+@pytest.mark.parametrize("page", [*pages.PAGES, "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md"])
+def test_paths_in_the_text_exist(page: str) -> None:
+    """Of scripts, tests and the packages."""
+    named = re.findall(r"`((?:scripts|tests|localspec|gguf_convert)/[\w./-]+)", pages.text_of(page))
+    assert [path for path in named if "NAME" not in path and not (pages.ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*pages.PAGES, "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md"])
+def test_modules_in_the_text_exist(page: str) -> None:
+    """Those that ``python -m`` runs."""
+    named = re.findall(r"python3? -m ((?:scripts|localspec|gguf_convert)[\w.]*)", pages.text_of(page))
+    assert [name for name in named if find_spec(name) is None] == []
 
 
 def test_slash_commands_are_those_of_the_chat() -> None:

@@ -14,6 +14,7 @@ from localspec.cli.terminal.style import Style
 from localspec.control.costs import Costs, Curve, DraftCosts
 from localspec.engine import Engine
 from localspec.generation.stats import Stats
+from scripts.check.demo import difference
 
 README = Path(__file__).parent.parent.parent / "README.md"
 PLAIN, COLOUR = Style(False), Style(True)
@@ -37,6 +38,15 @@ def test_readme_shows_the_output(engine: Engine) -> None:
     block = re.search(r"```text\n(The built-in pair answers.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     assert shape(block[1].splitlines()) == shape(demo_lines(engine, 80, PLAIN))
+
+
+def test_check_of_the_readme_finds_every_changed_line() -> None:
+    """A line that is changed, lost or added, another block, and no output at all."""
+    shown = "A\n\nb 1\n"
+    readme = f"```text\nother\n```\n\n```text\n{shown}```\n"
+    assert difference(readme, shown) == []
+    for output in ("A\n\nb 2\n", "A\n", shown + "c\n", "other\n" + shown, ""):
+        assert difference(readme, output)
 
 
 @pytest.mark.parametrize("width", [60, 80])
