@@ -25,11 +25,11 @@ from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
-from localspec.llama.trim_file import Trim, read_trim
+from localspec.llama.trim_file import read_trim
 from localspec.llama.trimmed import LlamaTrimmedContext
 from localspec.memory.fit import DEFAULT_CTX, LoadRequest, choose_settings
 from localspec.memory.machine import read_machine
-from localspec.models.pairing import check_assistant, find_drafter, is_assistant
+from localspec.models.pairing import check_assistant, check_vocabulary, find_drafter, is_assistant
 from localspec.models.resolve import resolve_model
 from localspec.models.store import used
 from localspec.params import ContextParams, DraftParams, ExactnessMode
@@ -37,11 +37,6 @@ from localspec.probe.costs import Meter
 from localspec.probe.exactness import Assurance, assure, attempts
 from localspec.probe.load_test import try_files
 from localspec.protocols import Context
-
-#: Most tokens by which the vocabularies of target and drafter may differ: llama.cpp's bound, for padding.
-_MAX_VOCAB_DIFFERENCE = 128
-#: First token that is compared: llama.cpp's bound; special tokens before it may differ.
-_FIRST_COMPARED = 5
 
 
 def load(
@@ -206,6 +201,7 @@ def _choose_drafter(draft: str, target: GgufHeader) -> _DrafterSource:
     if is_assistant(header):
         check_assistant(target, header)
         return _DrafterSource("mtp", header, named)
+    check_vocabulary(target, header)
     return _DrafterSource("model", header, named)
 
 
@@ -225,7 +221,6 @@ def _drafters(
         stack.callback(assistant.close)
         return (NgramDrafter(), MtpDrafter(assistant)), assistant
     trim = read_trim(header) if is_trimmed(header) else None
-    check_vocabularies(target, model, trim)
     if not model.can_generate or not model.can_rewind:
         raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
     if trim is None:
@@ -236,33 +231,6 @@ def _drafters(
         seen = TrimmedContext(own, trim.ids, n_vocab, trim.head.values, trim.softcap)
     stack.callback(own.close)
     return (NgramDrafter(), ModelDrafter(seen, params.batch, min(target.n_vocab, n_vocab))), own
-
-
-def check_vocabularies(target: LlamaModel, drafter: LlamaModel, trim: Trim | None = None) -> None:
-    """Raise :class:`DraftMismatchError` unless every id has the same text in both models (llama.cpp's rule).
-
-    Of a trimmed drafter, the kept tokens and the size before trimming are compared.
-    """
-    a, b = target.vocabulary, drafter.vocabulary
-    ids = range(b.n_tokens) if trim is None else trim.ids.tolist()  # target ids of the drafter's tokens
-    size = trim.vocab_size if trim else b.n_tokens
-    reason = None
-    if a.type != b.type:
-        reason = f"their tokenizers are of different types ({a.type} and {b.type})"
-    elif (a.add_bos, a.add_eos) != (b.add_bos, b.add_eos) or (a.add_bos and a.bos != ids[b.bos]):
-        reason = "they begin or end texts with different tokens"
-    elif abs(a.n_tokens - size) > _MAX_VOCAB_DIFFERENCE:
-        reason = f"their vocabularies have {a.n_tokens} and {size} tokens"
-    else:
-        for own, token in enumerate(ids):
-            if _FIRST_COMPARED <= token < a.n_tokens and a.raw_text(token) != b.raw_text(own):
-                reason = f"token {token} is {a.raw_text(token)!r} in one and {b.raw_text(own)!r} in the other"
-                break
-    if reason:
-        raise DraftMismatchError(
-            f"{drafter.path.name} cannot draft for {target.path.name}: {reason}. "
-            "Give a smaller model of the same family, or use `-d ngram`."
-        )
 
 
 def _template(model: LlamaModel) -> ChatTemplate | None:

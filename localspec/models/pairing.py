@@ -101,6 +101,16 @@ def check_assistant(target: GgufHeader, assistant: GgufHeader) -> None:
         )
 
 
+def check_vocabulary(target: GgufHeader, drafter: GgufHeader) -> None:
+    """Raise :class:`DraftMismatchError` unless token ids mean the same text in both files (llama.cpp's rule)."""
+    reason = vocabulary_mismatch(target, drafter)
+    if reason:
+        raise DraftMismatchError(
+            f"{drafter.path.name} cannot draft for {target.path.name}: {reason}. "
+            "Give a smaller model of the same family, or use `-d ngram`."
+        )
+
+
 def find_assistant(target: GgufHeader) -> Path | None:
     """An assistant for ``target`` among the files beside it (and in ``MTP/``), the built-in one for ``tiny``."""
     if target.path.resolve() == TINY_TARGET.resolve():

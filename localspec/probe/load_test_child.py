@@ -23,7 +23,7 @@ from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.rows import NonFiniteLogitsError
 from localspec.params import ContextParams
 
-_CONTEXT, _WIDTH = 64, 4
+_CONTEXT, _WIDTH = 64, 2
 #: llama.cpp's number for SentencePiece vocabularies: it throws where a byte has no token, so every byte is asked for.
 _SPM = 1
 _TEXT = "Once upon a time, 3 × 14 = 42.\n\tdef f(x): return x  # żółć 你好 🙂\r\n<start> </s> [INST]"
@@ -95,12 +95,8 @@ def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
 
 
 def _decode(context: LlamaContext) -> None:
-    """The shapes of a generation: prefill, a verification of several rows, a rewind, a single row."""
-    tokens = _speak(context.model)
-    context.decode(tokens[:_WIDTH], "none")
-    context.decode(tokens[_WIDTH:], "all")
-    context.rewind(len(context.tokens) - 2)
-    context.decode(tokens[-1:], "all")
+    """Run the graph once, with several rows and their logits: what aborts depends on the file, not on the pass."""
+    context.decode(_speak(context.model)[:_WIDTH], "all")
 
 
 def _speak(model: LlamaModel) -> list[int]:
@@ -119,7 +115,7 @@ def _speak(model: LlamaModel) -> list[int]:
 
 
 def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> None:
-    """Two steps of an assistant on the cache of ``target``, from its last row."""
+    """A step of an assistant on the cache of ``target``, from its last row."""
     model = LlamaModel(read_header(path), _PARAMS, verbose=True)
     stack.callback(model.close)
     target.rewind(0)  # an assistant is made before the prefill
@@ -129,4 +125,3 @@ def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> None:
     target.decode(tokens[:_WIDTH], "all")
     position, token = len(target.tokens), tokens[_WIDTH]
     assistant.step(token, position, target.hidden()[-1])
-    assistant.step(token, position, assistant.hidden()[0].copy())

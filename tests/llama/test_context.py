@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from localspec.errors import BackendError, DraftMismatchError, InputError, MissingFeatureError, UsageError
+from localspec.errors import BackendError, InputError, MissingFeatureError, UsageError
 from localspec.gguf.header import read_header
 from localspec.llama import model as llama_model
 from localspec.llama.binding import devices, system_info
@@ -17,7 +16,6 @@ from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.native import context_options
-from localspec.loading import check_vocabularies
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
 from localspec.protocols import Rows
@@ -301,57 +299,6 @@ def test_piece_of_no_token_is_refused(model: LlamaModel, token: int) -> None:
     """llama.cpp would read outside its array."""
     with pytest.raises(UsageError, match=f"token {token} is not .* from 0 to {model.n_vocab - 1}"):
         model.vocabulary.piece(token)
-
-
-class Pretended:
-    """A model of which only the vocabulary is looked at."""
-
-    def __init__(self, words: list[bytes], **changed: Any) -> None:
-        self.path = Path("pretended.gguf")
-        self.vocabulary = self
-        self.words, self.n_tokens = words, len(words)
-        self.type, self.add_bos, self.add_eos, self.bos, self.eos = 1, True, False, 2, 1
-        for name, value in changed.items():
-            setattr(self, name, value)
-
-    def raw_text(self, token: int) -> bytes:
-        return self.words[token]
-
-
-WORDS = [b"w%d" % i for i in range(300)]
-
-
-@pytest.mark.parametrize(
-    ("drafter", "reason"),
-    [
-        (Pretended(WORDS, type=2), r"different types \(1 and 2\)"),
-        (Pretended(WORDS, bos=3), "begin or end texts with different tokens"),
-        (Pretended(WORDS, add_bos=False), "begin or end texts"),
-        (Pretended(WORDS, add_eos=True), "begin or end texts"),
-        (Pretended(WORDS[:171]), "300 and 171 tokens"),
-        (Pretended([*WORDS[:250], b"other", *WORDS[251:]]), "token 250 is b'w250' in one and b'other' in the other"),
-    ],
-)
-def test_other_vocabulary_is_refused_with_the_reason(drafter: Any, reason: str) -> None:
-    """llama.cpp's rule, and what to do instead."""
-    target: Any = Pretended(WORDS)
-    with pytest.raises(DraftMismatchError, match=rf"{reason}.*-d ngram"):
-        check_vocabularies(target, drafter)
-
-
-@pytest.mark.parametrize(
-    "drafter",
-    [
-        Pretended(WORDS),
-        Pretended(WORDS[:172]),
-        Pretended([*WORDS, *[b"pad"] * 128]),
-        Pretended([b"a", b"b", b"c", b"d", b"e", *WORDS[5:]]),
-    ],
-)
-def test_padding_and_the_first_tokens_may_differ(drafter: Any) -> None:
-    """As in llama.cpp."""
-    target: Any = Pretended(WORDS)
-    check_vocabularies(target, drafter)
 
 
 def test_machine_has_a_cpu() -> None:

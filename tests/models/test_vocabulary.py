@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -37,6 +38,15 @@ def test_same_vocabulary(tmp_path: Path, tokens: list[str]) -> None:
     assert vocabulary_mismatch(a, b) is None
     assert vocabulary_mismatch(b, a) is None
     assert may_share_vocabulary(a, read_header(b.path, start_only=True))
+
+
+def test_large_vocabularies_compare_in_a_tenth_of_a_second(tmp_path: Path) -> None:
+    """Of 152,000 tokens each. CPU time: other programs may be busy."""
+    tokens = [f"token{i}" for i in range(152_000)]
+    a, b = model_file(tmp_path / "a.gguf", tokens=tokens), model_file(tmp_path / "b.gguf", tokens=tokens)
+    began = process_time()
+    assert vocabulary_mismatch(a, b) is None
+    assert process_time() - began < 0.1
 
 
 @pytest.mark.parametrize(
