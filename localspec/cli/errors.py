@@ -6,11 +6,9 @@ A message is ``localspec: sentence`` on standard error; a traceback is printed o
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -18,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from localspec.cli.terminal.notes import Notes, notice
+from localspec.cli.terminal.streams import flush_output, prepare_streams
 from localspec.errors import LocalspecError
 
 INTERRUPTED = 130
@@ -85,9 +84,12 @@ def exit_code(call: Callable[[], Any], state: RunState) -> int:
 
 def run(call: Callable[[], Any], state: RunState) -> NoReturn:
     """Run ``call`` and exit with its code."""
-    _replace_unprintable()
+    prepare_streams()
     code = exit_code(call, state)
-    _flush_output()
+    error = flush_output()
+    if error is not None and code == 0:
+        print_error(error, state.debug)
+        code = 1
     sys.exit(code)
 
 
@@ -120,18 +122,3 @@ def _variable(error: click.ClickException) -> str:
         return ""
     from_environment = context.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT
     return f"{option.envvar}: " if from_environment else ""
-
-
-def _flush_output() -> None:
-    # Flush here, where a closed pipe can still be handled, and not at interpreter exit.
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _replace_unprintable() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")

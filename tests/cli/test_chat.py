@@ -98,7 +98,7 @@ def test_bytes_that_are_no_utf8_are_told_with_their_offset(program):
 
 def test_commands_work_in_a_pipe_too(program):
     result = program("chat", input="/nonsense\n/exit\nnever sent\n")
-    assert (result.exit_code, result.stdout, program.engine.asked) == (0, "", [])
+    assert (result.exit_code, result.stdout, program.engine.asked) == (1, "", [])
     assert "there is no command /nonsense" in result.stderr
 
 
@@ -180,6 +180,82 @@ def test_thoughts_stay_out_of_the_conversation(session, reply):
     assert session.transcript.messages == [_user("a"), _model("Yes.")]
 
 
+# a full context
+
+
+def _full_above(most):
+    """An engine's ``stream_chat`` that takes ``most`` messages."""
+
+    def stream(real):
+        def stream_chat(messages, **options):
+            if len(messages) > most:
+                raise PromptTooLongError(f"The prompt has {len(messages)} messages, the context {most}.")
+            return real(messages, **options)
+
+        return stream_chat
+
+    return stream
+
+
+def test_a_message_that_does_not_fit_is_refused_with_what_helps(session):
+    session.engine.stream_chat = _full_above(3)(session.engine.stream_chat)
+    for text in ("a", "b", "c"):
+        handle_line(session, text)
+    assert len(session.transcript.messages) == 4
+    assert "/trim drops the oldest turns" in session.told()
+    assert session.failed
+    handle_line(session, "/trim")
+    assert session.transcript.messages == [_user("b"), _model("Hello there.")]
+    handle_line(session, "c")
+    assert len(session.transcript.messages) == 4
+
+
+def test_the_oldest_turns_make_room_where_that_is_wanted(session):
+    system = {"role": "system", "content": "Be brief."}
+    session.transcript = Transcript([system])
+    session.switches.trim_when_full = True
+    session.engine.stream_chat = _full_above(6)(session.engine.stream_chat)
+    for text in "abcdefgh":
+        handle_line(session, text)
+        assert session.transcript.messages[0] == system
+        assert session.transcript.messages[-2:] == [_user(text), _model("Hello there.")]
+    assert not session.failed
+    assert "The context is full; dropped 2 oldest turns." in session.told()
+
+
+def test_a_message_too_long_alone_is_refused_also_where_turns_are_dropped(session):
+    session.switches.trim_when_full = True
+    session.engine.stream_chat = _full_above(0)(session.engine.stream_chat)
+    session.transcript = Transcript([_user("a"), _model("b")])
+    handle_line(session, "c")
+    assert (session.transcript.messages, session.failed) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("line", "left"), [("/trim", "de"), ("/trim 1", "bcde"), ("/trim 4", "e"), ("/trim 99", ""), ("/trim 0", "abcde")]
+)
+def test_trim_drops_whole_turns_from_the_oldest_on(session, line, left):
+    system = {"role": "system", "content": "Be brief."}
+    turns = [[_user(text), _model("x")] for text in "abcde"]
+    session.transcript = Transcript([system, *(message for turn in turns for message in turn)])
+    handle_line(session, line)
+    assert [m["content"] for m in session.transcript.messages[1::2]] == [*left]
+    assert session.transcript.messages[0] == system
+
+
+def test_when_full_is_an_option(program):
+    seen = []
+    real = program.engine.stream_chat
+    program.engine.stream_chat = lambda messages, **options: (
+        seen.append(messages),
+        _full_above(2)(real)(messages, **options),
+    )[1]
+    assert program("chat", "--when-full", "trim", input="a\nb\n").exit_code == 0
+    assert [len(messages) for messages in seen] == [1, 3, 1]
+    assert program("chat", "--when-full", "stop", input="a\nb\n").exit_code == 1
+    assert program("chat", "--when-full", "drop", input="a\n").exit_code == 2
+
+
 # commands
 
 
@@ -191,6 +267,35 @@ def test_an_unknown_command_is_a_hint_and_no_message(session, line, hint):
     assert hint in session.told()
     assert session.told().count("\n") == 1
     assert session.engine.asked == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/etc/hosts has a line too many", "/etc/hosts has a line too many"),
+        ("/ETC/hosts?", "/ETC/hosts?"),
+        ("/tmp is full", "/tmp is full"),
+        ("/* a comment */", "/* a comment */"),
+        ("// a comment", "// a comment"),
+        ("//", "//"),
+        ("//etc", "//etc"),
+        ("//help", "/help"),
+        ("//Exit now", "/Exit now"),
+        ("a/help me", "a/help me"),
+        ("help", "help"),
+    ],
+)
+def test_a_path_and_an_escaped_command_are_messages(session, line, message):
+    handle_line(session, line)
+    assert session.transcript.messages[0] == _user(message)
+    assert not session.failed
+
+
+@pytest.mark.parametrize("line", ["/clear", "/CLEAR", " /clear\n", "/clear\nnow"])
+def test_a_command_is_found_in_any_spelling(session, line):
+    handle_line(session, "a")
+    handle_line(session, line)
+    assert session.transcript.messages == []
 
 
 def test_help_names_every_command_and_key(session):

@@ -133,6 +133,16 @@ def test_what_is_set_is_got_and_unset(program, file):
     assert program("config", "path").stdout == f"{file}\n"
 
 
+def test_words_of_llama_cpp_are_kept_as_they_are(program, file):
+    for key, value in (("gpu-layers", "all"), ("max-tokens", "-1"), ("ctx-size", "0")):
+        assert program("config", "set", key, value).exit_code == 0
+        assert program("config", "get", key).stdout == f"{value}\n"
+    program("generate", "-p", "x")
+    loaded = program.loads[0][1]
+    assert (loaded["gpu_layers"], loaded["ctx_size"]) == (-1, 4096)
+    assert program.engine.options[0]["max_tokens"] is None
+
+
 @pytest.mark.parametrize(("text", "written"), [("on", "true"), ("false", "false")])
 def test_a_switch_takes_yes_and_no(program, file, text, written):
     program("config", "set", "offline", text)
@@ -251,7 +261,7 @@ def test_a_wrong_variable_is_named(program, file, monkeypatch, variable, value, 
 
 def test_a_wrong_flag_is_not_blamed_on_a_variable(program, file, monkeypatch):
     monkeypatch.setenv("LOCALSPEC_THREADS", "2")
-    assert program("generate", "-p", "x", "-c", "0").stderr.startswith("localspec: ctx_size is 0;")
+    assert program("generate", "-p", "x", "-c", "-1").stderr.startswith("localspec: ctx_size is -1;")
 
 
 def test_checking_reads_no_environment(monkeypatch):

@@ -65,6 +65,38 @@ def test_every_flag_reaches_the_engine(program):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("args", "name", "value"),
+    [
+        (["-n", "-1"], "max_tokens", None),
+        (["-n", "-2"], "max_tokens", None),
+        (["--seed", "-1"], "seed", None),
+        (["-ngl", "all"], "gpu_layers", -1),
+        (["-ngl", "AUTO"], "gpu_layers", None),
+        (["-ngl", "99"], "gpu_layers", 99),
+        (["-c", "0"], "ctx_size", 4096),
+    ],
+)
+def test_values_of_llama_cpp_are_taken(program, args, name, value):
+    result = program("generate", "-p", "Hi", *args)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {**program.engine.options[0], **program.loads[0][1]}[name] == value
+
+
+def test_a_hub_name_has_the_flag_of_llama_cpp_too(program):
+    program("generate", "-p", "Hi", "-hf", "user/repo:Q4_0")
+    assert program.loads[0][0][0] == "user/repo:Q4_0"
+
+
+def test_cache_types_are_left_out_and_said(program):
+    result = program("generate", "-p", "Hi", "-ctk", "q8_0", "-ctv", "f16")
+    assert (result.exit_code, result.stdout) == (0, "Hello there.\n")
+    assert result.stderr.splitlines() == [
+        f"localspec: --cache-type-{one} is left out: localspec chooses cache types for which drafting is exact."
+        for one in "kv"
+    ]
+
+
 @pytest.mark.parametrize("flag", ["-d", "-md", "--draft", "--model-draft"])
 def test_the_drafter_has_llama_cpps_flags_too(program, flag):
     program("generate", "-p", "Hi", flag, "ngram")
@@ -164,13 +196,15 @@ def test_each_fault_of_a_message_list_has_its_sentence(program, tmp_path, text, 
     ("args", "sentence"),
     [
         (["-n", "0"], "max_tokens is 0; it must be at least 1."),
+        (["-ngl", "most"], "'most' is not a valid"),
+        (["-ctk", "q9_9"], "'q9_9' is not one of"),
         (["--temp", "-1"], "temperature is -1.0; it must be"),
         (["--top-p", "2"], "top_p is 2.0; it must be from 0.0 to 1.0"),
         (["--min-p", "-0.1"], "min_p is -0.1"),
         (["--top-k", "-1"], "top_k is -1"),
-        (["--seed", "-1"], "seed is -1"),
+        (["--seed", "-2"], "seed is -2"),
         (["--draft-max", "99"], "draft max is 99; it must be from 0 to 63"),
-        (["-c", "0"], "ctx_size is 0"),
+        (["-c", "-1"], "ctx_size is -1"),
         (["-t", "0"], "threads is 0"),
         (["--temp", "nan"], "temperature is nan"),
         (["--stop", ""], "stop string"),

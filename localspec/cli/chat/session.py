@@ -19,6 +19,7 @@ from localspec.cli.terminal.answer_stats import answer_line, call_line
 from localspec.cli.terminal.follow import PartialAnswer, follow
 from localspec.cli.terminal.notes import Notes
 from localspec.cli.terminal.style import Style
+from localspec.cli.terminal.units import plural
 from localspec.errors import LocalspecError, PromptTooLongError, UsageError
 from localspec.generation.stats import Stats
 
@@ -33,6 +34,7 @@ class Switches:
     think: bool = False
     hide_thinking: bool = False
     tint: bool = False
+    trim_when_full: bool = False
 
 
 @dataclass
@@ -57,9 +59,18 @@ class Session:
         return Style.from_stream(sys.stdout).on
 
     def ask(self, question: str) -> None:
-        """Answer a question."""
-        self.transcript.ask(question)
-        self._answer()
+        """Answer a question. With ``trim_when_full`` the oldest turns make room for it."""
+        while True:
+            self.transcript.ask(question)
+            try:
+                self._answer()
+            except PromptTooLongError:
+                dropped = self.transcript.trim() if self.switches.trim_when_full else 0
+                if not dropped:
+                    raise
+                self.notes.show(f"The context is full; dropped {plural(dropped, 'oldest turn')}.")
+            else:
+                return
 
     def result(self, text: str) -> None:
         """Add the result of the first open tool call; the last result is answered."""
@@ -76,7 +87,7 @@ class Session:
             action()
         except PromptTooLongError as error:
             self.failed = True
-            self.notes.error(f"{error} The message was taken back; /clear starts afresh.")
+            self.notes.error(f"{error} The message was taken back; /trim drops the oldest turns, /clear all.")
         except Exception as error:
             self.failed = True
             if not self.interactive and not isinstance(error, LocalspecError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pathlib import Path
 from localspec.cli.chat.session import Session
 from localspec.cli.chat.transcript import Transcript, file_path
 from localspec.cli.terminal.answer_stats import engine_line, session_report
+from localspec.cli.terminal.units import plural
 from localspec.errors import LocalspecError, UsageError
 from localspec.files import size_text
 
@@ -34,21 +36,29 @@ class SlashCommand:
 def handle_line(session: Session, text: str) -> None:
     """Run one line, or several pasted ones: a command or a message."""
     text = text.strip()
-    if text.startswith("/"):
-        session.guard(lambda: _run_command(session, text))
+    name, argument = (*text.split(maxsplit=1), "", "")[:2]
+    if _is_command(name):
+        session.guard(lambda: _run_command(session, name.lower(), argument))
     elif text:
-        session.guard(lambda: session.ask(text))
+        escaped = name.startswith("//") and name[1:].lower() in COMMANDS  # //help is the message /help
+        message = text[1:] if escaped else text
+        session.guard(lambda: session.ask(message))
 
 
-def _run_command(session: Session, text: str) -> None:
-    """Run ``/name argument``; an unknown name gives a hint."""
-    name, _, argument = text.partition(" ")
-    command = COMMANDS.get(name.lower())
+def _is_command(name: str) -> bool:
+    """True for a slash and letters, unless it is the path of a file; a longer path is no command either."""
+    if name == "/" or name.lower() in COMMANDS:
+        return True
+    return re.fullmatch(r"/[A-Za-z]+", name) is not None and not Path(name).exists()
+
+
+def _run_command(session: Session, name: str, argument: str) -> None:
+    """Run ``/name argument``. Raises :class:`UsageError` with a hint for an unknown name."""
+    command = COMMANDS.get(name)
     if command is None:
-        near = get_close_matches(name.lower(), COMMANDS, n=1)
+        near = get_close_matches(name, COMMANDS, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        session.notes.error(f"there is no command {name.splitlines()[0]}. {hint}/help lists them.")
-        return
+        raise UsageError(f"there is no command {name}. {hint}/help lists them.")
     command.run(session, argument.strip())
 
 
@@ -62,6 +72,13 @@ def _clear(session: Session, _: str) -> None:
     session.transcript.clear()
     system = "; the system message stays" if session.transcript.messages else ""
     session.notes.show(f"The conversation is empty{system}.")
+
+
+def _trim(session: Session, argument: str) -> None:
+    if argument and not (argument.isdecimal() and int(argument) > 0):
+        raise UsageError(f"/trim takes a number of turns of at least 1, not {argument!r}.")
+    dropped = session.transcript.trim(int(argument) if argument else None)
+    session.notes.show(f"Dropped {plural(dropped, 'oldest turn')}." if dropped else "There is no turn to drop.")
 
 
 def _stats(session: Session, _: str) -> None:
@@ -146,6 +163,7 @@ def _exit(session: Session, _: str) -> None:
 COMMANDS = {
     "/help": SlashCommand("/help", "this list", _help),
     "/clear": SlashCommand("/clear", "start a new conversation", _clear),
+    "/trim": SlashCommand("/trim [N]", "drop the N oldest turns (the older half)", _trim),
     "/stats": SlashCommand("/stats", "tokens, speed and accepted drafts so far", _stats),
     "/draft": SlashCommand("/draft on|off", "switch drafting", _draft),
     "/tint": SlashCommand("/tint on|off", "colour drafted tokens", _tint),

@@ -54,7 +54,23 @@ class Transcript:
 
     def clear(self) -> None:
         """Remove all but the system message."""
-        self.messages = [m for m in self.messages[:1] if m["role"] == "system"]
+        self.messages = self._system()
+
+    def trim(self, count: int | None = None) -> int:
+        """Remove the ``count`` oldest turns, by default the older half, and return how many were removed.
+
+        A turn is a user message and what follows it. The system message stays.
+        """
+        system = self._system()
+        turns = [i for i, m in enumerate(self.messages) if m["role"] == "user"]
+        count = min(len(turns), (len(turns) + 1) // 2 if count is None else count)
+        if count:
+            rest = self.messages[turns[count] :] if count < len(turns) else []
+            self.messages = [*system, *rest]
+        return count
+
+    def _system(self) -> list[MessageDict]:
+        return [m for m in self.messages[:1] if m["role"] == "system"]
 
     def save(self, name: str, about: dict[str, Any]) -> Path:
         """Write ``{"messages": [...], **about}`` as JSON. Replaces a file only if it is a conversation too."""

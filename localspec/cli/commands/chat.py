@@ -32,6 +32,13 @@ _SHOWN = 300
 @click.option("--hide-thinking", is_flag=True, help="Do not show the thinking.")
 @click.option("--tint", is_flag=True, help="Colour drafted tokens.")
 @click.option("--stats", is_flag=True, help="Print a line about each answer, also when piped.")
+@click.option(
+    "--when-full",
+    type=click.Choice(("stop", "trim")),
+    default="stop",
+    show_default=True,
+    help="If a message does not fit the context: refuse it, or drop the oldest turns.",
+)
 def chat(
     models: ModelOptions,
     source: PromptOptions,
@@ -41,6 +48,7 @@ def chat(
     hide_thinking: bool,
     tint: bool,
     stats: bool,
+    when_full: str,
 ) -> None:
     """Chat with a model. -p, -f or --messages start the conversation; /help in the chat lists its commands.
 
@@ -62,7 +70,7 @@ def chat(
             engine,
             transcript,
             answer,
-            Switches(think, hide_thinking, tint),
+            Switches(think, hide_thinking, tint, when_full == "trim"),
             Notes(sys.stderr),
             interactive,
             stats,

@@ -40,7 +40,7 @@ def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
     return localspec.load(
         options.model,
         options.draft,
-        ctx_size=options.ctx_size,
+        ctx_size=_context_size(options),
         threads=options.threads,
         gpu_layers=options.gpu_layers,
         device=options.device,
@@ -50,3 +50,13 @@ def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
         verbose=options.verbose,
         progress=bar.fraction,
     )
+
+
+def _context_size(options: ModelOptions) -> int | None:
+    """The size in tokens; for 0 the one that the model was trained with. None is left to the engine."""
+    if options.ctx_size != 0:
+        return options.ctx_size
+    from localspec.gguf.header import read_header
+    from localspec.models.resolve import resolve_model
+
+    return read_header(resolve_model(options.model)).number("context_length")

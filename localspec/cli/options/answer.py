@@ -14,6 +14,8 @@ from localspec.cli.options.sampling import SAMPLING_OPTIONS, given_sampling
 from localspec.params import SamplingParams, StopParams
 
 _DEFAULT = SamplingParams()
+#: llama.cpp's values of ``-n`` for an answer of any length, and of ``--seed`` for a random seed.
+_UNLIMITED, _RANDOM = (-1, -2), -1
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class AnswerOptions:
         formats = {name: values.pop(name) for name in FORMAT_OPTIONS}
         if values["stop"] and any(formats.values()):
             raise click.UsageError("--stop would cut a structured answer before its end; leave it out.")
+        if values["max_tokens"] in _UNLIMITED:
+            values["max_tokens"] = None
+        if values["seed"] == _RANDOM:
+            values["seed"] = None
         return cls(**values, sampling=given_sampling(less_common), format=given_format(**formats))
 
     def __post_init__(self) -> None:
@@ -56,7 +62,11 @@ answer_options = bundle(
     AnswerOptions.from_flags,
     {
         "max_tokens": click.option(
-            "-n", "--max-tokens", type=int, metavar="N", help="At most N tokens.  [default: until the answer ends]"
+            "-n",
+            "--max-tokens",
+            type=int,
+            metavar="N",
+            help="At most N tokens; -1: no limit.  [default: until the answer ends]",
         ),
         "temperature": click.option(
             "--temp",
@@ -92,7 +102,10 @@ answer_options = bundle(
             help="Leave out tokens less than P times as likely as the likeliest; 0: off.",
         ),
         "seed": click.option(
-            "--seed", type=int, metavar="N", help="Seed; the same seed gives the same answer.  [default: random]"
+            "--seed",
+            type=int,
+            metavar="N",
+            help="Seed of the answer; -1: random.  [default: random]",
         ),
         "stop": click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. May be repeated."),
         **FORMAT_OPTIONS,

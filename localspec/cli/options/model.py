@@ -10,13 +10,22 @@ import click
 from click.core import ParameterSource
 
 from localspec.cli.options.bundle import bundle
-from localspec.cli.options.values import DraftName, FileName, ModelName
+from localspec.cli.options.values import DraftName, FileName, LayerCount, ModelName
+from localspec.cli.terminal.notes import notice
 from localspec.params import ContextParams, DraftParams, ExactnessMode
+
+#: llama.cpp's words for numbers of layers: -1 is all, None as many as fit.
+_LAYERS = {"all": -1, "auto": None}
+#: llama.cpp's types of a cache.
+_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which models to load, and where. ``chosen``: a flag, the environment or the settings file names the model."""
+    """Which models to load, and where.
+
+    ``ctx_size``: 0 is the model's own. ``chosen``: a flag, the environment or the settings file names the model.
+    """
 
     model: str
     draft: str
@@ -35,10 +44,17 @@ class ModelOptions:
     def from_flags(cls, **values: Any) -> ModelOptions:
         """From the values of the options and click's source of the model."""
         source = click.get_current_context().get_parameter_source("model")
-        return cls(**values, chosen=source is not ParameterSource.DEFAULT)
+        layers = values.pop("gpu_layers")
+        for name in ("cache_type_k", "cache_type_v"):
+            if values.pop(name) is not None:
+                flag = name.replace("_", "-")
+                notice(f"--{flag} is left out: localspec chooses cache types for which drafting is exact.")
+        return cls(**values, gpu_layers=_LAYERS.get(layers, layers), chosen=source is not ParameterSource.DEFAULT)
 
     def __post_init__(self) -> None:
-        ContextParams(ctx_size=self.ctx_size, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device)
+        ContextParams(
+            ctx_size=self.ctx_size or None, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device
+        )
         DraftParams(max=self.draft_max)
 
 
@@ -57,7 +73,9 @@ model_options = bundle(
     {
         "model": click.option(
             "-m",
+            "-hf",
             "--model",
+            "model",
             type=ModelName(),
             metavar="MODEL",
             default="tiny",
@@ -81,7 +99,7 @@ model_options = bundle(
             "--ctx-size",
             type=int,
             metavar="N",
-            help="Context size in tokens.  [default: the model's own, at most 8192]",
+            help="Context size in tokens; 0: the model's own.  [default: the model's own, at most 8192]",
         ),
         "threads": click.option(
             "-t", "--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores]"
@@ -89,9 +107,9 @@ model_options = bundle(
         "gpu_layers": click.option(
             "-ngl",
             "--gpu-layers",
-            type=int,
+            type=LayerCount(),
             metavar="N",
-            help="Layers to put on the GPU.  [default: as many as fit]",
+            help="Layers to put on the GPU; all: every layer.  [default: as many as fit]",
         ),
         "device": click.option(
             "--device", metavar="NAME", help="Device to compute on; 'localspec devices' lists them."
@@ -120,5 +138,7 @@ model_options = bundle(
             help="Never connect; a model that is not on disk is an error. HF_HUB_OFFLINE=1 does the same.",
         ),
         "verbose": click.option("--verbose", is_flag=True, help="Show llama.cpp's own log."),
+        "cache_type_k": click.option("-ctk", "--cache-type-k", type=click.Choice(_CACHE_TYPES), hidden=True),
+        "cache_type_v": click.option("-ctv", "--cache-type-v", type=click.Choice(_CACHE_TYPES), hidden=True),
     },
 )

@@ -7,7 +7,7 @@ heavier.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,16 @@ class FileName(click.types.StringParamType):
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
+
+
+class LayerCount(click.types.IntParamType):
+    """A number of layers, ``all`` or ``auto``, as in llama.cpp."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value).strip().lower()
+        return text if text in ("all", "auto") else super().convert(value, param, ctx)
 
 
 class KnownNames(click.types.StringParamType):
