@@ -112,7 +112,7 @@ def _print_usage_error(error: click.ClickException) -> None:
     notice(f"{_variable(error)}{message}")
     context = getattr(error, "ctx", None)
     if context is not None:
-        click.echo(f"Try '{context.command_path} -h' for help.", err=True)
+        Notes(sys.stderr).plain(f"Try '{context.command_path} -h' for help.")
 
 
 def _variable(error: click.ClickException) -> str:

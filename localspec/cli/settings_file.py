@@ -42,7 +42,7 @@ def read_text(path: Path) -> str:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path} has more than {_MOST_BYTES >> 10} KiB and is no settings file; give another one.")
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -16,7 +16,7 @@ from localspec.cli.options.help import HeadedCommand
 from localspec.cli.options.model import ModelOptions, model_options
 from localspec.cli.options.prompt import PromptOptions, prompt_options
 from localspec.cli.options.values import FileName
-from localspec.cli.terminal.notes import notice
+from localspec.cli.terminal.notes import Notes, notice
 from localspec.errors import InputError, PromptTooLongError, TemplateError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _print_notes(done: Completion, stats: bool, as_json: bool) -> None:
         notice(done.notice)
     lines = [] if as_json else [call_line(call) for call in done.tool_calls]
     for line in [*lines, *(answer_report(done) if stats else [])]:
-        click.echo(line, err=True)
+        Notes(sys.stderr).plain(line)
 
 
 def _answer_all(engine: Engine, prompts: list[JsonlPrompt], keywords: dict[str, Any], stats: bool) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localspec.cli.terminal.notes import Notes
+
 if TYPE_CHECKING:
     from localspec.models.store import StoredModel
 
@@ -35,16 +37,15 @@ def list(as_json: bool) -> None:
         click.echo(json.dumps({"models": rows, "unfinished_bytes": unfinished}))
         return
     if not rows:
-        click.echo("No model was pulled yet; pull one, for example: localspec pull gemma-4-e2b", err=True)
+        Notes(sys.stderr).plain("No model was pulled yet; pull one, for example: localspec pull gemma-4-e2b")
     else:
         click.echo("\n".join(_lines(rows, columns(sys.stdout), time.time())))
     if unfinished:
         from localspec.files import size_text
 
-        click.echo(
+        Notes(sys.stderr).plain(
             f"Interrupted pulls take {size_text(unfinished)}; pull again to finish them, or remove them with "
-            "`localspec rm --unfinished`.",
-            err=True,
+            "`localspec rm --unfinished`."
         )
 
 

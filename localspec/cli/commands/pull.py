@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localspec.cli.options.values import DraftName, RecommendedName
+from localspec.cli.terminal.notes import Notes
 from localspec.errors import HubError, ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
 
     wanted = _parse(name)
     if wanted is None:
-        click.echo("tiny is built in; there is nothing to pull.", err=True)
+        Notes(sys.stderr).plain("tiny is built in; there is nothing to pull.")
         return
     if offline or offline_by_environment():
         _check_on_disk(wanted)
@@ -91,7 +92,7 @@ def _check_on_disk(name: HubName) -> None:
         locate(name)
     except ModelNotFoundError as error:
         raise HubError(f"localspec is offline (--offline or HF_HUB_OFFLINE), and {error}") from error
-    click.echo(f"{name} is on disk; localspec is offline, so no update was looked for.", err=True)
+    Notes(sys.stderr).plain(f"{name} is on disk; localspec is offline, so no update was looked for.")
 
 
 def _pull(

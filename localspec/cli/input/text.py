@@ -35,9 +35,11 @@ def decode(data: bytes, source: str, offset: int = 0) -> str:
 
 
 def argument(text: str, name: str) -> str:
-    """Return a command-line value if it is valid: a shell may pass bytes that are no UTF-8."""
-    if not text.isascii():
-        decode(os.fsencode(text), name)
+    """A command-line value. Bytes that the locale cannot decode are read as UTF-8. Raises :class:`InputError`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return decode(os.fsencode(text), name)
     return text
 
 

@@ -46,7 +46,7 @@ def chosen(models: ModelOptions, at_terminal: bool) -> ModelOptions:
     try:
         return _choose_at_terminal(models)
     except click.Abort:
-        click.echo(err=True)  # ends the line of the question
+        Notes(sys.stderr).plain()  # ends the line of the question
         raise
 
 
@@ -117,7 +117,7 @@ def _ask() -> str:
             continue
         if keep:
             _keep_as_default(pair.target)
-        click.echo(err=True)
+        Notes(sys.stderr).plain()
         return pair.target
 
 
@@ -149,18 +149,18 @@ class Menu:
 
     def show(self, memory: int | None) -> None:
         """Print the menu on standard error, fitted to the terminal."""
-        style, width = Style.from_stream(sys.stderr), columns(sys.stderr)
-        _print(f"No model was chosen yet. For this machine{_memory_text(memory)}:", width)
-        click.echo(err=True)
+        notes, style, width = Notes(sys.stderr), Style.from_stream(sys.stderr), columns(sys.stderr)
+        notes.plain("\n".join(wrap(f"No model was chosen yet. For this machine{_memory_text(memory)}:", width)))
+        notes.plain()
         for number, pair in enumerate(self.pairs, start=1):
-            click.echo(_row(number, pair, width, style), err=True, color=style.on)
-        click.echo(f"  {style.paint('q', BOLD)}  leave\n", err=True, color=style.on)
+            notes.plain(_row(number, pair, width, style))
+        notes.plain(f"  {style.paint('q', BOLD)}  leave\n")
         if not self.pairs[0].built_in:
-            _print(
+            text = (
                 "The download needs the network; afterwards nothing does. It includes the drafter, which makes the "
-                f"model faster. Licence: {self.pairs[0].licence}.",
-                width,
+                f"model faster. Licence: {self.pairs[0].licence}."
             )
+            notes.plain("\n".join(wrap(text, width)))
 
     def read(self, default: int) -> Pair:
         """The chosen pair. Raises :class:`click.exceptions.Exit` for none."""
@@ -171,7 +171,7 @@ class Menu:
             for number, pair in enumerate(self.pairs, start=1):
                 if text in (str(number), pair.target, pair.title.lower()):
                     return pair
-            click.echo(f"Type 1 to {len(self.pairs)}, or q to leave.", err=True)
+            Notes(sys.stderr).plain(f"Type 1 to {len(self.pairs)}, or q to leave.")
 
 
 def _memory_text(memory: int | None) -> str:
@@ -191,7 +191,3 @@ def _row(number: int, pair: Pair, width: int, style: Style) -> str:
         return "\n".join([head, *wrap(f"{cost}{pair.note}", width, " " * _INDENT, " " * _INDENT)])
     first, *rest = wrap(f"{cost}{pair.note}", width, " " * _LEFT, " " * _LEFT)
     return "\n".join([f"{head}{' ' * (_LEFT - _INDENT - len(name))}{first[_LEFT:]}", *rest])
-
-
-def _print(text: str, width: int) -> None:
-    click.echo("\n".join(wrap(text, width)), err=True)

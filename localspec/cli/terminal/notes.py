@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from localspec.cli.terminal.style import Style, columns
@@ -41,9 +42,10 @@ class Notes:
             self.plain(self._style.dim("\n".join(lines)))
 
     def plain(self, text: str = "") -> None:
-        """Print a line unchanged."""
-        self._out.write(f"{text}\n")
-        self._out.flush()
+        """Print a line unchanged. A full disk or a closed pipe loses the line, and does not end the command."""
+        with suppress(OSError):
+            self._out.write(f"{text}\n")
+            self._out.flush()
 
     def _fit(self, line: str) -> str:
         if not self._out.isatty():
