@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localspec.control.base import Budget, FixedDepth
+from localspec.control.base import Budget, FixedDepth, LazyConfidence
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
@@ -19,6 +19,7 @@ from localspec.draft.ngram import NgramDrafter
 from localspec.generation.guard import Guard
 from localspec.generation.loop import Rules, Step
 from localspec.params import SamplingParams
+from localspec.protocols import Outputs, Rows
 from localspec.sampling import Sampler
 from localspec.testing import Logits, ScriptedContext, ScriptedDrafter, chain_logits, script_logits
 from tests.helpers.support import GREEDY, N_VOCAB, SAMPLINGS, FakeMtp, decode, plain_tokens, prefill, prefix_of
@@ -156,6 +157,113 @@ def test_hidden_row_is_of_the_second_last_token(kind: str) -> None:
         seen.append(prefix.hidden[:2].tolist())
         assert seen[-1] == [-100 - (len(prefix.tokens) - 1), -100 - prefix.tokens[-2]]
     assert len(seen) == 12
+
+
+def test_hidden_rows_are_read_only_where_a_drafter_needs_them() -> None:
+    """Reading them takes time."""
+
+    class Costly(ScriptedContext):
+        def hidden(self) -> Rows:
+            raise AssertionError("nobody needs it")
+
+    target, prefix = Costly(chain_logits(N_VOCAB, 4), N_VOCAB), prefix_of(PROMPT)
+    rows, _ = prefill(target, prefix, 512)
+    assert len(list(islice(decode(target, prefix, rows, [], Rules(lambda _: False, lambda: 9, FixedDepth())), 3))) == 3
+    assert prefix.hidden is None
+
+
+class Noisy(ScriptedContext):
+    """A row says in its first numbers how many tokens are before it, and how many were decoded with it."""
+
+    def hidden(self) -> Rows:
+        rows = np.zeros((len(self._rows), 2), np.float32)
+        first = len(self.tokens) - len(rows)
+        rows[:] = [[first + i + 1, self.decoded[-1]] for i in range(len(rows))]
+        return rows
+
+
+def test_hidden_row_after_a_near_tie_is_of_the_single_token_pass() -> None:
+    """The pass that decided the token; its row is the only one."""
+    logits = chain_logits(N_VOCAB, 2)
+    target, prefix = Noisy(logits, N_VOCAB), prefix_of(PROMPT)
+    rows, _ = prefill(target, prefix, 512)
+    guard, near = Guard(1, 0.6, 0.6), 0
+    steps = decode(
+        target, prefix, rows, make_drafter("half", logits, GREEDY), limited(4, reads_hidden=True, guard=guard)
+    )
+    for step in islice(steps, 40):
+        assert prefix.hidden is not None
+        length, batch = prefix.hidden.tolist()
+        assert length == len(prefix.tokens) - 1
+        assert batch == 1 or not step.near_tie
+        near += step.near_tie
+    assert near > 2
+
+
+# What the control is told.
+
+
+class Watched(FixedDepth):
+    """Drafts at most three tokens, and remembers budgets and what it learned."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.budgets: list[Budget] = []
+        self.learned: list[tuple[Draft, int, Budget, float, float | None]] = []
+
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
+        self.budgets.append(budget)
+        return super().draft(prefix, drafters, budget)
+
+    def learn(
+        self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
+    ) -> None:
+        self.learned.append((draft, accepted, budget, target_s, confidence and confidence()))
+
+
+class Timed(ScriptedContext):
+    """Each pass takes as many seconds as it has tokens."""
+
+    def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        self.decode_s += len(tokens)
+        return super().decode(tokens, outputs)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.6])
+def test_control_learns_every_pass(noise: float) -> None:
+    """Its draft, accepted tokens, budget and seconds, and the probability of its first token."""
+    logits = chain_logits(N_VOCAB, 2)
+    control, guard = Watched(), Guard(1, noise, noise)
+    target, prefix = Timed(logits, N_VOCAB), prefix_of(PROMPT)
+    rows, _ = prefill(target, prefix, 512)
+    rules = Rules(lambda _: False, lambda: 99, control, guard=guard)
+    steps = decode(target, prefix, rows, make_drafter("half", logits, GREEDY), rules)
+    seen, before, near = [], [], 0
+    for step in islice(steps, 30):
+        seen.append(step)
+        before.append(tuple(prefix.tokens[: len(prefix.tokens) - len(step.tokens)]))
+    assert len(control.learned) == len(seen) - 1
+    for step, text, budget, learned in zip(seen[1:], before[1:], control.budgets, control.learned, strict=False):
+        assert learned[:3] == (step.draft, step.accepted, budget)
+        assert learned[3] == 1 + len(step.draft.tokens)
+        sure = None if step.near_tie else prefix.sampler.confidence(logits(text), step.tokens[0])
+        assert learned[4] == sure
+        near += step.near_tie
+    assert (near > 0) == (noise > 0)
+
+
+@given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 9))
+def test_budget_is_the_least_of_all_limits(draft_max: int, widest: int, left: int) -> None:
+    """Of the user's, the guard's and the answer's, whose last token needs no draft."""
+    most = min(draft_max, widest - 1, left - 1)
+    for drafters in ([ScriptedDrafter(lambda _: [1] * 9)], []):
+        control, target, prefix = Watched(), ScriptedContext(chain_logits(N_VOCAB, 2), N_VOCAB), prefix_of(PROMPT)
+        rows, _ = prefill(target, prefix, 512)
+        rules = Rules(lambda _: False, lambda: left, control, draft_max, guard=Guard(widest, widest=widest))
+        _, step = islice(decode(target, prefix, rows, drafters, rules), 2)
+        drafts = bool(drafters) and most > 0
+        assert control.budgets == [Budget(1, most, left, len(PROMPT))] * drafts
+        assert len(step.draft.tokens) == min(3, most) * drafts
 
 
 # Which drafter, and how far.

@@ -1,4 +1,4 @@
-"""Laws of ``settled``: what it calls sure no noise of that size changes, and clear choices are sure."""
+"""Laws of ``is_stable``: no disturbance within the noise changes a stable choice, and clear choices are stable."""
 
 from __future__ import annotations
 
