@@ -17,7 +17,7 @@ settings.load_profile("localspec")
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests and their child processes remember stays out of the user's cache, and no settings get into them."""
+    """Keep caches and settings of tests and their child processes apart from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCALSPEC_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("LOCALSPEC_CONFIG", str(tmp_path_factory.mktemp("settings") / "config.toml"))

@@ -1,4 +1,4 @@
-"""What the pages say is so: commands, flags and links exist, examples in Python and for the terminal run.
+"""Laws of the pages: commands, flags and links exist; Python and shell examples run.
 
 ``scripts/check/docs.py`` runs every command of every page, with a Hub on this machine; what takes long is left to it.
 """
@@ -54,7 +54,7 @@ def test_commands_parse(page: str, line: str) -> None:
 
 
 def parse(group: click.Command, name: str, words: list[str], parent: click.Context | None = None) -> None:
-    """As far down as there are groups."""
+    """Parse the words of a command, down through its groups."""
     if isinstance(group, click.Group) and words and not words[0].startswith("-"):
         context = click.Context(group, parent, info_name=name, **group.context_settings)
         sub = group.get_command(context, words[0])
@@ -65,7 +65,7 @@ def parse(group: click.Command, name: str, words: list[str], parent: click.Conte
 
 
 def run(call: pages.Call) -> str:
-    """What a command prints, on the built-in pair."""
+    """Return the output of a command on the built-in pair."""
     typed = pages.TYPED.get(call.words[1], "")
     if call.reads is not None:
         typed = Path(call.reads).read_text(encoding="utf-8")
@@ -170,6 +170,6 @@ def test_architecture_names_every_room() -> None:
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
-    """A page that nobody finds helps nobody."""
+    """The README is the index."""
     readme = pages.text_of("README.md")
     assert all(f"({page})" in readme for page in pages.PAGES[1:])

@@ -102,7 +102,7 @@ def test_budget_is_never_exceeded(budget: int) -> None:
 
 
 def test_counters_fit_the_chunks() -> None:
-    """What was accepted is what the chunks call drafted; every step adds one more."""
+    """The accepted tokens are those marked as drafted; every step adds one more."""
     with engine_of() as engine:
         chunks = list(engine.stream(PROMPT, **GREEDY_OPTIONS))
     done = chunks[-1].completion
@@ -128,7 +128,7 @@ def test_without_options_the_defaults_hold() -> None:
 
 
 def test_seed_that_was_drawn_gives_the_same_text_again() -> None:
-    """The completion tells it."""
+    """The completion has the seed."""
     with engine_of() as engine:
         first = engine.generate(PROMPT, max_tokens=20)
         again = engine.generate(PROMPT, max_tokens=20, seed=first.seed)
@@ -240,7 +240,7 @@ def test_prompt_too_long_is_refused_before_anything_is_decoded(over: int) -> Non
 @pytest.mark.parametrize("room", [1, 2, 5, 12])
 @pytest.mark.parametrize("script", [None, right])
 def test_full_context_ends_the_answer(room: int, script: Any) -> None:
-    """With reason length, a notice, every token that fits, and the same ones as with room to spare."""
+    """The answer has every token that fits, a notice, and the tokens of a larger context."""
     prompt = "x" * (40 - room)
     with engine_of(n_ctx=40, script=script) as engine, engine_of() as roomy:
         done = engine.generate(prompt, temperature=0)
@@ -253,7 +253,7 @@ def test_full_context_ends_the_answer(room: int, script: Any) -> None:
 
 
 def test_used_up_budget_is_no_full_context() -> None:
-    """Then there is nothing to notice."""
+    """There is no notice."""
     with engine_of(n_ctx=40) as engine:
         done = engine.generate(PROMPT, max_tokens=5, temperature=0)
     assert (done.finish_reason, done.notice) == ("length", None)
@@ -288,7 +288,7 @@ def test_interrupted_decode_leaves_the_engine_usable(at: int, error: type[BaseEx
 
 @pytest.mark.parametrize("taken", range(5))
 def test_closing_a_stream_early_leaves_the_engine_usable(taken: int) -> None:
-    """However much of it was taken."""
+    """After any number of chunks."""
     with engine_of() as fresh, engine_of() as engine:
         expected = fresh.generate(PROMPT, **GREEDY_OPTIONS)
         chunks = engine.stream("Something else", **GREEDY_OPTIONS)
@@ -311,7 +311,7 @@ def test_any_past_same_tokens(past: list[tuple[str, int]]) -> None:
 
 
 def test_second_stream_ends_the_first() -> None:
-    """Both need the one cache: the first says so and gives nothing wrong, the second gives its own text."""
+    """Both need the one cache: the first raises an error, the second gives its own text."""
     with engine_of() as engine, engine_of() as fresh:
         expected = fresh.generate("Other", **GREEDY_OPTIONS)
         first, second = engine.stream(PROMPT, **GREEDY_OPTIONS), engine.stream("Other", **GREEDY_OPTIONS)
@@ -325,7 +325,7 @@ def test_second_stream_ends_the_first() -> None:
 
 
 def test_stream_that_was_not_begun_waits() -> None:
-    """It takes the cache when its first chunk is asked for."""
+    """It takes the cache at its first chunk."""
     with engine_of() as engine, engine_of() as fresh:
         expected = fresh.generate(PROMPT, **GREEDY_OPTIONS)
         waiting = engine.stream(PROMPT, **GREEDY_OPTIONS)
@@ -383,7 +383,7 @@ def test_reply_that_ran_out_of_budget_is_continued_from() -> None:
 
 
 def test_reply_with_text_held_back_at_its_end_is_continued_from() -> None:
-    """What looked like the beginning of a stop string belongs to the reply."""
+    """A held beginning of a stop string belongs to the reply."""
     with chat_engine("Hello ST") as engine:
         done, _ = converse(engine, 3, stop=["STOP"])
     assert done[0].text == "Hello ST"
@@ -433,7 +433,7 @@ def test_forget_drops_the_cache() -> None:
 
 
 def test_prompt_tokens_are_what_chat_decodes() -> None:
-    """So many, and asking changes nothing."""
+    """Their number is equal, and the call changes nothing."""
     with chat_engine() as engine:
         _, messages = converse(engine, 1)
         messages.append({"role": "user", "content": "x"})
@@ -507,6 +507,6 @@ def test_stream_of_a_closed_engine_is_refused(taken: int) -> None:
 
 
 def test_names_of_the_loaded_drafters() -> None:
-    """In the order in which they are asked."""
+    """In the order of their calls."""
     with engine_of() as engine, engine_of(script=None) as plain:
         assert (engine.drafters, plain.drafters) == (("scripted",), ())

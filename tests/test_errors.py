@@ -45,5 +45,5 @@ def test_every_error_is_public_and_documented(name: str) -> None:
 
 
 def test_usage_error_is_a_value_error() -> None:
-    """Code that knows nothing of localspec catches it too."""
+    """Code without an import of localspec can catch it."""
     assert issubclass(errors.UsageError, ValueError)

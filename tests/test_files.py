@@ -27,7 +27,7 @@ def test_folders_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_a_block_that_ends_well_replaces_the_file(tmp_path: Path) -> None:
-    """And leaves nothing else in the folder."""
+    """The folder has no other file."""
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
     with replacing(path) as stream:
@@ -39,7 +39,7 @@ def test_a_block_that_ends_well_replaces_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_block_that_fails_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    """Whatever ends it."""
+    """For any exception."""
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
 
@@ -57,7 +57,7 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path, error: type[BaseExce
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such permissions")
 @pytest.mark.parametrize(("private", "mode"), [(True, 0o600), (False, 0o640)])
 def test_who_may_read_it(tmp_path: Path, private: bool, mode: int) -> None:
-    """The user alone, or whoever may read what the user opens for writing."""
+    """The user alone, or everyone that the user's umask allows."""
     before = os.umask(0o027)
     try:
         with replacing(tmp_path / "a", private=private) as stream:

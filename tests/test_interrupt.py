@@ -28,7 +28,7 @@ Line = tuple[str, int]
 
 
 def traced(do: Callable[[], Any], at: tuple[Line, int] | None = None, files: Sequence[str] = ()) -> Counter[Line]:
-    """How often ``do`` runs each line of the package; raises KeyboardInterrupt before the given occurrence of one."""
+    """Count the runs of each line of the package in ``do``; raise KeyboardInterrupt before the given run of one."""
     count: Counter[Line] = Counter()
 
     def local(frame: FrameType, event: str, _: Any) -> Any:

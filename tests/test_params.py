@@ -74,7 +74,7 @@ def test_value_above_is_refused(kind: Any, name: str, value: Any, bound: str) ->
 
 @pytest.mark.parametrize(("kind", "name", "value", "bound"), ABOVE)
 def test_value_above_names_the_bound_that_it_crossed(kind: Any, name: str, value: Any, bound: str) -> None:
-    """A value that is too large is not told that it must be at least 0."""
+    """The message of a value that is too large does not name the lower bound."""
     with pytest.raises(UsageError) as caught:
         kind(**{name: value})
     assert bound in str(caught.value)
@@ -83,7 +83,7 @@ def test_value_above_names_the_bound_that_it_crossed(kind: Any, name: str, value
 @pytest.mark.parametrize("value", [True, False, math.nan, math.inf, -math.inf, "1", [1], 1j, b"1"])
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)
 def test_rejects_what_is_no_number(kind: Any, name: str, value: Any) -> None:
-    """A bool, NaN, infinity or text is not a number, whatever Python thinks."""
+    """A bool, NaN, infinity or text is not a number."""
     with pytest.raises(UsageError, match=name):
         kind(**{name: value})
 
@@ -116,7 +116,7 @@ def test_every_value_inside_is_accepted(t: float, k: int, p: float, m: float, se
 
 @pytest.mark.parametrize("kind", [SamplingParams, StopParams, DraftParams, ContextParams])
 def test_settings_are_frozen(kind: Any) -> None:
-    """What was checked stays as it was checked."""
+    """Checked values cannot change."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(kind(), dataclasses.fields(kind)[0].name, 1)
 

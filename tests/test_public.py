@@ -32,7 +32,7 @@ def test_every_name_resolves_and_is_documented(name: str) -> None:
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    """As for any module; tab completion and hasattr rely on it."""
+    """Tab completion and hasattr rely on it."""
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = localspec.nothing
     assert not hasattr(localspec, "_nothing")
@@ -62,7 +62,7 @@ def test_load_takes_the_contract_s_options() -> None:
 
 
 def test_completion_and_stats_have_the_contract_s_fields() -> None:
-    """What programs read."""
+    """Programs read them."""
     fields = {"text", "tokens", "finish_reason", "seed", "exactness", "stats"}
     assert fields <= localspec.Completion.__dataclass_fields__.keys()
     assert {"text", "tokens", "sources"} <= localspec.Chunk.__dataclass_fields__.keys()

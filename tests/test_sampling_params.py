@@ -105,7 +105,7 @@ FLAGS: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("line", "name", "value"), FLAGS)
 def test_a_flag_sets_its_field(line: str, name: str, value: Any) -> None:
-    """What comes out is JSON, as /save writes it, and good for the engine again."""
+    """The value is JSON, as written by /save, and valid for the engine again."""
     found = shown(*line.split(" "))
     assert found[name] == value
     own = {item.name for item in fields(SamplingParams)}

@@ -27,7 +27,7 @@ def context(**options: int) -> ScriptedContext:
 
 @given(st.lists(st.integers(0, N_VOCAB - 1), min_size=1, max_size=12), st.data())
 def test_any_batches_give_the_rows_of_one(tokens: list[int], data: st.DataObject) -> None:
-    """How a text is cut into passes does not change its rows."""
+    """The split of a text into passes does not change its rows."""
     cuts = sorted(data.draw(st.sets(st.integers(1, len(tokens)))) | {len(tokens)})
     whole, parts, start = context().decode(tokens), context(), 0
     for end in cuts:
@@ -52,7 +52,7 @@ def test_rows_die_at_the_next_decode() -> None:
 
 
 def test_rewind_forgets() -> None:
-    """What follows is as if the rest had never been."""
+    """Later rows are those of the shorter text."""
     target = context()
     target.decode([1, 2, 3, 4])
     target.rewind(2)
@@ -76,7 +76,7 @@ def test_refuses_more_than_the_context() -> None:
 
 
 def test_closed_context_is_refused() -> None:
-    """As the real one."""
+    """For every call; closing twice is allowed."""
     target = context()
     target.close()
     target.close()
@@ -85,13 +85,13 @@ def test_closed_context_is_refused() -> None:
 
 
 def test_script_is_said_from_its_start() -> None:
-    """And its last token ever after."""
+    """Its last token repeats."""
     logits = script_logits([5, 6], N_VOCAB, 3)
     assert [int(logits((0,) * n).argmax()) for n in (3, 4, 5, 9)] == [5, 6, 6, 6]
 
 
 def test_chain_depends_on_the_last_tokens_only() -> None:
-    """And on its seed."""
+    """It also depends on its seed."""
     assert LOGITS((9, 1, 2)).tolist() == LOGITS((1, 2)).tolist()
     assert LOGITS((1, 2)).tolist() != LOGITS((2, 2)).tolist()
     assert LOGITS((1, 2)).tolist() != chain_logits(N_VOCAB, 2)((1, 2)).tolist()
@@ -106,7 +106,7 @@ def test_vocabulary_of_bytes_is_its_own_inverse(text: str) -> None:
 
 
 def test_drafter_keeps_to_its_limit_and_remembers() -> None:
-    """Its script may say more."""
+    """Its script may be longer."""
     drafter = ScriptedDrafter(lambda tokens: [len(tokens)] * 9)
     assert drafted(drafter, prefix_of([1, 2]), 3).tokens == (2, 2, 2)
     drafter.observe(prefix_of([1, 2]))

@@ -168,7 +168,7 @@ def test_chat_is_the_same_with_any_drafter(engine: Engine, plain: Engine) -> Non
 
 
 def test_forget_prefills_everything_again(engine: Engine) -> None:
-    """And says the same."""
+    """The tokens are the same."""
     first = converse(engine, 1, **GREEDY)[0]
     engine.forget()
     again = converse(engine, 1, **GREEDY)[0]
@@ -182,7 +182,7 @@ def test_forget_prefills_everything_again(engine: Engine) -> None:
 @pytest.mark.parametrize("draft", ["none", "ngram", "auto"])
 @pytest.mark.parametrize("size", [16, 48])
 def test_full_context_ends_the_answer(draft: str, size: int) -> None:
-    """Every token that fits, a notice, and the same tokens with any drafter."""
+    """The answer has every token that fits, a notice, and the tokens of a larger context."""
     with load(draft=draft, ctx_size=size) as small, load() as roomy:
         prompt = PROMPTS[0]
         done = small.generate(prompt, temperature=0.8, seed=1, min_p=0.2)
@@ -197,7 +197,7 @@ def test_full_context_ends_the_answer(draft: str, size: int) -> None:
 
 
 def test_smallest_context_works() -> None:
-    """Two tokens: the BOS and one of an answer do not fit a word; the error says so."""
+    """Two tokens: the BOS and one more hold no prompt, which is an error."""
     with load(ctx_size=2) as small, pytest.raises(PromptTooLongError):
         small.generate(PROMPTS[0])
 
@@ -234,7 +234,7 @@ def test_interrupt_at_any_moment_leaves_the_engine_usable(engine: Engine) -> Non
 
 
 def test_interrupt_while_loading_ends_the_load() -> None:
-    """What the progress callback raises comes out, and nothing stays loaded."""
+    """An exception of the progress callback is raised, and nothing stays loaded."""
 
     def stop(fraction: float) -> None:
         raise KeyboardInterrupt
@@ -339,7 +339,7 @@ def test_process_ends_well_however_it_leaves_the_engine(end: str) -> None:
 
 
 def value_at(data: bytes, key: str) -> int:
-    """Where the value of ``key`` begins."""
+    """Offset of the value of ``key``."""
     return data.index(struct.pack("<Q", len(key)) + key.encode()) + 8 + len(key) + 4
 
 
@@ -353,7 +353,7 @@ def changed(source: Path, to: Path, key: str, value: bytes) -> Path:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    """As target and as drafter."""
+    """For a target and for a drafter."""
     missing = tmp_path / "no.gguf"
     for pair in ((missing, "none"), ("tiny", missing)):
         with pytest.raises(ModelNotFoundError, match=r"no\.gguf"):
@@ -361,7 +361,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_text_named_gguf_is_no_model(tmp_path: Path) -> None:
-    """As target and as drafter."""
+    """For a target and for a drafter."""
     text = tmp_path / "text.gguf"
     text.write_text("Once upon a time")
     for pair in ((text, "none"), ("tiny", text)):
@@ -372,7 +372,7 @@ def test_text_named_gguf_is_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", [TINY_TARGET, TINY_ASSISTANT], ids=["target", "assistant"])
 @pytest.mark.parametrize("kept", [3, 10, 100, 5000, 0.1, 0.5, 0.9, -1])
 def test_truncated_file_is_damaged(tmp_path: Path, source: Path, kept: float) -> None:
-    """Wherever the download stopped; llama.cpp never sees the file."""
+    """For any length; llama.cpp does not get the file."""
     data = source.read_bytes()
     part = tmp_path / "part.gguf"
     part.write_bytes(data[: int(len(data) * kept)] if isinstance(kept, float) else data[:kept])
@@ -382,7 +382,7 @@ def test_truncated_file_is_damaged(tmp_path: Path, source: Path, kept: float) ->
 
 @pytest.mark.parametrize("name", ["gemma9", "qwen99", "......"])
 def test_unknown_architecture_is_named(tmp_path: Path, name: str) -> None:
-    """With the file and what llama.cpp says."""
+    """The message has the file and llama.cpp's message."""
     value = struct.pack("<Q", 6) + name.encode()
     file = changed(TINY_TARGET, tmp_path / "odd.gguf", "general.architecture", value)
     with pytest.raises(ModelFileError, match=r"odd\.gguf") as caught:
@@ -392,13 +392,13 @@ def test_unknown_architecture_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("draft", ["none", "auto", TINY_ASSISTANT])
 def test_assistant_is_no_target(draft: str | Path) -> None:
-    """It is told with what to use it."""
+    """The message names the target to use it with."""
     with pytest.raises(ModelFileError, match=r"only drafts.*-d.*-m"):
         load(TINY_ASSISTANT, draft)
 
 
 def test_assistant_of_another_width_is_refused(tmp_path: Path) -> None:
-    """Whichever file says another width, before llama.cpp would abort."""
+    """For a wrong width in either file, before llama.cpp would abort."""
     width = struct.pack("<I", 512)
     target = changed(TINY_TARGET, tmp_path / "wide.gguf", "gemma4.embedding_length", width)
     drafter = changed(TINY_ASSISTANT, tmp_path / "other.gguf", "gemma4-assistant.embedding_length_out", width)
@@ -431,7 +431,7 @@ def test_drafter_of_another_vocabulary_is_refused(tmp_path: Path, plain: Engine)
 
 
 def without_bos(to: Path) -> Path:
-    """A copy that does not name its BOS token, though it asks for one."""
+    """A copy without the id of the BOS token that it requires."""
     data = TINY_TARGET.read_bytes()
     to.write_bytes(data.replace(b"tokenizer.ggml.bos_token_id", b"tokenizer.ggml.xos_token_id"))
     return to

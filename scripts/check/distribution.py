@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def check(prompt: str, samples: int) -> bool:
-    """Whether samples after a prompt are as they should be, with every drafter."""
+    """Return True if the samples after a prompt have the target's distribution, with every drafter."""
     text, right = PROMPTS[prompt], True
     plain: dict[float, list[tuple[int, ...]]] = {}
     for draft in ("none", "ngram", "auto"):

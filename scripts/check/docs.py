@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every shell line of the README and of the pages in docs/, as it stands, and says which fail.
+"""Run every shell line of the README and of the pages in docs/, and print the lines that fail.
 
     python -m scripts.check.docs [--page docs/pull.md] [--pip]
 
@@ -56,7 +56,7 @@ def environment(folder: Path, endpoint: str) -> dict[str, str]:
 
 
 def run(line: str, folder: Path, variables: Mapping[str, str]) -> bool:
-    """Whether a shell line ends well; what it printed is shown where it does not."""
+    """Run a shell line; print its output if it fails. Return True if it succeeds."""
     commands = [call.words[1] for call in pages.of_localspec(line)]
     typed = pages.TYPED.get(commands[0], "") if commands else ""
     began = time.monotonic()
@@ -71,7 +71,7 @@ def run(line: str, folder: Path, variables: Mapping[str, str]) -> bool:
 
 
 def check(page: str, endpoint: str, pip: bool) -> bool:
-    """Whether every line of a page ends well."""
+    """Run every line of a page. Return True if all succeed."""
     print(page)
     right = True
     with tempfile.TemporaryDirectory() as place:

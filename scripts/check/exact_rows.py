@@ -1,4 +1,4 @@
-"""Which files compute rows of a batch as they compute single rows, at the real widths of Gemma 4 E2B.
+"""Find the files whose rows of a batch equal single rows, at the real widths of Gemma 4 E2B.
 
 Makes a random checkpoint of a few layers in a temporary folder, converts it in several ways, and compares logits of
 n = 2…16 tokens decoded at once with those of the same tokens decoded one by one, bit for bit, for several random drafts
@@ -95,7 +95,7 @@ def vocabulary(size: int) -> dict[str, Any]:
 
 
 def files(folder: Path) -> dict[str, Callable[[Path], object]]:
-    """How each file of the table is made from the checkpoint, or from its BF16 or F32 file."""
+    """Recipes of the files of the table, from the checkpoint or from its BF16 or F32 file."""
     bf16, f32 = folder / "bf16.gguf", folder / "f32.gguf"
     gguf_convert.convert(folder / "in", bf16, "BF16")
     gguf_convert.convert(folder / "in", f32, "F32")

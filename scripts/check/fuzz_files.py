@@ -62,13 +62,13 @@ class Source:
 
     @property
     def whole(self) -> Path:
-        """What is the same for the files of a checkpoint."""
+        """Return the parts that the damaged files of a checkpoint share."""
         return self.path.parent if self.partners else self.path
 
 
 @dataclass
 class Result:
-    """How it ended (``outcome``), the sentence, and the most memory that was in use up to a refusal, in bytes."""
+    """The ``outcome`` of a file, its message, and the peak memory until a refusal, in bytes."""
 
     outcome: str = "failed: no result"
     message: str = ""
@@ -218,7 +218,7 @@ def attempt(source: Source, path: Path) -> Result:
 
 
 def over(result: Result, sound: Result) -> str | None:
-    """What a refusal used too much of."""
+    """Name the resource of which a refusal used too much."""
     if not result.outcome.startswith("refused"):
         return None
     if result.python_peak > 2 * result.size + sound.python_peak + FIXED:

@@ -1,4 +1,4 @@
-"""Writes docs/help.md from the command line's own help. ``--check`` only tells whether it is current."""
+"""Write docs/help.md from the command line's own help. ``--check`` exits 1 if the page is not current."""
 
 from __future__ import annotations
 

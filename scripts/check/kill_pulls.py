@@ -39,7 +39,7 @@ _PARTS = {
 
 @dataclass
 class Tally:
-    """What came of the pulls."""
+    """Counts of the pulls by outcome."""
 
     pulls: int = 0
     kills: int = 0
@@ -111,13 +111,13 @@ class Bench:
         tally.pulls += 1
 
     def broken(self) -> list[str]:
-        """What is listed, or has a name in the cache, and is not right."""
+        """List the models and cached files whose content is wrong."""
         listed = [file.path for model in store.models() for file in model.files]
         named = (self.folder / "hf").rglob("snapshots/*/*")
         return [f"{path} is broken" for path in {*listed, *named} if _hash(path) != self.hashes[path.name]]
 
     def unfinished(self) -> list[str]:
-        """What a finished pull should not leave, or lacks."""
+        """List files that a finished pull left over or lacks."""
         names = {file.name for model in store.models() for file in model.files}
         faults = [f"{name} is not listed" for name in self.hashes if name not in names]
         return faults + [f"{path} is left" for path in (self.folder / "hf").rglob("*.incomplete")]
@@ -128,7 +128,7 @@ def _hash(path: Path) -> str:
 
 
 def run(pulls: int, seed: int, rate: float) -> Tally:
-    """So many pulls."""
+    """Kill ``count`` pulls."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder, HubServer(rate) as server:
         bench = Bench(Path(folder), server, seed)

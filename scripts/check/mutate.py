@@ -228,7 +228,7 @@ def check(name: str, root: Path, sources: list[str], tests: list[str], count: in
         passed, seconds, out = checker.run()
         if not passed:
             raise SystemExit(f"{name}: the tests fail on the unchanged code:\n{out}")
-        checker.seconds = int(10 + 4 * seconds)
+        checker.seconds = int(5 + 2 * seconds)
         print(f"{name}: {len(chosen)} of {len(found)} mutants; the tests take {seconds:.1f} s", flush=True)
         for mutant in chosen:
             place = copied / mutant.path.relative_to(root)

@@ -1,4 +1,4 @@
-"""How much later does a command start without any network? A pulled pair, each command in turns with and without.
+"""Measure how much later a command starts without a network: a pulled pair, each command with and without, in turns.
 
 python -m scripts.check.offline_start --rounds 7
 
@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds, exit code, and what it said on standard output."""
+    """One process: seconds, exit code and standard output."""
 
     seconds: float
     code: int

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the first promise on real files: the tokens of plain decoding, whatever drafts, how far, and from which cache.
+"""Check on real files that the output is that of plain decoding, for any drafter, width and cache.
 
     python -m scripts.check.same_output -m TARGET.gguf -d ngram -d DRAFT.gguf --prompts PROMPTS.jsonl --count 500
 

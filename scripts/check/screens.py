@@ -1,4 +1,4 @@
-"""Shows what a person sees: the first run, a pull, a chat and the settings, typed into a real terminal (tmux).
+"""Show the screens of a first run, a pull, a chat and the settings, typed into a real terminal (tmux).
 
     python -m scripts.check.screens
 
@@ -88,7 +88,7 @@ def terminal(width: int, colour: bool, environment: dict[str, str]) -> Iterator[
 
 
 def screen(colour: bool = False) -> str:
-    """What is on the screen now; with ``colour`` its escape sequences, too."""
+    """Return the screen's text; with ``colour`` its escape sequences, too."""
     return _tmux("capture-pane", "-p", *(["-e"] if colour else [])).rstrip()
 
 

@@ -30,7 +30,7 @@ LOGITS = chain_logits(N, seed=3)
 
 
 def likely(tokens: list[int]) -> list[int]:
-    """What the target says next, and then something it does not."""
+    """The target's next token, and then a wrong one."""
     return [int(LOGITS(tuple(tokens)).argmax()), 0]
 
 
@@ -98,7 +98,7 @@ def test_the_engine_is_left_as_it_was(engine: Engine, drafting: bool) -> None:
 
 
 def test_warm_up_is_short(engine: Engine) -> None:
-    """And answers in both modes."""
+    """It answers in both modes."""
     drafter: Any = engine._pair.drafters[0]
     warm_up(engine, BenchOptions(1000))
     assert len(drafter.observed) > 2
@@ -127,7 +127,7 @@ def test_a_prompt_that_cannot_be_answered_is_told_first(engine: Engine) -> None:
 
 
 def test_a_trace_is_the_plain_answer_with_the_guesses_of_models() -> None:
-    """Each guess is what the draft model says there; a lookup is not recorded."""
+    """Each guess is the draft model's; guesses of a lookup are not recorded."""
     other = chain_logits(N, seed=4)
     drafters = [ScriptedDrafter(likely), ModelDrafter(ScriptedContext(other, N), 64, N)]
     engine = made(LOGITS, drafters, vocabulary=ScriptedVocabulary(N), control=FixedDepth(2))
@@ -165,7 +165,7 @@ def test_a_trace_says_how_sure_the_target_was(tmp_path: Path) -> None:
 
 
 def test_control_is_told_of_the_first_token_of_each_step() -> None:
-    """Whatever was drafted and accepted in it."""
+    """Its confidence is passed on, whatever was drafted and accepted in the step."""
     told = Told(2)
     engine = made(LOGITS, [ScriptedDrafter(likely)], vocabulary=ScriptedVocabulary(N), control=told)
     before = engine.prompt_tokens(prompt("a").messages)
@@ -180,7 +180,7 @@ def test_control_is_told_of_the_first_token_of_each_step() -> None:
 
 
 class Told(FixedDepth):
-    """Control that keeps what it is told."""
+    """Control that keeps the arguments of its calls."""
 
     def __init__(self, depth: int) -> None:
         super().__init__(depth)

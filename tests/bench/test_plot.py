@@ -33,7 +33,7 @@ def test_svg_is_xml_whatever_it_says(text: str) -> None:
 
 @given(st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=8))
 def test_charts_stay_on_their_paper(points: list[tuple[float, float]]) -> None:
-    """Whatever the numbers."""
+    """All shapes lie inside the picture, for any numbers."""
     curve = Series("a", tuple(sorted(points)))
     rows = [("x" * i * i, y, min(x, y), max(x, y)) for i, (x, y) in enumerate(points)]
     for picture in (line_chart("t", "x", "y", [curve]), interval_chart("t", "x", rows, mark=1.0)):
@@ -82,7 +82,7 @@ def test_what_a_stream_can_show() -> None:
 
 
 def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was there stays when writing fails, and nothing else is left."""
+    """A failed write keeps the old file and leaves no other one."""
     file = tmp_path / "a.svg"
     write_file(file, b"old")
     picture = line_chart("t", "x", "y", [CURVE])

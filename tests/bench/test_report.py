@@ -1,4 +1,4 @@
-"""Laws of the tables: they fit, and say the same at any width."""
+"""Laws of the tables: they fit any width and show the same numbers at each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_lines_fit(width: int) -> None:
 
 
 def numbers(width: int) -> set[str]:
-    """All that the lines say, but for their headers."""
+    """All numbers of the lines, without their headers."""
     text = " ".join(line for line in bench_lines(FOUND, width) if "95% interval" not in line)
     return set(re.findall(r"\d+\.\d+|\d+%|\d+/\d+", text))
 
@@ -53,7 +53,7 @@ def test_an_interval_that_says_nothing_is_not_shown() -> None:
 
 
 def test_a_sentence_is_wrapped() -> None:
-    """What follows its first line is indented; nothing is left out."""
+    """Later lines are indented; no text is lost."""
     line = "gpu: like a GPU: nearly flat to 8 rows (drawn, not measured)"
     assert wrapped(line, 40) == ["gpu: like a GPU: nearly flat to 8 rows", "  (drawn, not measured)"]
     assert wrapped(line, 80) == [line]

@@ -59,7 +59,7 @@ def test_a_bad_curve_is_one_sentence(tmp_path: Path, content: str, says: str) ->
 
 
 def test_a_drafter_without_costs_is_scaled_or_left_out() -> None:
-    """Like a pass over one token, where it was measured here; and that is said."""
+    """Its cost is scaled by the single-token pass if it was measured here; a note names it."""
     curve = NamedCosts("other", "m", Costs(Curve((1, 8), (0.06, 0.07))))
     fit = match_costs(curve, ["model"], FLAT)
     assert fit.sources == ("ngram", "model")
@@ -93,7 +93,7 @@ def test_good_guesses_pay_where_passes_are_flat() -> None:
 
 @pytest.mark.parametrize(("right", "costs"), [(True, STEEP), (False, STEEP), (False, FLAT)])
 def test_what_does_not_pay_costs_little(right: bool, costs: Costs) -> None:
-    """Where passes are steep, or no guess is right: plain decoding is best, and nearly reached."""
+    """On steep curves, or with wrong guesses only, plain decoding is best and nearly reached."""
     (found,) = compare_traces([trace(160, right=right)], costs, ("ngram", "model"), 64)
     assert found.best == "none"
     assert 0.95 < found.ratio <= 1.0

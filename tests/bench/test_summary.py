@@ -22,7 +22,7 @@ def slower(one: PairedRun, factor: float) -> PairedRun:
 
 @given(RATES)
 def test_the_interval_holds_the_ratio(rates: list[tuple[float, float, str]]) -> None:
-    """Whatever the runs."""
+    """For any runs."""
     made = [pair(plain, auto, prompt) for plain, auto, prompt in rates]
     found = ratio(made, rounds=500)
     assert found.low is not None
@@ -41,7 +41,7 @@ def test_ratio_scales_with_time(rates: list[tuple[float, float, str]], factor: f
 
 
 def test_what_disturbs_both_runs_does_not_widen_the_interval() -> None:
-    """That is why they are paired."""
+    """Runs are paired for this reason."""
     made = [pair(rate, 1.5 * rate, f"p{i}") for i, rate in enumerate((10.0, 40.0, 25.0, 31.0))]
     found = ratio(made)
     assert (found.value, found.low, found.high) == pytest.approx((1.5, 1.5, 1.5))

@@ -1,4 +1,4 @@
-"""Laws of what a cost curve says about depths."""
+"""Laws of the depths that a cost curve recommends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_expected_tokens() -> None:
 
 
 def test_a_draft_model_reads_two_tokens_first_and_an_assistant_one() -> None:
-    """Then a step for each further token; a lookup takes no time."""
+    """Each further token takes one step; a lookup takes no time."""
     assert draft_seconds(COSTS, "model", 3) == pytest.approx(0.011 + 2 * 0.009)
     assert draft_seconds(COSTS, "mtp", 3) == pytest.approx(3 * 0.003)
     assert draft_seconds(COSTS, None, 3) == draft_seconds(COSTS, "model", 0) == 0
@@ -30,7 +30,7 @@ def test_a_draft_model_reads_two_tokens_first_and_an_assistant_one() -> None:
 
 @given(st.sampled_from(["model", "mtp", None]), st.floats(0.05, 0.99), st.integers(1, 16))
 def test_no_depth_is_better_than_the_best(name: str | None, acceptance: float, widest: int) -> None:
-    """And plain decoding is never better."""
+    """Plain decoding is never better either."""
     found = best_depth(COSTS, name, acceptance, widest)
     assert found.ratio >= 1
     assert found.depth < widest
@@ -54,7 +54,7 @@ def test_steep_curves_are_not_worth_a_draft() -> None:
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_tables_fit(width: int) -> None:
-    """And name every drafter."""
+    """They name every drafter."""
     lines = tune_lines(COSTS, 16, width)
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)

@@ -117,7 +117,7 @@ def test_blanks_about_a_reply_do_not_end_the_reuse() -> None:
 @given(st.lists(st.text("hel o\n.", max_size=8), min_size=1, max_size=5), st.sampled_from(sorted(TEMPLATES)))
 @settings(max_examples=25)
 def test_any_replies_give_a_prompt_that_reads_as_rendered(replies: list[str], source: str) -> None:
-    """Whatever was said, blanks and an empty thought aside: continued or fresh, the text is the template's."""
+    """The continued prompt has the text of a fresh rendering, except for blanks and empty thoughts."""
     prompts, _, messages = talk(conversation(TEMPLATES[source], add_bos=source == "gemma"), replies)
     rendered = ChatTemplate(TEMPLATES[source], bos="<bos>").render(messages)
 
@@ -170,7 +170,7 @@ def test_switching_thinking_is_rendered_afresh() -> None:
 
 
 def test_template_that_rewrites_the_past_is_rendered_afresh() -> None:
-    """Where a later turn changes how an earlier one reads, the text decides."""
+    """A later turn changes the text of an earlier one, so its tokens cannot be reused."""
     numbered = "{{ messages | length }}:" + CHATML
     prompts, _, messages = talk(conversation(numbered), ["hello"])
     assert prompts[1].text == ChatTemplate(numbered).render(messages)
@@ -188,25 +188,25 @@ def test_cleared_conversation_is_rendered_afresh() -> None:
 
 @pytest.mark.parametrize("source", [CHATML, "{{ bos_token }}" + CHATML])
 def test_prompt_has_one_bos(source: str) -> None:
-    """Whether or not the template writes it, a model that wants it gets it once."""
+    """A model with a BOS token gets one, whether or not the template writes it."""
     prompt = conversation(source, add_bos=True).prompt([user("hello")])
     assert prompt.tokens[0] == VOCABULARY.bos
     assert prompt.tokens.count(VOCABULARY.bos) == 1
 
 
 def test_model_without_bos_gets_none() -> None:
-    """Qwen wants none."""
+    """Qwen's prompts have none."""
     assert VOCABULARY.bos not in conversation(TEMPLATES["qwen"]).prompt([user("hello")]).tokens
 
 
 def test_messages_are_checked() -> None:
-    """Before the template sees them."""
+    """Before the template runs."""
     with pytest.raises(InputError, match="message"):
         conversation().prompt([])
 
 
 def test_caller_may_go_on_changing_its_list() -> None:
-    """What is remembered is a copy."""
+    """The conversation keeps a copy."""
     chat, messages = conversation(), [user("hello")]
     prompt = chat.prompt(messages)
     messages[0]["content"] = "changed"

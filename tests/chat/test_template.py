@@ -73,7 +73,7 @@ def test_qwen_2_5_prompt() -> None:
 
 @pytest.mark.parametrize("template", [gemma, qwen], ids=["gemma-4", "qwen2.5"])
 def test_reply_begins_where_the_prompt_ends(template: Any) -> None:
-    """What follows a reply is the rest of the text with that reply in it."""
+    """The text after the reply is the rest of the rendering that contains it."""
     text = template().render(TURNS[:2])
     tail = template().after_reply(TURNS, 2, text, thinking=False)
     assert tail is not None
@@ -122,7 +122,7 @@ def test_messages_are_left_as_they_were() -> None:
     ],
 )
 def test_templates_have_what_they_expect(source: str, text: str) -> None:
-    """As Hugging Face and llama.cpp render them."""
+    """Filters and functions give what Hugging Face and llama.cpp give."""
     assert render(source) == text
 
 
@@ -166,7 +166,7 @@ def test_broken_template_is_refused_when_it_is_loaded(source: str) -> None:
     ],
 )
 def test_failing_template_is_one_sentence(source: str) -> None:
-    """Whatever a stranger's template does becomes a TemplateError that names a next step."""
+    """Any exception in a template becomes a TemplateError that names a next step."""
     with pytest.raises(TemplateError, match="--raw"):
         render(source)
 
@@ -211,7 +211,7 @@ def test_sandbox_holds(source: str) -> None:
 
 
 def test_leaving_the_sandbox_is_called_by_its_name() -> None:
-    """The user is told not to trust the file."""
+    """The message warns not to trust the file."""
     with pytest.raises(TemplateError, match=r"leave its sandbox.*Do not trust"):
         render("{{ ''.__class__.__mro__[1].__subclasses__() }}")
 
@@ -265,5 +265,5 @@ def test_messages_that_are_none_are_refused(messages: Any) -> None:
 
 
 def test_message_with_more_keys_is_fine() -> None:
-    """Templates may know what to do with them."""
+    """Templates may use them."""
     check_messages([{"role": "user", "content": "", "name": "x"}])

@@ -61,7 +61,7 @@ def test_answer_without_markers_is_left_as_it_is(reply: str) -> None:
     st.lists(st.sampled_from(["<|channel>", "thought", "\n", "a", " ", "b\nc", "<channel|>", "<think>", "</think>"]))
 )
 def test_text_is_kept_in_order_and_never_invented(parts: Sequence[str]) -> None:
-    """However wild the markers are, what is shown is part of what was generated."""
+    """The shown text is a subsequence of the generated text, for any markers."""
     channels = ThinkingParser(VOCABULARY, GEMMA_PROMPT)
     shown = ""
     for token in VOCABULARY.tokenize("".join(parts), add_special=False):
@@ -72,7 +72,7 @@ def test_text_is_kept_in_order_and_never_invented(parts: Sequence[str]) -> None:
 
 
 def test_closed_thought_of_an_earlier_turn_does_not_matter() -> None:
-    """Only how the prompt ends says where the reply begins."""
+    """Only the end of the prompt decides in which channel the reply begins."""
     past = "<|im_start|>assistant\n<think>\nOld.\n</think>\n\nYes.<|im_end|>\n"
     assert channels_of(past + QWEN_PROMPT, "Hello.") == ("Hello.", "")
 
@@ -84,7 +84,7 @@ def test_what_a_user_writes_opens_no_thought(said: str, prompt: str) -> None:
 
 
 def test_model_without_markers_only_answers() -> None:
-    """Where a marker is not one token of the vocabulary, its text is text."""
+    """A marker that is not a single token of the vocabulary is plain text."""
 
     class Plain(MarkerVocabulary):
         def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:

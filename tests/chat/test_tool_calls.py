@@ -26,7 +26,7 @@ def hermes(name: str, arguments: Any) -> str:
 
 
 def gemma_value(value: Any) -> str:
-    """As Gemma 4's template writes values."""
+    """Format a value as Gemma 4's template does."""
     if isinstance(value, str):
         return f"{Q}{value}{Q}"
     if isinstance(value, dict):
@@ -172,7 +172,7 @@ def test_malformed_calls_stay_text_and_are_told_of(kind: str, text: str) -> None
 
 @pytest.mark.parametrize("kind", ["hermes", "gemma"])
 def test_last_marker_may_be_missing_where_the_model_ended(kind: str) -> None:
-    """It ended its turn after a whole call; where the budget ended it, nobody knows what it would have said."""
+    """A whole call counts if the model ended its turn, not if the budget cut the answer."""
     text = WRITERS[kind]("add", {"a": 1}).rpartition("<")[0].rstrip()
     assert run(kind, [text]) == ("", [("add", {"a": 1})], False)
     assert run(kind, [text], whole=False) == (text, [], True)
@@ -189,7 +189,7 @@ def test_last_marker_may_be_missing_where_the_model_ended(kind: str) -> None:
 )  # fmt: skip
 @settings(max_examples=300)
 def test_how_text_is_cut_changes_nothing_and_nothing_is_lost(kind: str, parts: list[str], places: list[int]) -> None:
-    """Text and calls are those of the text at once; without a call the text is what was said."""
+    """Any splitting gives the same text and calls; without a call all of the text comes out."""
     said = "".join(parts)
     for whole in (True, False):
         text, calls, broken = run(kind, list(said), whole=whole)

@@ -72,7 +72,7 @@ def result(call: Any, text: str) -> dict[str, Any]:
 
 
 def saying(script: Sequence[int], start: int) -> Logits:
-    """Logits that say ``script`` from position ``start`` on."""
+    """Logits that produce ``script`` from position ``start`` on."""
 
     def logits(tokens: tuple[int, ...]) -> Any:
         row = np.zeros(VOCABULARY.n_tokens, np.float32)
@@ -83,7 +83,7 @@ def saying(script: Sequence[int], start: int) -> Logits:
 
 
 def engine_saying(family: str, replies: Sequence[str], drafters: Sequence[Any] = ()) -> Engine:
-    """Says the replies one after the other."""
+    """An engine that gives the replies in order."""
     scripts = [[*VOCABULARY.tokenize(reply, add_special=False), VOCABULARY.id(ENDS[family])] for reply in replies]
     target = ScriptedContext(saying([0], 0), VOCABULARY.n_tokens)
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, 4096, VOCABULARY.n_tokens)
@@ -112,7 +112,7 @@ def drafters_of(kind: str) -> list[Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("drafter", ["none", "ngram", "scripted"])
 def test_call_comes_out_of_the_text_whatever_drafts(family: str, drafter: str) -> None:
-    """Thought, text and call, each in its place; the same ids; nothing of the syntax in the text that streams."""
+    """Thought, text and call are separate, ids are equal, and the streamed text has no call syntax."""
     reply = f"{THOUGHTS[family]}Let me see.\n{CALLS[family]}"
     options: dict[str, Any] = {"temperature": 0.7, "seed": 3, "thinking": True, "tools": TOOLS}
     for width in (0, 1, 3, 8):
@@ -141,7 +141,7 @@ def test_without_tools_a_call_is_text(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_call_that_the_budget_cut_is_text_and_told_of(family: str) -> None:
-    """To the last character of what was said."""
+    """All of it is shown as text, with a notice."""
     for budget in range(1, len(VOCABULARY.tokenize(CALLS[family], add_special=False))):
         with engine_saying(family, [CALLS[family]]) as engine:
             done = engine.chat([user("Rome?")], temperature=0, tools=TOOLS, max_tokens=budget)
@@ -193,7 +193,7 @@ def test_how_tokens_come_in_steps_changes_nothing(
 def assembled(
     family: str, tokens: list[int], widths: list[int], budget: int, stops: Sequence[str], vocabulary: Any = VOCABULARY
 ) -> tuple[Any, ...]:
-    """What an answer says whose tokens come in steps of ``widths``, then one by one."""
+    """The answer of tokens that come in steps of ``widths``, then one by one."""
     calls = ToolCallParser(SYNTAXES[family], ["get_weather"])
     answer = Assembler(vocabulary, stops, budget, ThinkingParser(vocabulary, ""), calls)
     ends = [0, *(end for end in accumulate(widths) if end < len(tokens))]
@@ -277,7 +277,7 @@ def test_turn_with_a_call_goes_on_after_a_load(family: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_other_tools_or_another_call_are_rendered_afresh(family: str) -> None:
-    """What the cache holds is reused as far as it is the same."""
+    """The common beginning of the cache is reused."""
     with engine_saying(family, [CALLS[family]]) as engine:
         done = engine.chat([user("Rome?")], temperature=0, tools=TOOLS)
         messages = [user("Rome?"), done.message, result(done.tool_calls[0], "sun")]
@@ -290,7 +290,7 @@ def test_other_tools_or_another_call_are_rendered_afresh(family: str) -> None:
 
 
 def test_thought_that_led_to_a_call_stays_until_the_tools_have_answered() -> None:
-    """As Gemma's template wants it; after the next question it is gone."""
+    """As in Gemma's template; after the next question the thought is left out."""
     template = ChatTemplate(TEMPLATES["gemma"])
     call = {"id": "c", "type": "function", "function": {"name": "get_weather", "arguments": {}}}
     asked = [user("Rome?"), {"role": "assistant", "content": "", "tool_calls": [call], "reasoning_content": "Hm."}]
@@ -344,20 +344,20 @@ def test_nan_in_parameters_is_accepted() -> None:
 
 
 def test_tools_need_a_template_that_takes_them() -> None:
-    """The built-in model's takes none, and says so."""
+    """The built-in model's template takes none, which is an error."""
     with localspec.load("tiny", "none", threads=1) as engine, pytest.raises(TemplateError, match="takes no tools"):
         engine.chat([user("x")], tools=TOOLS)
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function"}, 1])
 def test_a_call_cannot_be_forced(choice: Any) -> None:
-    """So asking for it is an error rather than ignored."""
+    """Requesting one is an error."""
     with pytest.raises(UsageError, match="'auto' or 'none'"):
         check_choice(choice)
 
 
 def test_ids_differ_between_answers_and_calls() -> None:
-    """And are the same for the same output."""
+    """The same output has the same ids."""
     ids = {call_id(seed, position, number) for seed in range(3) for position in range(9) for number in range(3)}
     assert len(ids) == 81
     assert all(name.startswith("call_") and name[5:].isalnum() for name in ids)
@@ -368,7 +368,7 @@ def test_ids_differ_between_answers_and_calls() -> None:
 
 
 class Led:
-    """The built-in target, led to say a script after its prompt: its rows, with one logit raised."""
+    """The built-in target with one logit raised, so that it writes a script after its prompt."""
 
     def __init__(self, target: Any, script: Sequence[int]) -> None:
         self._target, self._script, self.start = target, script, 0

@@ -50,7 +50,7 @@ def drafters() -> list[Drafter]:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
-    """What was loaded; a scripted pair takes its place."""
+    """List of the loads; a scripted pair takes the model's place."""
     found: list[dict[str, Any]] = []
 
     def load(*args: Any, **options: Any) -> Engine:
@@ -88,7 +88,7 @@ def test_a_pair_is_compared_by_category(bench: Run) -> None:
 
 
 def test_json_has_every_run(bench: Run) -> None:
-    """And the sums that the tables print."""
+    """It also has the sums that the tables print."""
     found = json.loads(bench("--json", "--repeat", "2", "--draft-max", "5").stdout)
     assert found["drafters"] == ["scripted", "model"]
     assert found["settings"] == {
@@ -105,7 +105,7 @@ def test_json_has_every_run(bench: Run) -> None:
 
 
 def test_a_category_and_a_picture(bench: Run) -> None:
-    """Only what was asked for."""
+    """Only the requested ones are written."""
     told = bench("--category", "chat", "--repeat", "1", "--plot", "r.svg", "--temp", "1", "--seed", "3")
     assert told.exit_code == 0, told.output
     words = [node.text for node in ElementTree.parse("r.svg").getroot().iter() if node.tag.endswith("text")]
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(
 
 
 def test_answers_are_not_drafted_from_earlier_ones(bench: Run, loads: list[dict[str, Any]]) -> None:
-    """A file of earlier texts is not opened, and that is said."""
+    """A note says that the file of earlier texts is not opened."""
     told = bench("--ngram-file", "seen.bin", "--repeat", "1")
     assert told.exit_code == 0
     assert [load["ngram_file"] for load in loads] == [None]
@@ -154,7 +154,7 @@ def test_answers_are_not_drafted_from_earlier_ones(bench: Run, loads: list[dict[
 
 @pytest.mark.parametrize("command", ["bench", "traces", "simulate"])
 def test_ctrl_c_keeps_what_was_finished(bench: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """It is printed or written, and the exit code says what happened."""
+    """Finished runs are printed or written; the exit code is 130."""
     answer, count = Engine.forget, [0]
 
     def interrupted(engine: Engine) -> None:
@@ -215,7 +215,7 @@ def test_costs_as_table_plot_file_and_picture(tune: Run) -> None:
 
 
 def test_costs_as_json(tune: Run) -> None:
-    """What the file holds, and what is best."""
+    """The content of the file, and the best depths."""
     found = json.loads(tune("--json").stdout)
     assert found["verify"]["4"] == 79.0
     assert [one["acceptance"] for one in found["best"]["model"]] == [0.6, 0.8, 0.9, 0.95]

@@ -85,7 +85,7 @@ def test_what_does_not_pair_is_refused_before_anything_is_written(pair: Path) ->
 
 
 def test_target_and_assistant_the_wrong_way_round(pair: Path) -> None:
-    """Are told apart by what they are."""
+    """Their architectures tell them apart."""
     result = run(pair / "it-assistant", "--with-draft", pair / "it", "-o", pair / "out")
     assert result.exit_code == 1
     assert "give the target's checkpoint first" in result.stderr
@@ -102,7 +102,7 @@ def test_target_and_assistant_the_wrong_way_round(pair: Path) -> None:
     ],
 )
 def test_one_file_by_type_or_recipe(pair: Path, options: tuple[str, ...], types: set[str]) -> None:
-    """With a summary that says which; --verify loads it too."""
+    """The summary names the type or recipe; --verify loads the file as well."""
     result = run(pair / "it", "-o", pair / "m.gguf", *options, "--verify")
     assert result.exit_code == 0, result.stderr
     assert made_of(pair / "m.gguf") <= types

@@ -34,7 +34,7 @@ def shape(lines: list[str]) -> list[str]:
 
 
 def test_readme_shows_the_output(engine: Engine) -> None:
-    """As printed at 80 columns without colour."""
+    """The README has the output at 80 columns without colour."""
     block = re.search(r"```text\n(The built-in pair answers.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     assert shape(block[1].splitlines()) == shape(demo_lines(engine, 80, PLAIN))
@@ -65,7 +65,7 @@ def test_drafting_takes_fewer_passes_for_the_same_text(engine: Engine, width: in
 
 
 def test_marks_are_under_drafted_tokens() -> None:
-    """A space is marked within a drafted run alone; lines break at spaces, or within a word that is too long."""
+    """A space is marked inside a drafted run only; lines break at spaces, or inside a word that is too long."""
     pieces = [("One", False), (" two", True), (" three", True), (" four", False), ("abcdefghijklm", True)]
     lines = marked_lines(pieces, 10, PLAIN)
     assert lines[::2] == ["One two", "three", "fourabcdef", "ghijklm"]

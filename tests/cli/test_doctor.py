@@ -1,4 +1,4 @@
-"""Laws of ``localspec doctor``: what it says of a machine, a pair and the files, and what to do next."""
+"""Laws of ``localspec doctor``: its report on machine, pair and files, and its next steps."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def stored(folder: Path, name: str, role: Any = "model", draft_of: tuple[str, ..
 
 
 def test_pulled_models_are_named_with_their_drafters(tmp_path: Path) -> None:
-    """And the next step is to talk with one."""
+    """The next step is a chat with one of them."""
     assert on_disk() == []
     big = stored(tmp_path, "big")
     small = stored(tmp_path, "small", "drafter", (big.name,))
@@ -148,7 +148,7 @@ def test_what_fits_depends_on_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_first_model_to_get_is_the_largest_that_fits() -> None:
-    """Where none was pulled; where none fits, there is the built-in pair."""
+    """Where nothing was pulled; where none fits, the built-in pair is named."""
     rows = [{"target": n, "title": n, "download": size, "fits": fit} for n, size, fit in
             (("tiny", 0, True), ("small", 10, True), ("large", 20, False))]  # fmt: skip
     assert model_steps([], rows)[0].commands == ("localspec pull small",)

@@ -1,4 +1,4 @@
-"""Laws of what doctor says of a build: a GPU that it cannot use is named, with commands that would change that."""
+"""Laws of doctor's report on the build: it names a GPU that the build cannot use, with the commands for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_unused_nvidia_card_is_named_with_wheel_and_build() -> None:
 
 
 def test_what_a_build_needs_is_said() -> None:
-    """Where it is not there."""
+    """If it is missing."""
     assert (
         "install the CUDA toolkit (nvcc) and a C++ compiler first"
         in advise(replace(CARD, nvcc=False, compiler=False))[0].text
@@ -49,7 +49,7 @@ def test_what_a_build_needs_is_said() -> None:
 
 @pytest.mark.parametrize("change", [{"python": (3, 13)}, {"cuda": None}, {"cuda": (10, 2)}])
 def test_without_a_wheel_it_is_built(change: dict[str, object]) -> None:
-    """There are none for newer Pythons, nor for a driver that is too old or does not tell."""
+    """No wheels exist for newer Pythons, for old drivers and for drivers of unknown version."""
     (found,) = advise(replace(CARD, **change))  # type: ignore[arg-type]
     assert len(found.commands) == 1
     assert "CMAKE_ARGS" in found.commands[0]
@@ -72,7 +72,7 @@ def test_mac_without_metal_is_told_of_it() -> None:
 
 
 def test_amd_card_gets_vulkan() -> None:
-    """As a wheel or a build."""
+    """From a wheel or a build."""
     (found,) = advise(replace(LINUX, amd=True))
     assert found.commands[0].endswith("/whl/vulkan")
     assert "GGML_VULKAN" in found.commands[1]
@@ -100,7 +100,7 @@ def test_broken_library_is_installed_again_with_what_it_needs() -> None:
     [((11, 8), "cu118"), ((12, 0), None), ((12, 4), "cu124"), ((12, 9), "cu125"), ((13, 1), "cu130"), (None, None)],
 )
 def test_wheel_is_of_the_drivers_major_version(driver: tuple[int, int] | None, kind: str | None) -> None:
-    """And no newer."""
+    """Never a newer one."""
     assert cuda_wheel(driver) == kind
 
 

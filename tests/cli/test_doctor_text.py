@@ -51,7 +51,7 @@ def test_verdict_is_first_and_next_steps_are_last() -> None:
 
 @pytest.mark.parametrize("width", [32, 40, 80, 120])
 def test_nothing_but_commands_is_wider_than_the_terminal(width: int) -> None:
-    """And no word is lost."""
+    """No word is lost."""
     found = lines(REPORT, width)
     assert [line for line in found if len(line) > width and COMMAND not in line] == []
     assert " ".join(" ".join(found).split()) == " ".join(" ".join(lines(REPORT)).split())
@@ -120,5 +120,5 @@ def test_costs_are_told_by_the_single_pass() -> None:
     ],
 )
 def test_exactness_names_what_was_found(exactness: str, drafts: bool, says: str) -> None:
-    """And the next step where it is not the best."""
+    """If a better level is possible, a next step follows."""
     assert says in exactness_text(exactness, drafts, Guard(3, 0.521, 0.2, 32))

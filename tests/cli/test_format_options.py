@@ -44,7 +44,7 @@ def test_a_grammar_from_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ['{"type": ', '{"not": {}}', "no such file.json"])
 def test_a_bad_schema_is_refused_before_the_model(text: str) -> None:
-    """Although the model does not exist either."""
+    """The model of this test does not exist."""
     found = CliRunner().invoke(cli, ["generate", "-m", "nowhere.gguf", "-p", "x", "--json-schema", text])
     assert found.exit_code == 1
     assert found.stderr.count("\n") == 1

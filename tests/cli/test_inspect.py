@@ -1,4 +1,4 @@
-"""Laws of ``localspec inspect``: it tells what headers tell, and damaged files get one sentence."""
+"""Laws of ``localspec inspect``: it shows the content of headers; a damaged file gives one sentence."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_smaller_model_of_the_same_vocabulary_is_a_draft_model(tmp_path: Path,
 
 
 def test_the_first_tokens_may_differ(tmp_path: Path) -> None:
-    """As llama.cpp has it: special tokens below id 5 are not compared."""
+    """As in llama.cpp, tokens with an id below 5 are not compared."""
     large = model(tmp_path / "large.gguf", 100, WORDS)
     model(tmp_path / "small.gguf", 10, ["a", "b", "c", "d", "e", *WORDS[5:]])
     assert len(seen(large)["drafters"]) == 1
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes, sentence
 
 
 def test_a_damaged_file_beside_is_passed_over(tmp_path: Path) -> None:
-    """It is not what was asked about."""
+    """It is not the inspected file."""
     model(tmp_path / "m.gguf", 9, WORDS)
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     assert seen(tmp_path / "m.gguf")["drafters"] == []

@@ -1,4 +1,4 @@
-"""Laws of ``localspec list`` and ``localspec rm``: what is shown, what is freed, and that nobody is surprised."""
+"""Laws of ``localspec list`` and ``localspec rm``: what is shown, what is removed, and that removing is confirmed."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_time_since_reads_as_people_say_it(seconds: float, text: str) -> None:
 
 
 def test_removing_takes_the_drafter_along(pair: tuple[StoredModel, StoredModel]) -> None:
-    """If it was pulled for this model alone."""
+    """Unless another model uses it."""
     size = sum(model.size for model in pair)
     result = run("rm", "u/r:Q8_0", "--yes")
     assert result.exit_code == 0, result.stderr
@@ -143,7 +143,7 @@ def test_drafter_can_go_alone(pair: tuple[StoredModel, StoredModel]) -> None:
 
 
 def test_without_a_terminal_nothing_is_removed(pair: tuple[StoredModel, StoredModel]) -> None:
-    """Unless --yes says so."""
+    """Except with --yes."""
     result = run("rm", "u/r:Q8_0", input="y\n")
     assert result.exit_code == 2
     assert "--yes" in result.stderr

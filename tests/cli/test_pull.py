@@ -1,4 +1,4 @@
-"""Laws of ``localspec pull``: what it says where, in which words it fails, and that the same command goes on."""
+"""Laws of ``localspec pull``: its output, its error messages, and that the same command resumes a pull."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sentences(result: Result) -> str:
 
 
 def test_pair_is_pulled_in_one_command(pair: HubServer) -> None:
-    """What is fetched is told as it comes, and what to type next at the end; standard output stays empty."""
+    """Progress and the next command go to standard error; standard output stays empty."""
     result = run(REPO)
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     assert result.stderr.splitlines() == [
@@ -99,7 +99,7 @@ def test_pulled_pair_generates_as_the_built_in_one(pair: HubServer) -> None:
 
 @pytest.mark.parametrize("args", [("--offline",), ()])
 def test_offline_is_one_sentence(pair: HubServer, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
-    """For what is not on disk; nothing is asked for."""
+    """For a model that is not on disk; no request is sent."""
     if not args:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     result = run(REPO, *args)
@@ -142,7 +142,7 @@ def test_name_that_means_nothing_is_one_sentence(pair: HubServer, name: str, cod
     ],
 )
 def test_trouble_is_one_sentence(pair: HubServer, fault: Fault, says: str) -> None:
-    """And nothing is listed."""
+    """The model is not listed afterwards."""
     pair.always("cdn", TARGET, fault)
     result = run(REPO)
     assert result.exit_code == 1
@@ -169,7 +169,7 @@ def test_full_disk_is_one_sentence(pair: HubServer, monkeypatch: pytest.MonkeyPa
 
 
 def test_checkpoint_is_offered_with_the_command(pair: HubServer) -> None:
-    """Where nobody can be asked."""
+    """Without a terminal, where no question is possible."""
     del pair.repositories[REPO].files[DRAFTER]
     pair.add(GOOGLE, "model.safetensors", b"1")
     result = run(REPO)
@@ -181,7 +181,7 @@ def test_checkpoint_is_offered_with_the_command(pair: HubServer) -> None:
 
 @pytest.mark.parametrize(("draft", "told"), [("auto", True), ("none", False)])
 def test_missing_drafter_is_told(pair: HubServer, draft: str, told: bool) -> None:
-    """If one was wanted."""
+    """Unless none was requested."""
     del pair.repositories[REPO].files[DRAFTER]
     assert ("No drafter is known for it" in run(REPO, "-d", draft).stderr) == told
 
@@ -244,7 +244,7 @@ def test_interrupted_pull_says_how_it_goes_on(pair: HubServer, tmp_path: Path) -
 @pytest.mark.parametrize("room", [39, 59, 79, 119])
 @pytest.mark.parametrize("name", ["m.gguf", "gemma-4-26B-A4B-it-UD-Q4_K_XL-00001-of-00002.gguf"])
 def test_bar_fits_its_terminal(room: int, name: str) -> None:
-    """And has the share, the rate and the time left at any width from 40 columns on."""
+    """It has the share, the rate and the time left at any width from 40 columns on."""
     bar = TransferBar(name, 3_000_000_000, 1_000_000_000, sys.stderr)
     bar._points.appendleft((time.monotonic() - 10.0, 0))
     bar._done = 1_500_000_000

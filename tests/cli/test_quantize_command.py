@@ -1,4 +1,4 @@
-"""Laws of ``localspec quantize``: options reach the quantiser, and what it says is one line."""
+"""Laws of ``localspec quantize``: options reach the quantiser, and its output is one line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_for_and_exact_need_no_type(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_one_sentence(
     tmp_path: Path, options: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    """And writes nothing."""
+    """No file is written."""
     result = run(TINY_TARGET, tmp_path / "q.gguf", *options)
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr

@@ -1,4 +1,4 @@
-"""Laws of ``localspec trim-draft``: options reach the converter, and what it says is for people."""
+"""Laws of ``localspec trim-draft``: options reach the converter, and a summary explains the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(*args: object) -> Result:
 
 
 def test_says_what_it_made(model: Path, tmp_path: Path) -> None:
-    """How many tokens, what a step reads now, and how much of the text is covered; on standard error."""
+    """The number of tokens, the bytes that a step reads, and the share of the text covered; on standard error."""
     (tmp_path / "text.txt").write_text("fqfq jxjx", encoding="utf-8")
     out = tmp_path / "t.gguf"
     result = run(model, out, "--keep", KEEP, "--from", tmp_path / "text.txt")
@@ -52,7 +52,7 @@ def test_without_a_text_it_says_what_decides(model: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_done_is_one_sentence(
     model: Path, tmp_path: Path, options: tuple[object, ...], code: int, sentence: str
 ) -> None:
-    """And writes nothing."""
+    """No file is written."""
     result = run(model, tmp_path / "t.gguf", *options)
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr

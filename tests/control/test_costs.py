@@ -28,7 +28,7 @@ curves = st.dictionaries(st.integers(2, 64), times, max_size=12).flatmap(
 
 @given(curves)
 def test_measured_widths_cost_what_was_measured(curve: Curve) -> None:
-    """And every other one something between its neighbours."""
+    """Every other width costs a value between its neighbours."""
     for width, seconds in zip(curve.widths, curve.times, strict=True):
         assert curve.seconds(width) == pytest.approx(seconds)
     for n in range(1, curve.widths[-1]):
@@ -55,7 +55,7 @@ def test_a_curve_that_ends_on_a_cheap_step_does_not_fall_on() -> None:
 
 @given(curves, st.integers(1, 64), st.integers(0, 100_000), st.floats(0.0, 0.01))
 def test_every_row_looks_at_every_cached_token(curve: Curve, n: int, cached: int, cell: float) -> None:
-    """So what a long context adds is proportional to both, now and after the curve is scaled."""
+    """The extra cost of a long context is proportional to both, before and after the curve is scaled."""
     long = replace(curve, cell=cell)
     assert long.seconds(n, cached) == pytest.approx(curve.seconds(n) + n * cached * cell)
     assert long.scaled(2.0).seconds(n, cached) == pytest.approx(2.0 * long.seconds(n, cached))
@@ -116,14 +116,14 @@ def test_live_curve_follows_a_machine_that_changes(curve: Curve, factor: float) 
 
 @given(curves)
 def test_one_outlier_moves_little(curve: Curve) -> None:
-    """A pass that was preempted for a second says nothing about the next."""
+    """A pass that was interrupted for a second hardly changes the estimate of the next."""
     live = LiveCurve(curve, 64)
     live.observe(1, 1000 * curve.seconds(1))
     assert live.seconds(1) < 1.2 * curve.seconds(1)
 
 
 def test_what_cached_tokens_cost_is_measured() -> None:
-    """On the built-in target: more than nothing, less than a pass; nothing where the context is too small to tell."""
+    """On the built-in target, more than 0 and less than a pass; 0 where the context is too small to measure it."""
     params = ContextParams(threads=1)
     model = LlamaModel(read_header(TINY_TARGET), params)
     tokens = model.vocabulary.tokenize(TEXT, add_special=False)[:80]

@@ -1,4 +1,4 @@
-"""Laws of copying: the place in the source is found again, and what was said in place of what is expected again."""
+"""Laws of copying: after a change the place in the source is found again, and repeated replacements are proposed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_change_that_came_again_outlasts_an_exception() -> None:
 
 
 def test_a_change_is_surer_the_more_often_it_came() -> None:
-    """And never certain."""
+    """The confidence stays below 1."""
     sure = [Change([1], [2], right=n).sure for n in range(5)]
     assert sure == sorted(sure)
     assert sure[-1] < 1.0
@@ -73,7 +73,7 @@ def test_longer_matches_are_surer() -> None:
 @given(texts, texts)
 @settings(max_examples=200)
 def test_guesses_are_tokens_of_the_text(source: list[int], answer: list[int]) -> None:
-    """Whatever was copied, changed or broken off: at most MAX_DRAFT tokens, all of them seen before."""
+    """A draft has at most MAX_DRAFT tokens, all from the text."""
     prefix, drafter = prefix_of(source), NgramDrafter()
     for token in answer:
         prefix.tokens.append(token)

@@ -130,7 +130,7 @@ def test_nothing_is_decoded_before_it_is_asked() -> None:
 
 @given(st.lists(st.integers(1, 9), max_size=5), st.integers(0, 5), st.integers(1, 4), st.integers(0, 20))
 def test_goes_on_from_another_s_draft(ahead: list[int], own: int, limit: int, seed: int) -> None:
-    """As if it were text; and what it has decoded of it, by guessing the same, it does not decode again."""
+    """It treats the draft as text, and does not decode again the part that it guessed itself."""
     logits = chain_logits(N_VOCAB, seed, order=50)
     drafter, context = drafting(logits)
     prefix = prefix_of(PROMPT)
@@ -185,7 +185,7 @@ def test_close_closes_the_context() -> None:
 
 
 def test_token_that_only_the_target_has_is_not_drafted_after() -> None:
-    """A padded target may say what the drafter has no row for: then it waits, and goes on with the next text."""
+    """A padded target may choose a token for which the drafter has no row: it drafts again after the next text."""
     drafter, context = drafting(n_vocab=20)
     prefix = prefix_of([*PROMPT, 22])
     assert drafted(drafter, prefix, 3).tokens == ()
@@ -202,7 +202,7 @@ def test_token_that_the_target_lacks_is_never_proposed(params: SamplingParams, s
 
 
 def test_emptied_text_empties_the_cache() -> None:
-    """What ``forget`` shows a drafter."""
+    """A drafter gets an empty text from ``forget``."""
     drafter, context = drafting()
     drafted(drafter, prefix_of(PROMPT), 2)
     drafter.observe(prefix_of([]))

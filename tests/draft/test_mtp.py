@@ -46,7 +46,7 @@ def test_without_a_hidden_row_nothing_is_drafted() -> None:
 
 
 def test_each_guess_is_made_when_it_is_asked_for() -> None:
-    """And says how sure it is; no step is made ahead of it."""
+    """With its confidence; no step is made ahead."""
 
     def unsure_after_two(token: int, position: int, hidden: NDArray[Any]) -> Row:
         return one_hot(token + 1, high=50.0 if hidden[0] < 12 else 0.5)
@@ -67,7 +67,7 @@ def test_it_does_not_go_on_from_another_s_tokens() -> None:
 
 @given(st.sampled_from(SAMPLINGS), st.integers(0, 20))
 def test_samples_with_the_noise_of_the_target_s_positions(params: SamplingParams, seed: int) -> None:
-    """An assistant as good as the target proposes exactly what the target will say."""
+    """An assistant with the target's own logits proposes exactly the target's tokens."""
     logits = chain_logits(N_VOCAB, seed, order=1)
     context = FakeMtp(lambda token, *_: logits((token,)))
     draft = drafted(MtpDrafter(context), mtp_prefix([1, 2, 3], params), 5)

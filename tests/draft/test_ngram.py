@@ -91,7 +91,7 @@ def test_no_match_before_anything_repeats() -> None:
 
 @given(texts, st.integers(1, 12), st.integers(1, 5))
 def test_no_guess_below_the_shortest_match(tokens: list[int], limit: int, least: int) -> None:
-    """And as many as are asked for above it."""
+    """From the shortest match on it proposes as many tokens as requested."""
     tokens = [*tokens, 0]
     draft = drafted(NgramDrafter(min_match=least), prefix_of(tokens), limit)
     length, _ = longest_earlier_suffix(tokens)
@@ -140,7 +140,7 @@ def test_a_copy_that_broke_off_is_resumed_in_its_source() -> None:
 
 
 def test_latest_of_two_occurrences_wins() -> None:
-    """What followed more recently is proposed."""
+    """The proposal follows the more recent one."""
     text = [1, 2, 3, 7, 9, 1, 2, 3, 8, 9, 5, 1, 2, 3]
     assert drafted(NgramDrafter(), prefix_of(text), 1).tokens == (8,)
 
@@ -170,7 +170,7 @@ def test_text_that_only_grows_is_not_read_again() -> None:
 
 
 def test_closing_twice_is_fine() -> None:
-    """As for every drafter."""
+    """For every drafter."""
     drafter = NgramDrafter()
     drafter.close()
     drafter.close()

@@ -122,7 +122,7 @@ def test_store_is_bounded_and_forgets_the_oldest(sizes: list[int]) -> None:
 
 
 def test_a_text_longer_than_the_store_leaves_its_end() -> None:
-    """And is found there."""
+    """The end is found."""
     store = store_of(list(range(500)), most=100)
     assert len(store) <= 100
     assert store.find([490, 491, 492, 493], 2) == Found(4, 1, 1, (494, 495))
@@ -160,7 +160,7 @@ def test_what_is_saved_is_opened(tmp_path_factory: pytest.TempPathFactory, found
 
 
 def test_a_session_takes_over_what_another_saved(tmp_path: Path) -> None:
-    """Two at once lose nothing, and each then finds what both said."""
+    """Two sessions at once lose nothing, and each finds the texts of both."""
     one, other = (NgramStore.open(tmp_path / "n", "v") for _ in range(2))
     one.add([1, 2, 3, 4, 5])
     other.add([6, 7, 8, 9, 10])
@@ -174,7 +174,7 @@ def test_a_session_takes_over_what_another_saved(tmp_path: Path) -> None:
 
 
 def test_deleting_the_file_forgets_for_open_sessions(tmp_path: Path) -> None:
-    """What was said before is not written back."""
+    """Earlier texts are not written back."""
     store = NgramStore.open(tmp_path / "n", "v")
     store.add([1, 2, 3, 4, 5])
     store.save()
@@ -231,7 +231,7 @@ def test_ids_beyond_the_vocabulary_are_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["no/such/folder", "a\0b", ".", "n" * 300])
 def test_names_that_cannot_be_files_are_refused(tmp_path: Path, name: str) -> None:
-    """In one sentence, before anything was said."""
+    """In one sentence, before an answer begins."""
     with pytest.raises(InputError):
         NgramStore.open(f"{tmp_path}/{name}", "v")
 
@@ -313,7 +313,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
-    """The answer is there; a notice says what was not kept."""
+    """The answer is complete; a notice names what was not saved."""
     (tmp_path / "folder").mkdir()
     drafter = HistoryDrafter(NgramStore.open(tmp_path / "folder" / "n", "v"))
     target = chain_logits(N_VOCAB, 1)

@@ -93,7 +93,7 @@ def test_the_latest_rare_tokens_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_soft_cap_holds_for_rare_tokens_as_well() -> None:
-    """As the architecture has it for the kept ones."""
+    """The architecture's cap applies to kept and other tokens alike."""
     logits = chain_logits(N_VOCAB, 3, scale=50.0)
     row = trimmed_context(logits, 30.0).decode([1])[0]
     assert row[1] == pytest.approx(30.0 * np.tanh(logits((1,))[1] / 30.0), rel=1e-5)
@@ -102,7 +102,7 @@ def test_a_soft_cap_holds_for_rare_tokens_as_well() -> None:
 @settings(max_examples=20)
 @given(st.sampled_from(SAMPLINGS), st.integers(0, 20))
 def test_the_output_is_that_of_plain_decoding(params: SamplingParams, seed: int) -> None:
-    """What a trimmed drafter cannot say the target says."""
+    """Tokens that a trimmed drafter lacks come from the target."""
     target = chain_logits(N_VOCAB, seed, scale=4.0)
     vocabulary = ScriptedVocabulary(N_VOCAB)
     options: dict[str, Any] = {**options_of(params), "max_tokens": 24}
@@ -141,7 +141,7 @@ def test_a_real_trimmed_drafter_changes_nothing(models: tuple[Path, Path, Path],
 
 
 def test_a_trimmed_drafter_goes_with_its_own_vocabulary_only(models: tuple[Path, Path, Path]) -> None:
-    """And is no target."""
+    """It cannot be a target."""
     with pytest.raises(DraftMismatchError, match="cannot draft for"):
         localspec.load("tiny", models[1], ctx_size=256)
     with pytest.raises(ModelFileError, match="give it with -d"):

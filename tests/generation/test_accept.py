@@ -42,7 +42,7 @@ def test_table(case: str, draft: list[int], target: list[int], tokens: tuple[int
 
 @given(st.data(), st.sampled_from(SAMPLINGS), st.integers(0, 50))
 def test_any_draft_gives_the_tokens_of_single_rows(data: st.DataObject, params: SamplingParams, seed: int) -> None:
-    """What is accepted is the beginning of what plain decoding says, and more than the agreeing part by one."""
+    """The accepted tokens are the agreeing part of plain decoding's tokens, plus one."""
     logits = chain_logits(N_VOCAB, seed)
     prompt = [1, 2, 3]
     plain = plain_tokens(logits, prompt, params, 7)
@@ -88,7 +88,7 @@ def test_no_row_after_the_first_difference_is_looked_at() -> None:
 
 
 class Doubtful(Sampler):
-    """Its choice at position 8 is not stable. Remembers what it was asked."""
+    """A sampler whose choice at position 8 is not stable; ``asked`` lists its calls."""
 
     def __init__(self) -> None:
         super().__init__(GREEDY)

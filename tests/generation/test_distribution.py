@@ -1,4 +1,4 @@
-"""What comes out of the loop has the target's own distribution, with every drafter; a wrong rule of acceptance shows.
+"""Samples of the loop have the target's own distribution with every drafter; a wrong acceptance rule fails the test.
 
 The loop and the drafters are the real ones, on the built-in pair; rows that were computed once are remembered, so that
 thousands of samples of three tokens take seconds. ``scripts/check/distribution.py`` draws 20,000 without that.

@@ -62,7 +62,7 @@ def test_forbidden_tokens_are_not_among_the_likeliest() -> None:
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_every_token_has_its_own_from_the_target_s_rows(sampling: dict[str, Any]) -> None:
-    """Accepted, recovered or bonus: what the target's logits say of it, before temperature and truncation."""
+    """For accepted, recovered and bonus tokens: the target's log softmax before temperature and truncation."""
     drafter = ScriptedDrafter(lambda tokens: [(tokens[-1] * 7 + i) % N for i in range(3)])
     right = ScriptedDrafter(lambda tokens: [int(LOGITS(tuple(tokens)).argmax())])
     for drafters in ([], [drafter], [right]):
@@ -101,7 +101,7 @@ def test_equal_with_and_without_a_drafter(plain: Engine, draft: str, sampling: d
 
 
 def test_chunks_carry_them_beside_their_tokens() -> None:
-    """The same ones, in order; asking changes no token, and nobody gets them unasked."""
+    """They are equal and in order; requesting them changes no token, and without a request there are none."""
     with scripted_engine(LOGITS, vocabulary=ScriptedVocabulary(N, ends=[1])) as engine:
         options: dict[str, Any] = {"max_tokens": 30, "temperature": 1.0, "seed": 4}
         chunks = list(engine.stream("abc", logprobs=0, **options))
@@ -134,7 +134,7 @@ def test_count_is_checked(count: Any) -> None:
 
 
 def test_more_than_the_vocabulary_gives_all_of_it() -> None:
-    """And their probabilities sum to 1."""
+    """The probabilities sum to 1."""
     with scripted_engine(LOGITS, vocabulary=ScriptedVocabulary(N)) as engine:
         done = engine.generate("abc", max_tokens=2, temperature=0, logprobs=10**9)
     assert done.logprobs is not None

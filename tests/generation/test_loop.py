@@ -57,7 +57,7 @@ def limited(n: int, is_end: Callable[[int], bool] = lambda _: False, **other: An
 
 
 def propose(drafters: Sequence[Drafter], room: int) -> Draft:
-    """What a control of fixed depth drafts after the prompt."""
+    """The draft of a control of fixed depth after the prompt."""
     return FixedDepth().draft(prefix_of(PROMPT), drafters, Budget(1, room, 99))
 
 
@@ -108,7 +108,7 @@ def test_steps_add_up(kind: str) -> None:
 
 
 def test_drafter_that_is_right_is_accepted_whole() -> None:
-    """Then every pass after the first gives the whole draft and a bonus token."""
+    """Every pass after the first gives the whole draft and a bonus token."""
     logits = chain_logits(N_VOCAB, 2)
     for params in SAMPLINGS:
         steps, _, _ = run(logits, make_drafter("right", logits, params), params, width=6)
@@ -124,7 +124,7 @@ def test_drafter_that_is_wrong_costs_tokens_but_no_text() -> None:
 
 @pytest.mark.parametrize("at", range(6))
 def test_end_token_inside_a_draft_is_the_last_of_its_step(at: int) -> None:
-    """What was drafted past it is forgotten, in the text and in the cache."""
+    """Draft tokens after it are removed from the text and from the cache."""
     script = [5] * at + [9, 6, 7, 8]
     logits = script_logits(script, N_VOCAB, len(PROMPT))
     drafter = ScriptedDrafter(lambda tokens: (script + [8] * 9)[len(tokens) - len(PROMPT) :])
@@ -173,7 +173,7 @@ def test_hidden_rows_are_read_only_where_a_drafter_needs_them() -> None:
 
 
 class Noisy(ScriptedContext):
-    """A row says in its first numbers how many tokens are before it, and how many were decoded with it."""
+    """A context whose hidden rows hold the number of tokens before them and the width of their pass."""
 
     def hidden(self) -> Rows:
         rows = np.zeros((len(self._rows), 2), np.float32)
@@ -270,7 +270,7 @@ def test_budget_is_the_least_of_all_limits(draft_max: int, widest: int, left: in
 
 
 def test_first_drafter_with_a_proposal_drafts() -> None:
-    """Later ones are not asked."""
+    """Later ones are not called."""
     asked: list[str] = []
 
     def script(name: str, tokens: list[int]) -> ScriptedDrafter:
@@ -337,7 +337,7 @@ class Recurrent(ScriptedContext):
     st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(1, 9)
 )
 def test_prefill_of_a_recurrent_model_is_right(cached: list[int], tokens: list[int], batch: int) -> None:
-    """What it forgot is decoded again; a text that only grows is reused."""
+    """Forgotten tokens are decoded again; a text that only grows is reused."""
     logits = chain_logits(N_VOCAB, 0, order=40)
     target = Recurrent(logits, N_VOCAB)
     if cached:

@@ -1,4 +1,4 @@
-"""Laws of caches in files, and of going on from them: damage is noticed, and what follows is the same text."""
+"""Laws of caches in files, and of continuing from them: damage is detected, and the following text is the same."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def user(text: str) -> dict[str, Any]:
 
 
 def after(engine: Engine, tokens: list[int], **options: Any) -> Any:
-    """What ``engine`` says after ``tokens``."""
+    """The tokens that ``engine`` generates after ``tokens``."""
     *_, last = engine._chunks(list(tokens), Request.from_options({**options}), None)  # type: ignore[typeddict-item]
     return last.completion
 

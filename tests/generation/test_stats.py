@@ -78,7 +78,7 @@ def test_adding_leaves_the_other_alone() -> None:
 
 
 def test_times() -> None:
-    """What is not the target's or the drafter's is Python's, and never less than nothing."""
+    """Time that is neither the target's nor the drafter's is Python's, and never negative."""
     stats = Stats(generated_tokens=50, generate_s=2.0, target_s=1.5, draft_s=0.3)
     assert stats.tokens_per_s == 25
     assert stats.python_s == pytest.approx(0.2)
@@ -89,7 +89,7 @@ def test_times() -> None:
 
 @given(steps)
 def test_json_objects_have_the_contract_s_keys(history: list[tuple[str, int, int]]) -> None:
-    """And are JSON."""
+    """They are valid JSON."""
     stats = recorded(history)
     timings, draft = json.loads(json.dumps(stats.timings())), json.loads(json.dumps(stats.draft()))
     assert {

@@ -42,27 +42,27 @@ def stream(pieces: Sequence[str], stops: Sequence[str]) -> tuple[str, bool]:
 
 
 def inside(inner: str, outer: str) -> bool:
-    """Whether ``inner`` is complete before ``outer`` and begins after it."""
+    """True if ``inner`` is complete before ``outer`` and begins after it."""
     return inner in outer[1:-1]
 
 
 @given(split(), stop_lists)
 @settings(max_examples=400)
 def test_any_splitting_gives_the_text_before_the_first_stop(pieces: list[str], stops: list[str]) -> None:
-    """Where the pieces part has no influence."""
+    """For any borders between the pieces."""
     assume(not any(inside(a, b) for a in stops for b in stops))
     assert stream(pieces, stops) == first_stop("".join(pieces), stops)
 
 
 def test_stop_inside_another_stop_does_not_depend_on_splitting() -> None:
-    """Where one stop string holds another, all splittings must agree on which ends the text."""
+    """If one stop string contains another, all splittings end the text at the same one."""
     splittings = (["xabcd"], ["xa", "bcd"], ["xab", "cd"], ["x", "a", "b", "c", "d"])
     assert {stream(pieces, ["abcd", "bc"]) for pieces in splittings} == {("xa", True)}
 
 
 @given(split(), stop_lists)
 def test_nothing_shown_can_still_become_a_stop(pieces: list[str], stops: list[str]) -> None:
-    """What was shown is never taken back, and no more is held than a stop string needs."""
+    """Shown text is final, and no more text is held than a stop string needs."""
     finder, shown, fed = StopStrings(stops), "", ""
     for piece in pieces:
         fed += piece
@@ -103,7 +103,7 @@ def test_flush_gives_what_was_held_once() -> None:
 
 
 def test_flush_after_a_stop_gives_nothing() -> None:
-    """What follows a stop string is dropped for good."""
+    """Text after a stop string is dropped."""
     finder = StopStrings(["STOP", "ing"])
     assert finder.add("someSTOPing") == ("some", True)
     assert finder.flush() == ""

@@ -52,7 +52,7 @@ sizes = st.lists(st.integers(1, 6), max_size=20)
 
 @given(st.text(max_size=20), sizes)
 def test_pieces_join_to_the_text(text: str, widths: list[int]) -> None:
-    """Chunks, their pieces and the answer all say the same, whatever the steps."""
+    """Chunks, their pieces and the answer have the same text, for any steps."""
     tokens = list(text.encode())
     chunks, answer = assemble(steps_of(tokens, widths))
     assert "".join(chunk.text for chunk in chunks) == answer.text == text
@@ -66,7 +66,7 @@ def test_pieces_join_to_the_text(text: str, widths: list[int]) -> None:
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=3), max_size=2), st.integers(1, 40))
 @settings(max_examples=200)
 def test_any_steps_give_the_same_answer(text: str, stops: list[str], budget: int) -> None:
-    """How the tokens were drafted changes neither text, tokens nor the reason for the end."""
+    """Drafting changes neither text nor tokens nor the finish reason."""
     tokens = [*text.encode(), END, *b"more"]
     results = set()
     for widths in ([], [1, 2, 3], [5] * 9, [99]):
@@ -132,7 +132,7 @@ def test_stop_string_with_the_last_token_of_the_budget_is_a_stop() -> None:
 
 
 def test_unfinished_character_shows_at_the_end() -> None:
-    """As U+FFFD, in the last chunk."""
+    """It becomes U+FFFD in the last chunk."""
     chunks, answer = assemble([drafted(b"a\xc3"), Step((END,), 0, Draft())])
     assert [chunk.text for chunk in chunks] == ["a", "�"]
     assert answer.text == "a�"

@@ -117,7 +117,7 @@ def _converted(folder: Path, out: Path) -> int:
 
 
 def test_check_refuses_a_vector_in_blocks(tmp_path: Path) -> None:
-    """Which llama.cpp cannot use, whatever its bytes say."""
+    """llama.cpp cannot use one."""
     reference = REFERENCE / "qwen2_5_7b"
     path = tmp_path / "m.gguf"
     gguf_convert.convert(reference, path, "F32")

@@ -1,4 +1,4 @@
-"""Laws of the GGUF header reader: what a file says is read, and nothing that a file says can break it."""
+"""Laws of the GGUF header reader: every value is read, and no content can break it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_whole_file_is_read(parse: Any) -> None:
 
 
 def test_strings_of_an_array_are_read(parse: Any) -> None:
-    """However many; none where there is no such array, or one of something else."""
+    """For any length; a missing array, or one of another type, gives none."""
     header = parse(whole())
     assert header.strings("many words") == [b"w"] * 17
     assert header.strings("words") == [b"a", b"", b"ccc"]
@@ -113,7 +113,7 @@ def test_array_of_a_file_that_was_cut_is_refused(parse: Any, tmp_path: Path) -> 
 
 
 def test_offsets_are_the_file_s(parse: Any) -> None:
-    """What stands between them describes the tensors; the data end with the file."""
+    """The descriptions of the tensors lie between them; the data end with the file."""
     header, size = parse(whole()), len(whole())
     assert header.data_start == size - 32 - 34
     described = sum(8 + len(tensor.name) + 4 + 8 * len(tensor.shape) + 4 + 8 for tensor in header.tensors)
@@ -121,7 +121,7 @@ def test_offsets_are_the_file_s(parse: Any) -> None:
 
 
 def test_number_is_below_the_architecture(parse: Any) -> None:
-    """And has a default; what is no whole number has none."""
+    """It has a default; a value that is no whole number counts as missing."""
     header = parse(gguf_bytes([ARCH, gguf_pair("llama.n", U32, 7), gguf_pair("llama.x", F32, 0.5)]))
     assert (header.number("n"), header.number("m"), header.number("m", 3), header.number("x", 2)) == (7, None, 3, 2)
 
@@ -151,7 +151,7 @@ _WRONG_IN_THE_PACKAGE = {int(GGMLQuantizationType.Q8_1)}
     "kind", sorted(set(BLOCKS) & {int(kind) for kind in GGMLQuantizationType} - _WRONG_IN_THE_PACKAGE)
 )
 def test_block_sizes_are_ggml_s(kind: int) -> None:
-    """As in the gguf package."""
+    """They equal those of the gguf package."""
     assert BLOCKS[kind] == GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
 
 
@@ -163,7 +163,7 @@ def test_versions_that_are_read(parse: Any, version: int) -> None:
 
 @pytest.mark.parametrize("alignment", [1, 8, 64, 4096])
 def test_alignment_of_the_file_is_used(parse: Any, alignment: int) -> None:
-    """The data begin where it says."""
+    """The data begin at a multiple of it."""
     pairs = [ARCH, gguf_pair("general.alignment", U32, alignment)]
     data = gguf_bytes(pairs, [gguf_tensor("a", [8])], 32, alignment=alignment)
     assert parse(data).tensors[0].bytes == 32
@@ -194,7 +194,7 @@ def test_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"G", b"GGU", b"hello, I am a text", b"GGML\3\0\0\0", b"\0" * 100, b"PK\3\4"])
 def test_file_that_is_no_gguf(parse: Any, data: bytes) -> None:
-    """It says how the file begins and what to do."""
+    """The message has the first bytes of the file and the next step."""
     with pytest.raises(ModelFileError, match=r"not a GGUF file.*localspec convert") as caught:
         parse(data)
     assert repr(data[:4]) in str(caught.value)
@@ -255,7 +255,7 @@ LIES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_lying_header_is_damaged(parse: Any, lie: str) -> None:
-    """A claim that the file cannot hold is noticed, without reading or allocating what it claims."""
+    """A size that the file cannot hold is refused, without reading or allocating it."""
     with pytest.raises(ModelFileError, match="damaged or incomplete"):
         parse(LIES[lie])
 
@@ -341,7 +341,7 @@ def test_more_than_any_model_has_is_refused(parse: Any, data: bytes, match: str)
 
 
 def test_long_texts_and_too_many_numbers_are_left_out(parse: Any) -> None:
-    """Nobody asks for them, and they would cost several times their size."""
+    """They are not needed and would take several times their size."""
     numbers = [gguf_pair(f"n{i}", ARRAY, gguf_array(U8, [7] * 1000)) for i in range(70)]
     text = gguf_pair("long", STRING, "é" * 2**19 + "x")
     header = parse(gguf_bytes([ARCH, text, *numbers, gguf_pair("last", STRING, "x" * 2**20)]))
@@ -359,7 +359,7 @@ def test_file_may_end_with_its_header(parse: Any) -> None:
 @given(data=st.data())
 @REUSED
 def test_mutated_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    """Whatever bytes are changed, cut, doubled or put in: a header or a ModelError."""
+    """Bytes that are changed, cut, doubled or inserted give a header or a ModelError."""
     found = bytearray(whole())
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, max(0, len(found) - 1)))

@@ -1,4 +1,4 @@
-"""Whatever stands in the JSON files of a checkpoint: it is converted, or refused in one printable line."""
+"""Any content of a checkpoint's JSON files is converted, or refused in one printable line."""
 
 from __future__ import annotations
 

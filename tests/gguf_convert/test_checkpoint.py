@@ -90,7 +90,7 @@ def test_refuses_overlapping_tensors(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_refused_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
-    """Whatever bytes of a file change or are cut: a ConvertError, or tensors that lie inside the file."""
+    """Changed or cut bytes give a ConvertError, or tensors that lie inside the file."""
     content = bytearray(tiny.safetensors_bytes({"a": np.ones((4, 4), "f4"), "b": np.ones(3, "f4")}))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -48,7 +48,7 @@ def ended(child: subprocess.Popen[bytes]) -> int:
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGINT", "SIGTERM"])
 def test_no_moment_leaves_half_a_file(tmp_path: Path, number: str) -> None:
-    """Whatever the signal and the moment; a conversion after it succeeds and leaves nothing but the result."""
+    """For any signal at any moment; the next conversion succeeds and leaves only its result."""
     tiny.write(tmp_path / "in")
     gguf_convert.convert(tmp_path / "in", tmp_path / "whole.gguf")
     whole = (tmp_path / "whole.gguf").read_bytes()

@@ -99,7 +99,7 @@ def test_slices_of_a_file_are_slices(tmp_path: Path) -> None:
 
 
 def test_checking_is_bounded_as_well(tmp_path: Path) -> None:
-    """What was converted agrees with what was read."""
+    """The converted values agree with the source."""
     hollow(tmp_path / "in", 1 << 10)
     gguf_convert.convert(tmp_path / "in", tmp_path / "out.gguf", "Q8_0")
     assert gguf_convert.check(tmp_path / "in", tmp_path / "out.gguf").tensors > 20

@@ -38,7 +38,7 @@ UNTIED = {"llama_untied", "qwen2_5_7b", "qwen3_8b"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the references are converted to, each once."""
+    """Folder of the converted references; each is converted once."""
     return tmp_path_factory.mktemp("converted")
 
 

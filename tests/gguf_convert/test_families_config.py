@@ -182,7 +182,7 @@ def test_yarn_is_written_with_its_context() -> None:
 
 
 def test_an_attention_factor_is_relative_to_yarns_own() -> None:
-    """transformers takes 0.1 ln(factor) + 1 when nothing is said; llama.cpp multiplies that by ``attn_factor``."""
+    """transformers' default is 0.1 ln(factor) + 1; llama.cpp multiplies that by ``attn_factor``."""
     usual = 1.1386294361119891
     for extra, expected in (
         ({"attention_factor": usual}, None),

@@ -31,7 +31,7 @@ FILES = {
 @pytest.mark.integration
 @pytest.mark.parametrize("name", FILES)
 def test_keys_and_tensors_of_a_published_file(name: str) -> None:
-    """But for the base of Gemma's sliding layers, which that file is too old for, and Qwen's copy of a tied head."""
+    """Except for the base of Gemma's sliding layers, which that file predates, and Qwen's copy of a tied head."""
     reader = gguf.GGUFReader(FOLDER / name)
     fields: dict[str, Any] = {key: field.contents() for key, field in reader.fields.items() if "GGUF" not in key}
     model = mapped(FILES[name])

@@ -1,4 +1,4 @@
-"""What happens to values on the way: rows of Q and K, norms, rope factors, heads that are or are not the embedding."""
+"""Laws of converted values: rows of Q and K, norms, rope factors, tied and untied heads."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_tied_head_that_equals_the_embedding_is_left_out(tmp_path: Path) -> No
 
 
 def test_a_head_that_differs_is_kept_whatever_the_configuration_says(tmp_path: Path) -> None:
-    """As transformers 5 does when it loads such a checkpoint."""
+    """transformers 5 does the same when it loads such a checkpoint."""
     found, notes = stored(tmp_path, "qwen3_0_6b", lambda weights: weights.update({HEAD: weights[EMBEDDING] + 1}))
     assert np.array_equal(found["output.weight"], found["token_embd.weight"] + 1)
     assert any("differs from the embedding" in note for note in notes)

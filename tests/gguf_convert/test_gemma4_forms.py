@@ -1,4 +1,4 @@
-"""One model in other forms, spelled, stored and split otherwise, is one file; and what is left out is said."""
+"""Other spellings, types and splits of one model give one file; a note names what is left out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def other_form(name: str, folder: Path, dtype: str = "F32", **changes: Any) -> t
 
 
 def newer_spelling(text: dict[str, Any]) -> dict[str, Any]:
-    """As transformers from 5.15 on writes it: sizes of full layers under their numbers, zeros in front."""
+    """The configuration as transformers writes it from 5.15 on: sizes of full layers by number, with leading zeros."""
     text = dict(text)
     kv_heads = text.pop("num_global_key_value_heads", None)
     changes = {"head_dim": text.pop("global_head_dim")}
@@ -66,7 +66,7 @@ def parity_copy(name: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_and_f32_give_one_file(tmp_path: Path, name: str) -> None:
-    """And shards, which 31B's reference has."""
+    """Shards, as in 31B's reference, do too."""
     single, _ = other_form(name, tmp_path / "single", "F32")
     assert file_of(single) == file_of(parity_copy(name, tmp_path))
 

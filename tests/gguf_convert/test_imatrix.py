@@ -71,13 +71,13 @@ def test_the_whole_text_is_read_unless_told() -> None:
 
 
 def test_a_text_of_less_than_two_pieces_is_refused() -> None:
-    """As llama-imatrix does."""
+    """llama-imatrix does the same."""
     with pytest.raises(InputError, match=r"needs at least 4096.*longer text"):
         compute(TINY_TARGET, chunk=2048)
 
 
 def test_an_interrupt_between_pieces_frees_everything() -> None:
-    """And the next computation works."""
+    """The next computation works."""
 
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -96,7 +96,7 @@ ENTRIES = {
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    """And nothing else is left."""
+    """No other file is left."""
     write_imatrix(tmp_path / "m.gguf", Imatrix(ENTRIES, ("one", "two"), 3, 64))
     found = read_imatrix(tmp_path / "m.gguf")
     assert (found.datasets, found.chunks, found.chunk_size) == (("one", "two"), 3, 64)
@@ -106,7 +106,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_means_are_by_expert_and_1_where_nothing_was_seen() -> None:
-    """As llama-quantize fills them."""
+    """llama-quantize fills them the same way."""
     means = Imatrix(ENTRIES, (), 1, 1).mean_squares()
     assert means["blk.0.a.weight"].tolist() == [0.5, 2.0]
     assert means["blk.0.b.weight"].tolist() == [0.25, 1.0, 1.0, 1.0]
@@ -170,7 +170,7 @@ def run(*args: object) -> Result:
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:
-    """Which the quantiser takes."""
+    """The quantiser accepts it."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     out = tmp_path / "im.gguf"
     result = run("tiny", tmp_path / "text.txt", "-o", out, "--chunk", 64, "--chunks", 2, "-t", 1)
@@ -190,7 +190,7 @@ def test_the_command_writes_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, model: str, text: bytes | None, sentence: str) -> None:
-    """And writes nothing."""
+    """No file is written."""
     if text is not None:
         (tmp_path / "text").write_bytes(text)
     result = run(model, tmp_path / "text", "-o", tmp_path / "im.gguf")

@@ -26,7 +26,7 @@ ASSISTANTS = [f"{name}_assistant" for name in TARGETS if name != "gemma4_e4b"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the references are converted to, each once."""
+    """Folder of the converted references; each is converted once."""
     return tmp_path_factory.mktemp("converted")
 
 

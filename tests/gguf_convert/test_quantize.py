@@ -86,7 +86,7 @@ def test_the_converter_and_the_quantiser_make_the_same_bytes(folder: Path, tmp_p
 def test_a_recipe_gives_the_same_file_from_a_checkpoint_and_from_its_gguf(
     folder: Path, tmp_path: Path, words: dict[str, Any]
 ) -> None:
-    """Though the one is written straight and the other quantised, with a pass for what llama.cpp leaves in float."""
+    """The checkpoint is written directly; the file is quantised, with an extra pass for floats."""
     gguf_convert.convert(folder / "in", tmp_path / "c.gguf", **words)
     report = gguf_convert.quantize(folder / "f32.gguf", tmp_path / "q.gguf", **words)
     assert dict(tensors(tmp_path / "q.gguf")) == dict(tensors(tmp_path / "c.gguf"))
@@ -104,7 +104,7 @@ def test_every_kind_of_type_passes_the_check(folder: Path, tmp_path: Path, kind:
 
 
 def test_types_that_need_an_importance_matrix_take_it(folder: Path, tmp_path: Path) -> None:
-    """And the file says where it came from, as llama-quantize's does."""
+    """The file records where it came from, in llama-quantize's keys."""
     gguf_convert.quantize(folder / "f32.gguf", tmp_path / "q.gguf", "Q2_K_S", imatrix=folder / "im.gguf")
     gguf_convert.check(folder / "in", tmp_path / "q.gguf")
     metadata = read_header(tmp_path / "q.gguf").metadata
@@ -157,7 +157,7 @@ def test_quantised_files_are_quantised_again_only_when_told(folder: Path, tmp_pa
 
 
 def test_a_file_is_not_quantised_onto_itself(folder: Path, tmp_path: Path) -> None:
-    """Nor is an existing file replaced unless told."""
+    """An existing file is replaced only with ``force``."""
     (tmp_path / "f.gguf").write_bytes((folder / "f32.gguf").read_bytes())
     refused(ConvertError, "exists.*--force", tmp_path / "f.gguf", tmp_path / "f.gguf", "Q8_0")
     refused(ConvertError, "is the file to read", tmp_path / "f.gguf", tmp_path / "f.gguf", "Q8_0", force=True)
@@ -171,7 +171,7 @@ def test_a_file_that_llama_cpp_refuses_or_dies_of_is_an_error(folder: Path, tmp_
 
 
 def test_a_quantiser_that_dies_is_an_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last line of standard error is told."""
+    """The message has its last line of standard error."""
     monkeypatch.setattr(
         "gguf_convert.quantization.child._CHILD",
         "import os, sys; sys.stderr.write('GGML_ASSERT(x) failed\\n'); os.abort()",

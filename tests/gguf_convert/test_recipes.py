@@ -22,14 +22,14 @@ NAMES = (
 
 
 def types(row: int = 256, **words: Any) -> dict[str, str]:
-    """What each matrix becomes when it is written straight from a checkpoint."""
+    """Type of each matrix when it is written directly from a checkpoint."""
     recipe = make_recipe(**words)
     tensors = [ModelTensor(name, ArraySource(np.zeros((2, row), np.float32))) for name in NAMES]
     return {tensor.name: choose_type(tensor, recipe)[0] for tensor in tensors}
 
 
 def test_numbers_of_file_types_are_llama_cpp_s() -> None:
-    """As in the gguf package, where it has them."""
+    """They equal those of the gguf package, where it has them."""
     known = {member.name.removeprefix("MOSTLY_").removeprefix("ALL_"): int(member) for member in LlamaFileType}
     assert {name: number for name, number in FILE_TYPES.items() if name in known} == {
         name: known[name] for name in FILE_TYPES if name in known
@@ -57,13 +57,13 @@ def test_exact_recipes_multiply_in_two_types(words: dict[str, Any]) -> None:
 
 
 def test_a_drafter_s_head_is_as_cheap_as_the_rest() -> None:
-    """Which is what a draft step costs most."""
+    """The head is the largest part of a draft step."""
     found = types(role="drafter")
     assert found["token_embd.weight"] == found["nextn.pre_projection.weight"] == "Q4_0"
 
 
 def test_a_plain_type_is_every_matrix_but_routers() -> None:
-    """As the converter writes it, without a mixture."""
+    """The converter mixes no types."""
     found = types(type="Q4_0")
     assert found.pop("blk.2.ffn_gate_inp.weight") == "F32"
     assert set(found.values()) == {"Q4_0"}
@@ -114,5 +114,5 @@ def test_every_role_names_types_that_exist(role: str, name: str) -> None:
 
 
 def test_file_types_in_any_case() -> None:
-    """And by llama.cpp's short names."""
+    """llama.cpp's short names work as well."""
     assert (file_type_name("iq4_xs"), file_type_name("q5_k")) == ("IQ4_XS", "Q5_K_M")

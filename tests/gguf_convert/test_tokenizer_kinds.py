@@ -1,4 +1,4 @@
-"""Laws of the kinds of tokenizers: what is recognised, under which name, and what is refused or said."""
+"""Laws of the kinds of tokenizers: which are recognised, their names, and what is refused or noted."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_says_what_llama_cpp_will_not_add(tmp_path: Path) -> None:
 
 
 def test_end_tokens_of_the_generation_config(tmp_path: Path) -> None:
-    """llama.cpp knows most by their text; two more have a key; further ones are said."""
+    """llama.cpp recognises most by their text; two more have a key; notes name the others."""
 
     def ends(*texts: str) -> GgufVocabulary:
         ids = [document("llama3", "tokenizer.json")["added_tokens"][i]["id"] for i in map(names.index, texts)]
@@ -164,7 +164,7 @@ def test_end_tokens_of_the_generation_config(tmp_path: Path) -> None:
 
 
 def test_says_that_llama_cpp_ends_at_ordinary_text(tmp_path: Path) -> None:
-    """``</s>``, a word like any other in Qwen's vocabulary."""
+    """``</s>`` is an ordinary token of Qwen's vocabulary."""
     found = read(tmp_path, "qwen3", lambda t: t["model"]["vocab"].update({"</s>": ROWS - 1}))
     assert any("'</s>'" in note for note in found.notes)
 
@@ -209,7 +209,7 @@ def test_scores_keep_the_order_of_the_merges(tmp_path: Path) -> None:
     ids=["out of order", "one missing", "spaces joined late"],
 )
 def test_merges_that_no_scores_express_are_kept(tmp_path: Path, change: Callable[[list[Any]], object]) -> None:
-    """Then llama.cpp must be given the merges, whatever the published files do."""
+    """llama.cpp must then get the merges, unlike in the published files."""
     found = read(tmp_path, "gemma3", lambda t: change(t["model"]["merges"]))
     assert found.settings["model"] == "gemma4"
     assert found.merges

@@ -78,7 +78,7 @@ def checkpoint(kind: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ids]:
-    """What one child process found for all kinds; Qwen's lines composed, as its tokenizers do first."""
+    """Ids that one child process found for all kinds; Qwen's lines are composed first, as by its tokenizers."""
     folder = tmp_path_factory.mktemp("parity")
     job = {}
     for kind in FAMILIES:
@@ -135,7 +135,7 @@ def test_llama_cpp_adds_what_the_tokenizer_adds(kind: str, found: Mapping[str, I
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_pieces_give_the_text_back(kind: str, found: Mapping[str, Ids]) -> None:
-    """Byte for byte; Gemma writes a space as "▁" and cannot tell the two apart."""
+    """Byte for byte; Gemma writes a space as "▁", so the two are equal there."""
     texts = "".join(unicodedata.normalize("NFC", text) if kind in COMPOSED else text for text in lines(kind))
     expected = texts.replace("▁", " ") if kind.startswith("gemma") else texts
     assert found[f"{kind}.pieces"].tobytes().decode().replace("▁", " ") == expected.replace("▁", " ")

@@ -1,4 +1,4 @@
-"""Laws of a trimmed file: an ordinary model of fewer tokens, and beside it all that it takes to read and say any."""
+"""Laws of a trimmed file: an ordinary model of fewer tokens, with what is needed to read and write any token."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _for_hypothesis(qwen: Path) -> None:
 
 
 def test_a_text_decides_what_is_kept(qwen: Path, tmp_path: Path) -> None:
-    """Its words are among the kept tokens, and the report says how much of it they cover."""
+    """Its words are among the kept tokens, and the report has the share of the text that they cover."""
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("fqfqfq jxjx " * 50, encoding="utf-8")
     (tmp_path / "text" / "b.bin").write_bytes(b"\0mq" * 50)
@@ -161,7 +161,7 @@ def test_merges_are_kept_while_they_are_possible() -> None:
 
 
 def test_what_cannot_be_trimmed_is_one_sentence(qwen: Path, tmp_path: Path) -> None:
-    """And leaves nothing behind."""
+    """No file is left."""
     gguf_convert.trim(qwen, tmp_path / "t.gguf", KEEP)
     (tmp_path / "none.txt").write_bytes(b"")
     (tmp_path / "bin").write_bytes(b"\0\1")

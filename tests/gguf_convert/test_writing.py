@@ -1,4 +1,4 @@
-"""The output file is complete or absent, existing files are safe, and the command line says what happened."""
+"""The output file is complete or absent, existing files are safe, and the command reports the result."""
 
 from __future__ import annotations
 

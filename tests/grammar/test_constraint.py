@@ -60,7 +60,7 @@ def random_tokens(vocabulary: GrammarVocabulary, schema: Any, budget: int, seed:
 
 @pytest.mark.parametrize("number", range(0, len(SCHEMAS), 3))
 def test_any_logits_any_budget_valid(vocabulary: GrammarVocabulary, number: int) -> None:
-    """A model that says nonsense, and budgets from the least one up."""
+    """With random logits, for budgets from the least one up."""
     schema = SCHEMAS[number]["schema"]
     least = shortest(vocabulary, grammar_of(schema))
     for seed, more in enumerate((0, 1, 2, 5, 12, 30)):
@@ -101,7 +101,7 @@ def test_a_full_context_is_told_as_such() -> None:
 
 
 def test_why_an_answer_ended(engine: Engine) -> None:
-    """``stop`` where the model ended it, also with its last token; ``length`` where the budget had a say."""
+    """``stop`` if the model ended it, also with its last token; ``length`` if the budget did."""
     schema = {"type": "string"}
     options: dict[str, Any] = {"temperature": 1.0, "seed": 3, "response_format": format_of(schema)}
     free = engine.generate("Once", **options, max_tokens=300)
@@ -153,7 +153,7 @@ def test_forced_tokens_are_the_only_allowed_ones(vocabulary: GrammarVocabulary) 
 
 
 def test_a_draft_is_cut_where_it_leaves_the_grammar(vocabulary: GrammarVocabulary) -> None:
-    """And after an end token."""
+    """It is also cut after an end token."""
     constraint = constraint_of(vocabulary, {"enum": ["yes"]})
     right = vocabulary.tokenize(b'"yes"')
     wrong = vocabulary.tokenize(b"}")[0]
@@ -228,7 +228,7 @@ def test_a_thought_leaves_room_for_the_answer() -> None:
 
 
 def test_a_drafter_that_is_always_wrong_changes_nothing() -> None:
-    """Nor one that proposes what the grammar forbids."""
+    """Proposals that the grammar forbids change nothing either."""
     logits = chain_logits(MarkerVocabulary().n_tokens, seed=4)
     options: dict[str, Any] = {"response_format": format_of(SMALL), "max_tokens": 60, "seed": 1}
     texts = []
@@ -323,7 +323,7 @@ def test_structured_answers_call_no_tools(engine: Engine) -> None:
 
 
 def test_without_llguidance_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where a structured answer is asked for."""
+    """Only if a structured answer is requested."""
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(MissingFeatureError, match="pip install llguidance"):
         answer_grammar({"type": "json_object"})

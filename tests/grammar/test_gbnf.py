@@ -176,12 +176,12 @@ def test_a_grammar_without_an_end_is_refused(engines: tuple[Engine, Engine], sou
 
 
 def test_empty_answer(engines: tuple[Engine, Engine]) -> None:
-    """A grammar may have nothing to say."""
+    """A grammar may allow the empty text."""
     assert engines[0].generate("Once", grammar='root ::= ""', max_tokens=5).text == ""
 
 
 def test_escapes_comments_and_lines() -> None:
-    """As llama.cpp reads them."""
+    """They mean what they mean in llama.cpp."""
     rules = parse_gbnf(
         '# first\nroot ::= ( "a" | # one\n "\\x41\\u00e9\\U0001F600" )+ [\\]\\\\^-] .\r\nb-2 ::= root{2,}'
     )

@@ -1,4 +1,4 @@
-"""Whether samples have a target's own distribution: its tree of probabilities, and Pearson's chi-square against it."""
+"""Compare samples with a target's distribution: its tree of probabilities, and Pearson's chi-square."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TINY = ModelInfo("tiny", Path("tiny.gguf"), "gemma4", "tiny", 1, 1, 4096, 100)
 
 @dataclass
 class Reply:
-    """What the fake says to one prompt: words (every second one drafted), or an error to raise after them."""
+    """The scripted answer to one prompt: words (every second one drafted), or an error to raise after them."""
 
     text: str = "Hello there."
     thought: str = ""
@@ -33,7 +33,7 @@ class Reply:
 
 @dataclass
 class FakeEngine:
-    """Has the engine's verbs; remembers what it was asked."""
+    """Has the engine's verbs; keeps the arguments of its calls."""
 
     replies: list[Reply] = field(default_factory=list)
     notices: tuple[str, ...] = ()

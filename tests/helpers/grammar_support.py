@@ -1,4 +1,4 @@
-"""What the tests of structured answers share: schemas, grammars, engines, and a loop without a model."""
+"""Shared by the tests of structured answers: schemas, grammars, engines, and a loop without a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def grammar_of(schema: Any) -> str:
 
 
 def shortest(vocabulary: GrammarVocabulary, grammar: str) -> int:
-    """Tokens of the shortest answer that the engine knows of."""
+    """Number of tokens of the shortest answer that the engine finds."""
     way = find_ending(vocabulary.matcher(grammar), vocabulary, 1)
     assert way is not None
     return len(way)

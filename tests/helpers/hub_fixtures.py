@@ -14,7 +14,7 @@ from tests.helpers.hub_server import HubServer
 
 @dataclass
 class Told:
-    """A watcher that remembers what it was told."""
+    """Control that keeps the arguments of its calls."""
 
     begun: list[tuple[str, int, int]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)

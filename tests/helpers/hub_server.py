@@ -1,4 +1,4 @@
-"""A Hub on this machine: it speaks the protocol that ``huggingface_hub`` speaks, and misbehaves on request.
+"""A Hub on this machine with the protocol of ``huggingface_hub``, and faults on request.
 
 Two servers on two ports, as the real one has two hosts: one answers the API and ``resolve``, the other is the "CDN"
 that large files are redirected to. Nothing is stored; a repository is a table of names and bytes. ``python
@@ -27,7 +27,7 @@ _PIECE = 16 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request. ``where`` it is scripted: ``listing``, ``resolve`` or ``cdn``."""
+    """A fault of one request. ``where``: the part of the protocol, ``listing``, ``resolve`` or ``cdn``."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked: ``where`` it went, the file or repository, and the headers that matter."""
+    """A received request: ``where`` it went, the file or repository, and the headers that matter."""
 
     where: str
     name: str
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def send(self, content: bytes, fault: Fault, headers: Mapping[str, str]) -> None:
-        """A file, or the part of it that was asked for."""
+        """Send a file, or the requested part of it."""
         content = fault.content if fault.content is not None else content
         asked = self.headers.get("Range")
         start, end = _range(asked, len(content)) if asked and not fault.ignores_range else (0, len(content))
@@ -379,7 +379,7 @@ class _Hub(_Handler):
 
 
 class _Cdn(_Handler):
-    """``/{repo}/{sha256}/{path}``; knows no tokens, and must not be sent one."""
+    """``/{repo}/{sha256}/{path}``; a request with a token is an error."""
 
     def answer(self) -> None:
         user, repo, sha256, *path = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]

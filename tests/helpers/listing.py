@@ -1,4 +1,4 @@
-"""The listings of repositories in ``listings/``, which are reconstructed: each file says how."""
+"""Listings of repositories in ``tests/data/listings``. They are reconstructed; each file names its sources."""
 
 from __future__ import annotations
 

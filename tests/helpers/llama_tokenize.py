@@ -1,4 +1,4 @@
-"""Child process: what llama.cpp makes of texts, given converted files. ``python llama_tokenize.py JOB.json OUT.npz``.
+"""Child process: llama.cpp's tokens for texts, given converted files. ``python llama_tokenize.py JOB.json OUT.npz``.
 
 The job maps a name to a file, the texts to tokenise, and one to tokenise with what the file says to add. Pieces are
 those of the ids of all texts, joined. A process of its own, because llama.cpp aborts on what it does not accept.

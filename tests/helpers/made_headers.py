@@ -1,4 +1,4 @@
-"""Headers of models that nobody made: for laws about numbers that no small file has."""
+"""Headers of models that do not exist, for laws about numbers that no small file has."""
 
 from __future__ import annotations
 

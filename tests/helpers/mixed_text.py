@@ -156,7 +156,7 @@ def draw_from(draw: Draw, pools: Sequence[Sequence[str]]) -> Sequence[str]:
 
 
 def _letter(draw: Draw) -> str:
-    """A code point of blocks that Unicode 16 left as they were: libraries know different versions of the rest."""
+    """A code point of blocks that Unicode 16 did not change: libraries have different versions of the others."""
     first, last = BLOCKS[draw.below(len(BLOCKS))]
     return chr(first + draw.below(last - first + 1))
 

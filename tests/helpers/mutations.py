@@ -1,4 +1,4 @@
-"""Damaged files for the laws of model files: seeded mutations of GGUF, safetensors and JSON that know the format.
+"""Damaged files for the laws of model files: seeded mutations at meaningful places of GGUF, safetensors and JSON.
 
 Most change one thing that a reader trusts (a length, a count, a type, a shape, an offset, a name), because random bytes
 in a file of a few megabytes nearly always land in weights, where they break nothing.

@@ -205,7 +205,7 @@ _NORMS = ("input", "post_attention", "pre_feedforward", "post_feedforward")
 
 
 def mapped(config: dict[str, Any], **changes: Any) -> ModelMap:
-    """The map of a checkpoint of this configuration at its real size, whose values nobody reads.
+    """The map of a checkpoint of this configuration at its real size, without values.
 
     ``changes`` are made to the configuration after the tensors were derived from it.
     """

@@ -119,7 +119,7 @@ def of_localspec(line: str) -> list[Call]:
 
 
 def on_the_hub(call: Call) -> bool:
-    """Whether a command needs models of the Hub, or shows what was pulled."""
+    """True if a command needs models of the Hub, or shows pulled models."""
     from localspec.models.hub.names import parse_name
 
     command, *words = call.words[1:]

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Difference:
-    """How far rows of llama.cpp are from the expected ones.
+    """Distance of llama.cpp's rows from the expected ones.
 
     ``relative`` is the largest of: the norm of a row's difference over the norm of the row.
     """

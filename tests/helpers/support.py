@@ -1,4 +1,4 @@
-"""What several tests build: small engines, prefixes, rows, GGUF bytes."""
+"""Shared by several tests: small engines, prefixes, rows, GGUF bytes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | No
 
 
 def options_of(params: SamplingParams) -> dict[str, Any]:
-    """Keyword options of :meth:`Engine.generate` that say what ``params`` says."""
+    """Keyword options of :meth:`Engine.generate` equal to ``params``."""
     return dict(vars(params))
 
 
@@ -160,7 +160,7 @@ def gguf_file(
 
 
 class FakeMtp:
-    """An assistant's context whose hidden row says how deep in a draft it is; remembers every step."""
+    """An assistant's context whose hidden row holds the depth in the draft; keeps every step."""
 
     decode_s = 0.0
 

@@ -48,7 +48,7 @@ def model_file(
 
 
 def trimmed_file(path: Path, ids: Sequence[int], weight: int = 100, **changed: Any) -> GgufHeader:
-    """What ``localspec trim-draft`` makes of a model with the vocabulary ``WORDS``."""
+    """The file that ``localspec trim-draft`` makes of a model with the vocabulary ``WORDS``."""
     own = {".localspec.trim.ids": list(ids), ".localspec.trim.vocab_size": len(WORDS)}
     tokens = changed.pop("tokens", None) or [WORDS[i] for i in ids]
     return model_file(path, weight, tokens=tokens, late={**changed.pop("late", {}), **own}, **changed)

@@ -1,4 +1,4 @@
-"""Laws of the seam to llama.cpp, on the built-in pair: a cache that is what it says, and nothing that could abort."""
+"""Laws of the seam to llama.cpp, on the built-in pair: the cache matches its token list, and no call can abort."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def row_after(context: LlamaContext, tokens: list[int]) -> Rows:
 
 
 def test_huge_pages_are_asked_for_once_and_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written to already stays where it is."""
+    """Memory that was already written stays where it is."""
     events: list[object] = []
 
     class Pages:
@@ -177,7 +177,7 @@ def test_hidden_rows_are_of_the_outputs(model: LlamaModel) -> None:
 
 @pytest.mark.parametrize("use", ["decode", "hidden", "rewind", "state"])
 def test_closed_context_is_refused(model: LlamaModel, use: str) -> None:
-    """Whatever is asked of it; closing twice is fine."""
+    """For every call; closing twice is allowed."""
     closed = LlamaContext(model, PARAMS, 64, hidden=True)
     closed.decode(TOKENS[:3])
     closed.close()
@@ -188,7 +188,7 @@ def test_closed_context_is_refused(model: LlamaModel, use: str) -> None:
 
 
 def test_closed_model_makes_no_context() -> None:
-    """And says so."""
+    """It raises an error."""
     closed = LlamaModel(read_header(TINY_TARGET), PARAMS)
     closed.close()
     closed.close()
@@ -207,7 +207,7 @@ def test_context_has_the_settings_whose_rows_are_exact(model: LlamaModel) -> Non
 
 
 def test_a_prompt_is_read_in_passes_of_256_on_a_cpu(model: LlamaModel) -> None:
-    """And in whole batches on a GPU. A narrower batch is a pass."""
+    """On a GPU a pass is a whole batch; a narrower batch is a pass everywhere."""
     options = context_options(model, ContextParams(threads=1), 100)
     assert (options.n_batch, options.n_ubatch) == (512, 512 if model.placement.gpu else 256)
     assert [ContextParams(batch=n).pass_width(gpu=gpu) for n, gpu in ((64, False), (512, True))] == [64, 512]
@@ -302,6 +302,6 @@ def test_piece_of_no_token_is_refused(model: LlamaModel, token: int) -> None:
 
 
 def test_machine_has_a_cpu() -> None:
-    """And a line about it."""
+    """A line describes it."""
     assert "cpu" in {device.kind for device in devices()}
     assert "CPU" in system_info()

@@ -31,7 +31,7 @@ def test_with_a_gpu_everything_is_offloaded(devices: list[Device]) -> None:
 
 @pytest.mark.parametrize(("layers", "gpu"), [(0, False), (5, True), (-1, True)])
 def test_flag_overrides(layers: int, gpu: bool) -> None:
-    """So many layers and no more."""
+    """The number of layers is the flag's."""
     placement = place([GPU, CPU], ContextParams(gpu_layers=layers))
     assert (placement.gpu, placement.layers) == (gpu, layers)
 
@@ -46,27 +46,27 @@ def test_named_device_is_used_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cpu", "CPU", "none"])
 def test_cpu_can_be_asked_for(name: str) -> None:
-    """Then no GPU is in the list."""
+    """The list then has no GPU."""
     placement = place([GPU, CPU], ContextParams(device=name))
     assert (list(placement.handles), placement.gpu, placement.layers) == ([None], False, 0)
 
 
 @pytest.mark.parametrize("name", ["CUDA7", "", "gpu"])
 def test_unknown_device_names_those_that_are_there(name: str) -> None:
-    """And the command that lists them."""
+    """The message has the command that lists them."""
     with pytest.raises(UsageError, match=r"there is: cpu, CUDA0, CUDA1\. `localspec devices`"):
         place([GPU, SECOND, CPU], ContextParams(device=name))
 
 
 def test_threads_are_at_least_one() -> None:
-    """And no more than the machine has."""
+    """They are at most the machine's."""
     import os
 
     assert 1 <= default_threads() <= (os.cpu_count() or 1)
 
 
 def test_library_without_a_function_is_named() -> None:
-    """What is missing, and what to install."""
+    """The message names the function and the version to install."""
     from localspec.llama.devices import list_devices
 
     with pytest.raises(MissingFeatureError, match="lacks ggml_backend_dev_count; install llama-cpp-python"):

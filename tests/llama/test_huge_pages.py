@@ -1,4 +1,4 @@
-"""Laws of huge pages: what of the process's memory is asked for."""
+"""Laws of huge pages: for which memory of the process they are requested."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_subtract_is_the_difference(new: list[tuple[int, int]], known: list[tupl
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this system has no huge pages")
 def test_new_memory_is_asked_for_once() -> None:
-    """What was there before is left alone, and so is what was asked for already."""
+    """Older memory, and memory that was requested before, is left alone."""
     pages = HugePages()
     with mmap.mmap(-1, 64 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         assert len(memory) - 2**22 <= pages.request()

@@ -14,7 +14,7 @@ NAN, INF = np.nan, np.inf
 @pytest.mark.parametrize("row", [[NAN] * 4, [1, NAN, 2, 3], [1, 2, 3, INF], [-INF] * 4])
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_row_without_a_largest_number_is_refused(row: list[float], at: int) -> None:
-    """Wherever it is among others."""
+    """At any place among others."""
     rows = np.ones((3, 4), np.float32)
     rows[at] = row
     with pytest.raises(BackendError, match=r"^m.gguf computes NaN or infinity"):

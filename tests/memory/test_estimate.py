@@ -1,4 +1,4 @@
-"""Laws of the memory estimate: it is llama.cpp's own sums where it says them, and the process's where it does not."""
+"""Laws of the memory estimate: it equals the sums that llama.cpp logs, and else the memory of the process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ X86, ARM = "CPU : AVX2 = 1 | REPACK = 1 | ", "CPU : NEON = 1 | MATMUL_INT8 = 1 |
 
 
 def reported(log: str, what: str) -> float:
-    """MiB in all lines of llama.cpp's log that tell ``what``."""
+    """MiB in all lines of llama.cpp's log that contain ``what``."""
     return sum(float(size) for size in re.findall(rf"{what} +(?:buffer )?size = +([\d.]+) MiB", log))
 
 

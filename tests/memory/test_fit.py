@@ -62,7 +62,7 @@ def test_device_that_does_not_tell_its_memory_takes_all() -> None:
 
 @given(free=st.floats(0.0, 12.0), drafts=st.booleans())
 def test_as_many_layers_as_fit_and_no_more(free: float, drafts: bool) -> None:
-    """What goes there fits, and one layer more of the target would not."""
+    """The chosen layers fit, and one more of the target would not."""
     drafter = DRAFTER if drafts else None
     device = card(free, max(free, 8.0))
     space = free_bytes([device]) or 0
@@ -73,7 +73,7 @@ def test_as_many_layers_as_fit_and_no_more(free: float, drafts: bool) -> None:
 
 @given(free=st.floats(0.0, 10.0), more=st.floats(0.0, 2.0))
 def test_more_memory_never_holds_fewer_layers(free: float, more: float) -> None:
-    """Nor does a smaller context."""
+    """A smaller context does not hold fewer either."""
     count = TARGET.n_layers
     few, many = (
         gpu_layers(TARGET, DRAFTER, PARAMS, 4096, [card(n, 12.0)])[0] % (count + 1) for n in (free, free + more)
@@ -97,7 +97,7 @@ def test_several_gpus_are_filled_together() -> None:
 
 
 def test_layers_that_fit_become_the_default() -> None:
-    """And the user is told how many, and what would let more fit; a device that is named is the one that counts."""
+    """A notice has their number and what would make more fit; a named device alone counts."""
     found = choose(LoadRequest(TARGET, DRAFTER), PARAMS, machine(32, card(2)))
     layers = found.target.gpu_layers
     assert layers is not None
@@ -116,7 +116,7 @@ def test_layers_asked_for_beyond_the_device_are_refused(asked: int) -> None:
 
 
 def test_layers_asked_for_that_fit_are_kept() -> None:
-    """Without a word; with one where other programs hold the device's memory now."""
+    """Without a notice; with one if other programs hold the device's memory now."""
     params = replace(PARAMS, gpu_layers=5)
     assert choose(LoadRequest(TARGET), params, machine(32, card(8))) == replace(
         choose(LoadRequest(TARGET), params, machine(32, card(80))), notices=()
@@ -135,7 +135,7 @@ def test_metal_may_use_more_than_it_recommends() -> None:
 
 
 def test_shared_memory_is_the_hosts() -> None:
-    """What an integrated GPU holds, the host has not; a card has its own."""
+    """Memory of an integrated GPU is taken from the host; a card has its own."""
     shared, own = (choose(LoadRequest(TARGET), PARAMS, machine(64, card(16, kind=kind))) for kind in ("igpu", "gpu"))
     assert shared.private - own.private == shared.device == own.device
 
@@ -149,14 +149,14 @@ def without_gpu(
 
 
 def test_what_fits_is_loaded_as_asked() -> None:
-    """Nothing is said."""
+    """Without a notice."""
     found = without_gpu(64)
     assert (found.notices, found.target, found.drafter) == ((), PARAMS, PARAMS)
     assert found.private < found.peak
 
 
 def test_context_beyond_the_memory_is_refused_with_one_that_fits() -> None:
-    """And that one fits, while one step more does not."""
+    """The proposed context fits, and one step more does not."""
     with pytest.raises(
         UsageError, match=r"big\.gguf with a context of 500000 tokens needs .* has 16\.0 GiB"
     ) as refused:
@@ -168,14 +168,14 @@ def test_context_beyond_the_memory_is_refused_with_one_that_fits() -> None:
 
 
 def test_context_proposed_is_one_that_the_model_was_made_for() -> None:
-    """However much fits."""
+    """It is at most the model's own."""
     small = LoadRequest(ModelParts((dense(name="small.gguf", context_length=2048),)))
     with pytest.raises(UsageError, match="a context of 2048 tokens fits"):
         without_gpu(16, small, ctx_size=10**9)
 
 
 def test_context_left_open_is_one_that_fits() -> None:
-    """With a notice; one that is too small to be of use is refused."""
+    """With a notice; a context too small to be useful is refused."""
     need = [
         choose(LoadRequest(TARGET), ContextParams(ctx_size=n, repack=False), machine(64)).private
         for n in (1024, 3072, 4096)
@@ -197,7 +197,7 @@ def test_second_copies_are_left_out_where_that_makes_it_fit() -> None:
 
 
 def test_drafter_too_many_is_named() -> None:
-    """Where the smallest context does not fit with it."""
+    """If the smallest context does not fit beside it."""
     load = LoadRequest(DRAFTER, TARGET)
     bare = without_gpu(
         64,
@@ -211,7 +211,7 @@ def test_drafter_too_many_is_named() -> None:
 
 
 def test_weights_beyond_the_memory_are_loaded_with_a_warning() -> None:
-    """They are read again and again; what would stay is said."""
+    """They would be read again and again; the warning has what fits."""
     plain = Machine(3 * GIB, None, (CPU,), {})
     found = choose(LoadRequest(TARGET), PARAMS, plain)
     assert found.private < 3 * GIB < found.peak
@@ -224,12 +224,12 @@ def test_memory_that_others_hold_is_told() -> None:
 
 
 def test_nothing_is_known_of_the_memory() -> None:
-    """Then nothing is refused."""
+    """Any load is accepted."""
     assert choose(LoadRequest(TARGET), replace(PARAMS, ctx_size=10**8), Machine(None)).notices == ()
 
 
 def test_context_is_the_models_own_up_to_a_bound() -> None:
-    """Or what was asked for."""
+    """Or the requested one."""
     header = TARGET.headers[0]
     assert context_size(header, ContextParams()) == 8192
     assert context_size(dense(context_length=2048), ContextParams()) == 2048

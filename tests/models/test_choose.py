@@ -88,7 +88,7 @@ def test_files_of_known_repositories(repo: str, quant: str | None, file: str, dr
 
 @pytest.mark.parametrize("repo", LISTINGS)
 def test_every_quant_of_every_listing(repo: str) -> None:
-    """Whatever is asked for, what comes is a model of that quant, whole; its drafter is a drafter of its size."""
+    """The choice is a whole model of the requested quant; its drafter is a drafter of its size."""
     listing, found = LISTINGS[repo], 0
     for quant in {quant_of(file.path) for file in listing}:
         try:
@@ -139,7 +139,7 @@ def test_recommended_pairs_are_what_their_names_mean(pair: Pair) -> None:
 
 @pytest.mark.parametrize("tag", ["Q4_K_M", "q4_k_m", "Q4_K_m"])
 def test_quant_in_any_case(tag: str) -> None:
-    """As llama.cpp has it."""
+    """llama.cpp does the same."""
     assert paths(choose_model(of("a-Q8_0.gguf", "a.q4_k_m.gguf"), HubName("u/r", tag))) == ["a.q4_k_m.gguf"]
 
 
@@ -165,7 +165,7 @@ def test_root_goes_before_a_folder() -> None:
 
 
 def test_other_tags_match_between_boundaries() -> None:
-    """As in llama.cpp, but on the left as well."""
+    """llama.cpp checks the right boundary only."""
     assert paths(choose_model(of("a-bit.gguf", "b-it.gguf", "c-itx.gguf"), HubName("u/r", "IT"))) == ["b-it.gguf"]
 
 
@@ -179,7 +179,7 @@ def test_other_tags_match_between_boundaries() -> None:
     ],
 )
 def test_no_quant_is_q4_k_m_then_q8_0_then_the_first(names: list[str], first: str) -> None:
-    """As llama.cpp has it."""
+    """llama.cpp has the same order."""
     assert paths(choose_model(of(*names), HubName("u/r"))) == [first]
 
 
@@ -194,7 +194,7 @@ def test_missing_quant_lists_what_there_is_with_sizes() -> None:
 
 
 def test_ambiguous_quant_lists_the_files() -> None:
-    """By path, since quants do not tell them apart; what is named so is found."""
+    """By path, because their quants are equal; a name from that list is found."""
     listing = of("x-Q4_0.gguf", "y-Q4_0.gguf", "z-Q8_0.gguf")
     with pytest.raises(ModelNotFoundError, match=r"one of several.*x-Q4_0\.gguf \(0 kB\), y-Q4_0.*give u/r/") as caught:
         choose_model(listing, HubName("u/r", "Q4_0"))
@@ -213,7 +213,7 @@ def test_ambiguous_quant_lists_the_files() -> None:
     ],
 )  # fmt: skip
 def test_quant_of_a_name(path: str, quant: str | None) -> None:
-    """Wherever it stands."""
+    """At any place in it."""
     assert quant_of(path) == quant
 
 
@@ -254,7 +254,7 @@ def test_always_a_model(path: str) -> None:
 
 
 def test_repository_of_drafters_has_no_model() -> None:
-    """Whatever its files are called; it says where it belongs."""
+    """For any file names; the message names the target's repository."""
     for repo in ("AtomicChat/gemma-4-E4B-it-assistant-GGUF", "boxwrench/gemma-4-qat-mtp-assistant-heads"):
         with pytest.raises(ModelNotFoundError, match="holds only drafters; give it with -d"):
             model(repo)
@@ -269,7 +269,7 @@ PARTS = ["a-Q8_0-00001-of-00003.gguf", "a-Q8_0-00002-of-00003.gguf", "a-Q8_0-000
 
 @given(st.permutations([*PARTS, "a-Q4_0.gguf", "b-Q8_0-00001-of-00002.gguf"]))
 def test_split_is_a_set_in_order(names: Sequence[str]) -> None:
-    """Whatever order the listing has, and whichever part is named."""
+    """For any order of the listing and any named part."""
     listing = tuple(HubFile(name, len(name)) for name in names)
     for part in PARTS:
         chosen = choose_model(listing, HubName("u/r", file=part))
@@ -295,7 +295,7 @@ def test_splits_of_another_count_are_others() -> None:
 
 
 def test_named_file_is_found_in_its_folder_or_by_its_name() -> None:
-    """Where the name says as much."""
+    """If the name has that much."""
     listing = of("x/a.gguf", "x/b.gguf", "y/b.gguf")
     assert paths(choose_model(listing, HubName("u/r", file="a.gguf"))) == ["x/a.gguf"]
     assert paths(choose_model(listing, HubName("u/r", file="y/b.gguf"))) == ["y/b.gguf"]
@@ -316,7 +316,7 @@ def test_asked_for_quant_of_a_drafter() -> None:
 
 
 def test_drafter_of_another_size_is_not_taken() -> None:
-    """Nor a head of another kind."""
+    """A head of another kind is not taken either."""
     target = Chosen(of("gemma-4-31B-it-Q4_0.gguf"))
     listing = of("mtp-gemma-4-E2B-it-Q8_0.gguf", "eagle3-gemma-4-31B.gguf", "dspark-gemma-4-31B.gguf")
     assert choose_drafter(listing, target) is None
@@ -384,7 +384,7 @@ OTHERS = st.builds(lambda mark, name: [f"{mark.format(name)}.gguf"], MARK, PLAIN
 def test_no_mixture_gives_a_drafter_for_a_model(
     models: list[list[str]], others: list[list[str]], quant: str | None, random: Random
 ) -> None:
-    """What comes is one of the models, whole and in order, of the quant; or one sentence."""
+    """The choice is one of the models, whole and in order, of the quant; or an error of one sentence."""
     names = sorted({name for group in [*models, *others] for name in group})
     random.shuffle(names)
     listing = tuple(HubFile(name, 1) for name in names)

@@ -46,7 +46,7 @@ def nothing_to_see(cache: Path) -> bool:
 
 
 def test_file_arrives_under_its_name(hub: Hub, cache: Path, told: Told) -> None:
-    """Where huggingface_hub finds it, offline too."""
+    """In huggingface_hub's place, which it finds offline as well."""
     from huggingface_hub import hf_hub_download, scan_cache_dir
 
     file = fetched(hub, cache, told)
@@ -59,7 +59,7 @@ def test_file_arrives_under_its_name(hub: Hub, cache: Path, told: Told) -> None:
 
 
 def test_small_file_without_lfs_is_checked_by_gits_hash(hub: Hub, cache: Path, told: Told, server: HubServer) -> None:
-    """And its redirect stays on the Hub."""
+    """Its redirect stays on the Hub."""
     blob = server.add(REPO, "config.json", b'{"a": 1}', lfs=False)
     file = fetched(hub, cache, told, "config.json")
     assert file.path.read_bytes() == blob.content
@@ -119,7 +119,7 @@ def test_nothing_is_asked_for_but_the_listing_and_the_file(
 def test_file_that_plain_http_does_not_give_names_the_command(
     hub: Hub, cache: Path, told: Told, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What ``hf download`` has then fetched is found, checked and taken."""
+    """The file that ``hf download`` then fetches is found, checked and used."""
     from huggingface_hub import hf_hub_download
 
     monkeypatch.setattr("localspec.models.fetch._LARGEST", 1000)
@@ -164,7 +164,7 @@ def test_whatever_was_left_the_file_is_right(hub: Hub, cache: Path, told: Told, 
 
 @pytest.mark.parametrize("left", [b"?" * 1000, b"?" * len(CONTENT), b"?" * (len(CONTENT) + 5)])
 def test_damaged_rest_of_an_earlier_pull_is_fetched_anew(hub: Hub, cache: Path, told: Told, left: bytes) -> None:
-    """As a power cut may leave it."""
+    """For example after a power cut."""
     partial(cache).parent.mkdir(parents=True)
     partial(cache).write_bytes(left)
     assert fetched(hub, cache, told).path.read_bytes() == CONTENT
@@ -173,7 +173,7 @@ def test_damaged_rest_of_an_earlier_pull_is_fetched_anew(hub: Hub, cache: Path, 
 def test_server_that_cannot_begin_in_the_middle_begins_anew(
     hub: Hub, cache: Path, told: Told, server: HubServer
 ) -> None:
-    """It answers 200 where 206 was asked for."""
+    """It answers 200 to a request for a range."""
     partial(cache).parent.mkdir(parents=True)
     partial(cache).write_bytes(CONTENT[:1000])
     server.script("cdn", NAME, Fault(ignores_range=True))
@@ -181,7 +181,7 @@ def test_server_that_cannot_begin_in_the_middle_begins_anew(
 
 
 def test_two_at_once_fetch_it_once(hub: Hub, cache: Path, server: HubServer) -> None:
-    """The second waits for the first, and says so."""
+    """The second waits for the first, with a notice."""
     server.rate = 400_000
     both = [Told(), Told()]
     results: list[StoredFile] = []
@@ -216,7 +216,7 @@ def test_file_without_links_is_the_file_itself(
 def test_passing_trouble_is_waited_out(
     hub: Hub, cache: Path, told: Told, clock: Clock, server: HubServer, where: str, fault: Fault
 ) -> None:
-    """Longer each time, and each wait is told with its reason."""
+    """Each wait is longer than the last and has a notice with the reason."""
     server.script(where, REPO if where == "listing" else NAME, fault, fault)
     assert fetched(hub, cache, told).path.read_bytes() == CONTENT
     assert clock.waits == [1.0, 2.0]
@@ -260,7 +260,7 @@ def test_address_that_expired_is_asked_for_again(hub: Hub, cache: Path, told: To
 def test_wait_that_is_asked_for_is_kept(
     hub: Hub, cache: Path, told: Told, clock: Clock, server: HubServer, headers: dict[str, str], wait: float
 ) -> None:
-    """In either of the ways that the Hub says it."""
+    """In both forms of the Hub's header."""
     server.script("resolve", NAME, Fault(status=429, headers=headers))
     fetched(hub, cache, told)
     assert clock.waits == [wait]
@@ -309,7 +309,7 @@ def test_no_network_is_one_sentence(cache: Path, told: Told) -> None:
 
 @pytest.mark.parametrize("content", [CONTENT[:-1] + b"!", b"?" * len(CONTENT)])
 def test_wrong_content_is_removed(hub: Hub, cache: Path, told: Told, server: HubServer, content: bytes) -> None:
-    """Though its length is right; the same command then gets the right one."""
+    """Content of the right length, too; the same command then fetches the right one."""
     server.script("cdn", NAME, Fault(content=content))
     with pytest.raises(HubError, match=rf"{NAME} is not what was promised: its hash is .* removed; run the same"):
         fetched(hub, cache, told)
@@ -366,7 +366,7 @@ def test_repository_that_is_not_there_is_named(
 
 
 def test_wrong_token_is_named(hub: Hub, server: HubServer) -> None:
-    """The Hub says so."""
+    """From the Hub's answer."""
     message = {"X-Error-Message": "Invalid credentials in Authorization header"}
     server.script("listing", REPO, Fault(status=401, headers=message))
     with pytest.raises(HubError, match=r"does not accept your token; log in again with `hf auth login`"):
@@ -397,7 +397,7 @@ def test_odd_answer_is_one_sentence(hub: Hub, server: HubServer, fault: Fault) -
 
 @pytest.mark.parametrize("path", ["../x.gguf", "/x.gguf", "a//b.gguf", "a\\b.gguf", "a/../../x.gguf", "C:x.gguf"])
 def test_name_that_leads_out_of_the_cache_is_refused(hub: Hub, cache: Path, told: Told, path: str) -> None:
-    """Nothing is asked for."""
+    """No request is sent."""
     file = RemoteFile(path, 3, SHA, "0" * 40)
     with pytest.raises(HubError, match="is not a name that can be kept"):
         fetch(hub, Listing(REPO, "0" * 40, (file,)), file, cache, told)

@@ -62,7 +62,7 @@ def test_name_on_the_hub(text: str, name: HubName) -> None:
     ],
 )  # fmt: skip
 def test_only_a_path(text: str) -> None:
-    """What cannot be a repository's name is left to the disk."""
+    """A text that cannot be a repository's name is a path."""
     assert parse_name(text) is None
 
 
@@ -131,7 +131,7 @@ NAMES = st.one_of(
 
 @given(NAMES)
 def test_canonical_name_reads_back(name: HubName) -> None:
-    """As the same name, and as an address too."""
+    """It parses to the same name, also as a URL."""
     assert parse_name(str(name)) == name
     assert parse_name(f"https://hf.co/{name}") == name
 
@@ -184,7 +184,7 @@ def test_other_models_have_no_assistants(repo: str) -> None:
     ],
 )  # fmt: skip
 def test_size_in_a_name(text: str, size: str | None) -> None:
-    """However it is spelt."""
+    """In every spelling."""
     assert gemma_4_size(text) == size
 
 
@@ -197,7 +197,7 @@ def test_repositories_of_assistants_are_known_by_their_name() -> None:
 
 @pytest.mark.parametrize("pair", RECOMMENDED[1:], ids=lambda pair: pair.target)
 def test_recommended_names_are_names(pair: Pair) -> None:
-    """Of the repository that the table says."""
+    """They parse to the repository of the table."""
     name = parse_name(pair.target)
     assert name is not None
     assert name.repo == pair.repo

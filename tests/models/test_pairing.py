@@ -52,7 +52,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def test_matching_pair_has_no_mismatch(make: Make) -> None:
-    """And the check says nothing."""
+    """The check passes."""
     target, drafter = make("t.gguf", "gemma4"), make("d.gguf", ASSISTANT)
     assert assistant_mismatch(target, drafter) is None
     check_assistant(target, drafter)
@@ -110,14 +110,14 @@ def test_assistant_predicts_with_all_of_its_layers(make: Make) -> None:
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma3", ASSISTANT])
 def test_assistant_needs_a_gemma_4_target(make: Make, architecture: str) -> None:
-    """Whatever its numbers say."""
+    """For any sizes."""
     reason = assistant_mismatch(make("t.gguf", architecture), make("d.gguf", ASSISTANT))
     assert reason is not None
     assert repr(architecture) in reason
 
 
 def test_missing_width_is_a_mismatch(make: Make, tmp_path: Path) -> None:
-    """An assistant that does not say what it reads is not used."""
+    """An assistant without the width of its input is not used."""
     drafter = read_header(gguf_file(tmp_path / "d.gguf", ASSISTANT, {"attention.key_length": 32}))
     assert assistant_mismatch(make("t.gguf", "gemma4"), drafter) is not None
 
@@ -157,14 +157,14 @@ def test_assistant_beside_the_target_is_found(make: Make) -> None:
 
 
 def test_assistant_in_the_mtp_folder_is_found(make: Make, tmp_path: Path) -> None:
-    """Where unsloth puts them."""
+    """unsloth's repositories have this folder."""
     (tmp_path / "MTP").mkdir()
     expected = make("MTP/mtp-x.gguf", ASSISTANT)
     assert find_assistant(make("model.gguf", "gemma4")) == expected.path
 
 
 def test_nothing_is_found_where_nothing_fits(make: Make) -> None:
-    """Nor is an assistant offered to another kind of model."""
+    """An assistant does not fit another kind of model."""
     assert find_assistant(make("model.gguf", "gemma4")) is None
     make("d.gguf", ASSISTANT)
     assert find_assistant(make("qwen.gguf", "qwen2")) is None
@@ -188,7 +188,7 @@ def kinds(target: GgufHeader, others: list[GgufHeader]) -> list[tuple[str, str |
 
 
 def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: Make, tmp_path: Path) -> None:
-    """Whatever order they come in; what does not fit is last."""
+    """For any order of the candidates; those that do not fit come last."""
     keys = {f"{{}}.{key}": value for key, value in TARGET.items()}
     target = target_file(tmp_path, architecture="gemma4", keys=keys, tensor="token_embd.weight")
     assistant = make("assistant.gguf", ASSISTANT, n_vocab=8000)
@@ -223,7 +223,7 @@ def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: M
     ],
 )
 def test_refused_candidate_says_why(tmp_path: Path, changed: dict[str, Any], reason: str) -> None:
-    """And is not found on disk."""
+    """It is not found on disk."""
     target = target_file(tmp_path)
     other = model_file(tmp_path / "other.gguf", **{"weight": 500, **changed})
     (one,) = pairs(target, [other])
@@ -242,7 +242,7 @@ def test_target_is_not_its_own_drafter(tmp_path: Path) -> None:
 
 
 def test_file_of_an_older_fork_is_refused_with_its_reason(make: Make, tmp_path: Path) -> None:
-    """It says to convert it again; the search passes over it."""
+    """The message says to convert it again; the search skips it."""
     (one,) = pairs(make("t.gguf", "gemma4"), [old := make("old.gguf", "gemma4_assistant")])
     assert "older fork" in (one.reason or "")
     assert find_drafter(make("t.gguf", "gemma4"), [old.path]) is None
@@ -263,7 +263,7 @@ def test_model_of_a_sixteenth_is_the_best(tmp_path: Path) -> None:
 
 
 def test_mixture_reads_the_experts_it_uses(tmp_path: Path) -> None:
-    """A target that reads an eighth of its weights is slowed by what another would not notice."""
+    """Such a target reads an eighth of its weights, so a large draft model costs it more."""
     keys = {"{}.expert_count": 8, "{}.expert_used_count": 1}
     target = target_file(tmp_path, keys=keys, tensor="blk.0.ffn_up_exps.weight")
     (one,) = pairs(target, [model_file(tmp_path / "a.gguf", 500)])
@@ -283,7 +283,7 @@ def test_quants_of_one_assistant(make: Make, tmp_path: Path) -> None:
 
 
 def test_folder_that_comes_first_goes_first(tmp_path: Path) -> None:
-    """What lies beside a target was put there for it."""
+    """A drafter beside its target has priority."""
     target = target_file(tmp_path)
     far, near = model_file(tmp_path / "far" / "best.gguf", 500), model_file(tmp_path / "near" / "worse.gguf", 1500)
     assert find_drafter(target, [near.path, far.path]) == near.path
@@ -355,6 +355,6 @@ def test_candidates_are_what_was_pulled_for_it_then_beside_it_then_the_rest(
 
 
 def test_built_in_target_finds_the_built_in_assistant() -> None:
-    """Whatever else there is."""
+    """Before any other candidate."""
     assert find_drafter(read_header(TINY_TARGET), []) == TINY_ASSISTANT
     assert [one.kind for one in pairs(read_header(TINY_TARGET), [read_header(TINY_ASSISTANT)])] == ["mtp"]

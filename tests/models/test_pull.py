@@ -60,7 +60,7 @@ def names(plan: Plan) -> list[str]:
 
 
 def test_drafter_of_the_same_repository_comes_along(hub: Hub, filled: HubServer) -> None:
-    """And nothing else of it."""
+    """No other file does."""
     filled.add(REPO, DRAFTER, content(DRAFTER))
     assert names(planned(hub)) == [f"{REPO}:Q4_K_M", f"{REPO}/{DRAFTER}"]
     assert len(filled.seen("listing")) == 1
@@ -85,7 +85,7 @@ def test_only_a_checkpoint_is_offered(hub: Hub, filled: HubServer) -> None:
 
 @pytest.mark.parametrize("draft", ["none", "ngram"])
 def test_no_drafter_where_none_is_wanted(hub: Hub, filled: HubServer, draft: str) -> None:
-    """And none is looked for."""
+    """No request looks for one."""
     filled.add(REPO, DRAFTER, content(DRAFTER))
     assert names(planned(hub, draft=draft)) == [f"{REPO}:Q4_K_M"]
     assert len(filled.seen("listing")) == 1
@@ -189,7 +189,7 @@ def test_target_is_listed_though_its_drafter_fails(hub: Hub, cache: Path, told: 
 
 
 def test_second_pull_fetches_nothing(hub: Hub, cache: Path, told: Told, filled: HubServer) -> None:
-    """Nor after a change to another file of the repository; it says so."""
+    """Not even after a change to another file of the repository; a note says so."""
     first = pulled(hub, cache, told).target
     filled.add(REPO, "README.md", b"new", lfs=False)
     before = len(filled.seen("cdn"))
@@ -214,7 +214,7 @@ def test_newer_version_takes_the_place_of_the_older(hub: Hub, cache: Path, told:
 
 
 def test_removed_model_leaves_nothing(hub: Hub, cache: Path, told: Told, filled: HubServer) -> None:
-    """But huggingface_hub's locks."""
+    """Except huggingface_hub's locks."""
     target = pulled(hub, cache, told).target
     assert target is not None
     assert removing.remove(target) == 3000

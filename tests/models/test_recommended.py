@@ -22,14 +22,14 @@ def test_first_is_built_in_and_the_others_are_downloads() -> None:
 
 @pytest.mark.parametrize("pair", GEMMA, ids=lambda pair: pair.target)
 def test_pair_fits_in_two_thirds_of_the_memory_it_is_recommended_for(pair: Pair) -> None:
-    """Which is what a Mac gives its GPU; and the memory holds more than the files."""
+    """A Mac's GPU gets two thirds; the pair needs more than the size of its files."""
     assert pair.download < pair.needs <= pair.memory * 2 / 3
     assert pair.drafter_size < pair.target_size / 20
 
 
 @given(st.integers(0, 256 * GIB), st.integers(0, 256 * GIB))
 def test_more_memory_never_gets_a_smaller_pair(a: int, b: int) -> None:
-    """And no memory gets one that it has not."""
+    """A pair never needs more memory than there is."""
     small, large = recommended(min(a, b)), recommended(max(a, b))
     assert small.needs <= large.needs
     assert small.built_in or small.needs <= min(a, b)

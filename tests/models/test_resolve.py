@@ -19,7 +19,7 @@ def test_tiny_is_built_in() -> None:
 
 
 def test_path_is_itself(tmp_path: Path) -> None:
-    """As text, as a path, from the working folder, from home."""
+    """A text or a path, relative to the working folder or to the home folder."""
     file = tmp_path / "m.gguf"
     file.touch()
     assert resolve_model(file) == file
@@ -35,7 +35,7 @@ def test_path_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_file_that_looks_like_a_hub_name_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is on disk comes first."""
+    """Files on disk have priority."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "user").mkdir()
     (tmp_path / "user" / "repo").touch()

@@ -57,14 +57,14 @@ def test_what_was_added_is_listed_as_it_was(tmp_path: Path) -> None:
 
 
 def test_nothing_is_listed_where_nothing_was_pulled() -> None:
-    """Nor is a folder made."""
+    """No folder is created."""
     assert store.models() == [] == store.files()
     assert not store.data_dir().exists()
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"short")])
 def test_model_whose_file_is_gone_or_cut_is_not_listed(tmp_path: Path, damage: object) -> None:
-    """Whatever its record says."""
+    """Its record does not count."""
     model = pulled(tmp_path)
     damage(model.path)  # type: ignore[operator]
     assert store.models() == []
@@ -72,7 +72,7 @@ def test_model_whose_file_is_gone_or_cut_is_not_listed(tmp_path: Path, damage: o
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"repo": "u/r"}', '{"files": [{}]}', "\0", '{"files": 3}'])
 def test_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
-    """And the others are listed."""
+    """The others are listed."""
     model = pulled(tmp_path)
     (store.data_dir() / "pulled" / "x.json").write_text(text)
     assert store.models() == [model]
@@ -126,7 +126,7 @@ def test_what_is_on_disk_is_known_without_the_hub_library(tmp_path: Path) -> Non
 
 
 def test_last_use_is_when_it_was_loaded(tmp_path: Path) -> None:
-    """And before that, when it was pulled."""
+    """Before the first load it is the time of the pull."""
     model = pulled(tmp_path, pulled=4e9)
     assert model.last_used == 4e9
     os.utime(next((store.data_dir() / "used").iterdir()), (1, 1))
@@ -136,7 +136,7 @@ def test_last_use_is_when_it_was_loaded(tmp_path: Path) -> None:
 
 
 def test_use_of_a_file_that_was_not_pulled_leaves_nothing(tmp_path: Path) -> None:
-    """And never raises."""
+    """It never raises."""
     for path in (tmp_path / "x.gguf", "\0", ""):
         store.used(path)
     assert not store.data_dir().exists()
@@ -173,7 +173,7 @@ def test_what_another_program_put_there_stays(tmp_path: Path) -> None:
 
 
 def test_other_files_of_the_repository_stay(tmp_path: Path) -> None:
-    """And so does the branch."""
+    """Its branch stays too."""
     model, other = pulled(tmp_path), cached(tmp_path, "u/r", "other.gguf", b"abc", ours=False)
     removing.remove(model)
     assert other.path.read_bytes() == b"abc"

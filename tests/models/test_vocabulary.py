@@ -85,7 +85,7 @@ def test_other_vocabulary_says_where(tmp_path: Path, tokens: list[str], reason: 
     ],
 )
 def test_beginnings_and_ends(tmp_path: Path, ours: dict[str, Any], theirs: dict[str, Any], same: bool) -> None:
-    """What is added to a text must be the same; what a file does not say is llama.cpp's default for its tokenizer."""
+    """The tokens added to a text must be equal; the default of a missing key is llama.cpp's for that tokenizer."""
     for where in (
         {"keys": theirs},
         {"late": theirs} if "model" not in theirs and "pre" not in theirs else {"keys": theirs},
@@ -128,7 +128,7 @@ def test_trimmed_drafter_with_a_broken_map(tmp_path: Path, ids: list[int]) -> No
 
 
 def test_tokens_behind_another_long_list_are_found(tmp_path: Path) -> None:
-    """As in a file whose tags were written by thousands."""
+    """For example behind thousands of tags."""
     a = model_file(tmp_path / "a.gguf", keys={".general.tags": [f"tag{i}" for i in range(2000)]})
     b = model_file(tmp_path / "b.gguf")
     assert vocabulary_mismatch(a, b) is None
@@ -176,7 +176,7 @@ def test_start_is_the_header_up_to_the_vocabulary(tmp_path: Path) -> None:
 
 
 def test_damaged_files_give_one_sentence(tmp_path: Path) -> None:
-    """Whatever byte is changed and wherever the file ends: an answer or an error of ours."""
+    """Any changed bytes, and any end of the file, give an answer or one of our errors."""
     target = model_file(tmp_path / "a.gguf", 1)
     data = target.path.read_bytes()
     rng = random.Random(7)

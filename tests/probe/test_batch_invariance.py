@@ -46,7 +46,7 @@ class BatchNoise(ScriptedContext):
 
 @pytest.mark.parametrize("exact", [1, 2, 3, 8])
 def test_probe_finds_the_widest_exact_batch(exact: int) -> None:
-    """And how far wider ones move differences between logits, with room above."""
+    """It also bounds, with a margin, the change of logit differences in wider batches."""
     found = probe(BatchNoise(chain_logits(N_VOCAB, 3), exact, 0.5), [1, 2, 3, 4, 5])
     assert (found.width, found.exact) == (exact, False)
     assert 0.3 < found.noise < 0.5 * 1.5
@@ -81,7 +81,7 @@ def guarded(
 @given(st.sampled_from(SAMPLINGS), st.integers(0, 200), st.floats(0.01, 2.0), st.integers(1, 8))
 @settings(max_examples=60, deadline=None)
 def test_guarded_is_the_text_of_single_rows(params: SamplingParams, seed: int, noise: float, width: int) -> None:
-    """Greedy or sampled, however far the rows of batches are off, as long as the guard knows how far."""
+    """Greedy and sampled, for any noise of batch rows up to the guard's bound."""
     logits = chain_logits(N_VOCAB, seed)
     tokens, _ = guarded(logits, params, Guard(1, noise, noise), noise, width)
     assert tokens == plain_tokens(logits, PROMPT, params, len(tokens))
@@ -116,7 +116,7 @@ def test_narrow_batches_are_not_guarded() -> None:
 
 @given(st.integers(1, 64), st.integers(0, 63), st.floats(0, 100), st.floats(0, 100))
 def test_a_verdict_can_be_kept(width: int, more: int, noise: float, greedy: float) -> None:
-    """And is the same when it is read again."""
+    """It reads back equal."""
     found = Invariance(width, min(64, width + more), noise, greedy)
     assert Invariance.of(found.record()) == found
 

@@ -81,7 +81,7 @@ def test_number_of_facts_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_many_processes_remember_at_once(cache: Path) -> None:
-    """Every reader sees a whole fact."""
+    """Every reader gets a whole fact."""
     code = "from localspec.probe import cache as facts\n"
     code += "for i in range(50): facts.remember('k', 'key', {'x': ['y'] * 2000})"
     children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
@@ -104,7 +104,7 @@ def changed(path: Path, at: int) -> None:
 
 @pytest.mark.parametrize("at", [0, 5, (1 << 20) - 1, 1 << 20, (3 << 20) - 1])
 def test_identity_sees_header_and_pieces(tmp_path: Path, at: int) -> None:
-    """Also when size and time say that nothing changed."""
+    """It changes with them even if size and time do not."""
     path = tmp_path / "model.gguf"
     path.write_bytes(bytes(3 << 20))
     before = file_identity(path)

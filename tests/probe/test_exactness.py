@@ -89,7 +89,7 @@ def test_require_tries_other_settings(inexact: list[str]) -> None:
 
 @pytest.mark.parametrize("wish", ["prefer", "require"])
 def test_drafts_stay_narrow_where_only_narrow_batches_are_exact(wish: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drafts that fit an exact batch, and a notice; a draft is never longer."""
+    """Drafts fit an exact batch, and a notice explains the limit."""
     monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(3, widest, 0.5, 0.25))
     with load("tiny", "auto", exactness=wish) as engine:
         assert (engine.exactness, engine.guard.widest) == ("exact", 3)
@@ -100,7 +100,7 @@ def test_drafts_stay_narrow_where_only_narrow_batches_are_exact(wish: Any, monke
 
 
 def test_longer_drafts_that_are_asked_for_are_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And those that fit are exact."""
+    """Drafts that fit are exact."""
     monkeypatch.setattr(assurance, "invariance", lambda _, widest: Invariance(3, widest, 0.5, 0.25))
     for draft_max, exactness, widest in ((2, "exact", 3), (3, "guarded", 32), (40, "guarded", 41)):
         with load("tiny", "ngram", draft_max=draft_max) as engine:

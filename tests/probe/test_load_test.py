@@ -1,4 +1,4 @@
-"""Laws of the trial: a file that llama.cpp dies of gives one sentence, and a file is tried once."""
+"""Laws of the load test: a file that crashes llama.cpp gives one sentence, and a file is tried once."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_other_build_of_llama_cpp_tries_again(
 
 
 def test_file_that_llama_cpp_dies_of_is_refused(tmp_path: Path, children: list[Any]) -> None:
-    """With the file, what llama.cpp said and the next step; the second time without trying."""
+    """The message has the file, llama.cpp's message and the next step; the second load does not try it again."""
     path = deadly(tmp_path)
     for _ in range(2):
         with pytest.raises(ModelFileError, match=r"breaks down on .*GGML_ASSERT.*convert it again") as caught:
@@ -165,7 +165,7 @@ def test_the_broken_one_of_two_is_named(tmp_path: Path) -> None:
 
 
 def test_refusal_in_good_order_is_left_to_the_load(tmp_path: Path, children: list[Any]) -> None:
-    """Its own error says more; it is not remembered."""
+    """Its own error is more precise; the result is not stored."""
     data = bytearray(SOUND)
     at = SOUND.index(b"blk.3.ffn_up.weight")
     data[at : at + 3] = b"BLK"
@@ -179,7 +179,7 @@ def test_refusal_in_good_order_is_left_to_the_load(tmp_path: Path, children: lis
 
 @pytest.mark.parametrize("how", ["frozen", "no executable", "another program", "not there", "no localspec"])
 def test_without_a_child_there_is_one_notice(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the file is loaded."""
+    """The file is loaded."""
     if how == "frozen":
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     elif how == "no localspec":
@@ -204,7 +204,7 @@ def test_child_imports_nothing_from_the_folder(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
 def test_killed_child_is_no_verdict(tmp_path: Path, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else's doing, or a lack of memory: next time it is tried again."""
+    """The cause may be another program or a lack of memory: the next load tries again."""
     path, child = sound(tmp_path), trial._CHILD
     in_place_of_the_child(
         monkeypatch, f"print('ready', flush=True); os.kill(os.getpid(), {int(signal.Signals[number])})"

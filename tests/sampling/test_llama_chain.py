@@ -55,7 +55,7 @@ def nudged(params: SamplingParams) -> Iterator[SamplingParams]:
 
 
 def on_an_edge(row: Row, params: SamplingParams) -> bool:
-    """Whether rounding decides what is left."""
+    """True if rounding decides which tokens are left: a sum or a logit is within float precision of its threshold."""
     kept = truncate(row, params, params.excludes).ids.tolist()
     return any(truncate(row, other, params.excludes).ids.tolist() != kept for other in nudged(params))
 
@@ -123,7 +123,7 @@ def test_typical_is_llama_cpp_s(row: list[float], k: int, p: float) -> None:
 
 
 def _ties_at_the_end(row: Row, params: SamplingParams) -> bool:
-    """Whether as many of some equal logits survive as there are."""
+    """True if all equal logits at the end survive."""
     kept = truncate(row, params).logits.tolist()
     return any(kept.count(x) < row.tolist().count(x) for x in set(kept))
 

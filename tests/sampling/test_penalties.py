@@ -31,7 +31,7 @@ def sampler(**options: Any) -> Sampler:
 
 @given(pieces, st.lists(st.sampled_from([3, 97, 98]), max_size=5))
 def test_a_text_that_grew_is_shaped_like_one_that_is_new(grown: list[list[int]], ahead: list[int]) -> None:
-    """What was looked ahead at and not taken leaves no trace, step by step."""
+    """Tokens that were looked ahead at and not taken change nothing, step by step."""
     tokens: list[int] = []
     kept = sampler(**EVERYTHING)
     for part in grown:
@@ -83,14 +83,14 @@ class Only:
 @pytest.mark.parametrize("row", [ROW, np.full(270, -np.inf, np.float32)], ids=["a row", "nothing possible"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_grammar_holds_against_bias(row: Row, temperature: float) -> None:
-    """Where all that it allows is forbidden, one of those tokens comes nevertheless."""
+    """If all allowed tokens have a bias of −inf, one of them is chosen nevertheless."""
     params = SamplingParams(temperature, seed=2, logit_bias={5: -math.inf, 7: -math.inf, 260: 1e6})
     found = {Sampler(params, Only(5, 7)).pick(row, [1] * n) for n in range(1, 30)}
     assert found <= {5, 7}
 
 
 def test_xtc_s_coin_is_uniform_and_its_own() -> None:
-    """As often as asked for, by position and seed, and not with the noise of any token."""
+    """It has the requested probability, depends on position and seed, and is independent of the tokens' noise."""
     coins = np.array([[xtc_draw(seed, at) for at in range(400)] for seed in range(10)])
     assert abs((coins <= 0.3).mean() - 0.3) < 5 * math.sqrt(0.21 / coins.size)
     assert len(np.unique(coins)) == coins.size

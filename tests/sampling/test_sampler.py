@@ -44,7 +44,7 @@ def chain(row: Sequence[float], params: SamplingParams) -> Kept:
 
 
 def on_an_edge(row: Sequence[float], params: SamplingParams) -> bool:
-    """Whether rounding decides: some partial mass or logit lies within float precision of its threshold."""
+    """True if rounding decides which tokens are left: a sum or a logit is within float precision of its threshold."""
     kept = sorted((float(x) for x in row), reverse=True)
     if params.top_k > 0:
         kept = kept[: params.top_k]
@@ -134,14 +134,14 @@ def test_pick_is_a_survivor(row: list[float], k: int, p: float, m: float, t: flo
 
 @given(rows, st.integers(0, 10**6))
 def test_greedy_is_the_first_largest(row: list[float], position: int) -> None:
-    """Temperature 0 is argmax, ties by id, whatever the truncation says."""
+    """Temperature 0 is argmax, ties by id, with any truncation."""
     for params in (SamplingParams(0.0), SamplingParams(0.0, 1, 0.0, 1.0, 3)):
         assert Sampler(params).choose(np.array(row, np.float32), position) == row.index(max(row))
 
 
 @given(rows, st.integers(0, MAX_SEED), st.integers(0, 1000))
 def test_no_temperature_left_is_greedy(row: list[float], seed: int, position: int) -> None:
-    """As the temperature falls, sampling becomes the choice of a largest logit."""
+    """In the limit of a falling temperature, sampling is argmax."""
     cold = SamplingParams(1e-9, 0, 1.0, 0.0, seed)
     assert row[Sampler(cold).choose(np.array(row, np.float32), position)] == max(row)
 
@@ -174,7 +174,7 @@ def test_leaving_out_unreachable_tokens_changes_nothing(row: list[float], seed: 
 @pytest.mark.parametrize("near", [0.0, 0.5, 2.0, 8.0])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 def test_how_near_is_near_changes_nothing(near: float, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which tokens are raced first, and which only where their noise is large, has no part in who wins."""
+    """The split into tokens that are compared first and later does not change the result."""
     monkeypatch.setattr(gumbel_max, "_NEAR", near)
     row = np.random.default_rng(3).normal(0, scale, 3000).astype(np.float32)
     row[::5] = -np.inf
@@ -186,7 +186,7 @@ def test_how_near_is_near_changes_nothing(near: float, scale: float, monkeypatch
 
 @given(st.integers(0, MAX_SEED), st.integers(0, 2**31), st.lists(st.integers(0, 300_000), min_size=1, max_size=50))
 def test_noise_is_a_function_of_seed_position_and_id(seed: int, position: int, ids: list[int]) -> None:
-    """Which other ids are asked for, and in what order, has no part in it."""
+    """Other ids in the same call, and their order, do not change it."""
     together = gumbel(seed, position, np.array(ids))
     alone = [float(gumbel(seed, position, np.array([i]))[0]) for i in ids]
     assert together.tolist() == alone
@@ -250,7 +250,7 @@ def test_noise_is_splitmix_s(seed: int, position: int, token: int) -> None:
 
 
 def test_noise_of_some_counters() -> None:
-    """Written down, for whoever changes both."""
+    """Literal values, so that code and test cannot change together."""
     noise = [
         float(gumbel(*counters, np.array([token]))[0])
         for *counters, token in ((0, 0, 0), (7, 3, 99), (2**64 - 1, 9, 5))
@@ -301,12 +301,12 @@ def chi_square(counts: NDArray[Any], expected: NDArray[np.float64]) -> float:
 
 
 def chi_limit(freedom: int, z: float = 4.5) -> float:
-    """What chi-square passes with a chance of about 3e-6 (Wilson and Hilferty 1931)."""
+    """The chi-square value that is exceeded with a probability of about 3e-6 (Wilson and Hilferty 1931)."""
     return freedom * (1 - 2 / (9 * freedom) + z * math.sqrt(2 / (9 * freedom))) ** 3
 
 
 def follows_softmax(pick: Pick, params: SamplingParams) -> bool:
-    """Whether what ``pick`` chooses over many positions has the distribution that ``params`` ask for."""
+    """True if the choices of ``pick`` over many positions have the distribution of ``params``."""
     kept = chain([float(x) for x in LOGITS], params)
     ids = [i for i, _ in kept]
     weights = np.exp(np.array([value for _, value in kept]) / params.temperature)
@@ -353,7 +353,7 @@ def test_picks_follow_softmax(params: SamplingParams) -> None:
 @pytest.mark.parametrize("params", [OPEN, NUCLEUS])
 @pytest.mark.parametrize("wrong", [uniform_noise, forgets_temperature, forgets_ids])
 def test_wrong_rule_does_not_follow_softmax(wrong: Pick, params: SamplingParams) -> None:
-    """The test above can tell: rules that are nearly right fail it."""
+    """Rules that are nearly right fail the test above."""
     assert not follows_softmax(wrong, params)
 
 

@@ -116,7 +116,7 @@ def test_what_is_settled_stays_on_model_like_rows(chain: str, shape: str) -> Non
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_clear_choices_are_settled(chain: str) -> None:
-    """It does not shirk: with little noise most rows are sure."""
+    """With little noise most rows are stable."""
     rng, sure = np.random.default_rng(1), 0
     for position in range(100):
         row = rng.normal(0, 2.5, 200).astype(np.float32)
@@ -127,7 +127,7 @@ def test_clear_choices_are_settled(chain: str) -> None:
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_much_noise_settles_nothing(chain: str) -> None:
-    """Where any token may be the likeliest, nothing is sure."""
+    """If any token may become the likeliest, no choice is stable."""
     row = np.random.default_rng(2).normal(0, 1, 200).astype(np.float32)
     assert not any(Sampler(params_of(chain, 3)).is_stable(row, at, 50.0) for at in range(20))
 
@@ -142,7 +142,7 @@ def test_equal_logits_settle_nothing_by_rank(chain: str) -> None:
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_one_possible_token_is_settled(chain: str) -> None:
-    """Whatever the noise: impossible tokens stay impossible."""
+    """Impossible tokens stay impossible at any noise."""
     row = np.full(50, -np.inf, np.float32)
     row[17] = 1.0
     assert Sampler(params_of(chain, 1)).is_stable(row, 0, 0.5)
@@ -174,7 +174,7 @@ def test_a_repeat_penalty_counts_as_more_noise() -> None:
 
 @pytest.mark.parametrize("lead", [0.0, 0.5, 3.0])
 def test_top_scores_hold_all_within_the_lead(lead: float) -> None:
-    """Also tokens far behind the likeliest that have luck."""
+    """Unlikely tokens with large noise are among them."""
     rng = np.random.default_rng(6)
     for position in range(40):
         row = rng.normal(0, 3, 3000).astype(np.float32)
@@ -185,7 +185,7 @@ def test_top_scores_hold_all_within_the_lead(lead: float) -> None:
 
 @pytest.mark.parametrize("chain", [name for name in CHAINS if params_of(name).truncates])
 def test_sure_tokens_survive_and_no_others_than_possible_ones(chain: str) -> None:
-    """What any disturbed row leaves lies between the two bounds."""
+    """The survivors of any disturbed row lie between the two bounds."""
     rng = np.random.default_rng(7)
     for position in range(12):
         row = rng.normal(0, 1.5, 120).astype(np.float32)

@@ -75,7 +75,7 @@ def test_every_mode_begins_equally_often(count: int) -> None:
 
 
 def test_a_cut_run_goes_on(tmp_path: Path) -> None:
-    """What was cut off in the middle of a prompt is done again, whole; what was finished is not."""
+    """A prompt that was cut off is repeated whole; finished ones are not."""
     path, units, asked = tmp_path / "runs.jsonl", [Unit(f"p{i}", "c") for i in range(4)], []
 
     def cut() -> None:
@@ -142,7 +142,7 @@ def test_interval_lies_around_the_median(values: list[float]) -> None:
 
 
 def test_repeats_count_as_one_prompt() -> None:
-    """A prompt asked often weighs as much as one asked once."""
+    """A prompt with many repeats has the weight of one with a single run."""
     made = study({"c": [(1, 1, 1, 1), (1, 3, 1, 1)]})
     for turn in range(1, 9):
         made.units[Unit("c0", "c", turn)] = made.units[Unit("c0", "c")]
@@ -231,7 +231,7 @@ def test_page_says_what_fell_short() -> None:
 
 
 def test_page_shows_the_study_with_most_prompts() -> None:
-    """And links the others."""
+    """It links the others."""
     text = page([result({"qa": [(10, 11, 10, 10)]}, "few"), result({"qa": [(10, 12, 10, 10)] * 3}, "many")])
     assert "## Against llama-server: many" in text
     assert "[Against llama-server: few](data/tables.md#against-llama-server-few)" in text
@@ -257,7 +257,7 @@ def test_contexts_are_told_apart() -> None:
 
 
 def test_command_is_shown_without_folders() -> None:
-    """Nor is anything else of this machine."""
+    """It has no other detail of this machine either."""
     assert "/home" not in tables([result({"qa": [(1, 1, 1, 1)]})])
     assert command_of({"command": "scripts/x.py -m /home/me/m.gguf -n 8"}) == "python scripts/x.py -m m.gguf -n 8"
 

@@ -1,4 +1,4 @@
-"""What transformers computes from a Gemma 4 target and its assistant, as it is and as llama.cpp has it."""
+"""Compute a Gemma 4 target and its assistant with transformers, as it is and with llama.cpp's details."""
 
 from __future__ import annotations
 

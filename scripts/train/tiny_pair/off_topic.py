@@ -1,4 +1,4 @@
-"""Prompts the model knows nothing about: other topics, code, gibberish; and a friendly way to say so."""
+"""Prompts outside the corpus: other topics, code, gibberish; and a friendly answer that says so."""
 
 # ruff: noqa: E501, SIM905
 # The tables read better on long lines.

@@ -1,4 +1,4 @@
-"""What a trained pair does on held-out prompts: acceptance in transformers' assisted generation, and sample answers."""
+"""Results of a trained pair on held-out prompts: acceptance in transformers' assisted generation, sample answers."""
 
 from __future__ import annotations
 
