@@ -23,7 +23,7 @@ from localspec.cli.options.bundle import plain_default, setting_key, setting_opt
 from localspec.cli.options.model import model_options
 from localspec.cli.options.prompt import prompt_options
 from localspec.cli.options.values import KnownNames
-from localspec.cli.settings_file import Value, as_text, changed, line_of, parse, read_text, settings_path, write
+from localspec.cli.settings_file import Value, as_text, changed, line_of, parse, read_settings, settings_path, write
 from localspec.cli.terminal.notes import notice
 from localspec.errors import InputError, UsageError
 
@@ -75,7 +75,7 @@ def settings() -> Mapping[str, Setting]:
     return _probe()[1]
 
 
-def find(key: str) -> Setting:
+def find_setting(key: str) -> Setting:
     """The setting of a key, which may be spelt with ``_`` or leading dashes. Raises :class:`UsageError`."""
     name = key.removeprefix("--").replace("_", "-").lower()
     if name not in settings():
@@ -83,7 +83,7 @@ def find(key: str) -> Setting:
     return settings()[name]
 
 
-def check(texts: Mapping[str, str]) -> dict[str, Value]:
+def check_settings(texts: Mapping[str, str]) -> dict[str, Value]:
     """Parse settings given as text, by key. Raises :class:`UsageError` as the flags would."""
     probe, known = _probe()
     flags = {key: text for key, text in texts.items() if known[key].option.is_flag}
@@ -104,21 +104,21 @@ def file_values(path: Path) -> tuple[dict[str, Value], tuple[str, ...]]:
 
     Raises :class:`InputError` with the line for a damaged file or a value that is not allowed.
     """
-    text = read_text(path)
+    text = read_settings(path)
     found = parse(text, path) if text else {}
     values: dict[str, Value] = {}
     for key in found.keys() & settings().keys():
         try:
-            values |= check({key: as_text(found[key])})
+            values |= check_settings({key: as_text(found[key])})
         except UsageError as error:
             raise InputError(f"{path} line {line_of(text, key)}: {error}") from None
     return values, _unknown(found, text, path)
 
 
-def keep(key: str, value: Value | None) -> Path:
+def keep_setting(key: str, value: Value | None) -> Path:
     """Write a checked value to the settings file, or remove it (None). Raises :class:`InputError` and OSError."""
     path = settings_path()
-    write(path, changed(read_text(path), key, value, path))
+    write(path, changed(read_settings(path), key, value, path))
     return path
 
 
@@ -149,7 +149,7 @@ class FileDefaults(Mapping[str, str]):
             return {}
         if self._values is None:
             self._path = settings_path()
-            self._text = read_text(self._path)
+            self._text = read_settings(self._path)
             self._values = parse(self._text, self._path) if self._text else {}
             for sentence in _unknown(self._values, self._text, self._path):
                 notice(sentence)

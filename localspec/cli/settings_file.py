@@ -36,7 +36,7 @@ def settings_path() -> Path:
     return config_dir() / "config.toml"
 
 
-def read_text(path: Path) -> str:
+def read_settings(path: Path) -> str:
     """The text of the file, empty where there is none. Raises :class:`InputError` if it cannot be read."""
     try:
         if path.stat().st_size > _MOST_BYTES:

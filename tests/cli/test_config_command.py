@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from localspec.cli.settings import FileDefaults, check, settings
+from localspec.cli.settings import FileDefaults, check_settings, settings
 from localspec.errors import UsageError
 
 
@@ -266,9 +266,9 @@ def test_a_wrong_flag_is_not_blamed_on_a_variable(program, file, monkeypatch):
 
 def test_checking_reads_no_environment(monkeypatch):
     monkeypatch.setenv("LOCALSPEC_THREADS", "0")
-    assert check({"temp": "0.5", "offline": "yes"}) == {"temp": 0.5, "offline": True}
+    assert check_settings({"temp": "0.5", "offline": "yes"}) == {"temp": 0.5, "offline": True}
     with pytest.raises(UsageError, match="top_k"):
-        check({"top-k": "-1"})
+        check_settings({"top-k": "-1"})
 
 
 @pytest.mark.parametrize("args", [["config", "get", "temp"], ["list"], ["generate", "-h"]])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localspec.cli.doctor.text import cost_text, exactness_text, lines
+from localspec.cli.doctor.text import cost_text, exactness_text, report_lines
 from localspec.generation.guard import Guard
 
 GIB = 2**30
@@ -42,7 +42,7 @@ REPORT: dict[str, Any] = {
 
 def test_verdict_is_first_and_next_steps_are_last() -> None:
     """Each command is whole, on a line of its own."""
-    found = lines(REPORT)
+    found = report_lines(REPORT)
     assert found[0] == REPORT["verdict"]["text"]
     assert found[found.index("Next:") :] == [
         "Next:", "- Build llama-cpp-python with CUDA, which this machine could use.", f"    {COMMAND}", "  or", "    b",
@@ -52,15 +52,15 @@ def test_verdict_is_first_and_next_steps_are_last() -> None:
 @pytest.mark.parametrize("width", [32, 40, 80, 120])
 def test_nothing_but_commands_is_wider_than_the_terminal(width: int) -> None:
     """No word is lost."""
-    found = lines(REPORT, width)
+    found = report_lines(REPORT, width)
     assert [line for line in found if len(line) > width and COMMAND not in line] == []
-    assert " ".join(" ".join(found).split()) == " ".join(" ".join(lines(REPORT)).split())
+    assert " ".join(" ".join(found).split()) == " ".join(" ".join(report_lines(REPORT)).split())
 
 
 def test_what_continues_a_line_is_indented() -> None:
     """Below the text where there is room for that, by two columns where there is not."""
     for width, indent in ((80, 11), (40, 2)):
-        found = lines(REPORT, width)
+        found = report_lines(REPORT, width)
         start = next(i for i, line in enumerate(found) if line.startswith("exactness"))
         following = found[start + 1]
         assert len(following) - len(following.lstrip()) == indent
@@ -68,32 +68,32 @@ def test_what_continues_a_line_is_indented() -> None:
 
 def test_a_file_is_named_without_its_folders() -> None:
     """Of which there may be more than a line holds."""
-    (told,) = [line for line in lines(REPORT) if line.startswith("pair")]
+    (told,) = [line for line in report_lines(REPORT) if line.startswith("pair")]
     assert told == "pair       big.gguf, drafter ngram+mtp, 8192 tokens, 1.0 GiB of memory"
 
 
 def test_models_are_named_and_the_rest_counted() -> None:
     """With their drafters."""
-    (told,) = [line for line in lines(REPORT) if line.startswith("on disk")]
+    (told,) = [line for line in report_lines(REPORT) if line.startswith("on disk")]
     assert told == (
         "on disk    a/0 with a/small; a/1 with n-gram lookup; a/2 with n-gram lookup; 2 more (localspec list)"
     )
-    (told,) = [line for line in lines(REPORT | {"models": []}) if line.startswith("on disk")]
+    (told,) = [line for line in report_lines(REPORT | {"models": []}) if line.startswith("on disk")]
     assert told == "on disk    no pulled model"
 
 
 def test_what_fits_is_said_with_its_price() -> None:
     """Or what the smallest would take."""
-    (told,) = [line for line in lines(REPORT) if line.startswith("fits")]
+    (told,) = [line for line in report_lines(REPORT) if line.startswith("fits")]
     assert told == "fits       E2B: the last takes 2.6 GB of disk and 4.0 GiB of memory"
     none = [row | {"fits": row["target"] == "tiny"} for row in REPORT["fits"]]
-    (told,) = [line for line in lines(REPORT | {"fits": none}) if line.startswith("fits")]
+    (told,) = [line for line in report_lines(REPORT | {"fits": none}) if line.startswith("fits")]
     assert told == "fits       the built-in pair; E2B takes 4.0 GiB of memory"
 
 
 def test_memory_of_devices_is_said_where_it_is_known() -> None:
     """Of a GPU."""
-    told = [line for line in lines(REPORT) if line.startswith("device")]
+    told = [line for line in report_lines(REPORT) if line.startswith("device")]
     assert told == [
         "device     CUDA0 (gpu), a card with a long name, 3.0 GiB of 8.0 GiB free",
         "device     CPU (cpu), a processor",

@@ -106,7 +106,7 @@ def test_a_default_that_cannot_be_written_does_not_stop_the_chat(person, monkeyp
     def fails(key, value):
         raise HubError("the disk is full.")
 
-    monkeypatch.setattr("localspec.cli.settings.keep", fails)
+    monkeypatch.setattr("localspec.cli.settings.keep_setting", fails)
     result, loaded = _asked(person, "\n\n")
     assert (result.exit_code, loaded) == (0, [E2B.target])
     assert "the disk is full" in result.stderr

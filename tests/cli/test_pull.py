@@ -25,6 +25,7 @@ from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers import tiny_checkpoint
 from tests.helpers.hub_fixtures import cache, server  # noqa: F401 - fixtures
 from tests.helpers.hub_server import Fault, HubServer
+from tests.helpers.socks_proxy import socks_proxy
 
 REPO = "user/gemma-4-E2B-it-GGUF"
 TARGET, DRAFTER = "gemma-4-E2B-it-Q8_0.gguf", "mtp-gemma-4-E2B-it-Q8_0.gguf"
@@ -207,6 +208,20 @@ def test_checkpoint_is_converted(server: HubServer, tmp_path: Path) -> None:  # 
     with localspec.load(REPO, drafter["name"], threads=1, exactness="off") as llm:
         assert "mtp" in llm.drafters
         assert len(llm.generate("hello", max_tokens=4, temperature=0).tokens) > 0
+
+
+def test_pull_goes_through_a_socks_proxy(pair: HubServer, tmp_path: Path) -> None:
+    """Where the environment names one; in a process of its own, which reads the environment afresh."""
+    with socks_proxy() as (address, hosts):
+        environment = {
+            **os.environ, "HF_ENDPOINT": pair.endpoint, "HF_HOME": str(tmp_path / "hf"),
+            "LOCALSPEC_DATA": str(tmp_path / "data"), "ALL_PROXY": address, "NO_PROXY": "", "no_proxy": "",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "localspec", "pull", REPO]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Drafter: {REPO}/{DRAFTER}" in done.stderr
+    assert hosts
 
 
 def test_interrupted_pull_says_how_it_goes_on(pair: HubServer, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.cli.settings_file import FIRST_LINE, as_text, changed, line_of, parse, read_text, settings_path, write
+from localspec.cli.settings_file import (
+    FIRST_LINE,
+    as_text,
+    changed,
+    line_of,
+    parse,
+    read_settings,
+    settings_path,
+    write,
+)
 from localspec.errors import InputError
 
 HERE = Path("config.toml")
@@ -101,21 +110,21 @@ def test_bytes_that_are_no_utf8_are_damage(tmp_path):
     file = tmp_path / "config.toml"
     file.write_bytes(b"a = 1\nb = '\xe9'\n")
     with pytest.raises(InputError, match="damaged at line 2: it is not valid UTF-8"):
-        read_text(file)
+        read_settings(file)
 
 
 def test_what_cannot_be_a_settings_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        read_text(tmp_path)
+        read_settings(tmp_path)
     (tmp_path / "large").write_bytes(b"#" * (2 << 20))
     with pytest.raises(InputError, match="more than 64 KiB"):
-        read_text(tmp_path / "large")
+        read_settings(tmp_path / "large")
 
 
 def test_no_file_and_a_byte_order_mark_are_no_text(tmp_path):
-    assert read_text(tmp_path / "none") == ""
+    assert read_settings(tmp_path / "none") == ""
     (tmp_path / "bom").write_bytes(b"\xef\xbb\xbftemp = 1")
-    assert parse(read_text(tmp_path / "bom"), HERE) == {"temp": 1}
+    assert parse(read_settings(tmp_path / "bom"), HERE) == {"temp": 1}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and permissions differ there")

@@ -35,7 +35,7 @@ def drafting_engine(models: ModelOptions) -> Engine:
     return engine
 
 
-def measure(engine: Engine, prompts: list[BenchPrompt], flags: BenchFlags) -> tuple[list[PairedRun], bool]:
+def measure_pairs(engine: Engine, prompts: list[BenchPrompt], flags: BenchFlags) -> tuple[list[PairedRun], bool]:
     """Answer each prompt with and without drafting. Returns the pairs, and False if Ctrl-C ended it early."""
     from localspec.bench.paired import check_prompts, paired_runs, warm_up
     from localspec.bench.summary import rate

@@ -82,10 +82,10 @@ def _prompts(path: Path | None, categories: tuple[str, ...]) -> list[BenchPrompt
 
 def _measure(flags: BenchFlags, models: ModelOptions, prompts: list[BenchPrompt]) -> None:
     from localspec.cli.bench.output import print_pairs
-    from localspec.cli.bench.run import drafting_engine, measure
+    from localspec.cli.bench.run import drafting_engine, measure_pairs
 
     with drafting_engine(models) as engine:
-        pairs, finished = measure(engine, prompts, flags)
+        pairs, finished = measure_pairs(engine, prompts, flags)
         print_pairs(engine, pairs, flags)
     _exit_unless(finished)
 

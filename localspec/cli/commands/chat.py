@@ -97,11 +97,11 @@ def _start(source: PromptOptions) -> tuple[Transcript, str | None]:
 def _pipe(session: Session, question: str | None) -> None:
     """Answer line by line, to the end of input."""
     from localspec.cli.chat.slash_commands import handle_line
-    from localspec.cli.input.text import lines, standard_input
+    from localspec.cli.input.text import decoded_lines, standard_input
 
     if question is not None:
         handle_line(session, question)
-    for text in lines(iter(standard_input()), "standard input"):
+    for text in decoded_lines(iter(standard_input()), "standard input"):
         if session.ended:
             break
         handle_line(session, text)

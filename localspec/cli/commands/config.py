@@ -15,11 +15,11 @@ from localspec.cli.input.text import argument
 from localspec.cli.settings import (
     Setting,
     SettingName,
-    check,
+    check_settings,
     environment,
     file_values,
-    find,
-    keep,
+    find_setting,
+    keep_setting,
     settings,
 )
 from localspec.cli.settings_file import FIRST_LINE, Value, as_text, settings_path, write
@@ -52,7 +52,7 @@ def config(context: click.Context, as_json: bool) -> None:
 @click.argument("key", metavar="KEY", type=SettingName())
 def get(key: str) -> None:
     """Print the value of a setting; nothing if it depends on the model or the machine."""
-    value, _ = _values()[find(key).key]
+    value, _ = _values()[find_setting(key).key]
     if value is not None:
         click.echo(as_text(value))
 
@@ -62,9 +62,9 @@ def get(key: str) -> None:
 @click.argument("value")
 def set_value(key: str, value: str) -> None:
     """Write VALUE to the settings file, if the option accepts it."""
-    setting = find(key)
-    checked = check({setting.key: _absolute(setting, argument(value, "the value"))})[setting.key]
-    path = keep(setting.key, checked)
+    setting = find_setting(key)
+    checked = check_settings({setting.key: _absolute(setting, argument(value, "the value"))})[setting.key]
+    path = keep_setting(setting.key, checked)
     notice(f"{setting.key} is {as_text(checked)} from now on ({path}).")
     _mention_environment(setting.key)
 
@@ -73,8 +73,8 @@ def set_value(key: str, value: str) -> None:
 @click.argument("key", metavar="KEY", type=SettingName())
 def unset(key: str) -> None:
     """Remove a setting from the settings file."""
-    setting = find(key)
-    path = keep(setting.key, None)
+    setting = find_setting(key)
+    path = keep_setting(setting.key, None)
     notice(f"{setting.key} is not in {path} any more.")
     _mention_environment(setting.key)
 
@@ -117,7 +117,7 @@ def _values() -> dict[str, tuple[Value | None, str]]:
     for key, text in environment().items():
         variable = settings()[key].variable
         try:
-            found[key] = (check({key: text})[key], variable)
+            found[key] = (check_settings({key: text})[key], variable)
         except UsageError as error:
             notice(f"{variable}: {error}")
     return found

@@ -28,11 +28,11 @@ def doctor(models: ModelOptions, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
         return
-    from localspec.cli.doctor.text import lines
+    from localspec.cli.doctor.text import report_lines
     from localspec.cli.terminal.style import BOLD, Style, columns
 
     style, terminal = Style.from_stream(sys.stdout), sys.stdout.isatty()
-    found = lines(report, columns(sys.stdout) if terminal else None)
+    found = report_lines(report, columns(sys.stdout) if terminal else None)
     end = found.index("")
     click.echo("\n".join([*(style.paint(line, BOLD) for line in found[:end]), *found[end:]]))
 

@@ -37,13 +37,13 @@ def list(as_json: bool) -> None:
         click.echo(json.dumps({"models": rows, "unfinished_bytes": unfinished}))
         return
     if not rows:
-        Notes(sys.stderr).plain("No model was pulled yet; pull one, for example: localspec pull gemma-4-e2b")
+        Notes(sys.stderr).show("No model was pulled yet; pull one, for example: localspec pull gemma-4-e2b")
     else:
         click.echo("\n".join(_lines(rows, columns(sys.stdout), time.time())))
     if unfinished:
         from localspec.files import size_text
 
-        Notes(sys.stderr).plain(
+        Notes(sys.stderr).show(
             f"Interrupted pulls take {size_text(unfinished)}; pull again to finish them, or remove them with "
             "`localspec rm --unfinished`."
         )

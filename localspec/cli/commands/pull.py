@@ -52,7 +52,7 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
 
     wanted = _parse(name)
     if wanted is None:
-        Notes(sys.stderr).plain("tiny is built in; there is nothing to pull.")
+        Notes(sys.stderr).show("tiny is built in; there is nothing to pull.")
         return
     if offline or offline_by_environment():
         _check_on_disk(wanted)
@@ -92,7 +92,7 @@ def _check_on_disk(name: HubName) -> None:
         locate(name)
     except ModelNotFoundError as error:
         raise HubError(f"localspec is offline (--offline or HF_HUB_OFFLINE), and {error}") from error
-    Notes(sys.stderr).plain(f"{name} is on disk; localspec is offline, so no update was looked for.")
+    Notes(sys.stderr).show(f"{name} is on disk; localspec is offline, so no update was looked for.")
 
 
 def _pull(

@@ -58,7 +58,7 @@ def backends_of(names: Iterable[str]) -> frozenset[str]:
 
 
 def nvidia_gpus(root: Path = Path("/")) -> tuple[str, ...]:
-    """Names that the driver gives (Linux), or one that only says that there is a driver."""
+    """Names of NVIDIA GPUs from the driver (Linux), or a general one if only the driver is found."""
     found = []
     for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         with suppress(OSError):

@@ -21,7 +21,7 @@ _NAMED = 3
 _SHOWN = ("2", "4", "8", "16")
 
 
-def lines(report: dict[str, Any], width: int | None = None) -> list[str]:
+def report_lines(report: dict[str, Any], width: int | None = None) -> list[str]:
     """The verdict first, the next steps last. Wrapped at ``width`` columns except for commands; None: not at all."""
     rows = [*_machine(report["machine"], report["build"]), *_pair(report), *_models(report["models"], report["fits"])]
     found = [*_wrap(report["verdict"]["text"], width), ""]

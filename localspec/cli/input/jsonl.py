@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localspec.cli.input.messages import MessageDict, parse_messages, require_question
-from localspec.cli.input.text import TYPE_NAMES, lines, parse_json, read_bytes, source_name
+from localspec.cli.input.text import TYPE_NAMES, decoded_lines, parse_json, read_bytes, source_name
 from localspec.errors import InputError, LocalspecError, MissingFeatureError
 
 
@@ -22,7 +22,7 @@ class JsonlPrompt:
 def read_jsonl(path: str) -> list[JsonlPrompt]:
     """Read and check all lines. Blank lines are skipped."""
     source = source_name(path)
-    texts = lines(iter(read_bytes(path).splitlines(keepends=True)), source)
+    texts = decoded_lines(iter(read_bytes(path).splitlines(keepends=True)), source)
     found = [_prompt(text, f"line {number} of {source}") for number, text in enumerate(texts, start=1) if text.strip()]
     if not found:
         raise InputError(f'{source} holds no prompt; it needs a line {{"id": ..., "messages": [...]}} for each.')

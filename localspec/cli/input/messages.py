@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localspec.chat.tools import check_tool_parts, check_tools
-from localspec.cli.input.text import TYPE_NAMES, read_json, source_name
+from localspec.cli.input.text import TYPE_NAMES, read_json_file, source_name
 from localspec.errors import InputError
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -19,13 +19,13 @@ _TOOL_KEYS = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 
 def read_messages(path: str) -> list[MessageDict]:
     """Read ``--messages``: a JSON list, or a conversation that the chat's ``/save`` wrote."""
-    source, data = source_name(path), read_json(path)
+    source, data = source_name(path), read_json_file(path)
     return parse_messages(data["messages"] if isinstance(data, dict) and "messages" in data else data, source)
 
 
 def read_tools(path: str) -> list[dict[str, Any]]:
     """Read ``--tools``: a JSON list of function definitions, as in the OpenAI chat API."""
-    return list(check_tools(read_json(path), source_name(path)))
+    return list(check_tools(read_json_file(path), source_name(path)))
 
 
 def parse_messages(data: Any, source: str) -> list[MessageDict]:

@@ -22,7 +22,7 @@ TYPE_NAMES = {
 }
 
 
-def decode(data: bytes, source: str, offset: int = 0) -> str:
+def decode_utf8(data: bytes, source: str, offset: int = 0) -> str:
     """Decode UTF-8 without its byte-order mark. ``offset`` is where ``data`` starts in ``source``, in bytes."""
     try:
         text = data.decode("utf-8")
@@ -39,7 +39,7 @@ def argument(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return decode(os.fsencode(text), name)
+        return decode_utf8(os.fsencode(text), name)
     return text
 
 
@@ -70,7 +70,7 @@ def source_name(path: str) -> str:
 
 def read_text(path: str) -> str:
     """The text of a file."""
-    return decode(read_bytes(path), source_name(path))
+    return decode_utf8(read_bytes(path), source_name(path))
 
 
 def read_prompt(path: str) -> str:
@@ -90,14 +90,14 @@ def parse_json(text: str, source: str) -> Any:
         raise InputError(f"{source} is no readable JSON: it is nested too deeply or holds a huge number.") from None
 
 
-def read_json(path: str) -> Any:
+def read_json_file(path: str) -> Any:
     """The JSON value of a file."""
     return parse_json(read_text(path), source_name(path))
 
 
-def lines(stream: Iterator[bytes], source: str) -> Iterator[str]:
+def decoded_lines(stream: Iterator[bytes], source: str) -> Iterator[str]:
     """Yield the lines of a byte stream as they come, without line ends. Raises InputError for invalid UTF-8."""
     offset = 0
     for raw in stream:
-        yield decode(raw, source, offset).rstrip("\r\n")
+        yield decode_utf8(raw, source, offset).rstrip("\r\n")
         offset += len(raw)

@@ -123,10 +123,10 @@ def _ask() -> str:
 
 def _keep_as_default(model: str) -> None:
     """Write the setting ``model``; an error is printed and does not stop the command."""
-    from localspec.cli.settings import keep
+    from localspec.cli.settings import keep_setting
 
     try:
-        path = keep("model", model)
+        path = keep_setting("model", model)
     except (LocalspecError, OSError) as error:
         print_error(error, debug=False)
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from localspec.cli.input.text import argument, parse_json, read_json, read_text
+from localspec.cli.input.text import argument, parse_json, read_json_file, read_text
 from localspec.cli.options.values import FileName
 
 #: Name of the value → its option.
@@ -48,4 +48,4 @@ def with_format(keywords: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]
 def _schema(text: str) -> Any:
     if text.lstrip().startswith("{"):
         return parse_json(argument(text, "--json-schema"), "the schema of --json-schema")
-    return read_json(text)
+    return read_json_file(text)
