@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localspec.errors import InputError, UsageError
+from localspec.errors import UsageError
 from localspec.grammar.lark import gbnf_grammar
 from localspec.grammar.schema import schema_grammar
 
@@ -57,13 +56,3 @@ def _schema(response_format: Mapping[str, Any]) -> Any:
     if not isinstance(inner, Mapping) or "schema" not in inner:
         raise UsageError(f"response_format of type json_schema has no schema; it must be {_SHAPES}.")
     return inner["schema"]
-
-
-def parse_schema(text: str, where: str) -> Any:
-    """Parse a JSON schema. Raises :class:`InputError` with the place of the error."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not JSON: {error.msg} (line {error.lineno}, column {error.colno}).") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{where} is not JSON that can be read: it is nested too deeply.") from None
