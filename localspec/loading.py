@@ -21,6 +21,7 @@ from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
 from localspec.generation.pair import Pair, Setup
+from localspec.generation.prefill import Prefill
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
@@ -33,8 +34,8 @@ from localspec.models.pairing import check_assistant, check_vocabulary, find_dra
 from localspec.models.resolve import resolve_model
 from localspec.models.store import used
 from localspec.params import ContextParams, DraftParams, ExactnessMode
-from localspec.probe.costs import Meter
-from localspec.probe.exactness import Assurance, assure, attempts
+from localspec.probe.costs import CostMeasurement
+from localspec.probe.exactness import decide_exactness, decide_without_drafter, settings_to_try
 from localspec.probe.load_test import try_files
 from localspec.protocols import Context
 
@@ -77,7 +78,7 @@ def load(
             used(opened.path)
     tried = try_files(header.path, source.header.path if source.header else None, source.kind)
     pair = _PairFiles(options, header, replace(source, gpu_layers=fitted.drafter.gpu_layers))
-    *others, last = attempts(exactness, fitted.target)
+    *others, last = settings_to_try(exactness, fitted.target)
     for settings in others:
         if engine := _open(pair, settings, [*fitted.notices, *tried], last=False):
             return engine
@@ -138,18 +139,21 @@ def _open(files: _PairFiles, params: ContextParams, notices: list[str], *, last:
         stack.callback(context.close)
         own = replace(params, gpu_layers=source.gpu_layers)
         drafters, drafting = _drafters(source, context, own, stack, verbose=options.verbose)
-        assured = assure(context, options.exactness, options.draft.max, last=last) if drafters else Assurance("exact")
-        if assured is None:
+        if drafters:
+            verdict = decide_exactness(context, options.exactness, options.draft.max, last=last)
+        else:
+            verdict = decide_without_drafter(context, options.exactness)
+        if verdict is None:
             return None
-        setup = Setup(assured.exactness, assured.guard, options.draft)
+        setup = Setup(verdict.exactness, verdict.guard, options.draft)
         history = None
         if drafters:
-            meter = Meter(context, drafting, assured.guard.widest)
-            setup = replace(setup, control=Controller(meter.costs(), assured.guard.widest), tune=meter.tune)
+            costs = CostMeasurement(context, drafting, verdict.guard.widest)
+            setup = replace(setup, control=Controller(costs.costs(), verdict.guard.widest), tune=costs.tune)
             history = _history(options.ngram_file, model)
-        setup = replace(setup, notices=(*notices, *([assured.notice] if assured.notice else [])))
+        setup = replace(setup, notices=(*notices, *([verdict.notice] if verdict.notice else [])))
         found = (*drafters, history) if history else drafters
-        pair = Pair(context, model.vocabulary, found, history, reads_hidden=hidden, batch=params.batch)
+        pair = Pair(context, model.vocabulary, found, history, hidden, Prefill(context.pass_width, verdict.chunk))
         info, template = _info(options.name, model), _template(model)
         return Engine(pair, setup, model=info, template=template, close=stack.pop_all().close)
 

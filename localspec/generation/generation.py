@@ -16,7 +16,7 @@ from localspec.chat.tool_calls import ToolCallParser
 from localspec.chat.tools import ToolCall, make_tool_calls
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import InputError
-from localspec.generation.loop import Pass, Rules, advance, decode, prefill
+from localspec.generation.loop import Pass, Rules, advance, decode
 from localspec.generation.options import Request
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Chunk, Completion
@@ -85,7 +85,7 @@ class Generation:
     def _prefill(self, prefix: Prefix) -> Generator[Pass, Rows, Rows]:
         """Bring target and drafters up to the prompt; returns the last token's logits (1, n_vocab)."""
         began, stats, progress = perf_counter(), self.stats, self._task.request.progress
-        rows, stats.cached_tokens = yield from prefill(self._pair.target, prefix, self._pair.batch, progress)
+        rows, stats.cached_tokens = yield from self._pair.prefill.run(self._pair.target, prefix.tokens, progress)
         for drafter in self._pair.drafters:
             drafter.observe(prefix)
         if progress is not None:

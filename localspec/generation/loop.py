@@ -16,9 +16,8 @@ from localspec.generation.accept import Accepted, accept
 from localspec.generation.guard import NO_GUARD, Guard
 from localspec.generation.logprobs import TokenLogprobs, token_logprobs
 from localspec.params import MAX_DRAFT
-from localspec.protocols import Context, Outputs, Rows, common_length
+from localspec.protocols import Context, Outputs, Rows
 from localspec.sampling import Sampler
-from localspec.types import Progress
 
 T = TypeVar("T")
 
@@ -94,24 +93,6 @@ def decode(
         before = target.decode_s
         rows = yield verify(target, prefix, draft)
         seconds = target.decode_s - before
-
-
-def prefill(
-    target: Context, prefix: Prefix, batch: int, progress: Progress | None = None
-) -> Generator[Pass, Rows, tuple[Rows, int]]:
-    """Decode what the cache lacks of ``prefix``; returns the last token's logits (1, n_vocab) and the tokens reused.
-
-    The last token is always decoded, for its logits.
-    """
-    tokens = prefix.tokens
-    target.rewind(min(common_length(target.tokens, tokens), len(tokens) - 1))
-    cached = len(target.tokens)
-    for at in range(cached, len(tokens), batch):
-        if progress is not None:
-            progress(at - cached, len(tokens) - cached)
-        end = min(at + batch, len(tokens))
-        rows = yield Pass(tokens[at:end], "last" if end == len(tokens) else "none")
-    return rows, cached
 
 
 def verify(target: Context, prefix: Prefix, draft: Draft) -> Pass:

@@ -11,6 +11,7 @@ from localspec.control.costs import Costs
 from localspec.draft.base import Drafter
 from localspec.draft.history import HistoryDrafter
 from localspec.generation.guard import NO_GUARD, Guard
+from localspec.generation.prefill import Prefill
 from localspec.params import DraftParams
 from localspec.protocols import Context
 from localspec.types import Exactness
@@ -24,7 +25,7 @@ class Pair:
     """A target and its drafters.
 
     ``history``: the one among the drafters to which finished texts are added. ``reads_hidden``: a drafter reads the
-    target's hidden rows. ``batch``: most tokens of a prefill pass.
+    target's hidden rows. ``prefill`` is the target's.
     """
 
     target: Context
@@ -32,7 +33,7 @@ class Pair:
     drafters: tuple[Drafter, ...] = ()
     history: HistoryDrafter | None = None
     reads_hidden: bool = False
-    batch: int = 512
+    prefill: Prefill = field(default_factory=Prefill)
 
 
 @dataclass(frozen=True)

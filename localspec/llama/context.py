@@ -35,6 +35,8 @@ class LlamaContext:
         self.passes: deque[tuple[int, float]] = deque(maxlen=256)
         self.batch = params.batch
         self.options = context_options(model, params, n_ctx)
+        #: Most tokens that llama.cpp computes in one pass; it cuts longer ones.
+        self.pass_width = int(self.options.n_ubatch)
         self._native = NativeContext(model, self.options, params.batch, n_ctx)
         self._width = params.verify_width
         self._kernels = f"device={params.device} tiled={params.tiled} repack={params.repack}"

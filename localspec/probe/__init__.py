@@ -1,1 +1,1 @@
-"""Facts that are measured once per machine and file, and remembered."""
+"""Measurements of this machine and a model's file, made once and remembered."""

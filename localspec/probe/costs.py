@@ -1,6 +1,6 @@
-"""What a loaded pair costs on this machine: measured at first use in a second or two and remembered, or at length.
+"""Measure the costs of a loaded pair on this machine: within a second or two at first use, or at length. Remembered.
 
-Passes that a probe of exactness has just made are samples too. What contexts held is forgotten.
+Passes of an exactness probe just before count as samples. The contexts are empty afterwards.
 """
 
 from __future__ import annotations
@@ -18,37 +18,48 @@ from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.probe import cache
-from localspec.probe.batch_invariance import TEXT, lengthen
+from localspec.probe.batch_invariance import TEXT, extend_cache
 
-_KIND = "costs-3"  # of remembered facts
-#: The order in which widths are measured while time lasts.
+#: Kind of the remembered facts. The number grows when they mean something else.
+_KIND = "costs-3"
+#: Order in which widths are measured while time lasts.
 _ORDER = (1, 4, 2, 3, 8, 16, 5, 32, 6, 12, 7, 24, 10, 20, 64, 48, 40)
+#: Seconds for the target's passes, and for a draft model's.
 _BUDGET_S, _DRAFT_BUDGET_S = 1.5, 0.5
-#: Once all widths are known they are measured again, where that is quick: a pass may be disturbed by other programs.
-_ROUNDS, _AGAIN_S = 6, 0.15
-#: Runs in which a disturbed measurement is made again, the quickest passes of all counting.
-_TRIES = 3
-#: Kernels work in groups of rows, so that a width may cost this much more than a wider one; beyond, it was disturbed.
-_STEPPED, _DISTURBED = 1.35, 1.4
+#: Seconds within which all widths are measured again, and at most this often, because other programs may have slowed
+#: down the first passes.
+_REPEAT_S, _ROUNDS = 0.15, 6
+#: Runs in which a disturbed measurement is repeated. The fastest passes of all runs count.
+_MAX_RUNS = 3
+#: Kernels work in groups of rows, so a width may take this many times the time of a wider one.
+_STEP_FACTOR = 1.35
+#: A width that took this many times what others imply was disturbed by other programs.
+_DISTURBED_FACTOR = 1.4
+#: Tokens in the cache before the measured passes.
 _HELD = 32
-#: Plain decoding is one single row after another, which use one graph; a pass of another width builds its own.
+#: Single-token passes in a row, as plain decoding has them: they share a graph, where other widths build their own.
 _SINGLES = 3
-#: Passes of each width when there is time, and draft steps.
-_OFTEN, _STEPS = 5, 8
-#: A long cache is so many times the first one; its passes, and how often.
-_LONGER, _LONG_PASSES = 20, (1, 4, 1, 4, 1, 4)
-Progress = Callable[[float], None]
+#: Rounds of a thorough measurement, and steps of an assistant.
+_THOROUGH_ROUNDS, _MTP_STEPS = 5, 8
+#: Widths of a draft model's passes in turn: the first pages the file in, few are always made.
+_MODEL_WIDTHS, _LEAST_MODEL_PASSES = (1, 1, 1, 2, 4, 8, 16, 3, 32, 64) * 3, 5
+#: Multiple of the held tokens in a long cache, and the widths of the passes there.
+_LONG, _LONG_WIDTHS = 20, (1, 4, 1, 4, 1, 4)
+#: Shortest time of a pass that is believed, in seconds.
+_SHORTEST_S = 1e-7
+#: Tokens and seconds of a pass.
+Sample = tuple[int, float]
 
 
-def curve_of(samples: Iterable[tuple[int, float]]) -> Curve:
-    """The quickest pass of each width (tokens, seconds): other programs only ever make one slower.
+def curve_from_samples(samples: Iterable[Sample]) -> Curve:
+    """The fastest pass of each width, since other programs only ever slow a pass down.
 
-    So no width costs more than two passes that are as wide together, nor much more than a wider one.
+    No width costs more than two passes that are as wide together, nor much more than a wider one.
     """
-    times = quickest(samples)
+    times = fastest_passes(samples)
     least = float("inf")
     for width in sorted(times, reverse=True):
-        times[width] = min(times[width], _STEPPED * least)
+        times[width] = min(times[width], _STEP_FACTOR * least)
         least = min(least, times[width])
     for width in sorted(times):
         parts = (times[a] + times[width - a] for a in times if width - a in times)
@@ -57,35 +68,40 @@ def curve_of(samples: Iterable[tuple[int, float]]) -> Curve:
     return Curve(widths, tuple(times[width] for width in widths))
 
 
-def quickest(samples: Iterable[tuple[int, float]]) -> dict[int, float]:
-    """The least seconds of each width."""
+def fastest_passes(samples: Iterable[Sample]) -> dict[int, float]:
+    """Width → least seconds."""
     times: dict[int, float] = {}
     for width, seconds in samples:
-        times[width] = max(1e-7, min(seconds, times.get(width, seconds)))
+        times[width] = max(_SHORTEST_S, min(seconds, times.get(width, seconds)))
     return times
 
 
-def disturbed(samples: Sequence[tuple[int, float]]) -> bool:
-    """Whether some width never had a pass as quick as it must have been: other programs were busy all the time."""
-    curve = curve_of(samples)
-    return any(seconds > _DISTURBED * curve.seconds(width) for width, seconds in quickest(samples).items())
+def were_disturbed(samples: Sequence[Sample]) -> bool:
+    """True if all passes of some width took far longer than other widths imply: other programs were busy."""
+    curve = curve_from_samples(samples)
+    return any(seconds > _DISTURBED_FACTOR * curve.seconds(n) for n, seconds in fastest_passes(samples).items())
 
 
 def measure_passes(
-    context: LlamaContext, tokens: Sequence[int], widest: int, *, thorough: bool, progress: Progress | None = None
-) -> list[tuple[int, float]]:
-    """Passes (tokens, seconds) after a few tokens: widths in turn while a budget lasts, or every width many times."""
+    context: LlamaContext,
+    tokens: Sequence[int],
+    widest: int,
+    *,
+    thorough: bool,
+    progress: Callable[[float], None] | None = None,
+) -> list[Sample]:
+    """Time passes behind a few tokens: widths in turn while a budget lasts, or every width several times."""
     wanted = [width for width in (sorted(WIDTHS) if thorough else _ORDER) if width <= widest]
     samples = [] if thorough else [(n, s) for n, s in context.passes if n <= widest]
     known = {width for width, _ in samples}
-    rounds, spent = _OFTEN if thorough else _ROUNDS, 0.0
+    rounds, spent = _THOROUGH_ROUNDS if thorough else _ROUNDS, 0.0
     context.rewind(0)
     context.decode(tokens[:_HELD], "last")  # pages the file in, the head too
     for i in range(rounds * len(wanted)):
-        width = wanted[i % len(wanted)]
-        if not thorough and spent > (_AGAIN_S if known.issuperset(wanted) else _BUDGET_S) and len(known) > 1:
+        width, complete = wanted[i % len(wanted)], known.issuperset(wanted)
+        if not thorough and spent > (_REPEAT_S if complete else _BUDGET_S) and len(known) > 1:
             break
-        if not thorough and width in known and not known.issuperset(wanted):
+        if not thorough and width in known and not complete:
             continue
         for _ in range(_SINGLES if width == 1 else 1):
             context.rewind(_HELD)
@@ -100,33 +116,33 @@ def measure_passes(
 
 
 def measure_cell(context: LlamaContext, tokens: Sequence[int], curve: Curve) -> float:
-    """Seconds that each token in the cache adds to each row; 0 where the context is too small to tell."""
-    if context.n_ctx < _HELD * (_LONGER + 1):
+    """Seconds that each token in the cache adds to each row; 0 where the context is too small to measure it."""
+    if context.n_ctx < _HELD * (_LONG + 1):
         return 0.0
-    passes = list[tuple[int, float]]()
+    passes = list[Sample]()
     try:
         context.rewind(0)
         context.decode(tokens[:_HELD], "none")
-        length = lengthen(context, tokens[:_HELD], _LONGER)
-        for width in (min(n, curve.widths[-1]) for n in _LONG_PASSES):
+        length = extend_cache(context, tokens[:_HELD], _LONG)
+        for width in (min(n, curve.widths[-1]) for n in _LONG_WIDTHS):
             context.decode(tokens[_HELD : _HELD + width])
             passes.append(context.passes[-1])
             context.rewind(length)
-    except BackendError:  # a cache that cannot be saved cannot be made longer so
+    except BackendError:  # a cache that cannot be saved cannot be extended
         return 0.0
     finally:
         context.rewind(0)
-    added = [(seconds - curve.seconds(n)) / (n * (length - _HELD)) for n, seconds in quickest(passes).items()]
+    added = [(seconds - curve.seconds(n)) / (n * (length - _HELD)) for n, seconds in fastest_passes(passes).items()]
     return max(0.0, sum(added) / len(added))
 
 
 def measure_model(context: LlamaContext, tokens: Sequence[int], *, thorough: bool) -> DraftCosts:
-    """Of a draft model: passes over what it has not read, and single steps, which give one row each."""
-    samples, spent = list[tuple[int, float]](), 0.0
+    """Time a draft model's passes over tokens that it has not read, and its single steps, which give one row each."""
+    samples, spent = list[Sample](), 0.0
     context.rewind(0)
     context.decode(tokens[:_HELD], "none")
-    for i, width in enumerate((1, 1, 1, 2, 4, 8, 16, 3, 32, 64) * 3):
-        if i > 4 and spent > _DRAFT_BUDGET_S and not thorough:
+    for i, width in enumerate(_MODEL_WIDTHS):
+        if i >= _LEAST_MODEL_PASSES and spent > _DRAFT_BUDGET_S and not thorough:
             break
         context.rewind(_HELD)
         before = context.decode_s
@@ -134,16 +150,16 @@ def measure_model(context: LlamaContext, tokens: Sequence[int], *, thorough: boo
         samples.append((width, context.decode_s - before))
         spent += samples[-1][1]
     context.rewind(0)
-    curve = curve_of(samples[1:])  # the first pass pages the file in
+    curve = curve_from_samples(samples[1:])
     return DraftCosts(curve, curve.seconds(1))
 
 
 def measure_mtp(context: LlamaMtpContext, target: LlamaContext, tokens: Sequence[int]) -> DraftCosts:
-    """Of an assistant: single steps on the target's cache."""
+    """Time an assistant's single steps on the target's cache."""
     target.rewind(0)
     target.decode(tokens[:_HELD], "none")
     hidden, times = np.zeros(target.model.n_embd, np.float32), []
-    for i in range(_STEPS):
+    for i in range(_MTP_STEPS):
         if i % 3 == 0:  # as in use, where the target's passes come between
             target.rewind(_HELD)
             target.decode(tokens[_HELD : _HELD + 2])
@@ -152,35 +168,44 @@ def measure_mtp(context: LlamaMtpContext, target: LlamaContext, tokens: Sequence
         context.step(tokens[_HELD], _HELD, hidden)
         times.append(context.decode_s - before)
     target.rewind(0)
-    step = max(median(times), 1e-7)
+    step = max(median(times), _SHORTEST_S)
     return DraftCosts(Curve((1,), (step,)), step)
 
 
-class Meter:
-    """Measures one loaded pair, or recalls what it measured. ``drafter`` is the drafter's context, if it has one."""
+class CostMeasurement:
+    """Measures the costs of one loaded pair, or recalls them. ``drafter``: the draft model's context, if there is one.
+
+    ``widest``: most tokens of a verification.
+    """
 
     def __init__(self, target: LlamaContext, drafter: LlamaContext | LlamaMtpContext | None, widest: int) -> None:
         self._target, self._drafter, self._widest = target, drafter, widest
 
     def costs(self) -> Costs:
-        """Remembered, else measured within a second or two."""
+        """Recall the costs, or measure them within a second or two."""
         known = cache.recall(_KIND, self._key()) or {}
         try:
             costs = Costs.from_dict(known)
         except InputError:
-            return self._measure(thorough=False, progress=None)
-        tries = known.get("disturbed", 0)
-        if not isinstance(tries, int) or not 0 < tries < _TRIES:
+            return self._measure()
+        runs = known.get("disturbed", 0)
+        if not isinstance(runs, int) or not 0 < runs < _MAX_RUNS:
             return costs
-        return self._measure(thorough=False, progress=None, before=costs, tries=tries)
+        return self._measure(earlier=costs, runs=runs)
 
-    def tune(self, progress: Progress | None = None) -> Costs:
-        """Measured at length, and remembered."""
+    def tune(self, progress: Callable[[float], None] | None = None) -> Costs:
+        """Measure the costs at length, and remember them."""
         return self._measure(thorough=True, progress=progress)
 
     def _measure(
-        self, *, thorough: bool, progress: Progress | None, before: Costs | None = None, tries: int = 0
+        self,
+        *,
+        thorough: bool = False,
+        progress: Callable[[float], None] | None = None,
+        earlier: Costs | None = None,
+        runs: int = 0,
     ) -> Costs:
+        """``earlier``: disturbed costs of as many ``runs``, whose times count too."""
         tokens = self._target.model.vocabulary.tokenize(TEXT, add_special=False)
         tokens = (tokens * (1 + 2 * (_HELD + max(WIDTHS)) // max(1, len(tokens))))[: _HELD + max(WIDTHS)]
         passes = measure_passes(self._target, tokens, self._widest, thorough=thorough, progress=progress)
@@ -190,12 +215,12 @@ class Meter:
         elif self._drafter is not None:
             own = [token % self._drafter.model.n_vocab for token in tokens]
             drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
-        if before is not None:
-            passes += zip(before.verify.widths, before.verify.times, strict=True)
-        curve = curve_of(passes)
+        if earlier is not None:
+            passes += zip(earlier.verify.widths, earlier.verify.times, strict=True)
+        curve = curve_from_samples(passes)
         costs = Costs(replace(curve, cell=measure_cell(self._target, tokens, curve)), drafters)
-        again = tries + 1 if not thorough and disturbed(passes) else 0
-        cache.remember(_KIND, self._key(), {**costs.to_dict(), "disturbed": again})
+        disturbed = runs + 1 if not thorough and were_disturbed(passes) else 0
+        cache.remember(_KIND, self._key(), {**costs.to_dict(), "disturbed": disturbed})
         return costs
 
     def _key(self) -> str:

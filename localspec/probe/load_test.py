@@ -1,8 +1,8 @@
-"""A file seen for the first time is tried in a child process, because llama.cpp aborts the process on some files.
+"""Try a file that is seen for the first time in a child process, because llama.cpp aborts the process on some files.
 
-The child (:mod:`localspec.probe.load_test_child`) loads the files without a GPU and decodes a few tokens with
-them; its memory is free again before this process loads anything. The verdict is remembered by size, time and
-hash of the files, and by the build of llama.cpp, so a file is tried once. The built-in files are not tried.
+The child (:mod:`localspec.probe.load_test_child`) loads the files without a GPU and decodes a few tokens. It has ended
+before this process loads anything. The outcome is remembered for the files' size, time and hash and the build of
+llama.cpp, so a file is tried once. The built-in files are not tried.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from localspec.errors import ModelFileError
 from localspec.files import BUILT_IN, file_identity
 from localspec.probe import cache
 
+#: Kind of the remembered facts.
 _KIND = "trial"
-#: Raised when the child tries more than it did before: older verdicts then count no longer.
+#: Grows when the child tries more than before. Older outcomes then count no longer.
 _REVISION = 1
-#: The child finds what this process finds, and nothing in the folder that it runs in.
+#: The child's code: it imports from this process's path, not from the folder that it runs in.
 _CHILD = (
     "import json, sys; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']; "
     "from localspec.probe.load_test_child import main; main(job['cases'])"
 )
-_MAX_SAID, _MAX_LOG = 300, 2**16
-#: Exit codes of a process that something outside killed.
+#: Longest quotation from llama.cpp's log in a message, in characters, and the bytes of the log that are searched.
+_MAX_QUOTED, _MAX_LOG = 300, 2**16
+#: Exit codes of a process that was killed from outside.
 _KILLED = {-int(getattr(signal, name)) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)}
-#: What abort() exits with on Windows.
+#: Exit code of abort() on Windows.
 _WINDOWS_ABORT = 3
 
 
@@ -53,17 +55,17 @@ class _Case:
 
 
 class _NoChildError(Exception):
-    """No child process could be started, or it could not find localspec."""
+    """No child process could be started, or it could not import localspec."""
 
 
 def try_files(target: Path, draft: Path | None = None, kind: str = "none") -> list[str]:
-    """Try what was not tried before; ``kind`` says what ``draft`` is (``mtp``: an assistant, tried on its target).
+    """Try the files that were not tried before; ``kind`` of ``draft``: ``mtp`` (tried on its target) or ``model``.
 
-    Gives notices for the user: one where no child process can be started, which leaves the files untried. Raises
-    :class:`ModelFileError` for a file that llama.cpp dies of or computes NaN with, now or when it was tried.
+    Returns notices for the user: one where no child process can be started, which leaves the files untried. Raises
+    :class:`ModelFileError` for a file that llama.cpp aborts on or computes NaN with, now or when it was tried.
     """
     try:
-        cases = [case for case in _cases(target, draft, kind) if not _known_good(case)]
+        cases = [case for case in _cases(target, draft, kind) if not _passed_before(case)]
     except OSError as error:
         raise ModelFileError(f"{error.filename} cannot be read: {error.strerror or error}. Check the file.") from error
     try:
@@ -93,9 +95,8 @@ def _cases(target: Path, draft: Path | None, kind: str) -> list[_Case]:
 
 
 def _build() -> str:
-    """The version of llama-cpp-python, and what tells one build of it from another, without importing it."""
-    # slow, and not needed for the files that localspec brings
-    from importlib.metadata import PackageNotFoundError, version
+    """Text that differs between builds of llama-cpp-python, without importing it."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and not needed for built-in files
 
     try:
         spec = find_spec("llama_cpp")
@@ -106,7 +107,8 @@ def _build() -> str:
         return "unknown"
 
 
-def _known_good(case: _Case) -> bool:
+def _passed_before(case: _Case) -> bool:
+    """True if the case passed. Raises if it failed."""
     found = cache.recall(_KIND, case.key) or {}
     if found.get("refused"):
         raise ModelFileError(str(found["refused"]))
@@ -114,33 +116,33 @@ def _known_good(case: _Case) -> bool:
 
 
 def _run(cases: list[_Case]) -> None:
-    """One child for all ``cases``; it says which it is done with, so that the one it died of is known."""
+    """Run one child for all ``cases``. It reports each one that it has finished."""
     with tempfile.TemporaryFile() as log, _child(cases, log) as child:
         lines = iter(child.stdout or ())
         if not any(line.strip() == "ready" for line in lines):
             raise _NoChildError(_last_line(log) or f"it ended with {_ending(child.wait())}")
-        left = list(cases)
+        pending = list(cases)
         for line in lines:
-            word = line.strip()
-            if word == "ok" and left:
-                cache.remember(_KIND, left.pop(0).key, {"loads": True})
-            elif word == "odd" and left:
-                raise _refusal(left[0], f"{left[0].name} computes NaN or infinity in place of logits")
-            elif word == "later":
-                return  # llama.cpp refused in good order, and will do so again in this process
-        if left:
-            raise _died(left[0], child.wait(), log)
+            report = line.strip()
+            if report == "passed" and pending:
+                cache.remember(_KIND, pending.pop(0).key, {"loads": True})
+            elif report == "nan" and pending:
+                raise _refusal(pending[0], f"{pending[0].name} computes NaN or infinity in place of logits")
+            elif report == "refused":
+                return  # this process will meet the same refusal, with the right error
+        if pending:
+            raise _ended_error(pending[0], child.wait(), log)
 
 
-def _died(case: _Case, code: int, log: IO[bytes]) -> ModelFileError:
-    if code in _KILLED:  # next time it may go well
+def _ended_error(case: _Case, code: int, log: IO[bytes]) -> ModelFileError:
+    if code in _KILLED:  # the next try may pass
         return ModelFileError(
             f"the process that tried {case.name} was killed ({_ending(code)}), perhaps because the memory is full; "
             "close other programs, or use a smaller model."
         )
-    if 0 <= code <= 255 and code != _WINDOWS_ABORT:  # not llama.cpp's doing
+    if 0 <= code <= 255 and code != _WINDOWS_ABORT:  # Python ended, not llama.cpp
         return ModelFileError(f"{case.name} could not be tried ({_last_line(log) or _ending(code)}). Report this.")
-    return _refusal(case, f"llama.cpp breaks down on {case.name} ({_last_words(log, code)})")
+    return _refusal(case, f"llama.cpp breaks down on {case.name} ({_reason(log, code)})")
 
 
 def _refusal(case: _Case, what: str) -> ModelFileError:
@@ -151,10 +153,7 @@ def _refusal(case: _Case, what: str) -> ModelFileError:
 
 @contextmanager
 def _child(cases: list[_Case], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
-    """Start the child; it is gone when the block is left, however that happens.
-
-    It ends by itself when its standard input does, so also when this process is killed.
-    """
+    """Start the child, and end it with the block. It also ends when this process does, with its standard input."""
     if getattr(sys, "frozen", False) or "py" not in Path(sys.executable or "").name.lower():
         raise _NoChildError("this program brings its own Python")
     job = {"path": sys.path, "cases": [[case.role, *map(str, case.files)] for case in cases]}
@@ -171,24 +170,24 @@ def _child(cases: list[_Case], log: IO[bytes]) -> Iterator[subprocess.Popen[str]
     except (OSError, ValueError) as error:
         raise _NoChildError(str(error)) from error
     try:
-        with suppress(BrokenPipeError):  # then it never says that it is ready
+        with suppress(BrokenPipeError):  # then it never reports that it is ready
             print(json.dumps(job), file=child.stdin, flush=True)
         yield child
     finally:
         child.kill()
         child.wait()
         for stream in (child.stdin, child.stdout):
-            with suppress(OSError):  # input that nobody took
+            with suppress(OSError):  # input that the child did not read
                 stream.close()  # type: ignore[union-attr] # both are pipes
 
 
-def _last_words(log: IO[bytes], code: int) -> str:
-    """The most telling line that llama.cpp wrote, or how the child ended and the line before that."""
+def _reason(log: IO[bytes], code: int) -> str:
+    """The line of llama.cpp's log with the reason, or the child's exit and the last line."""
     lines = _lines(log)
     for mark in ("GGML_ASSERT", "what():", ".cpp:", ".c:"):
-        told = [line for line in lines if mark in line]
-        if told:
-            return _short(told[-1])
+        marked = [line for line in lines if mark in line]
+        if marked:
+            return _short(marked[-1])
     return f"{_ending(code)} after {_short(lines[-1])!r}" if lines else _ending(code)
 
 
@@ -198,7 +197,7 @@ def _last_line(log: IO[bytes]) -> str:
 
 
 def _lines(log: IO[bytes]) -> list[str]:
-    """The last lines of the log that say something."""
+    """The last lines of the log, without empty ones."""
     log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG))
     text = log.read().decode("utf-8", errors="replace")
     lines = ("".join(c for c in line if c.isprintable()).strip() for line in text.splitlines())
@@ -206,11 +205,11 @@ def _lines(log: IO[bytes]) -> list[str]:
 
 
 def _short(line: str) -> str:
-    """Without the folders that llama.cpp was built in, and not too long."""
+    """Cut a line to a quotation, without the folders that llama.cpp was built in."""
     words = [
         word.replace("\\", "/").rpartition("/")[2] if ".c" in word and ":" in word else word for word in line.split()
     ]
-    return " ".join(words)[:_MAX_SAID].rstrip(".")
+    return " ".join(words)[:_MAX_QUOTED].rstrip(".")
 
 
 def _ending(code: int) -> str:

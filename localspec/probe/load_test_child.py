@@ -1,8 +1,8 @@
-"""The child process of :mod:`localspec.probe.load_test`: loads files, decodes a few tokens, and may die of it.
+"""The child process of :mod:`localspec.probe.load_test`: loads files and decodes a few tokens. llama.cpp may abort it.
 
-On standard output it says ``ready``, then for each case ``ok``, ``odd`` when it does not compute numbers, or ``later``
-when llama.cpp or localspec refused in good order: the parent will meet that refusal itself, with the right error.
-llama.cpp's log goes to standard error. Standard input stays open as long as the parent lives.
+On standard output it reports ``ready``, then for each case ``passed``, ``nan`` where the logits are no numbers, or
+``refused`` where llama.cpp or localspec raised an error in order; the parent will meet the same error itself.
+llama.cpp's log goes to standard error. The parent keeps standard input open while it lives.
 """
 
 from __future__ import annotations
@@ -23,31 +23,34 @@ from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.rows import NonFiniteLogitsError
 from localspec.params import ContextParams
 
+#: Tokens of the context, and of a pass.
 _CONTEXT, _WIDTH = 64, 2
-#: llama.cpp's number for SentencePiece vocabularies: it throws where a byte has no token, so every byte is asked for.
+#: llama.cpp's type of SentencePiece vocabularies. It throws where a byte has no token, so every byte is tokenized.
 _SPM = 1
 _TEXT = "Once upon a time, 3 × 14 = 42.\n\tdef f(x): return x  # żółć 你好 🙂\r\n<start> </s> [INST]"
-#: Without a second copy of the weights: there may be no room for it where a GPU will hold them.
+#: Without a second copy of the weights: the memory may have no room for it where a GPU will hold them.
 _PARAMS = ContextParams(ctx_size=_CONTEXT, device="none", verify_width=_WIDTH, batch=64, repack=False)
+#: SetErrorMode's flags for no dialogue of any kind.
+_NO_DIALOGUES = 0x8007
 
 
 def main(cases: Sequence[Sequence[str]]) -> None:
     """Try ``cases`` in order, each a role and files, up to the first that fails; then end the process."""
-    _die_quietly()
+    _prepare_to_abort()
     print("ready", flush=True)
     try:
-        for _ in _verdicts([(role, [Path(name) for name in files]) for role, *files in cases]):
-            print("ok", flush=True)
+        for _ in _passed([(role, [Path(name) for name in files]) for role, *files in cases]):
+            print("passed", flush=True)
     except NonFiniteLogitsError:
-        print("odd", flush=True)
+        print("nan", flush=True)
     except (LocalspecError, MemoryError) as error:
         print(f"localspec: {error}", file=sys.stderr, flush=True)
-        print("later", flush=True)
+        print("refused", flush=True)
     os._exit(0)
 
 
-def _die_quietly() -> None:
-    """No core file, no dialogue, no traceback; and not to outlive the parent."""
+def _prepare_to_abort() -> None:
+    """Abort without a core file, dialogue or traceback, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with suppress(ImportError, OSError, ValueError):
         import resource
@@ -56,7 +59,7 @@ def _die_quietly() -> None:
     if sys.platform == "win32":
         import ctypes
 
-        ctypes.windll.kernel32.SetErrorMode(0x8007)
+        ctypes.windll.kernel32.SetErrorMode(_NO_DIALOGUES)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -66,8 +69,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
-    """Yields for each case that went well."""
+def _passed(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
+    """Yield for each case that passed."""
     with ExitStack() as stack:
         target: LlamaContext | None = None
         for role, files in cases:
@@ -75,7 +78,7 @@ def _verdicts(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
                 hidden = any(role == "mtp" for role, _ in cases)
                 context = _open(files[0], hidden, stack)
                 if context is None:
-                    yield  # refused by name when it is loaded
+                    yield  # the parent refuses it by its kind
                     continue
                 _decode(context)
                 target = context if role != "model" else target
@@ -95,12 +98,12 @@ def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
 
 
 def _decode(context: LlamaContext) -> None:
-    """Run the graph once, with several rows and their logits: what aborts depends on the file, not on the pass."""
-    context.decode(_speak(context.model)[:_WIDTH], "all")
+    """Run the graph once, with several rows and their logits: an abort depends on the file, not on the pass."""
+    context.decode(_use_vocabulary(context.model)[:_WIDTH], "all")
 
 
-def _speak(model: LlamaModel) -> list[int]:
-    """Text to ids and back, as far as a vocabulary can fail; gives a few ids to decode."""
+def _use_vocabulary(model: LlamaModel) -> list[int]:
+    """Convert text to ids and back wherever a vocabulary may fail. Returns a few ids to decode."""
     vocabulary = model.vocabulary
     if vocabulary.type == _SPM:
         scalars = [*range(1, 0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 0x3FF)]
@@ -119,7 +122,7 @@ def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> None:
     model = LlamaModel(read_header(path), _PARAMS, verbose=True)
     stack.callback(model.close)
     target.rewind(0)  # an assistant is made before the prefill
-    tokens = _speak(target.model)
+    tokens = _use_vocabulary(target.model)
     assistant = LlamaMtpContext(model, _PARAMS, target)
     stack.callback(assistant.close)
     target.decode(tokens[:_WIDTH], "all")

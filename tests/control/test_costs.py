@@ -18,7 +18,7 @@ from localspec.llama.model import LlamaModel
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
 from localspec.probe.batch_invariance import TEXT
-from localspec.probe.costs import curve_of, disturbed, measure_cell
+from localspec.probe.costs import curve_from_samples, measure_cell, were_disturbed
 
 times = st.floats(1e-5, 10.0)
 curves = st.dictionaries(st.integers(2, 64), times, max_size=12).flatmap(
@@ -141,9 +141,9 @@ def test_what_cached_tokens_cost_is_measured() -> None:
 def test_disturbed_passes_are_known_by_what_cannot_be() -> None:
     """A pass cannot take longer than two that are as wide together, or much longer than a wider one."""
     quiet = [(1, 1.0), (2, 1.6), (4, 2.0), (8, 3.5), (16, 6.0)]
-    assert not disturbed(quiet)
-    assert disturbed([(1, 9.0), *quiet[1:]])
-    assert disturbed([*quiet[:2], (4, 9.0), *quiet[3:]])
-    curve = curve_of([(1, 9.0), *quiet[1:], (4, 7.0)])
+    assert not were_disturbed(quiet)
+    assert were_disturbed([(1, 9.0), *quiet[1:]])
+    assert were_disturbed([*quiet[:2], (4, 9.0), *quiet[3:]])
+    curve = curve_from_samples([(1, 9.0), *quiet[1:], (4, 7.0)])
     assert curve.seconds(1) <= 1.35 * 1.6
     assert curve.seconds(4) == 2.0

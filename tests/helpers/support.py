@@ -18,6 +18,7 @@ from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.engine import Engine
 from localspec.generation import loop
 from localspec.generation.loop import Pass, Rules, Step, drive
+from localspec.generation.prefill import Prefill
 from localspec.params import SamplingParams
 from localspec.protocols import Context, Rows
 from localspec.sampling import Row, Sampler
@@ -81,7 +82,7 @@ def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | No
     """The last token's logits and the tokens reused."""
 
     def coroutine() -> Generator[Pass | tuple[Rows, int], Rows, None]:
-        yield (yield from loop.prefill(target, prefix, batch, progress))
+        yield (yield from Prefill(batch).run(target, prefix.tokens, progress))
 
     return next(drive(target, coroutine()))
 

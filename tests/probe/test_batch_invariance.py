@@ -26,6 +26,8 @@ PROMPT = [1, 2, 3, 1, 2]
 class BatchNoise(ScriptedContext):
     """Rows of batches of more than ``exact`` tokens are off by up to ``noise`` / 2; those of single ones are not."""
 
+    pass_width = 512
+
     def __init__(self, logits: Logits, exact: int, noise: float) -> None:
         super().__init__(logits, N_VOCAB)
         self._exact, self._noise = exact, noise
@@ -114,11 +116,11 @@ def test_narrow_batches_are_not_guarded() -> None:
     assert [guard.noise_of(batch, True) for batch in (1, 4, 5)] == [0.0, 0.0, 0.5]
 
 
-@given(st.integers(1, 64), st.integers(0, 63), st.floats(0, 100), st.floats(0, 100))
-def test_a_verdict_can_be_kept(width: int, more: int, noise: float, greedy: float) -> None:
+@given(st.integers(1, 64), st.integers(0, 63), st.floats(0, 100), st.floats(0, 100), st.sampled_from([1, 64, 256]))
+def test_a_verdict_can_be_kept(width: int, more: int, noise: float, greedy: float, chunk: int) -> None:
     """It reads back equal."""
-    found = Invariance(width, min(64, width + more), noise, greedy)
-    assert Invariance.of(found.record()) == found
+    found = Invariance(width, min(64, width + more), noise, greedy, chunk)
+    assert Invariance.from_dict(found.to_dict()) == found
 
 
 @pytest.mark.parametrize(
@@ -127,17 +129,19 @@ def test_a_verdict_can_be_kept(width: int, more: int, noise: float, greedy: floa
         None,
         {},
         {"width": 3},
-        {"width": 0, "probed": 2, "noise": 0.0, "greedy_noise": 0.0},
-        {"width": 3, "probed": 2, "noise": 0.0, "greedy_noise": 0.0},
-        {"width": "3", "probed": 4, "noise": 0.0, "greedy_noise": 0.0},
-        {"width": 3, "probed": 4, "noise": -1.0, "greedy_noise": 0.0},
-        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": float("nan")},
-        {"width": True, "probed": 4, "noise": 0.0, "greedy_noise": 0.0},
+        {"width": 0, "probed": 2, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
+        {"width": 3, "probed": 2, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
+        {"width": "3", "probed": 4, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
+        {"width": 3, "probed": 4, "noise": -1.0, "greedy_noise": 0.0, "chunk": 1},
+        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": float("nan"), "chunk": 1},
+        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": 0.0, "chunk": 0},
+        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": 0.0},
+        {"width": True, "probed": 4, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
     ],
 )
 def test_a_damaged_verdict_is_none(record: dict[str, object] | None) -> None:
     """It is probed again."""
-    assert Invariance.of(record) is None
+    assert Invariance.from_dict(record) is None
 
 
 @given(st.binary(max_size=200), st.integers(1, 5))
