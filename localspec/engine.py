@@ -163,6 +163,7 @@ class Engine:
         self._running = None
         self.forget()
         self._target.restore(saved.cache, saved.tokens)
+        self._pair.prefill.prefilled = 0
         last = ChatPrompt.from_dict(saved.turn) if saved.turn else None
         if self._conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
             self._conversation.resume(last)
