@@ -128,7 +128,7 @@ def _hash(path: Path) -> str:
 
 
 def run(pulls: int, seed: int, rate: float) -> Tally:
-    """Kill ``count`` pulls."""
+    """Start ``pulls`` pulls and kill each."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder, HubServer(rate) as server:
         bench = Bench(Path(folder), server, seed)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_GUARDED = "tests/probe/test_batch_invariance.py"
 #: Sources and the tests that state their laws, quick tests first.
 GROUPS = {
     "accept": (
@@ -34,7 +35,7 @@ GROUPS = {
     ),
     "loop": (
         ["localspec/generation/loop.py"],
-        ["tests/generation/test_loop.py", "tests/test_engine.py", "tests/probe/test_batch_invariance.py"],
+        ["tests/generation/test_loop.py", "tests/test_engine.py", "tests/test_engine_chat.py", _GUARDED],
     ),
     "sampling": (
         ["localspec/sampling"],
@@ -42,7 +43,7 @@ GROUPS = {
     ),
     "batch_invariance": (
         ["localspec/probe/batch_invariance.py", "localspec/generation/guard.py"],
-        ["tests/probe/test_batch_invariance.py", "tests/probe/test_exactness.py"],
+        [_GUARDED, "tests/probe/test_exactness.py"],
     ),
     "control": (["localspec/control"], ["tests/control", "tests/draft/test_model.py"]),
 }
