@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from localspec.control.costs import Costs, DraftCosts
+from localspec.control.prior import CURVES
 from localspec.errors import InputError
 from localspec.params import MAX_VERIFY_WIDTH
-
-_SHIPPED = Path(__file__).parent / "curves"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class NamedCosts:
 
 def examples() -> list[str]:
     """Return the names of the curves that ship."""
-    return sorted(path.stem for path in _SHIPPED.glob("*.json"))
+    return sorted(path.stem for path in CURVES.glob("*.json"))
 
 
 def read_curve(name: str) -> NamedCosts:
     """Read the costs in a file, or the example of that name. Raises :class:`InputError`."""
     path = Path(name)
     if name in examples():
-        path = _SHIPPED / f"{name}.json"
+        path = CURVES / f"{name}.json"
     elif not path.exists():
         raise InputError(
             f"there is no curve {name}; give a file of `localspec tune --save`, or one of {', '.join(examples())}."

@@ -6,6 +6,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 an
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from array import array
@@ -87,6 +88,16 @@ class GgufHeader:
     @property
     def architecture(self) -> str:
         return str(self.metadata.get("general.architecture", ""))
+
+    @property
+    def layout(self) -> str:
+        """Hash of what determines the kernels of a pass: the architecture with its settings, types and shapes.
+
+        Files with the same layout (a copy, another fine-tune) differ in their values only.
+        """
+        own = {key: value for key, value in self.metadata.items() if key.startswith(f"{self.architecture}.")}
+        tensors = sorted((tensor.name, tensor.type, tensor.shape) for tensor in self.tensors)
+        return hashlib.sha256(repr((self.architecture, sorted(own.items()), tensors)).encode()).hexdigest()
 
     def number(self, key: str, default: int | None = None) -> int | None:
         """The whole number at ``{architecture}.{key}``."""

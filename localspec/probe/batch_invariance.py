@@ -7,8 +7,8 @@ are cut into the same chunks whatever is cached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from localspec.errors import BackendError
 from localspec.llama.saved_cells import repeat_cells
 from localspec.params import PROBE_WIDTH
-from localspec.protocols import Context
+from localspec.protocols import Context, Rows
 
 #: Cells in the cache before the probed passes, in tokens.
 _HELD = 32
@@ -27,6 +27,10 @@ _SPLIT = 512
 _LONG, _BEFORE_SPLIT = 20, 12
 #: Rows of a pass that are compared, in a short cache and in a long one.
 _ROWS, _ROWS_LONG = 9, 4
+#: Passes of up to this many tokens are compared first: drafting can begin with them.
+_NARROW = 4
+#: Differences of logits from here on are not those of a probe.
+_ABSURD = 1e6
 #: Widths of passes that are compared: all narrow ones, and wider ones of different remainders by the groups of four and
 #: eight rows that kernels work in. Only the short list once a width differs, and with slow models.
 _WIDTHS, _FEW_WIDTHS = (2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 27, 32, 46, 64), (2, 4, 9, 16)
@@ -75,19 +79,83 @@ class Invariance:
     def exact(self) -> bool:
         return self.width >= self.probed
 
+
+@dataclass
+class Findings:
+    """Comparisons that a probe has made so far, so that another process can go on with it.
+
+    ``short`` and ``long``: width → difference, in a short and in a long cache. ``slow``: a single-token pass is slow.
+    ``chunk``: see :class:`Invariance`. Both are None until they are measured.
+    """
+
+    short: dict[int, Difference] = field(default_factory=dict)
+    long: dict[int, Difference] = field(default_factory=dict)
+    slow: bool | None = None
+    chunk: int | None = None
+
+    @property
+    def differing(self) -> list[int]:
+        """Widths whose rows are not those of single-token passes."""
+        return [width for found in (self.short, self.long) for width, moved in found.items() if moved != _NONE]
+
+    def pending(self, widest: int, n_ctx: int) -> list[tuple[bool, int]]:
+        """Comparisons to make in a context of ``n_ctx`` tokens, in order: in a long cache or not, and the width."""
+        wanted = _FEW_WIDTHS if self.slow or self.differing else (*_WIDTHS, widest)
+        short = sorted({width for width in wanted if width <= widest})
+        long = sorted({2, 4, min(_ROWS, widest)} if n_ctx > _HELD * _LONG else {})
+        order = [*((False, width) for width in short), *((True, width) for width in long)]
+        found = {False: self.short, True: self.long}
+        return [one for one in sorted(order, key=_stage) if one[1] not in found[one[0]]]
+
+    def complete(self, widest: int, n_ctx: int) -> bool:
+        """True if nothing is left to compare."""
+        return self.chunk is not None and not self.pending(widest, n_ctx)
+
+    def invariance(self, widest: int, n_ctx: int, pass_width: int) -> Invariance:
+        """The result for passes of at most ``widest`` tokens; for narrower ones as long as comparisons are pending."""
+        pending, differing = self.pending(widest, n_ctx), self.differing
+        proved = [
+            width
+            for width in self.short
+            if width < min([*differing, *(width for _, width in pending)], default=widest + 1)
+        ]
+        width = max(proved, default=1)
+        chunk = self.chunk or pass_width
+        if pending:
+            return Invariance(width, width, chunk=chunk)
+        moved = [*self.short.values(), *self.long.values()]
+        noise, greedy = (max(difference[i] for difference in moved) * _MARGIN for i in (0, 1))
+        return Invariance(width if differing else widest, widest, noise, greedy, chunk)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any] | None) -> Invariance | None:
-        """From the values of :meth:`to_dict`; None for anything else."""
+    def from_dict(cls, values: object) -> Findings | None:
+        """From the values of :meth:`to_dict`, also as JSON gives them; None for anything else."""
         if not isinstance(values, dict) or values.keys() != {item.name for item in fields(cls)}:
             return None
-        counts = [values[name] for name in ("width", "probed", "chunk")]
-        noises = [values[name] for name in ("noise", "greedy_noise")]
-        valid = all(type(count) is int and count >= 1 for count in counts) and counts[0] <= counts[1]
-        valid = valid and all(isinstance(noise, float) and 0.0 <= noise < 1e6 for noise in noises)
-        return cls(**values) if valid else None
+        slow, chunk = values["slow"], values["chunk"]
+        try:
+            short, long = (_differences(values[name]) for name in ("short", "long"))
+        except (TypeError, ValueError, AttributeError):
+            return None
+        valid = slow in (None, True, False) and (chunk is None or (type(chunk) is int and chunk >= 1))
+        return cls(short, long, slow, chunk) if valid else None
+
+
+def _differences(values: dict[str, Any]) -> dict[int, Difference]:
+    """Check and convert one regime's comparisons. Raises TypeError, ValueError or AttributeError."""
+    found = {int(width): (float(a), float(b)) for width, (a, b) in values.items()}
+    if not all(width >= 2 and all(0.0 <= moved < _ABSURD for moved in pair) for width, pair in found.items()):
+        raise ValueError("not a comparison")
+    return found
+
+
+def _stage(comparison: tuple[bool, int]) -> tuple[int, bool, int]:
+    """Order of comparisons: narrow passes first, so that drafting can begin, in both caches before wider ones."""
+    long, width = comparison
+    return (sum(width > edge for edge in (_NARROW, _ROWS))), long, width
 
 
 class ProbedContext(Context, Protocol):
@@ -102,29 +170,38 @@ class ProbedContext(Context, Protocol):
         """Replace the cache by a saved one, which holds ``tokens``."""
 
 
-def probe(context: ProbedContext, text: Sequence[int], widest: int = PROBE_WIDTH) -> Invariance:
+def probe(
+    context: ProbedContext,
+    text: Sequence[int],
+    widest: int = PROBE_WIDTH,
+    findings: Findings | None = None,
+    checkpoint: Callable[[Findings], None] = lambda _: None,
+) -> Invariance:
     """Compare passes of 2 … ``widest`` tokens with single-token passes, in a short and in a long cache.
 
-    ``text``: ids of ordinary text. The cache is empty afterwards.
+    ``text``: ids of ordinary text. ``findings`` of earlier probes are extended and not measured again; ``checkpoint``
+    is called with them after each comparison. The cache is empty afterwards.
     """
+    found = findings or Findings()
     tokens = _repeat(text, _HELD + max(widest + 1, context.pass_width))
     held, rest = tokens[:_HELD], tokens[_HELD:]
+    comparison = _Comparison(context, held, rest)
     try:
-        context.rewind(0)
-        context.decode(held, "none")
-        slow = _is_slow(context, rest[0])
-        widths = _FEW_WIDTHS if slow else (*_WIDTHS, widest)
-        found = _compare_rows(context, rest, _ROWS, [width for width in widths if width <= widest])
-        if context.n_ctx > _HELD * _LONG and extend_cache(context, held, _LONG) > _SPLIT:
-            for width, difference in _compare_rows(context, rest, _ROWS_LONG, (2, 4, min(_ROWS, widest))).items():
-                found[width] = _larger(found.get(width, _NONE), difference)
-        differing = [width for width, difference in found.items() if difference != _NONE]
-        width = max((width for width in found if width < min(differing)), default=1) if differing else widest
-        chunk = _reusable_chunk(context, held, rest, narrow=None if differing else widest, slow=slow)
+        if found.slow is None:
+            comparison.start(long=False)
+            found.slow = _is_slow(context, rest[0])
+        while pending := found.pending(widest, context.n_ctx):
+            long, width = pending[0]
+            (found.long if long else found.short)[width] = comparison.difference(width, long=long)
+            checkpoint(found)
+        if found.chunk is None:
+            narrow = None if found.differing else widest
+            comparison.start(long=False)
+            found.chunk = _reusable_chunk(context, held, rest, narrow=narrow, slow=found.slow)
+            checkpoint(found)
     finally:
         context.rewind(0)
-    noise, greedy = (max(difference[i] for difference in found.values()) * _MARGIN for i in (0, 1))
-    return Invariance(width, widest, noise, greedy, chunk)
+    return found.invariance(widest, context.n_ctx, context.pass_width)
 
 
 def extend_cache(context: ProbedContext, held: Sequence[int], times: int) -> int:
@@ -157,23 +234,48 @@ def _repeat(text: Sequence[int], count: int) -> list[int]:
     return (list(text) * (count // max(1, len(text)) + 1))[:count]
 
 
-def _compare_rows(context: Context, tokens: Sequence[int], count: int, widths: Iterable[int]) -> dict[int, Difference]:
-    """Width → difference of the first ``count`` rows, and of a single row behind the pass, from single-token passes."""
-    start = len(context.tokens)
-    single = np.array([context.decode((token,))[0].copy() for token in tokens[: count + 1]])
-    found: dict[int, Difference] = {}
-    for width in widths:
-        if width not in _FEW_WIDTHS and any(difference != _NONE for difference in found.values()):
-            continue
-        context.rewind(start)
-        rows = context.decode(tokens[:width])
-        found[width] = _NONE
-        for row, alone in zip(rows, single[:count], strict=False):
-            found[width] = _larger(found[width], _difference(row, alone))
-        if found[width] != _NONE and width <= count:
-            following = context.decode((tokens[width],))[0]
-            found[width] = _larger(found[width], _difference(following, single[width]))
-    return found
+class _Comparison:
+    """Compares rows of a wide pass with those of single-token passes behind ``held``, or behind many copies of it."""
+
+    def __init__(self, context: ProbedContext, held: Sequence[int], tokens: Sequence[int]) -> None:
+        self._context, self._held, self._tokens = context, held, tokens
+        self._single: Rows = np.empty((0, 0), np.float32)
+        #: Cache of the single rows (long or not), and its length; None before the first.
+        self._long: bool | None = None
+        self._start = 0
+
+    def start(self, *, long: bool) -> int:
+        """Bring the cache to the tokens behind which rows are compared; returns their number."""
+        context, held = self._context, self._held
+        context.rewind(len(held))
+        if context.tokens != held:  # new, or what was restored cannot be rewound
+            context.rewind(0)
+            context.decode(held, "none")
+        return extend_cache(context, held, _LONG) if long else len(held)
+
+    def difference(self, width: int, *, long: bool) -> Difference:
+        """The largest difference of a pass's first rows, and of a single row behind it, from single-token passes."""
+        count = min(width, _ROWS_LONG if long else _ROWS)
+        self._compute_single(count, long)
+        self._context.rewind(self._start)
+        rows, found = self._context.decode(self._tokens[:width]), _NONE
+        for row, alone in zip(rows, self._single[:count], strict=False):
+            found = _larger(found, _difference(row, alone))
+        if found != _NONE and width <= count:
+            following = self._context.decode((self._tokens[width],))[0]
+            found = _larger(found, _difference(following, self._single[width]))
+        return found
+
+    def _compute_single(self, count: int, long: bool) -> None:
+        """Compute ``count`` rows by single-token passes, and one more, unless they are known."""
+        if self._long == long and len(self._single) > count:
+            return
+        if self._long != long:
+            self._start = self.start(long=long)
+        self._long = long
+        self._context.rewind(self._start)
+        single = [self._context.decode((token,))[0].copy() for token in self._tokens[: count + 1]]
+        self._single = np.array(single)
 
 
 def _difference(row: NDArray[np.float32], single: NDArray[np.float32]) -> Difference:

@@ -12,8 +12,8 @@ from statistics import median
 import numpy as np
 
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
+from localspec.control.prior import PairSize, prior_costs
 from localspec.errors import BackendError, InputError
-from localspec.files import file_identity
 from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
 from localspec.llama.mtp import LlamaMtpContext
@@ -21,7 +21,9 @@ from localspec.probe import cache
 from localspec.probe.batch_invariance import TEXT, extend_cache
 
 #: Kind of the remembered facts. The number grows when they mean something else.
-_KIND = "costs-3"
+_KIND = "costs-4"
+#: Kind of the remembered passes of a measurement that was interrupted.
+_PASSES_KIND = "passes-1"
 #: Order in which widths are measured while time lasts.
 _ORDER = (1, 4, 2, 3, 8, 16, 5, 32, 6, 12, 7, 24, 10, 20, 64, 48, 40)
 #: Seconds for the target's passes, and for a draft model's.
@@ -88,11 +90,15 @@ def measure_passes(
     widest: int,
     *,
     thorough: bool,
+    earlier: Iterable[Sample] = (),
     progress: Callable[[float], None] | None = None,
 ) -> list[Sample]:
-    """Time passes behind a few tokens: widths in turn while a budget lasts, or every width several times."""
+    """Time passes behind a few tokens: widths in turn while a budget lasts, or every width several times.
+
+    Without ``thorough`` the context's last passes and ``earlier`` ones count, and their widths come last.
+    """
     wanted = [width for width in (sorted(WIDTHS) if thorough else _ORDER) if width <= widest]
-    samples = [] if thorough else [(n, s) for n, s in context.passes if n <= widest]
+    samples = [] if thorough else [(n, s) for n, s in (*earlier, *context.passes) if n <= widest]
     known = {width for width, _ in samples}
     rounds, spent = _THOROUGH_ROUNDS if thorough else _ROUNDS, 0.0
     context.rewind(0)
@@ -175,7 +181,8 @@ def measure_mtp(context: LlamaMtpContext, target: LlamaContext, tokens: Sequence
 class CostMeasurement:
     """Measures the costs of one loaded pair, or recalls them. ``drafter``: the draft model's context, if there is one.
 
-    ``widest``: most tokens of a verification.
+    ``widest``: most tokens of a verification. What is measured is remembered for the layouts of the two files, so that
+    a copy or another fine-tune is not measured again.
     """
 
     def __init__(self, target: LlamaContext, drafter: LlamaContext | LlamaMtpContext | None, widest: int) -> None:
@@ -183,53 +190,72 @@ class CostMeasurement:
 
     def costs(self) -> Costs:
         """Recall the costs, or measure them within a second or two."""
-        known = cache.recall(_KIND, self._key()) or {}
+        return self.known() or self._measure()
+
+    def known(self) -> Costs | None:
+        """Recall the costs; None if they are not measured, or if a measurement should be repeated."""
+        found = cache.recall(_KIND, self._key()) or {}
+        runs = found.get("disturbed", 0)
         try:
-            costs = Costs.from_dict(known)
+            return None if isinstance(runs, int) and 0 < runs < _MAX_RUNS else Costs.from_dict(found)
         except InputError:
-            return self._measure()
-        runs = known.get("disturbed", 0)
-        if not isinstance(runs, int) or not 0 < runs < _MAX_RUNS:
-            return costs
-        return self._measure(earlier=costs, runs=runs)
+            return None
+
+    def estimate(self) -> Costs:
+        """The costs as far as they are known: a shipped curve, scaled to the passes that were remembered."""
+        found = cache.recall(_KIND, self._key()) or {}
+        try:
+            return Costs.from_dict(found)
+        except InputError:
+            return prior_costs(self._size(), fastest_passes(self._earlier()))
+
+    def remember_passes(self) -> None:
+        """Remember the passes that the target's context has made, for :meth:`estimate` and a later measurement."""
+        passes = fastest_passes([*self._earlier(), *self._target.passes])
+        cache.remember(_PASSES_KIND, self._passes_key(), {str(width): seconds for width, seconds in passes.items()})
 
     def tune(self, progress: Callable[[float], None] | None = None) -> Costs:
         """Measure the costs at length, and remember them."""
         return self._measure(thorough=True, progress=progress)
 
-    def _measure(
-        self,
-        *,
-        thorough: bool = False,
-        progress: Callable[[float], None] | None = None,
-        earlier: Costs | None = None,
-        runs: int = 0,
-    ) -> Costs:
-        """``earlier``: disturbed costs of as many ``runs``, whose times count too."""
+    def _measure(self, *, thorough: bool = False, progress: Callable[[float], None] | None = None) -> Costs:
         tokens = self._target.model.vocabulary.tokenize(TEXT, add_special=False)
         tokens = (tokens * (1 + 2 * (_HELD + max(WIDTHS)) // max(1, len(tokens))))[: _HELD + max(WIDTHS)]
-        passes = measure_passes(self._target, tokens, self._widest, thorough=thorough, progress=progress)
+        passes = measure_passes(
+            self._target, tokens, self._widest, thorough=thorough, earlier=self._earlier(), progress=progress
+        )
         drafters = {}
         if isinstance(self._drafter, LlamaMtpContext):
             drafters["mtp"] = measure_mtp(self._drafter, self._target, tokens)
         elif self._drafter is not None:
             own = [token % self._drafter.model.n_vocab for token in tokens]
             drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
-        if earlier is not None:
-            passes += zip(earlier.verify.widths, earlier.verify.times, strict=True)
         curve = curve_from_samples(passes)
         costs = Costs(replace(curve, cell=measure_cell(self._target, tokens, curve)), drafters)
-        disturbed = runs + 1 if not thorough and were_disturbed(passes) else 0
+        runs = (cache.recall(_KIND, self._key()) or {}).get("disturbed", 0)
+        again = not thorough and were_disturbed(passes)
+        if again:
+            self.remember_passes()
+        disturbed = (runs if isinstance(runs, int) else 0) + 1 if again else 0
         cache.remember(_KIND, self._key(), {**costs.to_dict(), "disturbed": disturbed})
         return costs
 
+    def _earlier(self) -> list[Sample]:
+        """Remembered passes."""
+        found = cache.recall(_PASSES_KIND, self._passes_key()) or {}
+        try:
+            return [(int(width), float(seconds)) for width, seconds in found.items() if float(seconds) > 0.0]
+        except (TypeError, ValueError):
+            return []
+
+    def _size(self) -> PairSize:
+        model, drafter = self._target.model, self._drafter
+        name = None if drafter is None else "mtp" if isinstance(drafter, LlamaMtpContext) else "model"
+        return PairSize(model.n_bytes, model.placement.gpu, name, drafter.model.n_bytes if drafter else 0)
+
+    def _passes_key(self) -> str:
+        return f"{build_id()} {self._target.model.header.layout} {self._target.settings()}"
+
     def _key(self) -> str:
-        parts = [
-            build_id(),
-            file_identity(self._target.model.path),
-            self._target.settings(),
-            f"widest={self._widest}",
-        ]
-        if self._drafter is not None:
-            parts.append(file_identity(self._drafter.model.path))
-        return " ".join(parts)
+        own = f"{self._passes_key()} widest={self._widest}"
+        return own if self._drafter is None else f"{own} {self._drafter.model.header.layout}"

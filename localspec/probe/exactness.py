@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from localspec.errors import ModelFileError
-from localspec.files import file_identity
 from localspec.generation.guard import NO_GUARD, Guard
 from localspec.gguf.header import GgufHeader
 from localspec.gguf.types import FLOAT_NUMBERS
@@ -19,11 +18,13 @@ from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
 from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams, ExactnessMode
 from localspec.probe import cache
-from localspec.probe.batch_invariance import TEXT, Invariance, probe
+from localspec.probe.batch_invariance import TEXT, Findings, Invariance, probe
 from localspec.types import Exactness
 
 #: Kind of the remembered facts. The number grows when they mean something else.
-_KIND = "rows-4"
+_KIND = "rows-5"
+#: Tokens of a context that is made for measuring: enough for the long cache of the probes.
+PROBE_CTX = 704
 #: Narrowest passes that are worth drafting in, in tokens.
 _ENOUGH = 3
 #: Noise of a float matrix, and of a router of experts (where another expert may be chosen), in logits. About three
@@ -88,15 +89,35 @@ def decide_without_drafter(context: LlamaContext, wish: ExactnessMode) -> Exactn
 
 
 def invariance(context: LlamaContext, widest: int = PROBE_WIDTH) -> Invariance:
-    """The probe of this file with this build and these settings; a few seconds the first time.
+    """The probe of files with this layout, with this build and these settings; a few seconds the first time.
 
-    A probe can miss rows that differ only now and then, so a file with a float matrix is never exact.
+    It goes on with the comparisons that earlier runs have made. A probe can miss rows that differ only now and then, so
+    a file with a float matrix is never exact.
     """
-    noise = float_noise(context.model.header)
-    found = _probed(context, widest)
+    findings = recall_findings(context) or Findings()
+    if not findings.complete(widest, context.n_ctx):
+        text = context.model.vocabulary.tokenize(TEXT, add_special=False)
+        key = _key(context)
+        probe(context, text, widest, findings, lambda found: cache.remember(_KIND, key, found.to_dict()))
+    return known_invariance(context, findings, widest, context.n_ctx)
+
+
+def recall_findings(context: LlamaContext) -> Findings | None:
+    """The comparisons made by earlier runs, None if there are none."""
+    return Findings.from_dict(cache.recall(_KIND, _key(context)))
+
+
+def known_invariance(context: LlamaContext, findings: Findings, widest: int, n_ctx: int = PROBE_CTX) -> Invariance:
+    """The result of a probe in a context of ``n_ctx`` tokens, as far as it has come; float matrices are not exact."""
+    found, noise = findings.invariance(widest, n_ctx, context.pass_width), float_noise(context.model.header)
     if noise == 0.0:
         return found
     return Invariance(1, widest, max(noise, found.noise), max(noise, found.greedy_noise), context.pass_width)
+
+
+def _key(context: LlamaContext) -> str:
+    """Key of the remembered comparisons: all that determines the kernels, so that files of one layout share them."""
+    return f"{context.model.header.layout} {build_id()} {context.settings()}"
 
 
 def float_noise(header: GgufHeader) -> float:
@@ -106,16 +127,3 @@ def float_noise(header: GgufHeader) -> float:
     """
     floats = (tensor.name for tensor in header.multiplied if tensor.type in FLOAT_NUMBERS)
     return max((_ROUTER_NOISE if "ffn_gate_inp" in name else _FLOAT_NOISE for name in floats), default=0.0)
-
-
-def _probed(context: LlamaContext, widest: int) -> Invariance:
-    path = context.model.path
-    try:
-        key = f"{file_identity(path)} {build_id()} {context.settings()} widest={widest}"
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror or error}.") from error
-    known = Invariance.from_dict(cache.recall(_KIND, key))
-    if known is None:
-        known = probe(context, context.model.vocabulary.tokenize(TEXT, add_special=False), widest)
-        cache.remember(_KIND, key, known.to_dict())
-    return known

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from localspec.generation.guard import NO_GUARD, Guard
 from localspec.generation.loop import Rules, Step
 from localspec.llama.saved_cells import repeat_cells
 from localspec.params import SamplingParams
-from localspec.probe.batch_invariance import Invariance, probe
+from localspec.probe.batch_invariance import Findings, Invariance, probe
 from localspec.protocols import Outputs, Rows
 from localspec.testing import Logits, ScriptedContext, ScriptedDrafter, chain_logits
 from tests.helpers.support import N_VOCAB, SAMPLINGS, decode, plain_tokens, prefill, prefix_of
@@ -116,32 +119,74 @@ def test_narrow_batches_are_not_guarded() -> None:
     assert [guard.noise_of(batch, True) for batch in (1, 4, 5)] == [0.0, 0.0, 0.5]
 
 
-@given(st.integers(1, 64), st.integers(0, 63), st.floats(0, 100), st.floats(0, 100), st.sampled_from([1, 64, 256]))
-def test_a_verdict_can_be_kept(width: int, more: int, noise: float, greedy: float, chunk: int) -> None:
-    """It reads back equal."""
-    found = Invariance(width, min(64, width + more), noise, greedy, chunk)
-    assert Invariance.from_dict(found.to_dict()) == found
+MOVED = st.dictionaries(st.integers(2, 64), st.tuples(st.floats(0, 100), st.floats(0, 100)), max_size=8)
+
+
+@given(MOVED, MOVED, st.sampled_from([None, True, False]), st.sampled_from([None, 1, 64, 256]))
+def test_findings_can_be_kept(short: Any, long: Any, slow: bool | None, chunk: int | None) -> None:
+    """And are the same when they are read again."""
+    found = Findings(short, long, slow, chunk)
+    assert Findings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 @pytest.mark.parametrize(
-    "record",
+    "change",
     [
-        None,
-        {},
-        {"width": 3},
-        {"width": 0, "probed": 2, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
-        {"width": 3, "probed": 2, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
-        {"width": "3", "probed": 4, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
-        {"width": 3, "probed": 4, "noise": -1.0, "greedy_noise": 0.0, "chunk": 1},
-        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": float("nan"), "chunk": 1},
-        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": 0.0, "chunk": 0},
-        {"width": 3, "probed": 4, "noise": 0.0, "greedy_noise": 0.0},
-        {"width": True, "probed": 4, "noise": 0.0, "greedy_noise": 0.0, "chunk": 1},
+        {"short": None},
+        {"short": {"2": [0.0]}},
+        {"short": {"two": [0.0, 0.0]}},
+        {"short": {"1": [0.0, 0.0]}},
+        {"long": {"2": [0.0, -1.0]}},
+        {"long": {"2": [float("nan"), 0.0]}},
+        {"slow": 2},
+        {"chunk": 0},
+        {"chunk": True},
+        {"chunk": "64"},
+        {"more": 1},
     ],
 )
-def test_a_damaged_verdict_is_none(record: dict[str, object] | None) -> None:
-    """It is probed again."""
-    assert Invariance.from_dict(record) is None
+def test_damaged_findings_are_none(change: dict[str, object]) -> None:
+    """They are measured again."""
+    whole = Findings({2: (0.0, 0.0)}, {}, False, 1).to_dict()
+    assert Findings.from_dict(whole) is not None
+    assert Findings.from_dict({**whole, **change}) is None
+    assert Findings.from_dict(change) is None
+    assert Findings.from_dict(None) is None
+
+
+@given(st.integers(0, 30), st.sampled_from([1, 2, 3, 8, 64]), st.sampled_from([9, 32]))
+@settings(max_examples=30)
+def test_a_probe_that_was_interrupted_goes_on(passes: int, exact: int, widest: int) -> None:
+    """With what it has not compared yet; and then it says what an uninterrupted one says."""
+
+    def stop(found: Findings) -> None:
+        seen.append(Findings.from_dict(found.to_dict()))
+        if len(seen) > passes:
+            raise KeyboardInterrupt
+
+    seen: list[Findings | None] = []
+    expected = probe(BatchNoise(chain_logits(N_VOCAB, 3), exact, 0.5), [1, 2, 3, 4, 5], widest)
+    with suppress(KeyboardInterrupt):
+        probe(BatchNoise(chain_logits(N_VOCAB, 3), exact, 0.5), [1, 2, 3, 4, 5], widest, None, stop)
+    early = seen[-1]
+    assert early is not None
+    partial = early.invariance(widest, 4096, 512)
+    assert partial.width <= expected.width
+    context = BatchNoise(chain_logits(N_VOCAB, 3), exact, 0.5)
+    left, again = len(early.pending(widest, 4096)) + (early.chunk is None), list[Findings]()
+    found = probe(context, [1, 2, 3, 4, 5], widest, early, again.append)
+    assert (found.width, found.chunk) == (expected.width, expected.chunk)
+    assert len(again) == left or found.width < widest  # once a width differs, few others are compared
+
+
+def test_narrow_passes_are_proved_first() -> None:
+    """In both caches: drafting can begin when a few comparisons are made."""
+    seen: list[int] = []
+    context = BatchNoise(chain_logits(N_VOCAB, 3), 64, 0.5)
+    probe(context, [7, 8], 32, None, lambda found: seen.append(found.invariance(32, 4096, 512).width))
+    assert seen == sorted(seen)
+    assert seen[4] >= 4
+    assert seen[-1] == 32
 
 
 @given(st.binary(max_size=200), st.integers(1, 5))
