@@ -141,10 +141,10 @@ class Engine:
         if not tokens:
             raise InputError("nothing is cached yet, so there is no state to save; generate something first.")
         last = self._conversation.last if self._conversation else None
-        cache, backend = self._target.state(), self._target.identity()
-        return write_state(
-            Path(path), SavedState(self._identity(), backend, tokens, cache, vars(last) if last else None)
-        )
+        cache, backend, prefill = self._target.state(), self._target.identity(), self._pair.prefill
+        turn = vars(last) if last else None
+        saved = SavedState(self._identity(), backend, tokens, cache, turn, prefill.chunk, prefill.prefilled)
+        return write_state(Path(path), saved)
 
     def load_state(self, path: str | Path) -> int:
         """Restore what :meth:`save_state` wrote. Returns the number of tokens that need no prefill now.
@@ -163,11 +163,11 @@ class Engine:
         self._running = None
         self.forget()
         self._target.restore(saved.cache, saved.tokens)
-        self._pair.prefill.prefilled = 0
+        reusable = self._pair.prefill.restore(len(saved.tokens), saved.chunk, saved.prefilled)
         last = ChatPrompt.from_dict(saved.turn) if saved.turn else None
         if self._conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
             self._conversation.resume(last)
-        return len(saved.tokens)
+        return reusable
 
     def _identity(self) -> str:
         """Identity of the target's file."""

@@ -48,6 +48,14 @@ class Prefill:
             self.prefilled = end
         return rows, cached
 
+    def restore(self, cached: int, chunk: int, prefilled: int) -> int:
+        """Take over a restored cache of ``cached`` tokens, of which passes over chunks of ``chunk`` prefilled some.
+
+        Returns the number of tokens that can be reused.
+        """
+        self.prefilled = prefilled if chunk == self.chunk else 0
+        return cached if self.chunk == 1 else self.prefilled // self.chunk * self.chunk
+
     def _reusable(self, cached: Sequence[int], tokens: Sequence[int]) -> int:
         common = common_length(cached, tokens)
         return common if self.chunk == 1 else min(common, self.prefilled) // self.chunk * self.chunk

@@ -24,7 +24,8 @@ _MAGIC = b"LSSTATE1"
 class SavedState:
     """A ``cache`` of ``tokens``, good for the same ``model`` and ``backend`` (build and settings) only.
 
-    ``turn`` is the last turn of a conversation, in types that JSON has.
+    ``turn`` is the last turn of a conversation, in types that JSON has. ``prefilled`` tokens of the cache come from
+    prefill passes over chunks of ``chunk`` tokens (see :class:`localspec.generation.prefill.Prefill`).
     """
 
     model: str
@@ -32,6 +33,8 @@ class SavedState:
     tokens: tuple[int, ...]
     cache: bytes
     turn: dict[str, Any] | None = None
+    chunk: int = 1
+    prefilled: int = 0
 
 
 def write_state(path: Path, saved: SavedState) -> int:
@@ -43,7 +46,7 @@ def write_state(path: Path, saved: SavedState) -> int:
         raise InputError(f"{path} exists and is no saved cache; choose another name.")
     header = {
         "model": saved.model, "backend": saved.backend, "tokens": len(saved.tokens), "cache": len(saved.cache),
-        "turn": saved.turn if _fits_json(saved.turn) else None,
+        "turn": saved.turn if _fits_json(saved.turn) else None, "chunk": saved.chunk, "prefilled": saved.prefilled,
     }  # fmt: skip
     try:
         size, _ = write_sealed(path, _MAGIC, header, np.asarray(saved.tokens, "<i4").tobytes(), saved.cache)
@@ -68,13 +71,17 @@ def read_state(path: Path) -> SavedState:
         found = read_sealed(path, _MAGIC, lambda header, _: (4 * header["tokens"], header["cache"]))
         tokens, cache = found.parts
         model, backend, turn = (found.header.get(name) for name in ("model", "backend", "turn"))
+        chunk, prefilled = found.header.get("chunk", 1), found.header.get("prefilled", 0)
         if not isinstance(model, str) or not isinstance(backend, str) or not isinstance(turn, dict | None):
+            raise DamagedFileError("wrong header")
+        if type(chunk) is not int or type(prefilled) is not int or not 0 <= prefilled <= len(tokens) // 4:
             raise DamagedFileError("wrong header")
     except DamagedFileError:
         raise InputError(f"{path} is damaged, or no saved cache; save it again.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({reason(error)}).") from None
-    return SavedState(model, backend, tuple(np.frombuffer(tokens, "<i4").tolist()), cache, turn)
+    ids = tuple(np.frombuffer(tokens, "<i4").tolist())
+    return SavedState(model, backend, ids, cache, turn, chunk, prefilled)
 
 
 def _is_state(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,19 @@ def test_whole_chunks_of_prompts_are_reused() -> None:
     assert (first.stats.cached_tokens, again.stats.cached_tokens) == (0, 192)
     assert engine.generate("a" * 128, **SAMPLED).stats.cached_tokens == 64
     assert Prefill(100, 64)._width == 64
+
+
+@pytest.mark.parametrize("chunk", [64, 1])
+def test_saved_chunks_are_reused(tmp_path: Path, chunk: int) -> None:
+    """In an engine with the same chunks; one with others decodes the prompt again."""
+    first = width_engine(context(), chunk)
+    first.generate("a" * 200, **SAMPLED)
+    first.save_state(tmp_path / "state")
+    second = width_engine(context(), 64)
+    assert second.load_state(tmp_path / "state") == (192 if chunk == 64 else 0)
+    done = second.generate("a" * 200 + "b" * 20, **SAMPLED)
+    assert done.stats.cached_tokens == (192 if chunk == 64 else 0)
+    assert done.tokens == width_engine(context(), 64).generate("a" * 200 + "b" * 20, **SAMPLED).tokens
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import pytest
 
 from localspec.engine import Engine
 from localspec.errors import BackendError, InputError
+from localspec.files import write_sealed
 from localspec.generation.options import Request
 from localspec.generation.saved_state import SavedState, read_state, write_state
 from localspec.llama.saved_cells import is_state_of
 from localspec.testing import chain_logits, scripted_engine
 from tests.helpers.support import load_fixed
 
-SAVED = SavedState("model", "backend", (1, 2, 3), b"cache" * 100, {"text": "é", "tokens": [1]})
+SAVED = SavedState("model", "backend", (1, 2, 3), b"cache" * 100, {"text": "é", "tokens": [1]}, 64, 2)
 SAMPLINGS: tuple[dict[str, Any], ...] = ({"temperature": 0}, {"temperature": 0.9, "seed": 5})
 #: More than two sliding windows of the built-in pair.
 LONG = "Tell me a story. " + "The little fox had a red ball and went into the wood. " * 16
@@ -68,6 +69,17 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
         assert read_state(tmp_path / "x.state") == saved
         assert (tmp_path / "x.state").stat().st_size == size
     assert [path.name for path in tmp_path.iterdir()] == ["x.state"]
+
+
+def test_a_file_without_chunks_is_read(tmp_path: Path) -> None:
+    """Earlier builds did not write them. Numbers that cannot be are damage."""
+    header = {"model": "m", "backend": "b", "tokens": 1, "cache": 1, "turn": None}
+    write_sealed(tmp_path / "s", b"LSSTATE1", header, b"\1\0\0\0", b"c")
+    assert read_state(tmp_path / "s") == SavedState("m", "b", (1,), b"c")
+    for wrong in ({"chunk": "64"}, {"prefilled": 2}, {"prefilled": -1}, {"prefilled": 1.0}):
+        write_sealed(tmp_path / "s", b"LSSTATE1", {**header, **wrong}, b"\1\0\0\0", b"c")
+        with pytest.raises(InputError, match="damaged"):
+            read_state(tmp_path / "s")
 
 
 def test_any_damage_is_noticed(tmp_path: Path) -> None:
