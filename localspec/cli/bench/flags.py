@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BenchFlags:
-    """How prompts are answered, and where the results go."""
+    """Settings of the answers, and destinations of the results."""
 
     max_tokens: int
     temperature: float

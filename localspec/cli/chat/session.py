@@ -113,10 +113,9 @@ class Session:
             self.notes.show(answer_line(done))
 
     def _stream(self) -> PartialAnswer:
-        """The answer, whole or partial.
+        """Stream the answer, whole or partial, into the transcript.
 
-        After an error, Ctrl-C or a full context the transcript ends with a partial answer, or is as before the
-        question.
+        After an error or Ctrl-C the transcript ends with the partial answer, or without the question if there is none.
         """
         answer, printer = PartialAnswer(), self._printer()
         start = partial(self.engine.stream_chat, list(self.transcript.messages), **self._keywords())

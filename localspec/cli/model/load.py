@@ -53,7 +53,7 @@ def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
 
 
 def _context_size(options: ModelOptions) -> int | None:
-    """The size in tokens; for 0 the one that the model was trained with. None is left to the engine."""
+    """The size in tokens; 0 is replaced by the size of the training context. None is left to the engine."""
     if options.ctx_size != 0:
         return options.ctx_size
     from localspec.gguf.header import read_header

@@ -20,7 +20,7 @@ _UNLIMITED, _RANDOM = (-1, -2), -1
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """How tokens are chosen and when an answer ends."""
+    """Sampling, length, stop strings and format of an answer."""
 
     temperature: float
     top_k: int

@@ -22,7 +22,7 @@ _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which models to load, and where.
+    """The models to load, and the devices.
 
     ``ctx_size``: 0 is the model's own. ``chosen``: a flag, the environment or the settings file names the model.
     """

@@ -17,7 +17,7 @@ from localspec.cli.options.values import FileName
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """Where the prompt comes from; at most one of ``prompt``, ``file`` and ``messages``."""
+    """Source of the prompt; at most one of ``prompt``, ``file`` and ``messages``."""
 
     prompt: str | None
     file: str | None
