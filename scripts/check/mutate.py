@@ -43,7 +43,7 @@ GROUPS = {
     ),
     "batch_invariance": (
         ["localspec/probe/batch_invariance.py", "localspec/generation/guard.py"],
-        [_GUARDED, "tests/probe/test_exactness.py"],
+        ["tests/probe/test_probe.py", _GUARDED, "tests/probe/test_exactness.py"],
     ),
     "control": (["localspec/control"], ["tests/control", "tests/draft/test_model.py"]),
 }
