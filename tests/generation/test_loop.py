@@ -404,3 +404,15 @@ def test_no_batch_is_wider_than_the_guard_allows(widest: int) -> None:
         assert sum(step.forced for step in steps) > 0
         texts.append([token for step in steps for token in step.tokens][:60])
     assert texts[0] == texts[1] == texts[2]
+
+
+def test_no_hidden_row_is_there_after_forced_tokens() -> None:
+    """The row before the last token is not decoded yet, so no assistant drafts."""
+    logits = chain_logits(N_VOCAB, 4)
+    target, prefix = ScriptedContext(logits, N_VOCAB), Prefix(list(PROMPT), Sampler(GREEDY, Forcing()))
+    rows, _ = prefill(target, prefix, 512)
+    kinds = {
+        (step.forced > 0, prefix.hidden is None)
+        for step in islice(decode(target, prefix, rows, [], limited(4, reads_hidden=True)), 12)
+    }
+    assert kinds == {(True, True), (False, False)}
