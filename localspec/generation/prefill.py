@@ -10,21 +10,25 @@ from localspec.types import Progress
 
 #: Most tokens of a prefill pass where nothing is known of the backend.
 _WIDTH = 512
+#: Prompts are cut at multiples of this many tokens: few, so that little is decoded again, and a multiple of all groups
+#: of rows that kernels work in. A constant, because a prompt's cells depend on it.
+CHUNK = 64
 
 
 class Prefill:
     """The prefill of one target.
 
-    Cells may depend on the passes that computed them (see :mod:`localspec.probe.batch_invariance`). A prompt is
-    therefore cut into chunks of ``chunk`` tokens. Passes over whole chunks compute the same cells however many chunks
-    they have; the rest of the prompt, up to one chunk, has a pass of its own. So whole chunks of earlier prompts are
-    reused, and generated tokens are decoded again. With ``chunk`` 1 the passes do not matter, and everything cached is
-    reused.
+    Cells may depend on the passes that computed them (see :mod:`localspec.probe.batch_invariance`). The part of a
+    prompt behind its last whole chunk of :data:`CHUNK` tokens therefore has a pass of its own, and what is reused of
+    earlier prompts are cells of whole chunks, up to a multiple of ``chunk`` tokens. Passes that begin there compute the
+    same cells as those that began earlier. Generated tokens are decoded again. With ``chunk`` 1 the passes do not
+    matter, and everything cached is reused.
     """
 
     def __init__(self, width: int = _WIDTH, chunk: int = 1) -> None:
-        """``width``: most tokens of a pass, at least ``chunk``."""
-        self.chunk, self._width = chunk, width - width % chunk
+        """``width``: most tokens of a pass, at least :data:`CHUNK`. ``chunk``: 1, :data:`CHUNK` or ``width``."""
+        self._width = width - width % CHUNK if chunk > 1 else width
+        self.chunk = min(chunk, self._width)
         #: Tokens at the beginning of the cache that prefill passes computed.
         self.prefilled = 0
 
@@ -36,26 +40,27 @@ class Prefill:
         The last token is always decoded, for its logits.
         """
         count = len(tokens)
-        rest = (count - 1) // self.chunk * self.chunk
-        target.rewind(min(self._reusable(target.tokens, tokens), rest))
+        rest = (count - 1) // CHUNK * CHUNK if self.chunk > 1 else 0
+        target.rewind(self._reusable(target.tokens, tokens))
         cached = self.prefilled = len(target.tokens)
         while self.prefilled < count:
             start = self.prefilled
             if progress is not None:
                 progress(start - cached, count - cached)
-            end = min(start + self._width, rest if start < rest and self.chunk > 1 else count)
+            end = min(start + self._width, rest if start < rest else count)
             rows = yield Pass(tokens[start:end], "last" if end == count else "none")
             self.prefilled = end
         return rows, cached
 
     def restore(self, cached: int, chunk: int, prefilled: int) -> int:
-        """Take over a restored cache of ``cached`` tokens, of which passes over chunks of ``chunk`` prefilled some.
+        """Take over a restored cache of ``cached`` tokens, of which a prefill with ``chunk`` computed ``prefilled``.
 
         Returns the number of tokens that can be reused.
         """
-        self.prefilled = prefilled if chunk == self.chunk else 0
+        self.prefilled = prefilled if chunk > 1 else 0
         return cached if self.chunk == 1 else self.prefilled // self.chunk * self.chunk
 
     def _reusable(self, cached: Sequence[int], tokens: Sequence[int]) -> int:
-        common = common_length(cached, tokens)
+        """Tokens of the cache to keep: at most all but the last one of the prompt."""
+        common = min(common_length(cached, tokens), len(tokens) - 1)
         return common if self.chunk == 1 else min(common, self.prefilled) // self.chunk * self.chunk

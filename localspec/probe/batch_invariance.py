@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import BackendError
+from localspec.generation.prefill import CHUNK
 from localspec.llama.saved_cells import repeat_cells
 from localspec.params import PROBE_WIDTH
 from localspec.protocols import Context, Rows
@@ -40,9 +41,6 @@ _SLOW_S = 0.2
 _SAMPLED, _LARGEST = 8.0, 2.0
 #: The probe sees some hundred rows and a generation thousands, so the largest difference seen is multiplied by this.
 _MARGIN = 1.25
-#: Tokens of a chunk that prompts are cut into where not every cell can be reused: few, so that little is decoded again,
-#: and a multiple of all groups of rows that kernels work in.
-CHUNK = 64
 #: The pass that is compared with narrow ones lacks this many tokens of the widest, so that its last group of rows is
 #: not full.
 _RAGGED = 5

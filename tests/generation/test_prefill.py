@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localspec.engine import Engine
-from localspec.generation.prefill import Prefill
-from localspec.probe.batch_invariance import CHUNK, probe
+from localspec.generation.prefill import CHUNK, Prefill
+from localspec.probe.batch_invariance import probe
 from localspec.testing import ScriptedDrafter, chain_logits
 from tests.helpers.width_context import WidthContext, width_engine
 
@@ -43,7 +43,7 @@ PROMPTS = st.lists(
 )
 
 
-@given(PROMPTS, st.sampled_from([(8, 64), (16, 64), (4, 32), (None, 256)]), st.booleans())
+@given(PROMPTS, st.sampled_from([(8, 64), (16, 64), (8, 256), (None, 256)]), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_answers_are_those_of_fresh_engines(prompts: list[str], cells: tuple[int | None, int], drafts: bool) -> None:
     """For prompts that share any part with those before, with and without a drafter."""
@@ -51,6 +51,19 @@ def test_answers_are_those_of_fresh_engines(prompts: list[str], cells: tuple[int
     drafters = [drafter()] if drafts else []
     found = answers(width_engine(context(group), chunk, drafters=drafters), prompts)
     assert found == [answers(width_engine(context(group), chunk), [prompt])[0] for prompt in prompts]
+
+
+@given(PROMPTS)
+@settings(max_examples=20, deadline=None)
+def test_answers_do_not_depend_on_what_is_known_of_the_cells(prompts: list[str]) -> None:
+    """Before the probe has found the chunk, less is reused, and the tokens are the same."""
+    assert answers(width_engine(context(), 256), prompts) == answers(width_engine(context(), 64), prompts)
+
+
+@pytest.mark.parametrize(("width", "chunk", "found"), [(100, 64, 64), (100, 100, 64), (256, 256, 256), (256, 1, 1)])
+def test_passes_have_whole_chunks(width: int, chunk: int, found: int) -> None:
+    """Where the passes matter, so what is reused is a multiple of chunks too."""
+    assert Prefill(width, chunk).chunk == found
 
 
 def test_a_chat_s_answers_are_those_of_fresh_engines() -> None:
@@ -85,7 +98,6 @@ def test_whole_chunks_of_prompts_are_reused() -> None:
     again = engine.generate("a" * 200 + first.text + "b" * 100, **SAMPLED)
     assert (first.stats.cached_tokens, again.stats.cached_tokens) == (0, 192)
     assert engine.generate("a" * 128, **SAMPLED).stats.cached_tokens == 64
-    assert Prefill(100, 64)._width == 64
 
 
 @pytest.mark.parametrize("chunk", [64, 1])
