@@ -15,8 +15,9 @@ from typing import Literal
 from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
 from localspec.files import parts
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
+from localspec.models.file_vocabulary import TOKENS, may_share_vocabulary, vocabulary_mismatch
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
+from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE
 
 Kind = Literal["mtp", "trimmed", "model"]
 _ORDER: tuple[Kind, ...] = ("mtp", "trimmed", "model")

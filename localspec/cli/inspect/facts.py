@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 
 #: Most files read beside the inspected one.
 _MOST_BESIDE = 64
-#: llama.cpp's limits for a draft model: the difference of vocabulary sizes, and the first token that is compared.
-_MAX_VOCAB_DIFFERENCE, _FIRST_COMPARED = 128, 5
 #: Most weights of a draft model over those of its target; another quantisation of the target is no drafter.
 _LARGEST_DRAFTER = 0.8
-_TOKENS = "tokenizer.ggml.tokens"
 #: The role of a drafter with a trimmed vocabulary.
 TRIMMED = "trimmed drafter"
 
@@ -93,6 +90,7 @@ def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
     """The role of ``drafter`` for ``target``, or None if it cannot draft for it."""
     from localspec.errors import ModelFileError
     from localspec.gguf.header import is_trimmed
+    from localspec.models.file_vocabulary import vocabulary_mismatch
     from localspec.models.pairing import assistant_mismatch, is_assistant, pairing
 
     try:
@@ -102,27 +100,15 @@ def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
             return None
         if is_trimmed(drafter):
             return TRIMMED if pairing(target, drafter).kind else None
+        smaller = weights(drafter) < _LARGEST_DRAFTER * weights(target)
+        return "draft model" if smaller and vocabulary_mismatch(target, drafter) is None else None
     except ModelFileError:
         return None
-    smaller = weights(drafter) < _LARGEST_DRAFTER * weights(target)
-    return "draft model" if smaller and _same_vocabulary(drafter, target) else None
 
 
 def weights(header: GgufHeader) -> int:
     """Number of weights."""
     return sum(tensor.elements for tensor in header.tensors)
-
-
-def _same_vocabulary(a: GgufHeader, b: GgufHeader) -> bool:
-    """llama.cpp's rule for a draft model, from the headers."""
-    sizes = [header.lengths.get(_TOKENS, 0) for header in (a, b)]
-    if not all(sizes) or abs(sizes[0] - sizes[1]) > _MAX_VOCAB_DIFFERENCE:
-        return False
-    for key in ("model", "bos_token_id", "add_bos_token"):
-        if a.metadata.get(f"tokenizer.ggml.{key}") != b.metadata.get(f"tokenizer.ggml.{key}"):
-            return False
-    texts = [header.strings(_TOKENS)[_FIRST_COMPARED : min(sizes)] for header in (a, b)]
-    return texts[0] == texts[1]
 
 
 def inexact_tensor(header: GgufHeader) -> str | None:
