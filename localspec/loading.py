@@ -32,7 +32,7 @@ from localspec.memory.fit import DEFAULT_CTX, LoadRequest, choose_settings
 from localspec.memory.machine import read_machine
 from localspec.models.pairing import check_assistant, check_vocabulary, find_drafter, is_assistant
 from localspec.models.resolve import resolve_model
-from localspec.models.store import used
+from localspec.models.store import mark_used
 from localspec.params import ContextParams, DraftParams, ExactnessMode
 from localspec.probe.costs import CostMeasurement
 from localspec.probe.exactness import decide_exactness, decide_without_drafter, settings_to_try
@@ -75,7 +75,7 @@ def load(
     fitted = choose_settings(request, params, read_machine())
     for opened in (header, source.header):
         if opened:
-            used(opened.path)
+            mark_used(opened.path)
     tried = try_files(header.path, source.header.path if source.header else None, source.kind)
     pair = _PairFiles(options, header, replace(source, gpu_layers=fitted.drafter.gpu_layers))
     *others, last = settings_to_try(exactness, fitted.target)

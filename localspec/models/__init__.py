@@ -1,1 +1,1 @@
-"""Model names to files: the disk, the Hub, the pairs, the built-in pair."""
+"""Model names to files: the Hub, the disk, pairs of target and drafter, the built-in pair."""

@@ -1,7 +1,7 @@
-"""What goes with what, decided from the files' headers, not their names.
+"""Find the drafter for a target from the headers of files, not from their names.
 
-An MTP assistant that fits is the best drafter: it reads the target's hidden rows, and costs a few per cent of a step.
-Then a trimmed drafter, which somebody made for the purpose; then a smaller model with the same vocabulary.
+An MTP assistant is preferred: it reads the target's hidden rows, and a draft step costs a few per cent of a target
+step. Then comes a trimmed drafter, which was made for drafting, then a smaller model of the same vocabulary.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE
 Kind = Literal["mtp", "trimmed", "model"]
 _ORDER: tuple[Kind, ...] = ("mtp", "trimmed", "model")
 
+#: Architecture of an MTP assistant.
 ASSISTANT = "gemma4-assistant"
+#: Architecture of assistants that an older fork of llama.cpp wrote.
 _OLD_ASSISTANT = "gemma4_assistant"
-#: Assistants for these target architectures.
+#: Architectures of targets that have assistants.
 _TARGETS = ("gemma4",)
-
-#: A draft step of half a target's step gains at most 1.2 times where 80 % of single drafts are accepted,
-#: (1 + 0.8) / (1 + 0.5), which verification and the second model's memory eat up.
+#: Largest ratio of the bytes that drafter and target read for a token. At 1/2 and an acceptance rate of 80% speed is
+#: at most (1 + 0.8) / (1 + 0.5) = 1.2 times; verification and the second model's memory use up this gain.
 LARGEST_SHARE = 1 / 2
-#: What a drafter should read for a token, of what its target reads. Below, acceptance falls faster than the time: if it
-#: is 0.6 at a thirtieth, 0.65 at a fifteenth and 0.75 at a quarter (estimates), three drafts a step gain 2.0, 2.0 and
-#: 1.6 times.
+#: Best ratio. A smaller drafter loses more acceptance than time: with acceptance rates of 0.6 at 1/30, 0.65 at 1/15 and
+#: 0.75 at 1/4 (estimates), three draft tokens a step are 2.0, 2.0 and 1.6 times as fast as plain decoding.
 BEST_SHARE = 1 / 16
-#: Of two assistants that differ by type: Q8_0, Q4_0, another, a float (``general.file_type``).
-_TYPES = {7: 0, 2: 1, 0: 3, 1: 3, 32: 3}
-#: Keys below the architecture of models with a recurrent state, which cannot be rewound.
+#: Rank of assistants by ``general.file_type``: Q8_0, Q4_0, others (2), floats.
+_TYPE_RANKS = {7: 0, 2: 1, 0: 3, 1: 3, 32: 3}
+#: Prefixes of keys of models with a recurrent state, which cannot be rewound.
 _RECURRENT = ("ssm.", "wkv.", "shortconv.")
+#: Keys of the shape of the cache, which an assistant shares with its target.
 _CACHE_SHAPE = tuple(f"attention.{what}_length{kind}" for what in ("key", "value") for kind in ("", "_swa"))
 
 
 def is_assistant(header: GgufHeader) -> bool:
-    """Whether the file is an MTP assistant. Raises for files of older forks, which llama.cpp cannot read."""
+    """True for an MTP assistant. Raises :class:`ModelFileError` for files of older forks, unreadable by llama.cpp."""
     if header.architecture == _OLD_ASSISTANT:
         raise ModelFileError(
             f"{header.path} was converted by an older fork (architecture {_OLD_ASSISTANT!r}); "
@@ -52,9 +53,9 @@ def is_assistant(header: GgufHeader) -> bool:
 
 
 def assistant_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
-    """Why ``assistant`` cannot draft for ``target``, or None when it can.
+    """Reason why ``assistant`` cannot draft for ``target``, None if it can.
 
-    llama.cpp aborts the process on these, so they are checked before a context is made.
+    llama.cpp aborts the process in these cases, so they are checked before a context is made.
     """
     if target.architecture not in _TARGETS:
         return f"an assistant drafts for Gemma 4 targets, and the target is {target.architecture!r}"
@@ -83,7 +84,7 @@ def _cache_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
 
 
 def _cache_heads(header: GgufHeader) -> tuple[object, object]:
-    """Key/value heads of the last sliding and the last full layer: the two whose cache an assistant reads."""
+    """Key/value heads of the last sliding-window and the last full layer, whose caches an assistant reads."""
     heads = header.metadata.get(f"{header.architecture}.attention.head_count_kv")
     pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
     if not isinstance(heads, tuple) or not isinstance(pattern, tuple):
@@ -93,7 +94,7 @@ def _cache_heads(header: GgufHeader) -> tuple[object, object]:
 
 
 def check_assistant(target: GgufHeader, assistant: GgufHeader) -> None:
-    """Raise :class:`DraftMismatchError` unless the assistant goes with the target."""
+    """Raise :class:`DraftMismatchError` if the assistant cannot draft for the target."""
     reason = assistant_mismatch(target, assistant)
     if reason:
         raise DraftMismatchError(
@@ -113,7 +114,7 @@ def check_vocabulary(target: GgufHeader, drafter: GgufHeader) -> None:
 
 
 def find_assistant(target: GgufHeader) -> Path | None:
-    """An assistant for ``target`` among the files beside it (and in ``MTP/``), the built-in one for ``tiny``."""
+    """An assistant for ``target`` in its folder or in ``MTP/`` there; the built-in assistant for ``tiny``."""
     if target.path.resolve() == TINY_TARGET.resolve():
         return TINY_ASSISTANT
     if target.architecture not in _TARGETS:
@@ -130,21 +131,21 @@ def find_assistant(target: GgufHeader) -> Path | None:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A candidate and what it is to the target; ``kind`` is None where it is refused, and ``reason`` says why."""
+    """A candidate and its kind as a drafter for the target. If ``kind`` is None it cannot draft, for ``reason``."""
 
     drafter: GgufHeader
     kind: Kind | None
     reason: str | None = None
 
 
-def pairs(target: GgufHeader, others: Iterable[GgufHeader]) -> list[Pairing]:
-    """``others`` as drafters for ``target``: best first; those that do not go with it last, each with the reason."""
-    found = [pairing(target, other) for other in others]
+def rank_drafters(target: GgufHeader, others: Iterable[GgufHeader]) -> list[Pairing]:
+    """``others`` as drafters for ``target``, best first; those that cannot draft for it last, with the reason."""
+    found = [check_pairing(target, other) for other in others]
     return sorted(found, key=lambda one: _rank(one.kind, one.drafter, _share(target, one.drafter)))
 
 
-def pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
-    """What ``other`` can be to ``target``. Of a model, the tokens in both files are compared."""
+def check_pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
+    """The kind of drafter that ``other`` is for ``target``. Reads the tokens of both files if it is a model."""
     try:
         if is_assistant(other):
             reason, kind = assistant_mismatch(target, other), _ORDER[0]
@@ -157,10 +158,10 @@ def pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
 
 
 def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -> Path | None:
-    """The best of ``candidates`` (:func:`drafter_candidates`, if not given) for ``target``, or None.
+    """The best of ``candidates`` for ``target``, or None. Without candidates: those of :func:`drafter_candidates`.
 
-    Of two that are as good, the one in the folder that comes first. Files that are damaged are passed over. Only the
-    start of most files is read: fifty take less than 0.1 s, and what is chosen takes as long as reading its header.
+    Of two equal ones the one in the earlier folder is taken. Damaged files are skipped. Only the start of most files is
+    read: fifty take less than 0.1 s, and the chosen one takes the time of reading its header.
     """
     if target.path.resolve() == TINY_TARGET.resolve():
         return TINY_ASSISTANT
@@ -178,7 +179,7 @@ def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -
             plausible.append(((_ORDER.index(kind), place, *_rank(kind, start, share)), path))
     for _, path in sorted(plausible):
         try:
-            if pairing(target, read_header(path)).kind:
+            if check_pairing(target, read_header(path)).kind:
                 return path
         except LocalspecError:
             continue
@@ -186,13 +187,10 @@ def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -
 
 
 def drafter_candidates(target: GgufHeader) -> list[Path]:
-    """Files on this disk that might draft for ``target``.
-
-    What was pulled for it, what is beside it and in ``MTP/``, and everything else that was pulled.
-    """
+    """Files on disk that may draft for ``target``: pulled for it, in its folder and ``MTP/``, and all pulled files."""
     from localspec.models import store
 
-    stored = store.models()
+    stored = store.stored_models()
     own = [model.name for model in stored if model.path.resolve() == target.path.resolve()]
     pulled_for = [drafter.path for name in own for drafter in store.drafters_for(name)]
     return list(dict.fromkeys([*pulled_for, *_beside(target), *(model.path for model in stored)]))
@@ -204,7 +202,7 @@ def _beside(target: GgufHeader) -> list[Path]:
 
 
 def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | None:
-    """What a file may be to the target, of which only the start was read; ``share`` is that of the files' sizes."""
+    """The possible kind of a drafter of which only the ``start`` was read. ``share`` is the ratio of file sizes."""
     if is_assistant(start):
         known = start.number("embedding_length_out") is not None
         return None if known and assistant_mismatch(target, start) else "mtp"
@@ -212,16 +210,16 @@ def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | 
         return None
     sizes = target.lengths.get(TOKENS, 0), start.lengths.get(TOKENS, 0)
     if 0 < sizes[1] < sizes[0] - MAX_SIZE_DIFFERENCE:
-        return "trimmed"  # which the end of the file would say
+        return "trimmed"  # the end of the file tells
     return "model" if share < LARGEST_SHARE or start.number("expert_count") else None
 
 
 def _rank(kind: Kind | None, header: GgufHeader, share: float) -> tuple[int, float, float, str]:
-    """Least is best."""
+    """Sort key, best first."""
     order = _ORDER.index(kind) if kind else len(_ORDER)
     file_type = header.metadata.get("general.file_type")
-    kept = _TYPES.get(file_type, 2) if isinstance(file_type, int) else 2
-    distance = kept if kind == "mtp" else abs(math.log(max(share, 1e-9) / BEST_SHARE))
+    type_rank = _TYPE_RANKS.get(file_type, 2) if isinstance(file_type, int) else 2
+    distance = type_rank if kind == "mtp" else abs(math.log(max(share, 1e-9) / BEST_SHARE))
     return order, distance, share, header.path.name
 
 
@@ -231,18 +229,19 @@ def _model_mismatch(target: GgufHeader, other: GgufHeader) -> str | None:
     share = _share(target, other)
     if may_share_vocabulary(target, other) and share >= LARGEST_SHARE:  # else the vocabulary is the better reason
         return (
-            f"it reads {share:.0%} of what the target reads for a token; from {LARGEST_SHARE:.0%} on nothing is gained"
+            f"it reads {share:.0%} of the bytes that the target reads for a token; a drafter must read less than "
+            f"{LARGEST_SHARE:.0%}"
         )
     return _no_drafter(other)
 
 
 def _no_drafter(header: GgufHeader) -> str | None:
-    """Why a file can draft for nothing, as far as its metadata say."""
+    """Reason in the metadata why a file can draft for no target, None if there is none."""
     architecture = header.architecture
     if header.metadata.get("general.type", "model") != "model" or architecture == "clip":
         return "it is no language model"
     if header.number("pooling_type") or header.metadata.get(f"{architecture}.attention.causal") is False:
-        return "it makes embeddings, and no text"
+        return "it makes embeddings, not text"
     if header.metadata.get("split.no", 0) != 0:
         return "it is a later part of a model in several files"
     if any(key.startswith(f"{architecture}.{kind}") for key in header.metadata for kind in _RECURRENT):
@@ -251,25 +250,25 @@ def _no_drafter(header: GgufHeader) -> str | None:
 
 
 def _share(target: GgufHeader, drafter: GgufHeader) -> float:
-    """What the drafter reads for a token, of what the target reads."""
+    """Bytes that the drafter reads for a token over those of the target."""
     return _read_per_token(drafter) / max(_read_per_token(target), 1)
 
 
 def _read_per_token(header: GgufHeader) -> float:
-    """Bytes of the matrices that one token goes through; of a mixture's experts, those that are used."""
+    """Bytes of the matrices that are read for one token; of a mixture of experts, those of the active experts."""
     experts, used = header.number("expert_count") or 1, header.number("expert_used_count") or 1
     whole = part = 0.0
     for tensor in header.multiplied:
         size = tensor.bytes or tensor.elements
         whole += size
         part += size * used / experts if "_exps." in tensor.name else size
-    if header.metadata.get("split.count", 1) != 1 and whole:  # the other parts' tensors are in their own headers
+    if header.metadata.get("split.count", 1) != 1 and whole:  # the header lacks the tensors of the other parts
         return _file_size(header.path) * part / whole
     return part
 
 
 def _file_size(path: Path) -> int:
-    """Bytes of a file, or of all parts of a model that it is the first part of."""
+    """Bytes of a file, or of all parts of a split if it is the first."""
     return sum(part.stat().st_size for part in parts(path))
 
 

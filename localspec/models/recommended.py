@@ -1,7 +1,6 @@
-"""Recommended pairs: a Gemma 4 target and its drafter for a machine's memory, with what they cost.
+"""Recommended pairs of a Gemma 4 target and its drafter, by the memory of the machine.
 
-Constants, so that they can be shown before anything is downloaded. What a pair takes when it is loaded is computed from
-its files.
+The sizes are constants, so that they can be shown before a download. After it they are computed from the files.
 """
 
 from __future__ import annotations
@@ -10,27 +9,27 @@ from dataclasses import dataclass
 
 GIB = 1 << 30
 
-#: Gemma 4 is under the Apache License 2.0, unlike Gemma 1 to 3; the files say so (``general.license``).
+#: Licence of Gemma 4, by the files' ``general.license``; Gemma 1 to 3 have another.
 GEMMA_4_LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
-class Pair:
-    """``target`` is what ``localspec chat -m`` takes; sizes and memory are in bytes."""
+class RecommendedPair:
+    """A target and its drafter. Sizes and memory are in bytes."""
 
     target: str
-    """A short name, or ``tiny``."""
+    """Name for ``localspec chat -m``: a short name, or ``tiny``."""
     title: str
     repo: str
-    """Where both files are; empty for the built-in pair."""
+    """Repository of both files; empty for the built-in pair."""
     target_file: str
     drafter_file: str
     target_size: int
     drafter_size: int
     needs: int
-    """Memory that the pair takes with 8192 tokens."""
+    """Memory of the pair with a context of 8192 tokens."""
     memory: int
-    """Memory of the machine from which the pair is recommended."""
+    """Smallest memory of a machine for which the pair is recommended."""
     licence: str
     note: str
 
@@ -41,17 +40,17 @@ class Pair:
 
     @property
     def built_in(self) -> bool:
-        """Whether there is nothing to download."""
+        """True if there is nothing to download."""
         return not self.repo
 
 
-def _gemma_4(size: str, target_size: int, drafter_size: int, needs: int, memory_gib: int, note: str) -> Pair:
-    """Weights that Google trained for 4 bits, and the drafter that was trained with them, in unsloth's repository.
+def _gemma_4(size: str, target_size: int, drafter_size: int, needs: int, memory_gib: int, note: str) -> RecommendedPair:
+    """Weights that Google trained for 4 bits, with the drafter that was trained with them, from unsloth's repository.
 
-    At 4 bits these lose little, most of their matrices are Q4_0, and their drafter is accepted more often than the one
-    of the untrained weights.
+    They lose little at 4 bits, most of their matrices are Q4_0, and the acceptance rate is higher than with the drafter
+    of the other weights.
     """
-    return Pair(
+    return RecommendedPair(
         target=f"gemma-4-{size.lower()}-qat",
         title=f"Gemma 4 {size}",
         repo=f"unsloth/gemma-4-{size}-it-qat-GGUF",
@@ -66,11 +65,11 @@ def _gemma_4(size: str, target_size: int, drafter_size: int, needs: int, memory_
     )
 
 
-#: By the memory that they need. File sizes are as reported. ``needs``: the files and what
-#: :mod:`localspec.memory.estimate` computes for these shapes with 8192 tokens on a GPU: caches with sliding
-#: windows in full, buffers and two vocabularies. A CPU may keep most of the target twice, in its kernels' order.
-RECOMMENDED: tuple[Pair, ...] = (
-    Pair(
+#: Pairs by the memory that they need. File sizes are the Hub's. ``needs`` is their sum plus the estimate of
+#: :mod:`localspec.memory.estimate` for 8192 tokens on a GPU: caches with full sliding windows, buffers and two
+#: vocabularies. A CPU may hold most of the target twice, once in the order of its kernels.
+RECOMMENDED: tuple[RecommendedPair, ...] = (
+    RecommendedPair(
         "tiny", "Tiny", "", "", "", 0, 0, 200_000_000, 0, "Apache-2.0", "built in, to try things out: no real answers"
     ),
     _gemma_4("E2B", 2_620_000_000, 59_000_000, 3_500_000_000, 6, "quick, for laptops with 8 GB"),
@@ -81,6 +80,6 @@ RECOMMENDED: tuple[Pair, ...] = (
 )
 
 
-def recommended(memory_bytes: int) -> Pair:
-    """The pair for a machine with so much memory (in all, in bytes); ``tiny`` where no other would fit."""
+def recommended(memory_bytes: int) -> RecommendedPair:
+    """The pair for a machine with ``memory_bytes`` of memory in total; ``tiny`` if no other fits."""
     return [pair for pair in RECOMMENDED if pair.memory <= max(memory_bytes, 0)][-1]

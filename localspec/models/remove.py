@@ -1,4 +1,4 @@
-"""Frees disk: files of a pulled model, and what interrupted pulls left. Never a file that localspec did not write."""
+"""Remove files of pulled models and of interrupted pulls. Only files that localspec wrote are removed."""
 
 from __future__ import annotations
 
@@ -7,40 +7,37 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from localspec.models.store import INCOMPLETE, StoredModel, claims, forget, models, unclaim
+from localspec.models.store import INCOMPLETE, StoredModel, claims, forget, stored_models, unclaim
 
 
 def remove(model: StoredModel) -> int:
-    """Take a model off the list and remove its files; gives the bytes that this freed.
+    """Remove a model's record and files; returns the bytes freed.
 
-    A file stays if localspec did not write it, if another listed model has it, or (its bytes, not its name) if another
-    revision in the cache of ``huggingface_hub`` links to it. Raises OSError where a file cannot be removed.
+    A file stays if localspec did not write it or another stored model has it. Bytes that another revision in
+    ``huggingface_hub``'s cache links to stay, too. Raises OSError if a file cannot be removed.
     """
-    forget(model)  # first: what is listed is whole
-    return _remove_files(model)
+    forget(model)  # first, since the files of a recorded model are complete
+    return remove_files(model)
 
 
-def replace_earlier(before: StoredModel) -> int:
-    """Remove the files of a version that another one, listed by now, has replaced; gives the bytes freed."""
-    return _remove_files(before)
-
-
-def _remove_files(model: StoredModel) -> int:
-    kept = {file.path for other in models() for file in other.files}
+def remove_files(model: StoredModel) -> int:
+    """Remove the files of a model without a record, such as a replaced version; returns the bytes freed."""
+    kept = {file.path for other in stored_models() for file in other.files}
     return sum(_remove_file(file.path) for file in model.files if file.ours and file.path not in kept)
 
 
-def freed_by(chosen: Iterable[StoredModel]) -> int:
-    """Bytes that :func:`remove` would free, of all of ``chosen`` together."""
+def bytes_freed_by(chosen: Iterable[StoredModel]) -> int:
+    """Bytes that :func:`remove` of all ``chosen`` models frees."""
     chosen = list(chosen)
     names = {(model.repo, model.files[0].name) for model in chosen}
-    kept = {f.path for other in models() if (other.repo, other.files[0].name) not in names for f in other.files}
-    gone = {f.path: f for model in chosen for f in model.files if f.ours and f.path not in kept}
-    return sum(file.size for file in gone.values() if not _linked_elsewhere(file.path))
+    others = [other for other in stored_models() if (other.repo, other.files[0].name) not in names]
+    kept = {file.path for other in others for file in other.files}
+    removed = {file.path: file for model in chosen for file in model.files if file.ours and file.path not in kept}
+    return sum(file.size for file in removed.values() if not _linked_elsewhere(file.path))
 
 
 def _remove_file(path: Path) -> int:
-    """A file, and of a link the bytes it leads to if nothing else does; then the folders that this leaves empty."""
+    """Remove a file, the bytes of a link that no other link has, and the folders that become empty."""
     blob = _blob(path)
     shared = _linked_elsewhere(path)
     size = path.stat().st_size if path.exists() else 0
@@ -53,7 +50,7 @@ def _remove_file(path: Path) -> int:
 
 
 def _blob(path: Path) -> Path | None:
-    """The file below ``blobs/`` of the same repository that a link of a snapshot leads to."""
+    """The file in ``blobs/`` of the same repository to which a link in a snapshot points."""
     root = _repository(path)
     if root is None or not path.is_symlink():
         return None
@@ -62,7 +59,7 @@ def _blob(path: Path) -> Path | None:
 
 
 def _repository(path: Path) -> Path | None:
-    """The folder of ``huggingface_hub``'s cache that holds the repository of a file in a snapshot."""
+    """The repository's folder in ``huggingface_hub``'s cache, for a file in a snapshot."""
     for parent in path.parents:
         if parent.name == "snapshots":
             return parent.parent
@@ -70,7 +67,7 @@ def _repository(path: Path) -> Path | None:
 
 
 def _linked_elsewhere(path: Path) -> bool:
-    """Whether another name in the cache leads to the same bytes."""
+    """True if another link in the cache points to the same bytes."""
     root, blob = _repository(path), _blob(path)
     if root is None or blob is None:
         return False
@@ -81,7 +78,7 @@ def _linked_elsewhere(path: Path) -> bool:
 
 
 def _tidy(path: Path) -> None:
-    """Remove what the last file left behind: empty folders, and a branch's name for a snapshot that is gone."""
+    """Remove empty folders, and the ref of a branch whose snapshot is gone."""
     root = _repository(path)
     if root is None:
         with contextlib.suppress(OSError):
@@ -92,8 +89,8 @@ def _tidy(path: Path) -> None:
             parent.rmdir()
         if parent.name == "snapshots":
             break
-    for left in root.glob("refs/.*.tmp"):  # of a pull that was killed
-        left.unlink(missing_ok=True)
+    for temporary in root.glob("refs/.*.tmp"):  # of a pull that was killed
+        temporary.unlink(missing_ok=True)
     main = root / "refs" / "main"
     with contextlib.suppress(OSError):
         if not (root / "snapshots" / main.read_text(encoding="utf-8").strip()).exists():
@@ -104,12 +101,12 @@ def _tidy(path: Path) -> None:
 
 
 def unfinished() -> list[Path]:
-    """Parts of files whose pull was interrupted; the same pull goes on from them."""
+    """Incomplete files of interrupted pulls, which the same pull resumes."""
     return [path for path in claims() if path.suffix == INCOMPLETE and path.is_file()]
 
 
 def remove_unfinished() -> int:
-    """Free what :func:`unfinished` lists; gives the bytes."""
+    """Remove the files of :func:`unfinished`; returns the bytes freed."""
     freed = 0
     for path in unfinished():
         freed += path.stat().st_size

@@ -1,4 +1,4 @@
-"""A model's name on the command line → a file on disk."""
+"""Resolve a model's name on the command line to a file on disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TINY_ASSISTANT = BUILT_IN / "tiny-assistant.gguf"
 
 
 def resolve_model(name: str | Path, *, drafter: bool = False) -> Path:
-    """The file that ``name`` means: ``tiny``, a path, or what was pulled from the Hub under that name.
+    """The file of ``tiny``, of a path, or of a name on the Hub that was pulled. No network.
 
-    A file on disk comes before a name on the Hub, and that before a folder. Raises :class:`ModelNotFoundError` with the
-    next step where there is none; never connects to anything. ``drafter``: of a repository that has both, its drafter.
+    A file comes before a name on the Hub, and that before a folder. ``drafter``: the drafter of a repository with both.
+    Raises :class:`ModelNotFoundError` with the next step.
     """
     if name == TINY:
         return TINY_TARGET
@@ -43,12 +43,12 @@ def resolve_model(name: str | Path, *, drafter: bool = False) -> Path:
 
 
 def _pulled(name: HubName, drafter: bool) -> Path:
-    """The seam to the store of what was pulled. Raises :class:`ModelNotFoundError` where it is not there."""
+    """The pulled file. Raises :class:`ModelNotFoundError`."""
     from localspec.models.store import locate
 
     return locate(name, drafter)
 
 
 def _in_a_folder_here(name: HubName, path: Path) -> bool:
-    """Whether ``a/b/c.gguf`` speaks of a folder that is there: then it is a path, wrongly spelt."""
+    """True if the first part of ``a/b/c.gguf`` is a folder here: then it is a misspelt path, not a name on the Hub."""
     return name.file is not None and str(path) == str(name) and Path(path.parts[0]).is_dir()

@@ -1,8 +1,7 @@
-"""What is on disk: a record for every model that was pulled whole and checked, and when it was last used.
+"""Records of pulled models, and the time of their last use. No network; ``huggingface_hub`` is not imported.
 
-A record is a small JSON file in the data folder, written under a temporary name and then renamed, after the last file
-of the model was found to be right. The models themselves lie where ``huggingface_hub`` keeps them. Nothing here
-connects to anything or imports ``huggingface_hub``, and a damaged or foreign record is no record.
+A record is a small JSON file in the data folder, written once all files of the model are complete and checked. The
+files themselves are in ``huggingface_hub``'s cache. Damaged and foreign records are ignored.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from localspec.files import data_dir, replacing
 from localspec.models.hub.names import HubName
 
 Role = Literal["model", "drafter"]
-#: How the name of a part of a file ends, in the cache of ``huggingface_hub``.
+#: Suffix of an incomplete file in ``huggingface_hub``'s cache.
 INCOMPLETE = ".incomplete"
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file: its path in the repository, where it is here, bytes, and the SHA-256 that was checked."""
+    """A file: path in the repository, path on disk, size in bytes, and the SHA-256 that was checked."""
 
     name: str
     path: Path
@@ -35,11 +34,11 @@ class StoredFile:
 
     @property
     def ours(self) -> bool:
-        """Whether localspec wrote it, so that it may remove it, and not another program."""
-        return claimed(self.path)
+        """True if localspec wrote the file, so that it may remove it."""
+        return is_claimed(self.path)
 
-    def there(self) -> bool:
-        """Whether it still has the size it had when it was checked."""
+    def exists(self) -> bool:
+        """True if the file still has the size that was checked."""
         try:
             return self.path.stat().st_size == self.size
         except (OSError, ValueError):
@@ -48,7 +47,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A target or a drafter that was pulled, as one file or as a set of parts in order."""
+    """A pulled target or drafter: one file, or the parts of a split in order."""
 
     repo: str
     quant: str | None
@@ -56,20 +55,20 @@ class StoredModel:
     role: Role = "model"
     commit: str = ""
     draft_of: tuple[str, ...] = field(default=())
-    """Names of the models that it was pulled to draft for."""
+    """Names of the targets that it was pulled for."""
     pulled: float = 0.0
     """Seconds since the epoch."""
 
     @property
     def name(self) -> str:
-        """What it is called on the command line. A drafter goes by its file: its target may share the rest."""
+        """Name on the command line. A drafter's is that of its file: the target may have the repository and quant."""
         if self.role == "drafter":
             return f"{self.repo}/{self.files[0].name}"
         return f"{self.repo}:{self.quant}" if self.quant else self.repo
 
     @property
     def path(self) -> Path:
-        """What is loaded: the file, or the first part."""
+        """The file to load, of a split the first part."""
         return self.files[0].path
 
     @property
@@ -79,39 +78,34 @@ class StoredModel:
 
     @property
     def last_used(self) -> float:
-        """Seconds since the epoch; when it was pulled, if it was not loaded since."""
+        """Time of the last load, or of the pull if there was none, in seconds since the epoch."""
         try:
-            return max(self.pulled, _mark(self.path).stat().st_mtime)
+            return max(self.pulled, _use_mark(self.path).stat().st_mtime)
         except OSError:
             return self.pulled
 
-    def there(self) -> bool:
-        """Whether all files are."""
-        return bool(self.files) and all(file.there() for file in self.files)
+    def exists(self) -> bool:
+        """True if all files do."""
+        return bool(self.files) and all(file.exists() for file in self.files)
 
 
-def models() -> list[StoredModel]:
-    """What is listed: models whose files are all there, targets first, by name. What has lost a file is not on disk."""
-    with contextlib.suppress(OSError, RuntimeError):  # the latter: no home folder
+def stored_models() -> list[StoredModel]:
+    """Recorded models whose files all exist, targets first, by name."""
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
         found = [_read(path) for path in sorted((data_dir() / "pulled").glob("*.json"))]
         return sorted(
-            (model for model in found if model and model.there()),
+            (model for model in found if model and model.exists()),
             key=lambda model: (model.role == "drafter", model.name.lower()),
         )
     return []
 
 
-def files() -> list[Path]:
-    """The file (or first part) of every model and drafter that was pulled."""
-    return [model.path for model in models()]
-
-
 def find(repo: str, quant: str | None = None, role: Role | None = None) -> list[StoredModel]:
-    """What is on disk of a repository, with that quant if one is given; letters' case is no difference."""
+    """Stored models of a repository, with that quant and role if given. Case is ignored."""
     wanted = quant.lower() if quant else None
     return [
         model
-        for model in models()
+        for model in stored_models()
         if model.repo.lower() == repo.lower()
         and (wanted is None or (model.quant or "").lower() == wanted)
         and (role is None or model.role == role)
@@ -119,10 +113,10 @@ def find(repo: str, quant: str | None = None, role: Role | None = None) -> list[
 
 
 def locate(name: HubName, drafter: bool = False) -> Path:
-    """The file that a Hub name means on this disk: no network, no delay.
+    """The file on disk of a Hub name.
 
-    A name without a quant takes of what is here what it would take of the Hub; with ``drafter`` that is the drafter of
-    a repository that holds both. Raises :class:`ModelNotFoundError` with the command to run when online.
+    Without a quant the choice among the stored models is as on the Hub; with ``drafter`` it is the drafter of a
+    repository with both. Raises :class:`ModelNotFoundError` with the command to run when online.
     """
     from localspec.models.hub.choose import HubFile, choose_model, choose_named_drafter
 
@@ -137,52 +131,52 @@ def locate(name: HubName, drafter: bool = False) -> Path:
 
 
 def drafters_for(name: str) -> list[StoredModel]:
-    """The drafters that were pulled to go with the model of that name."""
-    return [model for model in models() if name.lower() in (target.lower() for target in model.draft_of)]
+    """The drafters that were pulled for the model of this name."""
+    return [model for model in stored_models() if name.lower() in (target.lower() for target in model.draft_of)]
 
 
-def earlier(model: StoredModel) -> StoredModel | None:
-    """What is listed under the same file name of the same repository: the same model, or an older version."""
+def earlier_version(model: StoredModel) -> StoredModel | None:
+    """The record with the same repository and file name: the same model, or an older version."""
     return _read(_record(model.repo, model.files[0].name))
 
 
 def add(model: StoredModel) -> StoredModel:
-    """List a model whose files are whole and checked, in place of an earlier version.
+    """Record a model whose files are complete and checked; replaces the record of an earlier version.
 
-    What it drafted for before, it still drafts for. Raises OSError where the data folder cannot be written.
+    Adds the targets that the earlier version drafted for. Raises OSError if the data folder cannot be written.
     """
     path = _record(model.repo, model.files[0].name)
-    before = earlier(model)
+    before = earlier_version(model)
     if before is not None:
         model = replace(model, draft_of=tuple(dict.fromkeys((*before.draft_of, *model.draft_of))))
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, asdict(model))
-    mark = _mark(model.path)
+    mark = _use_mark(model.path)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     return model
 
 
-def used(path: str | Path) -> None:
-    """Remember that a file was loaded now, if it is one that was pulled. Never raises."""
+def mark_used(path: str | Path) -> None:
+    """Record that a pulled file is loaded now. Does nothing for other files; never raises."""
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        os.utime(_mark(Path(path)))
+        os.utime(_use_mark(Path(path)))
 
 
 def claim(path: Path) -> None:
-    """Say that localspec writes this file, before it is there. Raises OSError."""
+    """Record that localspec writes this file. Called before the file exists. Raises OSError."""
     mark = _claim(path)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(os.path.abspath(path), encoding="utf-8", errors="surrogateescape")
 
 
-def claimed(path: Path) -> bool:
-    """Whether localspec wrote this file."""
+def is_claimed(path: Path) -> bool:
+    """True if localspec wrote this file."""
     return _claim(path).exists()
 
 
 def claims() -> list[Path]:
-    """Every file that localspec wrote or began to."""
+    """All files that localspec has written or begun."""
     found = []
     with contextlib.suppress(OSError, RuntimeError):
         for mark in sorted((data_dir() / "claims").iterdir()):
@@ -192,24 +186,24 @@ def claims() -> list[Path]:
 
 
 def unclaim(path: Path) -> None:
-    """The file is gone, or was never written."""
+    """Remove the record of :func:`claim`; the file is gone, or was never written."""
     with contextlib.suppress(OSError):
         _claim(path).unlink(missing_ok=True)
 
 
 def forget(model: StoredModel) -> None:
-    """Take a model off the list; its files stay."""
+    """Remove the record of a model; its files stay."""
     with contextlib.suppress(OSError):
         _record(model.repo, model.files[0].name).unlink(missing_ok=True)
-        _mark(model.path).unlink(missing_ok=True)
+        _use_mark(model.path).unlink(missing_ok=True)
 
 
 def _record(repo: str, first: str) -> Path:
     return data_dir() / "pulled" / f"{_hash(f'{repo.lower()}/{first}')}.json"
 
 
-def _mark(path: Path) -> Path:
-    """Its time of change is when the file was last loaded."""
+def _use_mark(path: Path) -> Path:
+    """File whose modification time is the time of the last load."""
     return data_dir() / "used" / _hash(os.path.abspath(path))
 
 

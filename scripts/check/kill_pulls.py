@@ -112,13 +112,13 @@ class Bench:
 
     def broken(self) -> list[str]:
         """List the models and cached files whose content is wrong."""
-        listed = [file.path for model in store.models() for file in model.files]
+        listed = [file.path for model in store.stored_models() for file in model.files]
         named = (self.folder / "hf").rglob("snapshots/*/*")
         return [f"{path} is broken" for path in {*listed, *named} if _hash(path) != self.hashes[path.name]]
 
     def unfinished(self) -> list[str]:
         """List files that a finished pull left over or lacks."""
-        names = {file.name for model in store.models() for file in model.files}
+        names = {file.name for model in store.stored_models() for file in model.files}
         faults = [f"{name} is not listed" for name in self.hashes if name not in names]
         return faults + [f"{path} is left" for path in (self.folder / "hf").rglob("*.incomplete")]
 

@@ -47,7 +47,7 @@ def _keep(name: str, used: float, role: store.Role = "model", folder: Path = Pat
     repo, _, quant = name.partition(":")
     file = store.StoredFile(path.name, path, 1, "0" * 64)
     model = store.add(store.StoredModel(repo, quant or None, (file,), role, pulled=used))
-    os.utime(store._mark(model.path), (used, used))
+    os.utime(store._use_mark(model.path), (used, used))
 
 
 # a person
@@ -119,7 +119,7 @@ def test_the_model_used_last_is_the_next_one_too(person, tmp_path):
     result, loaded = _asked(person, "")
     assert loaded == ["b/new:Q4_0"]
     assert "b/new:Q4_0, the model used last" in result.stderr
-    store.used(tmp_path / "a-old-Q4_0")
+    store.mark_used(tmp_path / "a-old-Q4_0")
     assert _asked(person, "")[1][-1] == "a/old:Q4_0"
 
 

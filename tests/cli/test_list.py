@@ -75,7 +75,7 @@ def test_use_is_shown(pair: tuple[StoredModel, StoredModel]) -> None:
         os.utime(mark, (1e9, 1e9))
     with localspec.load("u/r:Q8_0", threads=1, exactness="off"):
         pass
-    assert all(model.last_used > 1.1e9 for model in store.models())
+    assert all(model.last_used > 1.1e9 for model in store.stored_models())
     used = [mark.stat().st_mtime for mark in (store.data_dir() / "used").iterdir()]
     assert min(used) > 1.1e9
 
@@ -121,7 +121,7 @@ def test_removing_takes_the_drafter_along(pair: tuple[StoredModel, StoredModel])
         "Freed 4 MB.",
     ]
     assert size == 4_196_512
-    assert store.models() == []
+    assert store.stored_models() == []
     assert not pair[0].path.exists()
     assert not pair[1].path.exists()
 
@@ -131,15 +131,15 @@ def test_drafter_that_another_model_uses_stays(pair: tuple[StoredModel, StoredMo
     pulled(tmp_path, TINY_TARGET, "m-Q4_0.gguf", "Q4_0")
     store.add(StoredModel("u/r", "Q4_0", pair[1].files, "drafter", draft_of=("u/r:Q4_0",)))
     run("rm", "u/r:Q8_0", "--yes")
-    assert [model.name for model in store.models()] == ["u/r:Q4_0", "u/r/mtp-m.gguf"]
+    assert [model.name for model in store.stored_models()] == ["u/r:Q4_0", "u/r/mtp-m.gguf"]
     run("rm", "u/r:Q4_0", "--yes")
-    assert store.models() == []
+    assert store.stored_models() == []
 
 
 def test_drafter_can_go_alone(pair: tuple[StoredModel, StoredModel]) -> None:
     """Its target stays."""
     assert run("rm", "u/r/mtp-m.gguf", "--yes").exit_code == 0
-    assert store.models() == [pair[0]]
+    assert store.stored_models() == [pair[0]]
 
 
 def test_without_a_terminal_nothing_is_removed(pair: tuple[StoredModel, StoredModel]) -> None:
@@ -147,7 +147,7 @@ def test_without_a_terminal_nothing_is_removed(pair: tuple[StoredModel, StoredMo
     result = run("rm", "u/r:Q8_0", input="y\n")
     assert result.exit_code == 2
     assert "--yes" in result.stderr
-    assert len(store.models()) == 2
+    assert len(store.stored_models()) == 2
 
 
 @pytest.mark.parametrize(("name", "code"), [("u/none", 1), ("u/r:Q2_K", 1), ("tiny", 1), ("x.gguf", 1)])
@@ -157,7 +157,7 @@ def test_name_that_was_not_pulled_is_one_sentence(pair: tuple[StoredModel, Store
     assert result.exit_code == code
     assert "localspec " in result.stderr
     assert "Traceback" not in result.stderr
-    assert len(store.models()) == 2
+    assert len(store.stored_models()) == 2
 
 
 @pytest.mark.parametrize("args", [(), ("u/r", "--unfinished")])

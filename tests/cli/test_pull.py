@@ -37,8 +37,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two attempts, at once."""
-    patience = remote.Patience(attempts=2, timeout_s=10.0, sleep=lambda seconds: None)
-    monkeypatch.setattr(remote, "Patience", lambda: patience)
+    patience = remote.RetryPolicy(attempts=2, timeout_s=10.0, sleep=lambda seconds: None)
+    monkeypatch.setattr(remote, "RetryPolicy", lambda: patience)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_trouble_is_one_sentence(pair: HubServer, fault: Fault, says: str) -> No
     result = run(REPO)
     assert result.exit_code == 1
     assert says in sentences(result)
-    assert store.models() == []
+    assert store.stored_models() == []
 
 
 def test_licence_to_accept_is_one_sentence(pair: HubServer) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localspec.models.hub.remote import Hub, Patience
+from localspec.models.hub.remote import Hub, RetryPolicy
 from tests.helpers.hub_server import HubServer
 
 
@@ -24,10 +24,10 @@ class Told:
     def begin(self, name: str, size: int, have: int) -> None:
         self.begun.append((name, size, have))
 
-    def at(self, done: int) -> None:
+    def received(self, done: int) -> None:
         self.done.append(done)
 
-    def checking(self, done: int) -> None:
+    def hashed(self, done: int) -> None:
         """Not remembered."""
 
     def end(self, fetched: bool) -> None:
@@ -83,4 +83,4 @@ def told() -> Told:
 @pytest.fixture
 def hub(server: HubServer, cache: Path, clock: Clock, told: Told) -> Hub:
     """Two failures in a row are tried again, the third is the last; no wait takes time."""
-    return Hub(patience=Patience(attempts=3, timeout_s=5.0, sleep=clock.sleep), notify=told.note)
+    return Hub(retry=RetryPolicy(attempts=3, timeout_s=5.0, sleep=clock.sleep), notify=told.note)

@@ -29,7 +29,7 @@ from localspec.models.hub.names import (
     needs_converting,
     parse_name,
 )
-from localspec.models.recommended import RECOMMENDED, Pair
+from localspec.models.recommended import RECOMMENDED, RecommendedPair
 from tests.helpers.listing import LISTINGS
 
 NO_MODEL = re.compile(r"mmproj|imatrix|eagle3-|dflash-|dspark-|assistant|(^|/)mtp|-MTP\.gguf", re.IGNORECASE)
@@ -123,7 +123,7 @@ def test_safetensors_say_to_convert(repo: str) -> None:
 
 
 @pytest.mark.parametrize("pair", RECOMMENDED[1:], ids=lambda pair: pair.target)
-def test_recommended_pairs_are_what_their_names_mean(pair: Pair) -> None:
+def test_recommended_pairs_are_what_their_names_mean(pair: RecommendedPair) -> None:
     """File by file, and within a per cent of the size."""
     name = parse_name(pair.target)
     assert name is not None

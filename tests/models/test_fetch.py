@@ -12,8 +12,8 @@ from threading import Thread
 import pytest
 
 from localspec.errors import HubError
-from localspec.models.fetch import fetch, missing
-from localspec.models.hub.remote import Hub, Listing, Patience, RemoteFile
+from localspec.models.fetch import fetch, missing_bytes
+from localspec.models.hub.remote import Hub, Listing, RemoteFile, RetryPolicy
 from localspec.models.store import StoredFile
 from tests.helpers.hub_fixtures import Clock, Told
 from tests.helpers.hub_server import Fault, HubServer
@@ -122,7 +122,7 @@ def test_file_that_plain_http_does_not_give_names_the_command(
     """The file that ``hf download`` then fetches is found, checked and used."""
     from huggingface_hub import hf_hub_download
 
-    monkeypatch.setattr("localspec.models.fetch._LARGEST", 1000)
+    monkeypatch.setattr("localspec.models.fetch._MAX_SIZE", 1000)
     with pytest.raises(HubError, match=rf"through Xet only: run `hf download {REPO} {NAME}`"):
         fetched(hub, cache, told)
     hf_hub_download(REPO, NAME, cache_dir=cache, endpoint=server.endpoint)
@@ -137,7 +137,7 @@ def test_interrupted_fetch_goes_on_where_it_stopped(hub: Hub, cache: Path, told:
     listing = hub.listing(REPO)
 
     class Interrupts(Told):
-        def at(self, done: int) -> None:
+        def received(self, done: int) -> None:
             if done > 100_000:
                 raise KeyboardInterrupt
 
@@ -147,11 +147,11 @@ def test_interrupted_fetch_goes_on_where_it_stopped(hub: Hub, cache: Path, told:
     assert 100_000 < have < len(CONTENT)
     assert partial(cache).read_bytes() == CONTENT[:have]
     assert nothing_to_see(cache)
-    assert missing(listing, listing.files[0], cache) == len(CONTENT) - have
+    assert missing_bytes(listing, listing.files[0], cache) == len(CONTENT) - have
     assert fetched(hub, cache, told).path.read_bytes() == CONTENT
     assert server.seen("cdn")[-1].range == f"bytes={have}-"
     assert told.begun == [(NAME, len(CONTENT), have)]
-    assert missing(listing, listing.files[0], cache) == 0
+    assert missing_bytes(listing, listing.files[0], cache) == 0
 
 
 @pytest.mark.parametrize("left", [0, 1, len(CONTENT) - 1, len(CONTENT)])
@@ -276,7 +276,7 @@ def test_too_long_a_wait_is_one_sentence(hub: Hub, cache: Path, told: Told, cloc
 
 def test_slow_server_is_given_up_after_the_time_limit(server: HubServer, cache: Path, told: Told) -> None:
     """Not a byte for so long."""
-    hub = Hub(patience=Patience(attempts=2, timeout_s=0.2, sleep=lambda _: None))
+    hub = Hub(retry=RetryPolicy(attempts=2, timeout_s=0.2, sleep=lambda _: None))
     server.always("cdn", NAME, Fault(delay_s=1.0))
     with pytest.raises(HubError, match=r"nothing came within the time limit, 2 times in a row"):
         fetched(hub, cache, told)
@@ -302,7 +302,7 @@ def test_lasting_trouble_ends_in_one_sentence(
 
 def test_no_network_is_one_sentence(cache: Path, told: Told) -> None:
     """With the address."""
-    hub = Hub("http://127.0.0.1:9", patience=Patience(attempts=2, sleep=lambda _: None))
+    hub = Hub("http://127.0.0.1:9", retry=RetryPolicy(attempts=2, sleep=lambda _: None))
     with pytest.raises(HubError, match=r"127\.0\.0\.1:9.*check the network"):
         hub.listing(REPO)
 

@@ -16,7 +16,7 @@ from localspec.models.hub.names import (
     needs_converting,
     parse_name,
 )
-from localspec.models.recommended import RECOMMENDED, Pair
+from localspec.models.recommended import RECOMMENDED, RecommendedPair
 
 FILE = "unsloth/gemma-4-E2B-it-GGUF/MTP/mtp-gemma-4-E2B-it-Q8_0.gguf"
 ON_FILE = HubName("unsloth/gemma-4-E2B-it-GGUF", file="MTP/mtp-gemma-4-E2B-it-Q8_0.gguf")
@@ -196,7 +196,7 @@ def test_repositories_of_assistants_are_known_by_their_name() -> None:
 
 
 @pytest.mark.parametrize("pair", RECOMMENDED[1:], ids=lambda pair: pair.target)
-def test_recommended_names_are_names(pair: Pair) -> None:
+def test_recommended_names_are_names(pair: RecommendedPair) -> None:
     """They parse to the repository of the table."""
     name = parse_name(pair.target)
     assert name is not None

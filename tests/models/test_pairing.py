@@ -20,7 +20,7 @@ from localspec.models.pairing import (
     find_assistant,
     find_drafter,
     is_assistant,
-    pairs,
+    rank_drafters,
 )
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers.support import gguf_file, gguf_tensor
@@ -184,7 +184,7 @@ def target_file(folder: Path, weight: int = 8000, **keys: Any) -> GgufHeader:
 
 
 def kinds(target: GgufHeader, others: list[GgufHeader]) -> list[tuple[str, str | None]]:
-    return [(one.drafter.path.stem, one.kind) for one in pairs(target, others)]
+    return [(one.drafter.path.stem, one.kind) for one in rank_drafters(target, others)]
 
 
 def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: Make, tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: M
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"weight": 4000}, "it reads 50% of what the target reads"),
-        ({"weight": 9000}, "it reads 112% of what"),
+        ({"weight": 4000}, "it reads 50% of the bytes that the target reads"),
+        ({"weight": 9000}, "it reads 112% of the bytes"),
         ({"tokens": WORDS[:100]}, "vocabularies have 1500 and 100 tokens"),
         ({"keys": {"model": "llama"}}, "different types"),
         ({"keys": {"{}.ssm.state_size": 16}}, "'qwen2' keeps a recurrent state"),
@@ -226,7 +226,7 @@ def test_refused_candidate_says_why(tmp_path: Path, changed: dict[str, Any], rea
     """It is not found on disk."""
     target = target_file(tmp_path)
     other = model_file(tmp_path / "other.gguf", **{"weight": 500, **changed})
-    (one,) = pairs(target, [other])
+    (one,) = rank_drafters(target, [other])
     assert one.kind is None
     assert reason in (one.reason or "")
     assert find_drafter(target, [other.path]) is None
@@ -237,13 +237,14 @@ def test_target_is_not_its_own_drafter(tmp_path: Path) -> None:
     target = target_file(tmp_path)
     again = tmp_path / "link.gguf"
     again.symlink_to(target.path)
-    assert [one.reason for one in pairs(target, [target, read_header(again)])] == ["it is the target itself"] * 2
+    ranked = rank_drafters(target, [target, read_header(again)])
+    assert [one.reason for one in ranked] == ["it is the target itself"] * 2
     assert find_drafter(target, [target.path, again]) is None
 
 
 def test_file_of_an_older_fork_is_refused_with_its_reason(make: Make, tmp_path: Path) -> None:
     """The message says to convert it again; the search skips it."""
-    (one,) = pairs(make("t.gguf", "gemma4"), [old := make("old.gguf", "gemma4_assistant")])
+    (one,) = rank_drafters(make("t.gguf", "gemma4"), [old := make("old.gguf", "gemma4_assistant")])
     assert "older fork" in (one.reason or "")
     assert find_drafter(make("t.gguf", "gemma4"), [old.path]) is None
 
@@ -266,7 +267,7 @@ def test_mixture_reads_the_experts_it_uses(tmp_path: Path) -> None:
     """Such a target reads an eighth of its weights, so a large draft model costs it more."""
     keys = {"{}.expert_count": 8, "{}.expert_used_count": 1}
     target = target_file(tmp_path, keys=keys, tensor="blk.0.ffn_up_exps.weight")
-    (one,) = pairs(target, [model_file(tmp_path / "a.gguf", 500)])
+    (one,) = rank_drafters(target, [model_file(tmp_path / "a.gguf", 500)])
     assert "reads 50%" in (one.reason or "")
     assert kinds(target, [model_file(tmp_path / "b.gguf", 100)]) == [("b", "model")]
 
@@ -357,4 +358,4 @@ def test_candidates_are_what_was_pulled_for_it_then_beside_it_then_the_rest(
 def test_built_in_target_finds_the_built_in_assistant() -> None:
     """Before any other candidate."""
     assert find_drafter(read_header(TINY_TARGET), []) == TINY_ASSISTANT
-    assert [one.kind for one in pairs(read_header(TINY_TARGET), [read_header(TINY_ASSISTANT)])] == ["mtp"]
+    assert [one.kind for one in rank_drafters(read_header(TINY_TARGET), [read_header(TINY_ASSISTANT)])] == ["mtp"]

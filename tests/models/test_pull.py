@@ -16,7 +16,7 @@ from localspec.models import store
 from localspec.models.hub.names import HubName, parse_name
 from localspec.models.hub.remote import Hub
 from localspec.models.pairing import ASSISTANT
-from localspec.models.pull import Plan, Pulled, check_space, make_plan, pull, pull_converted, to_fetch
+from localspec.models.pull import PulledModels, PullPlan, bytes_to_fetch, check_space, plan_pull, pull, pull_converted
 from localspec.models.resolve import resolve_model
 from tests.helpers.hub_fixtures import Told
 from tests.helpers.hub_server import Fault, HubServer
@@ -42,18 +42,18 @@ def filled(server: HubServer) -> HubServer:
     return server
 
 
-def planned(hub: Hub, name: str = REPO, draft: str = "auto", quant: str | None = None) -> Plan:
+def planned(hub: Hub, name: str = REPO, draft: str = "auto", quant: str | None = None) -> PullPlan:
     parsed = parse_name(name)
     assert parsed is not None
-    return make_plan(hub, parsed, draft, quant)
+    return plan_pull(hub, parsed, draft, quant)
 
 
-def pulled(hub: Hub, cache: Path, told: Told, name: str = REPO, **rest: str) -> Pulled:
+def pulled(hub: Hub, cache: Path, told: Told, name: str = REPO, **rest: str) -> PulledModels:
     return pull(hub, planned(hub, name, **rest), cache, told)
 
 
-def names(plan: Plan) -> list[str]:
-    return [part.name for part in plan.wanted]
+def names(plan: PullPlan) -> list[str]:
+    return [part.name for part in plan.models]
 
 
 # Which files.
@@ -170,13 +170,13 @@ def test_model_is_listed_only_when_whole(hub: Hub, cache: Path, told: Told, serv
     server.script("cdn", parts[2], Fault(content=b"?" * 3000))
     with pytest.raises(HubError, match="not what was promised"):
         pulled(hub, cache, told, "user/big")
-    assert store.models() == []
+    assert store.stored_models() == []
     with pytest.raises(ModelNotFoundError, match="not on disk"):
         resolve_model("user/big")
     told.ended.clear()
     done = pulled(hub, cache, told, "user/big")
     assert told.ended == [False, False, True]
-    assert store.models() == [done.target]
+    assert store.stored_models() == [done.target]
 
 
 def test_target_is_listed_though_its_drafter_fails(hub: Hub, cache: Path, told: Told, filled: HubServer) -> None:
@@ -185,7 +185,7 @@ def test_target_is_listed_though_its_drafter_fails(hub: Hub, cache: Path, told: 
     filled.script("cdn", DRAFTER, Fault(content=b"?" * 3000))
     with pytest.raises(HubError):
         pulled(hub, cache, told)
-    assert [model.name for model in store.models()] == [f"{REPO}:Q4_K_M"]
+    assert [model.name for model in store.stored_models()] == [f"{REPO}:Q4_K_M"]
 
 
 def test_second_pull_fetches_nothing(hub: Hub, cache: Path, told: Told, filled: HubServer) -> None:
@@ -207,7 +207,7 @@ def test_newer_version_takes_the_place_of_the_older(hub: Hub, cache: Path, told:
     new = pulled(hub, cache, told).target
     assert old is not None
     assert new is not None
-    assert store.models() == [new]
+    assert store.stored_models() == [new]
     assert not old.path.exists()
     assert new.path.read_bytes() == content("newer")
     assert len(list(cache.glob("models--*/blobs/*"))) == 1
@@ -249,14 +249,14 @@ def test_too_little_room_is_told_before_anything_is_fetched(
 def test_only_what_is_missing_needs_room(hub: Hub, cache: Path, told: Told, filled: HubServer) -> None:
     """Files that are there do not, nor parts of files."""
     plan = planned(hub)
-    assert to_fetch(plan.wanted, cache) == 3000
+    assert bytes_to_fetch(plan.models, cache) == 3000
     (file,) = plan.target.files if plan.target else ()
     partial = cache / f"models--{REPO.replace('/', '--')}" / "blobs" / f"{file.etag}.incomplete"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(content(TARGET)[:1000])
-    assert to_fetch(plan.wanted, cache) == 2000
+    assert bytes_to_fetch(plan.models, cache) == 2000
     pull(hub, plan, cache, told)
-    assert to_fetch(plan.wanted, cache) == 0
+    assert bytes_to_fetch(plan.models, cache) == 0
 
 
 def test_nothing_to_fetch_needs_no_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ def test_failed_conversion_lists_nothing(hub: Hub, cache: Path, told: Told, fill
 
     with pytest.raises(HubError, match="no"):
         pull_converted(hub, GOOGLE, target, "Q8_0", fail, cache, told)
-    assert store.models() == [target]
+    assert store.stored_models() == [target]
     assert list(cache.glob("models--google--*"))
 
 

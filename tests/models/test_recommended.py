@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.models.recommended import GIB, RECOMMENDED, Pair, recommended
+from localspec.models.recommended import GIB, RECOMMENDED, RecommendedPair, recommended
 
 GEMMA = RECOMMENDED[1:]
 
@@ -21,7 +21,7 @@ def test_first_is_built_in_and_the_others_are_downloads() -> None:
 
 
 @pytest.mark.parametrize("pair", GEMMA, ids=lambda pair: pair.target)
-def test_pair_fits_in_two_thirds_of_the_memory_it_is_recommended_for(pair: Pair) -> None:
+def test_pair_fits_in_two_thirds_of_the_memory_it_is_recommended_for(pair: RecommendedPair) -> None:
     """A Mac's GPU gets two thirds; the pair needs more than the size of its files."""
     assert pair.download < pair.needs <= pair.memory * 2 / 3
     assert pair.drafter_size < pair.target_size / 20
@@ -44,7 +44,7 @@ def test_pair_is_recommended_from_its_memory_on(i: int) -> None:
 
 
 @pytest.mark.parametrize("pair", GEMMA, ids=lambda pair: pair.target)
-def test_note_names_the_machine_that_gets_the_pair(pair: Pair) -> None:
+def test_note_names_the_machine_that_gets_the_pair(pair: RecommendedPair) -> None:
     """The machine of that many GB, of which the system keeps a twentieth for itself."""
     (gb,) = re.findall(r"(\d+) GB", pair.note)
     assert recommended(int(float(gb) * 0.95 * GIB)) is pair

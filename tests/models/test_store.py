@@ -51,14 +51,13 @@ def leftovers(tmp_path: Path) -> list[Path]:
 def test_what_was_added_is_listed_as_it_was(tmp_path: Path) -> None:
     """With everything that was known of it."""
     model = pulled(tmp_path, role="drafter", commit="abc", draft_of=("u/t:Q8_0",), pulled=5.0)
-    assert store.models() == [model]
-    assert store.files() == [model.path]
+    assert store.stored_models() == [model]
     assert (model.name, model.size) == ("u/r/m-Q4_0.gguf", 1000)
 
 
 def test_nothing_is_listed_where_nothing_was_pulled() -> None:
     """No folder is created."""
-    assert store.models() == [] == store.files()
+    assert store.stored_models() == []
     assert not store.data_dir().exists()
 
 
@@ -67,7 +66,7 @@ def test_model_whose_file_is_gone_or_cut_is_not_listed(tmp_path: Path, damage: o
     """Its record does not count."""
     model = pulled(tmp_path)
     damage(model.path)  # type: ignore[operator]
-    assert store.models() == []
+    assert store.stored_models() == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"repo": "u/r"}', '{"files": [{}]}', "\0", '{"files": 3}'])
@@ -75,7 +74,7 @@ def test_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
     """The others are listed."""
     model = pulled(tmp_path)
     (store.data_dir() / "pulled" / "x.json").write_text(text)
-    assert store.models() == [model]
+    assert store.stored_models() == [model]
 
 
 @pytest.mark.parametrize("key", ["repo", "quant", "files", "role", "commit", "draft_of", "pulled"])
@@ -86,7 +85,7 @@ def test_record_without_a_key_is_no_record(tmp_path: Path, key: str) -> None:
     value = json.loads(path.read_text())
     del value[key]
     path.write_text(json.dumps(value))
-    assert store.models() == []
+    assert store.stored_models() == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_what_is_on_disk_is_known_without_the_hub_library(tmp_path: Path) -> Non
         "socket.socket = None\n"
         "from localspec.models import pull, remove, store\n"
         "from localspec.models.resolve import resolve_model\n"
-        "print(resolve_model('u/r:Q4_0'), len(store.models()), len(remove.unfinished()))\n"
+        "print(resolve_model('u/r:Q4_0'), len(store.stored_models()), len(remove.unfinished()))\n"
         "assert not {'huggingface_hub', 'httpx', 'httpx2', 'numpy'} & set(sys.modules), 'heavy'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -130,7 +129,7 @@ def test_last_use_is_when_it_was_loaded(tmp_path: Path) -> None:
     model = pulled(tmp_path, pulled=4e9)
     assert model.last_used == 4e9
     os.utime(next((store.data_dir() / "used").iterdir()), (1, 1))
-    store.used(model.path)
+    store.mark_used(model.path)
     first = StoredModel(model.repo, model.quant, model.files).last_used
     assert first > 1e9
 
@@ -138,7 +137,7 @@ def test_last_use_is_when_it_was_loaded(tmp_path: Path) -> None:
 def test_use_of_a_file_that_was_not_pulled_leaves_nothing(tmp_path: Path) -> None:
     """It never raises."""
     for path in (tmp_path / "x.gguf", "\0", ""):
-        store.used(path)
+        store.mark_used(path)
     assert not store.data_dir().exists()
 
 
@@ -148,9 +147,9 @@ def test_use_of_a_file_that_was_not_pulled_leaves_nothing(tmp_path: Path) -> Non
 def test_removing_frees_all_of_it(tmp_path: Path) -> None:
     """Bytes, names, the branch, the record, and the folders."""
     model = pulled(tmp_path)
-    assert removing.freed_by([model]) == 1000
+    assert removing.bytes_freed_by([model]) == 1000
     assert removing.remove(model) == 1000
-    assert store.models() == []
+    assert store.stored_models() == []
     assert leftovers(tmp_path) == []
     assert not (tmp_path / "hub" / "models--u--r").exists()
 
@@ -167,9 +166,9 @@ def test_what_another_program_put_there_stays(tmp_path: Path) -> None:
     """Only the record goes."""
     file = cached(tmp_path, "u/r", "m.gguf", b"abc", ours=False)
     model = store.add(StoredModel("u/r", None, (file,)))
-    assert (removing.freed_by([model]), removing.remove(model)) == (0, 0)
+    assert (removing.bytes_freed_by([model]), removing.remove(model)) == (0, 0)
     assert file.path.read_bytes() == b"abc"
-    assert store.models() == []
+    assert store.stored_models() == []
 
 
 def test_other_files_of_the_repository_stay(tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_bytes_that_another_revision_has_stay(tmp_path: Path) -> None:
     """Only the name goes."""
     model = pulled(tmp_path)
     other = cached(tmp_path, "u/r", "m-Q4_0.gguf", b"x" * 1000, commit="2" * 40, ours=False)
-    assert (removing.freed_by([model]), removing.remove(model)) == (0, 0)
+    assert (removing.bytes_freed_by([model]), removing.remove(model)) == (0, 0)
     assert not model.path.is_symlink()
     assert other.path.read_bytes() == b"x" * 1000
 
@@ -194,8 +193,8 @@ def test_newer_version_replaces_the_older(tmp_path: Path) -> None:
     old = pulled(tmp_path)
     file = cached(tmp_path, "u/r", "m-Q4_0.gguf", b"y" * 1000, commit="2" * 40)
     new = store.add(StoredModel("u/r", "Q4_0", (file,)))
-    assert removing.replace_earlier(old) == 1000
-    assert store.models() == [new]
+    assert removing.remove_files(old) == 1000
+    assert store.stored_models() == [new]
     assert not old.path.exists()
     assert new.path.read_bytes() == b"y" * 1000
 

@@ -30,7 +30,7 @@ def list(as_json: bool) -> None:
     from localspec.models import remove as removing
     from localspec.models import store
 
-    models = store.models()
+    models = store.stored_models()
     unfinished = sum(path.stat().st_size for path in removing.unfinished())
     rows = [_row(model) for model in models]
     if as_json:
@@ -71,7 +71,7 @@ def _drafter(model: StoredModel) -> str | None:
         found = find_drafter(read_header(model.path))
     except LocalspecError:
         return None
-    names = {other.path: other.name for other in store.models()}
+    names = {other.path: other.name for other in store.stored_models()}
     return names.get(found, str(found)) if found else None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from localspec.cli.terminal.transfer import Transfer
     from localspec.models.hub.names import HubName
     from localspec.models.hub.remote import Hub
-    from localspec.models.pull import Plan
+    from localspec.models.pull import PullPlan
     from localspec.models.store import StoredModel
 
 #: Type of a converted drafter without --type.
@@ -48,13 +48,13 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
     Files go into the Hugging Face cache, which other programs share. An interrupted pull goes on where it stopped.
     """
     from localspec.cli.terminal.transfer import Transfer
-    from localspec.models.hub.remote import offline as offline_by_environment
+    from localspec.models.hub.remote import is_offline
 
     wanted = _parse(name)
     if wanted is None:
         Notes(sys.stderr).show("tiny is built in; there is nothing to pull.")
         return
-    if offline or offline_by_environment():
+    if offline or is_offline():
         _check_on_disk(wanted)
         return
     screen = Transfer(sys.stderr)
@@ -97,14 +97,14 @@ def _check_on_disk(name: HubName) -> None:
 
 def _pull(
     name: HubName, draft: str, kind: str | None, convert: bool, screen: Transfer
-) -> tuple[StoredModel | None, StoredModel | None, Plan]:
+) -> tuple[StoredModel | None, StoredModel | None, PullPlan]:
     from localspec.cli.terminal.interrupt import silent_keys
     from localspec.models import pull as hub_pull
     from localspec.models.hub.remote import Hub, cache_dir
 
     hub, cache = Hub(notify=screen.note), cache_dir()
     with silent_keys():  # typed keys, and the ^C that Ctrl-C shows, would break the bar
-        plan = hub_pull.make_plan(hub, name, draft, kind)
+        plan = hub_pull.plan_pull(hub, name, draft, kind)
         done = hub_pull.pull(hub, plan, cache, screen)
     drafter = done.drafter
     if plan.checkpoint and done.target:
@@ -152,7 +152,7 @@ def _fields(model: StoredModel | None) -> dict[str, Any] | None:
 
 
 def _print_result(
-    screen: Transfer, name: str, target: StoredModel | None, drafter: StoredModel | None, plan: Plan, unwanted: bool
+    screen: Transfer, name: str, target: StoredModel | None, drafter: StoredModel | None, plan: PullPlan, unwanted: bool
 ) -> None:
     from localspec.files import size_text
 

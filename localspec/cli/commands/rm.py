@@ -38,7 +38,7 @@ def rm(name: str | None, unfinished: bool, yes: bool) -> None:
         _show(f"Freed {size_text(removing.remove_unfinished())}.")
         return
     chosen = _chosen(name)
-    _confirm(f"This frees {size_text(removing.freed_by(chosen))}:", yes, *(f"  {model.name}" for model in chosen))
+    _confirm(f"This frees {size_text(removing.bytes_freed_by(chosen))}:", yes, *(f"  {model.name}" for model in chosen))
     freed = sum(removing.remove(model) for model in chosen)
     kept = "" if freed else " The files stay: another program downloaded them, or another model needs them."
     _show(f"Freed {size_text(freed)}.{kept}")
@@ -65,13 +65,13 @@ def _chosen(name: str) -> list[StoredModel]:
     from localspec.models import store
     from localspec.models.hub.names import parse_name
 
-    found = [model for model in store.models() if model.name.lower() == name.lower()]
+    found = [model for model in store.stored_models() if model.name.lower() == name.lower()]
     parsed = None if found else parse_name(name)
     if parsed is not None:
         path = store.locate(parsed)
-        found = [model for model in store.models() if model.path == path]
+        found = [model for model in store.stored_models() if model.path == path]
     if not found:
         raise ModelNotFoundError(f"{name} was not pulled; `localspec list` lists the pulled models.")
-    others = {model.name for model in store.models()} - {model.name for model in found}
+    others = {model.name for model in store.stored_models()} - {model.name for model in found}
     drafters = [d for m in found for d in store.drafters_for(m.name) if not others & set(d.draft_of) and d not in found]
     return [*found, *drafters]

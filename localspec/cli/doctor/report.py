@@ -103,7 +103,7 @@ def on_disk() -> list[Report]:
             "bytes": model.size,
             "drafters": [drafter.name for drafter in store.drafters_for(model.name)],
         }
-        for model in store.models()
+        for model in store.stored_models()
     ]
 
 

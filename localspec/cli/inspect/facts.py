@@ -91,7 +91,7 @@ def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
     from localspec.errors import ModelFileError
     from localspec.gguf.header import is_trimmed
     from localspec.models.file_vocabulary import vocabulary_mismatch
-    from localspec.models.pairing import assistant_mismatch, is_assistant, pairing
+    from localspec.models.pairing import assistant_mismatch, check_pairing, is_assistant
 
     try:
         if is_assistant(drafter):
@@ -99,7 +99,7 @@ def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
         if is_assistant(target) or is_trimmed(target):
             return None
         if is_trimmed(drafter):
-            return TRIMMED if pairing(target, drafter).kind else None
+            return TRIMMED if check_pairing(target, drafter).kind else None
         smaller = weights(drafter) < _LARGEST_DRAFTER * weights(target)
         return "draft model" if smaller and vocabulary_mismatch(target, drafter) is None else None
     except ModelFileError:

@@ -21,7 +21,7 @@ from localspec.cli.terminal.wrap import wrap
 from localspec.errors import LocalspecError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from localspec.models.recommended import Pair
+    from localspec.models.recommended import RecommendedPair
 
 _NOT_CHOSEN = (
     "no model was chosen, so this is tiny, the built-in one; choose with -m, or `localspec config set model NAME`."
@@ -54,7 +54,7 @@ def used_last() -> str | None:
     """The name of the pulled target that was loaded last, if there is one."""
     from localspec.models import store
 
-    targets = [model for model in store.models() if model.role == "model"]
+    targets = [model for model in store.stored_models() if model.role == "model"]
     return max(targets, key=lambda model: model.last_used).name if targets else None
 
 
@@ -72,14 +72,14 @@ def _choose_at_terminal(models: ModelOptions) -> ModelOptions:
 def _offer_download(model: str) -> None:
     """Download a Hub name that is not on disk if the user agrees; anything else is left to the engine."""
     from localspec.models.hub.names import parse_name
-    from localspec.models.hub.remote import offline
+    from localspec.models.hub.remote import is_offline
     from localspec.models.resolve import resolve_model
 
     try:
         resolve_model(model)
     except ModelNotFoundError:
         name = parse_name(model)
-        if name is not None and not offline():
+        if name is not None and not is_offline():
             notice(f"{name} is not on disk.")
             if not click.confirm("Download it and its drafter?", default=True, err=True):
                 raise click.exceptions.Exit(0) from None
@@ -93,9 +93,9 @@ def _download(name: str) -> None:
 def _ask() -> str:
     """Show the menu, download the chosen model, and return its name."""
     from localspec.llama.host import total_memory
-    from localspec.models.hub.remote import offline
+    from localspec.models.hub.remote import is_offline
 
-    if offline():
+    if is_offline():
         notice("localspec is offline (--offline or HF_HUB_OFFLINE), and no model was pulled before.")
         if not click.confirm("Use tiny, the built-in model?", default=True, err=True):
             raise click.exceptions.Exit(0)
@@ -137,7 +137,7 @@ def _keep_as_default(model: str) -> None:
 class Menu:
     """The pairs to choose from: the recommended one first, then smaller ones, the built-in one last."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RecommendedPair, ...]
 
     @classmethod
     def for_memory(cls, memory: int | None) -> Menu:
@@ -162,7 +162,7 @@ class Menu:
             )
             notes.plain("\n".join(wrap(text, width)))
 
-    def read(self, default: int) -> Pair:
+    def read(self, default: int) -> RecommendedPair:
         """The chosen pair. Raises :class:`click.exceptions.Exit` for none."""
         while True:
             text = click.prompt("Which one?", default=str(default), err=True).strip().lower()
@@ -180,7 +180,7 @@ def _memory_text(memory: int | None) -> str:
     return "" if memory is None else f" ({memory_text(memory)} of memory)"
 
 
-def _row(number: int, pair: Pair, width: int, style: Style) -> str:
+def _row(number: int, pair: RecommendedPair, width: int, style: Style) -> str:
     """``1  Gemma 4 12B      7.0 GB to download; ...``; on a narrow terminal the rest is on lines of its own."""
     from localspec.files import size_text
 

@@ -96,7 +96,7 @@ def _pulled(*, targets: bool, drafters: bool) -> Iterator[str]:
     from localspec.models.hub.names import parse_name
     from localspec.models.recommended import RECOMMENDED
 
-    names = [model.name for model in store.models() if drafters or model.role == "model"]
+    names = [model.name for model in store.stored_models() if drafters or model.role == "model"]
     on_disk = {name.lower() for name in names}
     for pair in RECOMMENDED:
         if targets and str(parse_name(pair.target)).lower() in on_disk:

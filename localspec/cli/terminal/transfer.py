@@ -25,7 +25,7 @@ _WIDE = 60
 
 
 class Transfer:
-    """Shows a pull on ``out``; implements :class:`localspec.models.fetch.Watcher`."""
+    """Shows a pull on ``out``; implements :class:`localspec.models.fetch.TransferProgress`."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -45,7 +45,7 @@ class Transfer:
             rest = f", {size_text(have)} already on disk" if have else ""
             self._notes.show(f"Fetching {self._name} ({size_text(size)}{rest}).")
 
-    def at(self, done: int) -> None:
+    def received(self, done: int) -> None:
         """``done`` bytes of the file are on disk."""
         if self._bar is not None:
             self._bar.at(done)
@@ -53,7 +53,7 @@ class Transfer:
             self._shown = time.monotonic()
             self._notes.show(f"{self._name}: {size_text(done)} of {size_text(self._size)}.")
 
-    def checking(self, done: int) -> None:
+    def hashed(self, done: int) -> None:
         """``done`` bytes of the file are hashed."""
         if self._bar is not None:
             self._bar.check(done)

@@ -1,1 +1,1 @@
-"""Names → files, and what goes with what. Does not import the engine."""
+"""The Hugging Face Hub: names, choice of files, requests, errors. Nothing here reads or writes the disk."""

@@ -1,8 +1,8 @@
-"""Which files of a repository a name means: a listing and a :class:`HubName` → the parts of one model. Pure.
+"""Choose the files of a model in a repository: a listing and a :class:`HubName` to the parts of one model.
 
 The rules are those of llama.cpp (``common/download.cpp``: ``find_best_model``, ``get_split_files``,
-``gguf_filename_is_model``); where they differ, the docstrings say so. Names are all there is before a download: what a
-file really holds is checked afterwards, from its header.
+``gguf_filename_is_model``); docstrings name the differences. The choice is by file names; the content is checked from
+the header after the download.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from localspec.errors import ModelNotFoundError
 from localspec.files import size_text
 from localspec.models.hub.names import HubName, gemma_4_size, is_drafter_repository
 
-#: With no quant asked for, as llama.cpp has it; then the first model of the listing.
+#: Quants that are taken for a name without one, llama.cpp's; then the first model of the listing.
 DEFAULT_QUANTS = ("Q4_K_M", "Q8_0")
 
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.IGNORECASE)
@@ -27,12 +27,13 @@ _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _HEAD = re.compile(r"mtp-|^(?i:mtp-)")
 _OTHER_HEAD = re.compile(r"eagle3-|dflash-|dspark-", re.IGNORECASE)
 _ASSISTANT = re.compile(r"gemma[-_ ]?4.*(?:assistant|mtp)", re.IGNORECASE)
-_READS_LITTLE = re.compile(r"[-_]a\d+b[-_.]|qat|_q4_0-it", re.IGNORECASE)
+#: Targets whose drafter is best in Q4_0: few active weights, or trained for 4 bits.
+_Q4_DRAFTER = re.compile(r"[-_]a\d+b[-_.]|qat|_q4_0-it", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository: its path there, bytes, and the SHA-256 of its contents where the Hub has one."""
+    """A file of a repository: path, size in bytes, and SHA-256 if the Hub gives one."""
 
     path: str
     size: int
@@ -41,7 +42,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model: one file, or every part of a split in order; ``quant`` is what its name says it is."""
+    """The files of a model, one or all parts of a split in order; ``quant`` is read from their name."""
 
     files: tuple[HubFile, ...]
     quant: str | None = None
@@ -53,16 +54,16 @@ class Chosen:
 
     @property
     def first(self) -> HubFile:
-        """What is loaded: llama.cpp finds the other parts beside it."""
+        """The file to load; llama.cpp finds the other parts beside it."""
         return self.files[0]
 
 
 def is_model(path: str) -> bool:
-    """Whether a file of that name may be a main model.
+    """True if a file of this name may be a main model.
 
-    As llama.cpp has it, no projector, importance matrix or head (``mtp-``, ``eagle3-``, ``dflash-``, ``dspark-``).
-    Beyond it, these in capitals too, nothing in a folder ``MTP``, and no Gemma 4 file that says ``assistant`` or
-    ``MTP``. Only ``-MTP-`` in the middle of another name is of a model with a head inside (Qwen).
+    By llama.cpp's rule it is no projector, importance matrix or head (``mtp-``, ``eagle3-``, ``dflash-``,
+    ``dspark-``). Also excluded here: these names in capitals, files in a folder ``MTP``, and Gemma 4 files with
+    ``assistant`` or ``MTP`` in the name. ``-MTP-`` in the middle of another name is a model with a head (Qwen).
     """
     *folders, base = path.split("/")
     if not base.lower().endswith(".gguf") or _NO_MODEL.search(base) or _HEAD.search(base) or _OTHER_HEAD.search(base):
@@ -71,7 +72,7 @@ def is_model(path: str) -> bool:
 
 
 def is_drafter(path: str) -> bool:
-    """Whether a file of that name may be an MTP assistant; heads of other kinds are none."""
+    """True if a file of this name may be an MTP assistant; heads of other kinds are not."""
     base = path.rpartition("/")[2]
     return (
         base.lower().endswith(".gguf")
@@ -82,9 +83,9 @@ def is_drafter(path: str) -> bool:
 
 
 def quant_of(path: str) -> str | None:
-    """The quant that a file's name tells, in capitals (``UD-Q4_K_XL``), or None.
+    """The quant in a file's name, in capitals (``UD-Q4_K_XL``), or None.
 
-    llama.cpp takes what stands last; Google's ``gemma-4-31B_q4_0-it.gguf`` would be ``IT``.
+    llama.cpp takes the last part of the name, which is ``IT`` for Google's ``gemma-4-31B_q4_0-it.gguf``.
     """
     base = _stem(path).rpartition("/")[2]
     found = _QUANT.findall(base)
@@ -92,8 +93,8 @@ def quant_of(path: str) -> str | None:
 
 
 @dataclass
-class _Set:
-    """What belongs together: a file, or the parts of a split by number."""
+class _FileSet:
+    """The files of one model: a single file, or the parts of a split by number."""
 
     count: int
     parts: dict[int, HubFile] = field(default_factory=dict)
@@ -111,8 +112,10 @@ class _Set:
         return sum(file.size for file in self.parts.values())
 
     def matches(self, tag: str) -> bool:
-        """llama.cpp's rule, but for two things: on the left of the tag it has none, so that ``F16`` is also ``BF16``;
-        and here a quant does not match elsewhere in the name of a file that tells its own."""
+        """True if the set is of the quant ``tag``.
+
+        llama.cpp's rule with two differences: llama.cpp does not check the character before the tag, so ``F16`` matches
+        ``BF16``; and here a tag does not match elsewhere in the name if the name has another quant."""
         if self.quant and quant_of(f"{tag}.gguf") == tag.upper():
             return f"-{self.quant}".endswith(f"-{tag.upper()}")
         return re.search(rf"(?:^|[./_-]){re.escape(tag)}[./-]", self.path, re.IGNORECASE) is not None
@@ -128,13 +131,12 @@ class _Set:
 
 
 def choose_model(listing: Sequence[HubFile], name: HubName) -> Chosen:
-    """The target that ``name`` means: never a drafter, projector or importance matrix.
+    """The target with this name, never a drafter, projector or importance matrix.
 
-    With no quant Q4_K_M, then Q8_0, then the first model of the listing. A quant that several sets have is settled by
-    the one whose quant is just that (``Q4_K_M``, not ``UD-Q4_K_M``), then by the one in the fewest folders, then by the
-    one in fewer parts; llama.cpp takes the first. Raises :class:`ModelNotFoundError`, which lists what there is with
-    sizes, when the quant is missing or ambiguous, a part of a split is missing, the file is no model, or there is no
-    GGUF model at all.
+    Without a quant: Q4_K_M, then Q8_0, then the first model of the listing. Of several models with the quant, the one
+    with exactly that quant is taken (``Q4_K_M``, not ``UD-Q4_K_M``), then the one in the fewest folders, then the one
+    in fewer parts; llama.cpp takes the first. Raises :class:`ModelNotFoundError`, with a list of the models and sizes,
+    if the quant is missing or ambiguous, a part of a split is missing, the file is no model, or there is no GGUF model.
     """
     models = [] if is_drafter_repository(name.repo) else _sets(listing, is_model)
     if name.file is not None:
@@ -147,8 +149,7 @@ def choose_model(listing: Sequence[HubFile], name: HubName) -> Chosen:
 def choose_drafter(listing: Sequence[HubFile], target: Chosen, quant: str | None = None) -> Chosen | None:
     """The MTP assistant for ``target`` in the listing of its own or another repository, or None.
 
-    ``quant`` is what the user asks for; :class:`ModelNotFoundError` where there are assistants, but none of it.
-    Without, see :func:`_preference`.
+    Without a ``quant`` see :func:`_preference`. Raises :class:`ModelNotFoundError` if no assistant has the quant.
     """
     drafters = _drafters(listing, target)
     if not drafters:
@@ -159,9 +160,9 @@ def choose_drafter(listing: Sequence[HubFile], target: Chosen, quant: str | None
 
 
 def choose_named_drafter(listing: Sequence[HubFile], name: HubName, target: Chosen | None = None) -> Chosen:
-    """What ``--draft NAME`` means: an assistant if the repository holds any for the target, else a model.
+    """The drafter of ``--draft NAME``: an assistant if the repository holds one for the target, else a model.
 
-    Raises as :func:`choose_model` does, also where it holds assistants for several targets and ``target`` is None.
+    Raises as :func:`choose_model` does, also if it holds assistants for several targets and ``target`` is None.
     """
     ggufs = _sets(listing, _is_gguf)
     if name.file is not None:
@@ -178,23 +179,23 @@ def choose_named_drafter(listing: Sequence[HubFile], name: HubName, target: Chos
 
 def _drafters(
     listing: Sequence[HubFile], target: Chosen | None, wanted: Callable[[str], bool] = is_drafter
-) -> list[_Set]:
-    """The assistants that may be the target's: none that names another size of Gemma 4."""
+) -> list[_FileSet]:
+    """The assistants that may be the target's; those with another size of Gemma 4 in the name are left out."""
     size = gemma_4_size(target.first.path) if target else None
     drafters = _sets(listing, wanted)
     return [found for found in drafters if size is None or gemma_4_size(found.path) in (None, size)]
 
 
-def _preference(target: str) -> Callable[[_Set], tuple[int, int, int, str]]:
-    """Which quant of an assistant: Q8_0, then Q4_0, what names none (its publisher's choice), the smallest.
+def _preference(target: str) -> Callable[[_FileSet], tuple[int, int, int, str]]:
+    """Sort key of assistants: Q8_0, then Q4_0, then no quant in the name (the publisher's choice), then by size.
 
-    A draft that is refused costs a step, and a draft step in Q8_0 reads some 3 % of what its target reads for a token:
-    there is little to save. Q4_0 comes first where it is more than that, a mixture of experts that reads a tenth of its
-    weights (26B-A4B: 460 MB beside some 2 GB), and where the weights were trained for it (``qat``).
+    A draft step in Q8_0 reads about 3% of the bytes that its target reads for a token, so a smaller type saves little,
+    and each rejected draft token costs a step. Q4_0 comes first where the share is larger (26B-A4B, whose experts read
+    a tenth of its weights: 460 MB beside about 2 GB) and for weights trained for 4 bits (``qat``).
     """
-    order = ["Q4_0", None, "Q8_0"] if _READS_LITTLE.search(target) else ["Q8_0", "Q4_0", None]
+    order = ["Q4_0", None, "Q8_0"] if _Q4_DRAFTER.search(target) else ["Q8_0", "Q4_0", None]
 
-    def rank(found: _Set) -> tuple[int, int, int, str]:
+    def rank(found: _FileSet) -> tuple[int, int, int, str]:
         place = order.index(found.quant) if found.quant in order else len(order)
         return place, found.path.count("/"), found.size, found.path
 
@@ -206,26 +207,26 @@ def _is_gguf(path: str) -> bool:
 
 
 def _stem(path: str) -> str:
-    """The path without ``.gguf`` and without a part's number."""
+    """The path without ``.gguf`` and without the number of a part."""
     stem = path[: -len(".gguf")] if _is_gguf(path) else path
     split = _SPLIT.fullmatch(stem)
     return split[1] if split and int(split[3]) > 1 else stem
 
 
-def _sets(listing: Iterable[HubFile], wanted: Callable[[str], bool]) -> list[_Set]:
-    """The wanted files, parts of a split together, in the order of the listing."""
-    sets: dict[tuple[str, int], _Set] = {}
+def _sets(listing: Iterable[HubFile], wanted: Callable[[str], bool]) -> list[_FileSet]:
+    """Files whose path is ``wanted``, parts of a split together, in the order of the listing."""
+    sets: dict[tuple[str, int], _FileSet] = {}
     for file in listing:
         if not wanted(file.path):
             continue
         split = _SPLIT.fullmatch(file.path[: -len(".gguf")])
         part, count = (int(split[2]), int(split[3])) if split and int(split[3]) > 1 else (1, 1)
-        sets.setdefault((_stem(file.path), count), _Set(count)).parts[part] = file
+        sets.setdefault((_stem(file.path), count), _FileSet(count)).parts[part] = file
     return list(sets.values())
 
 
-def _of_file(ggufs: list[_Set], name: HubName, allowed: list[_Set]) -> _Set:
-    """The set that a named file belongs to; its folder may be left out where that says as much."""
+def _of_file(ggufs: list[_FileSet], name: HubName, allowed: list[_FileSet]) -> _FileSet:
+    """The set of a named file, whose folder may be left out if its name is unique."""
     wanted = name.file or ""
     paths = {file.path for found in ggufs for file in found.parts.values()}
     same = {wanted} & paths or {path for path in paths if path.rpartition("/")[2] == wanted}
@@ -238,14 +239,14 @@ def _of_file(ggufs: list[_Set], name: HubName, allowed: list[_Set]) -> _Set:
     raise ModelNotFoundError(f"{name.repo} has no file {wanted}. {_offer(allowed, name)}")
 
 
-def _of_quant(sets: list[_Set], name: HubName, defaults: Sequence[str] = ()) -> _Set:
-    """The set of the quant that is asked for, else of the first default that there is, else the first."""
+def _of_quant(sets: list[_FileSet], name: HubName, defaults: Sequence[str] = ()) -> _FileSet:
+    """The set with the quant of the name, else with the first default that exists, else the first set."""
     for tag in [name.quant] if name.quant else defaults:
         found = [candidate for candidate in sets if candidate.matches(tag)]
         found = [candidate for candidate in found if candidate.quant == tag.upper()] or found
         least = min((candidate.path.count("/") for candidate in found), default=0)
         found = [candidate for candidate in found if candidate.path.count("/") == least]
-        if len({_stem(candidate.path) for candidate in found}) == 1:  # whole, and in parts for old programs
+        if len({_stem(candidate.path) for candidate in found}) == 1:  # one file, and the same in parts
             return min(found, key=lambda candidate: candidate.count)
         if len(found) > 1:
             raise _ambiguous(found, name)
@@ -254,12 +255,12 @@ def _of_quant(sets: list[_Set], name: HubName, defaults: Sequence[str] = ()) -> 
     return sets[0]
 
 
-def _ambiguous(found: list[_Set], name: HubName) -> ModelNotFoundError:
+def _ambiguous(found: list[_FileSet], name: HubName) -> ModelNotFoundError:
     return ModelNotFoundError(f"{name} may be one of several. {_offer(found, name)}")
 
 
-def _offer(sets: list[_Set], name: HubName) -> str:
-    """A sentence with what there is, smallest first: by quant where that tells them apart, else by path."""
+def _offer(sets: list[_FileSet], name: HubName) -> str:
+    """A sentence that lists the models, smallest first: by quant if quants are distinct, else by path."""
     if not sets:
         return "It has no GGUF model."
     sets = sorted(sets, key=lambda found: found.size)

@@ -1,6 +1,6 @@
-"""What went wrong with a request, whether it may pass, and the sentence for it. Pure.
+"""Classify errors of requests to the Hub, and word the message.
 
-Errors are told apart by the names of their classes: ``huggingface_hub`` uses httpx or its successor, by version.
+Errors are recognised by the names of their classes: ``huggingface_hub`` uses httpx or its successor, by version.
 """
 
 from __future__ import annotations
@@ -9,26 +9,32 @@ import email.utils
 import re
 import time
 
-GOES_ON = "then run the same command: it goes on where it stopped"
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+#: End of messages about a download that was interrupted.
+CONTINUES = "then run the same command: it goes on where it stopped"
+#: HTTP statuses after which a later attempt may succeed.
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+#: Classes of errors that a request raises.
+_REQUEST_ERRORS = {
+    "TransportError", "HTTPError", "HfHubHTTPError", "InvalidURL", "TooManyRedirects", "OfflineModeIsEnabled",
+}  # fmt: skip
 
 
 class EndedEarlyError(Exception):
-    """Fewer bytes came than the file has, without a word."""
+    """The connection was closed before the whole file came."""
 
 
-def refusal(what: str, trouble: Exception, endpoint: str) -> str:
-    """What the Hub's refusal to send ``what`` (user/repo, or a file there) means, and the next step."""
-    repo, kinds, status = "/".join(what.split("/")[:2]), _kinds(trouble), status_of(trouble)
+def describe_failure(what: str, error: Exception, endpoint: str) -> str:
+    """The reason why the Hub did not send ``what`` (user/repo, or a file there), and the next step."""
+    repo, kinds, status = "/".join(what.split("/")[:2]), _class_names(error), status_of(error)
     login = "log in with `hf auth login`" if status == 401 else "make sure that `hf auth whoami` is you"
     sentences = (
         (
             "GatedRepoError" in kinds,
-            f"{repo} is for those who accept its licence: accept it at {endpoint}/{repo}, {login}, {GOES_ON}.",
+            f"{repo} is for those who accept its licence: accept it at {endpoint}/{repo}, {login}, {CONTINUES}.",
         ),
         ("DisabledRepoError" in kinds, f"the Hub has disabled {repo}; choose another repository."),
         (
-            status == 401 and "credentials" in str(trouble).lower(),
+            status == 401 and "credentials" in str(error).lower(),
             "the Hub does not accept your token; log in again with `hf auth login`.",
         ),
         (
@@ -38,45 +44,40 @@ def refusal(what: str, trouble: Exception, endpoint: str) -> str:
         ),
         (status == 404, f"{what} is not on the Hub (any more); run the command again, and look at {endpoint}/{repo}."),
         ("HFValidationError" in kinds, f"{repo!r} cannot be the name of a repository; names look like user/repo."),
-        (status is not None, f"the Hub refused {what} ({reason(trouble)}); look at {endpoint}/{repo}."),
-        (True, f"{endpoint} did not answer as the Hub does ({reason(trouble)}); check HF_ENDPOINT."),
+        (status is not None, f"the Hub refused {what} ({short_reason(error)}); look at {endpoint}/{repo}."),
+        (True, f"{endpoint} did not answer as the Hub does ({short_reason(error)}); check HF_ENDPOINT."),
     )
     return next(text for applies, text in sentences if applies)
 
 
-def is_trouble(error: Exception) -> bool:
-    """Whether an error comes from the request or its answer. The HTTP library is httpx or its successor, by version."""
-    names = _kinds(error)
-    known = {"TransportError", "HTTPError", "HfHubHTTPError", "InvalidURL", "TooManyRedirects", "OfflineModeIsEnabled"}
-    return isinstance(error, (ValueError, EndedEarlyError)) or bool(names & known)
+def is_request_error(error: Exception) -> bool:
+    """True if ``error`` comes from a request or its answer."""
+    return isinstance(error, (ValueError, EndedEarlyError)) or bool(_class_names(error) & _REQUEST_ERRORS)
 
 
-def may_pass(trouble: BaseException, endpoint: str) -> bool:
-    """Whether another attempt may succeed."""
-    names = _kinds(trouble)
+def is_temporary(error: BaseException, endpoint: str) -> bool:
+    """True if a later attempt may succeed."""
+    names = _class_names(error)
     if "UnsupportedProtocol" in names or "LocalProtocolError" in names:
         return False
-    status = status_of(trouble)
+    status = status_of(error)
     if status is None:
         return "TransportError" in names or "EndedEarlyError" in names
-    # A storage host refuses an address that has expired: the next attempt asks the Hub for a new one.
-    elsewhere = not str(getattr(trouble, "response", None) and trouble.response.url).startswith(f"{endpoint}/")  # type: ignore[attr-defined]
-    return status in _AGAIN or (status == 403 and elsewhere)
+    # A storage host answers 403 to an address that has expired. The next attempt gets a new address from the Hub.
+    response = getattr(error, "response", None)
+    from_storage = not str(response and response.url).startswith(f"{endpoint}/")
+    return status in _TEMPORARY or (status == 403 and from_storage)
 
 
-def _kinds(trouble: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(trouble).__mro__}
-
-
-def status_of(trouble: BaseException) -> int | None:
-    """The status of the answer that is the trouble, if it is one."""
-    code = getattr(getattr(trouble, "response", None), "status_code", None)
+def status_of(error: BaseException) -> int | None:
+    """HTTP status of the answer that caused the error, if there was an answer."""
+    code = getattr(getattr(error, "response", None), "status_code", None)
     return code if isinstance(code, int) else None
 
 
-def asked_wait(trouble: BaseException) -> float | None:
-    """Seconds of ``Retry-After`` (a number or a date), or of the Hub's ``RateLimit``."""
-    headers = getattr(getattr(trouble, "response", None), "headers", None) or {}
+def requested_wait(error: BaseException) -> float | None:
+    """Seconds in the header ``Retry-After`` (a number or a date), or in the Hub's ``RateLimit``."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
     text = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
@@ -86,20 +87,24 @@ def asked_wait(trouble: BaseException) -> float | None:
     except (TypeError, ValueError):
         pass
     limit = re.search(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("RateLimit") or "")
-    return float(limit[1]) if limit and status_of(trouble) == 429 else None
+    return float(limit[1]) if limit and status_of(error) == 429 else None
 
 
-def reason(trouble: BaseException) -> str:
-    """A few words of what went wrong."""
-    status = status_of(trouble)
+def short_reason(error: BaseException) -> str:
+    """The reason in a few words."""
+    status = status_of(error)
     if status is not None:
         return {429: "it answers 429, too many requests"}.get(status, f"it answers {status}")
-    name = type(trouble).__name__
-    words = {
+    name = type(error).__name__
+    texts = {
         "ConnectTimeout": "no connection within the time limit",
         "ReadTimeout": "nothing came within the time limit",
         "RemoteProtocolError": "the connection was cut",
         "ReadError": "the connection was cut",
         "EndedEarlyError": "the connection was cut",
     }
-    return words.get(name) or " ".join(str(trouble).split()) or name
+    return texts.get(name) or " ".join(str(error).split()) or name
+
+
+def _class_names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}

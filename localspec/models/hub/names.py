@@ -1,8 +1,7 @@
-"""Names of models on the Hub, as they are typed: text → :class:`HubName`. Pure; knows no listing and no disk.
+"""Names of models on the Hub: text to :class:`HubName`, without a listing or the disk.
 
-``user/repo``, ``user/repo:Q4_K_M``, ``user/repo/folder/file.gguf``, an address of huggingface.co or hf.co, or a short
-name of the Gemma 4 family: ``gemma-4-e2b``, ``gemma-4-12b-qat``, ``gemma-4-31b:Q8_0``. Short names begin with
-``gemma-4-``, since ``12b`` alone would say nothing of whose.
+A name is ``user/repo``, ``user/repo:Q4_K_M``, ``user/repo/folder/file.gguf``, an address of huggingface.co or hf.co, or
+a short name of the Gemma 4 family: ``gemma-4-e2b``, ``gemma-4-12b-qat``, ``gemma-4-31b:Q8_0``.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from urllib.parse import unquote
 
 from localspec.errors import ModelNotFoundError
 
-#: Sizes of the Gemma 4 family, as its repositories spell them, by how they are typed.
+#: Sizes of the Gemma 4 family: short name to the spelling of its repositories.
 GEMMA_4 = {"e2b": "E2B", "e4b": "E4B", "12b": "12B", "26b-a4b": "26B-A4B", "31b": "31B"}
-#: What unsloth calls the weights that Google trained for 4 bits.
+#: unsloth's name for the weights that Google trained for 4 bits.
 QAT_QUANT = "UD-Q4_K_XL"
 
 _SHORT = re.compile(r"gemma-?4-(e2b|e4b|12b|26b-a4b|31b)(?:-it)?(-qat)?(?::(\w[\w.-]*))?", re.IGNORECASE)
@@ -25,13 +24,13 @@ _ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:hf\.co|huggingface\.co)/(.*)|
 _PART = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(rf"{_PART}/{_PART}")
 _QUANT = re.compile(r"\w[\w.-]*")
-#: Where the Hub keeps what is no model.
+#: First part of the Hub's addresses that are no models.
 _OTHER_KINDS = ("datasets", "spaces", "collections", "papers", "docs", "blog", "models")
 
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository, and perhaps which quant of it, or which file (its path in the repository)."""
+    """A repository with an optional quant or file (its path in the repository)."""
 
     repo: str
     quant: str | None = None
@@ -45,11 +44,10 @@ class HubName:
 
 
 def parse_name(text: str) -> HubName | None:
-    """What ``text`` names on the Hub, or None where it can only be a path.
+    """The name of a model on the Hub, None if ``text`` can only be a path.
 
-    ``user/repo.gguf`` is a path: a file in a repository has at least three parts. ``:latest`` is no quant (Ollama
-    writes it for none), and ``:file.gguf`` is a file. Raises :class:`ModelNotFoundError` for an address that is none of
-    a model.
+    ``user/repo.gguf`` is a path: a file in a repository has at least three parts. ``:latest`` means no quant, as in
+    Ollama; ``:file.gguf`` is a file. Raises :class:`ModelNotFoundError` for an address that is not a model's.
     """
     short = _SHORT.fullmatch(text)
     if short:
@@ -63,9 +61,9 @@ def parse_name(text: str) -> HubName | None:
 
 
 def _gemma_4(typed: str, qat: bool, quant: str | None) -> HubName:
-    """unsloth's repositories: they hold every quant and the drafter.
+    """unsloth's repository, which holds every quant and the drafter.
 
-    Those trained for 4 bits hold one of 2 bits as well, which would be the first of the listing.
+    A repository of weights trained for 4 bits also holds 2 bits, first in its listing, so the quant is named.
     """
     size = GEMMA_4[typed.lower()]
     if qat:
@@ -99,7 +97,7 @@ def _quant(tag: str | None) -> str | None:
 
 
 def _parse_address(text: str, rest: str) -> HubName:
-    """``rest``: what follows the host."""
+    """``rest`` follows the host in the address ``text``."""
     wrong = ModelNotFoundError(f"{text!r} is no address of a model on the Hub; give user/repo or user/repo/file.gguf.")
     parts = [unquote(part) for part in re.split(r"[?#]", rest, maxsplit=1)[0].strip("/").split("/")]
     if parts[0].lower() in _OTHER_KINDS:
@@ -119,7 +117,7 @@ def _parse_address(text: str, rest: str) -> HubName:
 
 
 def gemma_4_size(text: str) -> str | None:
-    """The size of a Gemma 4 model that a name speaks of (``E4B``), or None."""
+    """The size of a Gemma 4 model in a name (``E4B``), None if there is none."""
     found = _SIZE.search(text)
     if not found:
         return None
@@ -128,17 +126,16 @@ def gemma_4_size(text: str) -> str | None:
 
 
 def is_drafter_repository(repo: str) -> bool:
-    """Whether everything in it is an assistant, whatever its files are called."""
+    """True if every model in the repository is an assistant, whatever the names of its files."""
     return _ASSISTANTS.search(repo) is not None
 
 
 def drafter_repositories(name: HubName) -> tuple[str, ...]:
-    """Where the drafter for a target may be when it is not in the target's own repository, best first.
+    """Other repositories that may hold a drafter for a target, best first; empty if none is known.
 
-    For a target that was trained for 4 bits (``qat``) first the drafter that was trained with it: others are accepted
-    much less often. Google's safetensors come last; :func:`needs_converting` tells them. Third parties' repositories
-    of assistants alone are left out: most were made for a fork whose files llama.cpp cannot read. Empty where none is
-    known.
+    For weights trained for 4 bits (``qat``) the drafter that was trained with them comes first: the acceptance rate of
+    others is much lower. Google's safetensors, for which :func:`needs_converting` is True, come last. Repositories of
+    assistants alone by other people are left out: most were made for a fork whose files llama.cpp cannot read.
     """
     whole = f"{name.repo}/{name.file or ''}"
     size = gemma_4_size(whole)
@@ -153,10 +150,10 @@ def drafter_repositories(name: HubName) -> tuple[str, ...]:
 
 
 def needs_converting(repo: str) -> bool:
-    """Whether a repository of :func:`drafter_repositories` holds safetensors, for ``localspec convert``."""
+    """True if a repository of :func:`drafter_repositories` holds safetensors, for ``localspec convert``."""
     return repo.lower().startswith("google/") and repo.lower().endswith("-assistant")
 
 
 def short_name(model: str) -> str:
-    """The last part of a path or Hub name."""
+    """Last part of a path or Hub name."""
     return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model

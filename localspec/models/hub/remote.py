@@ -1,8 +1,8 @@
-"""The Hub, through ``huggingface_hub``: its endpoint, session, token and listings; trouble as one sentence.
+"""Requests to the Hub through ``huggingface_hub``: endpoint, session, token, listings, retries.
 
-``huggingface_hub`` is imported inside functions, and with :mod:`localspec.models.fetch` only here. Every request
-goes to the endpoint (or where it redirects a file to), and none is made that a pull does not need: telemetry, and
-with it the list of coding agents that ``huggingface_hub`` would fetch for its user agent, is switched off.
+``huggingface_hub`` is imported inside functions, here and in :mod:`localspec.models.fetch` only. All requests go to
+the endpoint or to where it redirects a file. Telemetry is off, and with it the request for a list of coding agents that
+``huggingface_hub`` puts into its user agent.
 """
 
 from __future__ import annotations
@@ -17,26 +17,34 @@ from typing import Any, TypeVar
 
 from localspec._version import __version__
 from localspec.errors import HubError
-from localspec.models.hub.errors import GOES_ON, asked_wait, is_trouble, may_pass, reason, refusal
+from localspec.models.hub.errors import (
+    CONTINUES,
+    describe_failure,
+    is_request_error,
+    is_temporary,
+    requested_wait,
+    short_reason,
+)
 
 _Result = TypeVar("_Result")
 
+#: Values that switch on a variable of ``huggingface_hub``.
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
-def offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` (or ``TRANSFORMERS_OFFLINE``) forbids to connect."""
-    return switched_on("HF_HUB_OFFLINE") or switched_on("TRANSFORMERS_OFFLINE")
+def is_offline() -> bool:
+    """True if ``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE`` is set."""
+    return is_set("HF_HUB_OFFLINE") or is_set("TRANSFORMERS_OFFLINE")
 
 
-def switched_on(variable: str) -> bool:
-    """Whether one of ``huggingface_hub``'s switches in the environment is on."""
+def is_set(variable: str) -> bool:
+    """True if a switch of ``huggingface_hub`` in the environment is on."""
     return os.environ.get(variable, "").upper() in _TRUE
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file in a repository: bytes, and the hash that the Hub gives for it (Git's own for small text files)."""
+    """A file in a repository: size in bytes, and hashes from the Hub. Small text files have Git's hash ``oid`` only."""
 
     path: str
     size: int
@@ -45,13 +53,13 @@ class RemoteFile:
 
     @property
     def etag(self) -> str:
-        """What ``huggingface_hub`` calls the file's bytes in its cache."""
+        """Name of the file's bytes in ``huggingface_hub``'s cache: the hash."""
         return self.sha256 or self.oid
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository holds at one commit."""
+    """The files of a repository at one commit."""
 
     repo: str
     commit: str
@@ -59,23 +67,25 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long trouble that may pass is borne: attempts without a byte of progress, and seconds."""
+class RetryPolicy:
+    """Retries after temporary errors."""
 
     attempts: int = 6
-    first_s: float = 1.0
-    most_s: float = 30.0
-    """The longest wait between two attempts, where the Hub does not say how long."""
-    longest_s: float = 120.0
-    """The longest wait that the Hub may ask for."""
+    """Attempts in a row without a byte of progress."""
+    first_wait_s: float = 1.0
+    """Wait before the second attempt; it doubles with each attempt."""
+    max_wait_s: float = 30.0
+    """Longest wait between two attempts, unless the Hub sets one."""
+    max_requested_wait_s: float = 120.0
+    """Longest wait that the Hub may set."""
     timeout_s: float = 30.0
-    """Without an answer, or without a byte."""
+    """Time without an answer or without a byte."""
     sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
 class Body:
-    """An answer's bytes, which begin at ``start`` of a file of ``total``, if the server says that."""
+    """Bytes of a file from byte ``start`` on. ``total`` is the file's size, None if the server did not send it."""
 
     start: int
     total: int | None
@@ -83,33 +93,33 @@ class Body:
 
 
 class Hub:
-    """One user's view of one Hub. ``notify`` is told why there is a wait."""
+    """Client of one Hub, with the user's token. ``notify`` receives the reason of each wait."""
 
     def __init__(
         self,
         endpoint: str | None = None,
         *,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
         notify: Callable[[str], None] = lambda text: None,
     ) -> None:
-        if offline():
+        if is_offline():
             raise HubError("localspec is offline (--offline or HF_HUB_OFFLINE is set); pull when online.")
         constants = _constants()
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-        self.patience = patience or Patience()
+        self.retry = retry or RetryPolicy()
         self.notify = notify
 
     def listing(self, repo: str) -> Listing:
         """The files of a repository with sizes and hashes. Raises :class:`HubError`."""
-        return self.patiently(repo, lambda: self._listing(repo))
+        return self.with_retries(repo, lambda: self._listing(repo))
 
     def _listing(self, repo: str) -> Listing:
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self.endpoint, library_name="localspec", library_version=__version__)
         try:
-            info = api.model_info(repo, files_metadata=True, timeout=self.patience.timeout_s)
-        except (AttributeError, KeyError, TypeError) as error:  # JSON, but of something else
+            info = api.model_info(repo, files_metadata=True, timeout=self.retry.timeout_s)
+        except (AttributeError, KeyError, TypeError) as error:  # JSON of another shape
             raise ValueError("it sent no listing") from error
         files = []
         for sibling in info.siblings or ():
@@ -123,7 +133,7 @@ class Hub:
 
     @contextmanager
     def body(self, repo: str, commit: str, path: str, start: int) -> Iterator[Body]:
-        """A file's bytes from ``start`` on, or from 0 where the server cannot begin in the middle."""
+        """Request a file's bytes from ``start`` on; a server without ranges sends them from 0 on."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -134,50 +144,53 @@ class Hub:
             headers["Range"] = f"bytes={start}-"
         session = get_session()
         with session.stream(
-            "GET", url, headers=headers, timeout=self.patience.timeout_s, follow_redirects=True
+            "GET", url, headers=headers, timeout=self.retry.timeout_s, follow_redirects=True
         ) as response:
             hf_raise_for_status(response)
             begins, total = _extent(response.status_code, response.headers)
             yield Body(begins, total, response.iter_bytes())
 
-    def patiently(self, what: str, call: Callable[[], _Result], progress: Callable[[], int] = lambda: 0) -> _Result:
-        """``call`` until it succeeds; :class:`HubError` where trying again is no use, or was none.
+    def with_retries(self, what: str, call: Callable[[], _Result], progress: Callable[[], int] = lambda: 0) -> _Result:
+        """Call until it succeeds. Raises :class:`HubError` for permanent errors and after too many attempts.
 
-        ``progress`` grows while ``call`` does something useful; that begins the count of attempts anew.
+        ``progress`` counts the work that ``call`` has done; when it grows, the count of attempts starts again.
         """
         failed, before = 0, progress()
         while True:
             try:
                 return call()
             except Exception as error:
-                if not is_trouble(error):
+                if not is_request_error(error):
                     raise
-                trouble = error
+                cause = error
             failed = 1 if progress() > before else failed + 1
             before = progress()
-            wait = self._wait(what, trouble, failed)
-            self.notify(f"{reason(trouble)}; trying again in {wait:.0f} s")
-            self.patience.sleep(wait)
+            wait = self._wait_s(what, cause, failed)
+            self.notify(f"{short_reason(cause)}; trying again in {wait:.0f} s")
+            self.retry.sleep(wait)
 
-    def _wait(self, what: str, trouble: Exception, failed: int) -> float:
-        """Seconds until another attempt. Raises the sentence where there is to be none."""
-        if not may_pass(trouble, self.endpoint):
-            raise HubError(refusal(what, trouble, self.endpoint)) from trouble
-        asked = asked_wait(trouble)
-        if asked is not None and asked > self.patience.longest_s:
+    def _wait_s(self, what: str, cause: Exception, failed: int) -> float:
+        """Seconds until the next attempt. Raises :class:`HubError` if there is none."""
+        if not is_temporary(cause, self.endpoint):
+            raise HubError(describe_failure(what, cause, self.endpoint)) from cause
+        requested = requested_wait(cause)
+        if requested is not None and requested > self.retry.max_requested_wait_s:
             raise HubError(
-                f"the Hub asks to wait {asked:.0f} s before the next request ({reason(trouble)}); wait, {GOES_ON}."
-            ) from trouble
-        if failed >= self.patience.attempts:
+                f"the Hub asks to wait {requested:.0f} s before the next request ({short_reason(cause)}); wait, "
+                f"{CONTINUES}."
+            ) from cause
+        if failed >= self.retry.attempts:
             raise HubError(
-                f"the Hub ({self.endpoint}) did not send {what}: {reason(trouble)}, {failed} times in a row; "
-                f"check the network or wait, {GOES_ON}."
-            ) from trouble
-        return asked if asked is not None else min(self.patience.first_s * 2 ** (failed - 1), self.patience.most_s)
+                f"the Hub ({self.endpoint}) did not send {what}: {short_reason(cause)}, {failed} times in a row; "
+                f"check the network or wait, {CONTINUES}."
+            ) from cause
+        if requested is not None:
+            return requested
+        return min(self.retry.first_wait_s * 2.0 ** (failed - 1), self.retry.max_wait_s)
 
 
 def _extent(status: int, headers: Mapping[str, str]) -> tuple[int, int | None]:
-    """Where an answer begins in its file, and the file's bytes. Raises ValueError."""
+    """Offset of an answer in its file, and the file's size in bytes. Raises ValueError."""
     length = headers.get("Content-Length")
     if status != 206:
         encoded = headers.get("Content-Encoding", "identity") != "identity"
@@ -187,7 +200,7 @@ def _extent(status: int, headers: Mapping[str, str]) -> tuple[int, int | None]:
 
 
 def _constants() -> Any:
-    """``huggingface_hub.constants``, with telemetry off whether or not the package was imported before."""
+    """``huggingface_hub.constants``, with telemetry off even if the package was imported before."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     from huggingface_hub import constants
 
@@ -196,5 +209,5 @@ def _constants() -> Any:
 
 
 def cache_dir() -> Path:
-    """The folder of ``huggingface_hub``'s cache, absolute."""
+    """Absolute path of ``huggingface_hub``'s cache."""
     return Path(_constants().HF_HUB_CACHE).expanduser().resolve()
