@@ -11,8 +11,8 @@ from gguf_convert.output.gguf_file import write_header
 from localspec.errors import DraftMismatchError
 from localspec.gguf.header import GgufHeader, TensorInfo, read_header
 from localspec.gguf.types import TYPE_NUMBERS
-from localspec.models.file_vocabulary import vocabulary_mismatch
 from localspec.models.pairing import assistant_mismatch, is_assistant
+from localspec.models.vocabulary import vocabulary_mismatch
 
 
 def check_pair(target_folder: Path, drafter_folder: Path) -> bool:

@@ -15,9 +15,8 @@ from typing import Literal
 from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
 from localspec.files import parts
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
-from localspec.models.file_vocabulary import TOKENS, may_share_vocabulary, vocabulary_mismatch
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
-from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE
+from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
 
 Kind = Literal["mtp", "trimmed", "model"]
 _ORDER: tuple[Kind, ...] = ("mtp", "trimmed", "model")
@@ -104,7 +103,7 @@ def check_assistant(target: GgufHeader, assistant: GgufHeader) -> None:
 
 
 def check_vocabulary(target: GgufHeader, drafter: GgufHeader) -> None:
-    """Raise :class:`DraftMismatchError` unless token ids mean the same text in both files (llama.cpp's rule)."""
+    """Raise :class:`DraftMismatchError` unless each token id stands for one text in both files."""
     reason = vocabulary_mismatch(target, drafter)
     if reason:
         raise DraftMismatchError(

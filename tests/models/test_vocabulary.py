@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from localspec.errors import LocalspecError
 from localspec.gguf.header import read_header
-from localspec.models.file_vocabulary import may_share_vocabulary, vocabulary_mismatch, vocabulary_size
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.models.vocabulary import may_share_vocabulary, vocabulary_mismatch, vocabulary_size
 from tests.helpers.vocabularies import WORDS, model_file, trimmed_file
 
 Change = Callable[[list[str]], list[str]]

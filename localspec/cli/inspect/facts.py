@@ -90,8 +90,8 @@ def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
     """The role of ``drafter`` for ``target``, or None if it cannot draft for it."""
     from localspec.errors import ModelFileError
     from localspec.gguf.header import is_trimmed
-    from localspec.models.file_vocabulary import vocabulary_mismatch
     from localspec.models.pairing import assistant_mismatch, check_pairing, is_assistant
+    from localspec.models.vocabulary import vocabulary_mismatch
 
     try:
         if is_assistant(drafter):
