@@ -15,6 +15,7 @@ from typing import Literal
 from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
 from localspec.files import parts
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
+from localspec.gguf.types import FILE_TYPES, FLOATS
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
 
@@ -34,7 +35,7 @@ LARGEST_SHARE = 1 / 2
 #: 0.75 at 1/4 (estimates), three draft tokens a step are 2.0, 2.0 and 1.6 times as fast as plain decoding.
 BEST_SHARE = 1 / 16
 #: Rank of assistants by ``general.file_type``: Q8_0, Q4_0, others (2), floats.
-_TYPE_RANKS = {7: 0, 2: 1, 0: 3, 1: 3, 32: 3}
+_TYPE_RANKS = {FILE_TYPES["Q8_0"]: 0, FILE_TYPES["Q4_0"]: 1, **{FILE_TYPES[name]: 3 for name in FLOATS}}
 #: Prefixes of keys of models with a recurrent state, which cannot be rewound.
 _RECURRENT = ("ssm.", "wkv.", "shortconv.")
 #: Keys of the shape of the cache, which an assistant shares with its target.

@@ -100,9 +100,9 @@ def _pull(
 ) -> tuple[StoredModel | None, StoredModel | None, PullPlan]:
     from localspec.cli.terminal.interrupt import silent_keys
     from localspec.models import pull as hub_pull
-    from localspec.models.hub.remote import Hub, cache_dir
+    from localspec.models.hub.remote import Hub, hub_cache_dir
 
-    hub, cache = Hub(notify=screen.note), cache_dir()
+    hub, cache = Hub(notify=screen.note), hub_cache_dir()
     with silent_keys():  # typed keys, and the ^C that Ctrl-C shows, would break the bar
         plan = hub_pull.plan_pull(hub, name, draft, kind)
         done = hub_pull.pull(hub, plan, cache, screen)

@@ -113,8 +113,9 @@ def weights(header: GgufHeader) -> int:
 
 def inexact_tensor(header: GgufHeader) -> str | None:
     """The name of the first matrix that is multiplied in another type than Q4_0 or Q8_0, if there is one."""
-    others = (tensor.name for tensor in header.multiplied if type_name(tensor.type) not in ("Q4_0", "Q8_0"))
-    return next(others, None)
+    from localspec.gguf.types import EXACT_TYPES
+
+    return next((t.name for t in header.multiplied if type_name(t.type) not in EXACT_TYPES), None)
 
 
 def type_name(number: int) -> str:

@@ -208,6 +208,6 @@ def _constants() -> Any:
     return constants
 
 
-def cache_dir() -> Path:
+def hub_cache_dir() -> Path:
     """Absolute path of ``huggingface_hub``'s cache."""
     return Path(_constants().HF_HUB_CACHE).expanduser().resolve()
