@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import get_args
 
 from localspec.chat.template import ChatTemplate
 from localspec.control.controller import Controller
+from localspec.control.costs import Costs
 from localspec.draft.base import Drafter
 from localspec.draft.history import HistoryDrafter
 from localspec.draft.model import ModelDrafter
@@ -20,7 +21,7 @@ from localspec.draft.ngram_store import NgramStore
 from localspec.draft.trimmed import TrimmedContext
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, UsageError
-from localspec.generation.pair import Pair, Setup
+from localspec.generation.pair import Pair, Setup, Tune
 from localspec.generation.prefill import Prefill
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.llama.context import LlamaContext
@@ -146,16 +147,35 @@ def _open(files: _PairFiles, params: ContextParams, notices: list[str], *, last:
         if verdict is None:
             return None
         setup = Setup(verdict.exactness, verdict.guard, options.draft)
+        adaptive = [one for one in (context, drafting) if one is not None and params.threads is None]
         history = None
         if drafters:
             costs = CostMeasurement(context, drafting, verdict.guard.widest)
-            setup = replace(setup, control=Controller(costs.costs(), verdict.guard.widest), tune=costs.tune)
+            control = Controller(costs.costs(), verdict.guard.widest)
+            setup = replace(setup, control=control, tune=_with_all_threads(costs.tune, adaptive))
             history = _history(options.ngram_file, model)
         setup = replace(setup, notices=(*notices, *([verdict.notice] if verdict.notice else [])))
         found = (*drafters, history) if history else drafters
         pair = Pair(context, model.vocabulary, found, history, hidden, Prefill(context.pass_width, verdict.chunk))
         info, template = _info(options.name, model), _template(model)
+        for one in adaptive:
+            one.adapt_threads(True)
         return Engine(pair, setup, model=info, template=template, close=stack.pop_all().close)
+
+
+def _with_all_threads(tune: Tune, contexts: Sequence[LlamaContext | LlamaMtpContext]) -> Tune:
+    """Return ``tune`` with all threads of ``contexts``, which else adapt to the load of the machine."""
+
+    def tune_all(progress: Callable[[float], None] | None = None) -> Costs:
+        for context in contexts:
+            context.adapt_threads(False)
+        try:
+            return tune(progress)
+        finally:
+            for context in contexts:
+                context.adapt_threads(True)
+
+    return tune_all
 
 
 def _history(path: str | Path | None, model: LlamaModel) -> HistoryDrafter | None:

@@ -8,11 +8,13 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-import llama_cpp
-import llama_cpp.llama_cpp as lib
-
 from localspec.errors import MissingFeatureError
 from localspec.llama.devices import Device, list_devices
+from localspec.llama.threads import brief_spinning
+
+with brief_spinning():
+    import llama_cpp
+    import llama_cpp.llama_cpp as lib
 
 __all__ = [
     "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "initialise", "lib",

@@ -51,12 +51,21 @@ class LlamaContext:
     def handle(self) -> Any:
         return self._native.handle
 
+    @property
+    def threads(self) -> int:
+        """Threads of the next pass."""
+        return self._native.threads
+
     def settings(self) -> str:
         """Text of all settings that may change a row of logits."""
         options, placement = self.options, self.model.placement
         names = ("n_threads", "n_ubatch", "type_k", "type_v", "flash_attn_type", "swa_full")
         found = [f"{name}={getattr(options, name)}" for name in names]
         return " ".join([*found, f"layers={placement.layers}", f"gpu={placement.gpu}", self._kernels])
+
+    def adapt_threads(self, adaptive: bool) -> None:
+        """Use fewer threads while other programs use the CPU, or all threads again. No bit of a row changes."""
+        self._native.adapt_threads(adaptive)
 
     def identity(self) -> str:
         """Text that must be equal for :meth:`restore`: the build, the settings, the size."""

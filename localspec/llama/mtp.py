@@ -52,6 +52,10 @@ class LlamaMtpContext:
         self.decode_s += perf_counter() - began
         return rows
 
+    def adapt_threads(self, adaptive: bool) -> None:
+        """Use fewer threads while other programs use the CPU, or all threads again. No bit of a row changes."""
+        self._native.adapt_threads(adaptive)
+
     def hidden(self) -> Rows:
         return self._hidden.rows(self._native.handle, 1)
 

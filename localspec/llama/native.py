@@ -22,6 +22,7 @@ from localspec.llama.binding import (
 from localspec.llama.host import default_threads
 from localspec.llama.model import LlamaModel
 from localspec.llama.rows import RowView, check_finite
+from localspec.llama.threads import FREE_CPUS, thread_count
 from localspec.params import ContextParams
 from localspec.protocols import Rows
 
@@ -38,7 +39,10 @@ _get_logits = address_getter(lib.llama_get_logits)
 
 
 class NativeContext:
-    """A ``llama_context`` and a ``llama_batch`` that is written through numpy views."""
+    """A ``llama_context`` and a ``llama_batch`` that is written through numpy views.
+
+    ``threads`` is the number of threads of the next pass.
+    """
 
     def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int) -> None:
         clear_errors()
@@ -49,6 +53,10 @@ class NativeContext:
                 "Try a smaller --ctx-size."
             )
         self._handle = handle
+        self.threads = self._most_threads = int(options.n_threads)
+        #: True if no row depends on the number of threads. Attention over F16 keys splits its sums by thread.
+        self._any_threads = options.type_k == _Q8_0
+        self._adaptive = False
         self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
         self.cells = int(lib.llama_n_ctx(handle))
         self._batch = lib.llama_batch_init(n_batch, 0, 1)
@@ -85,8 +93,26 @@ class NativeContext:
         self._flag[: n - n_out] = 0
         self._flag[n - n_out : n] = 1
 
+    def adapt_threads(self, adaptive: bool) -> None:
+        """Use fewer threads while other programs use the CPU, or all threads again.
+
+        No effect where a row could depend on the number of threads.
+        """
+        self._adaptive = adaptive and self._any_threads and self._most_threads > 1
+        if self._adaptive:
+            FREE_CPUS.count()  # begins to count
+        else:
+            self._set_threads(self._most_threads)
+
+    def _set_threads(self, threads: int) -> None:
+        if threads != self.threads:
+            lib.llama_set_n_threads(self.handle, threads, threads)
+            self.threads = threads
+
     def run(self, n: int, embd: Any = None) -> None:
         """Decode the batch of ``n`` tokens, with ``embd`` (a pointer to floats) beside or in place of them."""
+        if self._adaptive:
+            self._set_threads(thread_count(self._most_threads, self.threads, FREE_CPUS.count()))
         clear_errors()
         self._batch.embd = embd
         code = lib.llama_decode(self.handle, self._batch)
