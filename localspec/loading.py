@@ -60,6 +60,7 @@ def load(
     ``target``: ``tiny`` (built in), a path, or the name of a model that was pulled. ``draft``: ``auto`` (the assistant
     found beside the target, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model
     of the same vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
+    ``threads``: CPU threads, by default the physical cores, fewer while other programs are busy.
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
     logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
     neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``progress`` is called

@@ -1,9 +1,9 @@
 """Fewer threads while other programs use the CPU.
 
 llama.cpp's threads meet at a barrier after every operation, hundreds of times in a pass. If one of them is not running,
-because another program has its CPU, the others wait. One thread less than there are free CPUs is then much faster. The
-free CPUs are counted from the idle time of the machine and the time of this process. Linux only: elsewhere the number
-of threads is fixed.
+because another program has its CPU, the others wait. As many threads as there are free CPUs are then much faster. The
+free CPUs are counted from the idle time of the machine and the CPU time of this process. Linux only: elsewhere the
+number of threads is fixed.
 """
 
 from __future__ import annotations

@@ -102,7 +102,11 @@ model_options = bundle(
             help="Context size in tokens; 0: the model's own.  [default: the model's own, at most 8192]",
         ),
         "threads": click.option(
-            "-t", "--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores]"
+            "-t",
+            "--threads",
+            type=int,
+            metavar="N",
+            help="CPU threads.  [default: physical cores, fewer under load]",
         ),
         "gpu_layers": click.option(
             "-ngl",
