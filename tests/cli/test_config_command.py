@@ -87,7 +87,11 @@ def test_every_setting_is_shown_with_its_source(program, file, monkeypatch):
     wanted = {"min-p": 0.05, "offline": False, "threads": None}
     assert {key: shown[key] for key in wanted} == {key: (value, "default") for key, value in wanted.items()}
     text = program("config").stdout
-    for row in ("temp                0.5  (file)", "threads             physical cores  (default)", str(file)):
+    for row in (
+        "temp                0.5  (file)",
+        "threads             physical cores, fewer under load  (default)",
+        str(file),
+    ):
         assert row in text
 
 
