@@ -246,6 +246,8 @@ def test_control_learns_every_pass(noise: float) -> None:
     for step, text, budget, learned in zip(seen[1:], before[1:], control.budgets, control.learned, strict=False):
         assert learned[:3] == (step.draft, step.accepted, budget)
         assert learned[3] == 1 + len(step.draft.tokens)
+        pairs = list(zip(step.draft.tokens, step.tokens, strict=False))
+        assert step.accepted == next((i for i, (guess, token) in enumerate(pairs) if guess != token), len(pairs))
         sure = None if step.near_tie else prefix.sampler.confidence(logits(text), step.tokens[0])
         assert learned[4] == sure
         near += step.near_tie
@@ -416,3 +418,12 @@ def test_no_hidden_row_is_there_after_forced_tokens() -> None:
         for step in islice(decode(target, prefix, rows, [], limited(4, reads_hidden=True)), 12)
     }
     assert kinds == {(True, True), (False, False)}
+
+
+def test_nothing_is_forced_after_an_end_token() -> None:
+    """The answer is complete."""
+    target = ScriptedContext(chain_logits(N_VOCAB, 4), N_VOCAB)
+    prefix = Prefix(list(PROMPT), Sampler(GREEDY, Forcing()))
+    rows, _ = prefill(target, prefix, 512)
+    steps = list(islice(decode(target, prefix, rows, [], limited(4, lambda token: token != PROMPT[0])), 12))
+    assert {step.forced for step in steps if step.tokens[-1] != PROMPT[0]} == {0}
