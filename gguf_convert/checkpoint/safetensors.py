@@ -33,8 +33,8 @@ _BYTES = {
 _READABLE = ("F32", "F16", "BF16", "F64")
 
 
-class Bytes(Protocol):
-    """Bytes read by slicing: an array, or part of a file."""
+class ByteSource(Protocol):
+    """Bytes that are read by slicing: an array, or part of a file."""
 
     @property
     def size(self) -> int: ...
@@ -69,7 +69,7 @@ class CheckpointTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: Bytes = field(repr=False)
+    data: ByteSource = field(repr=False)
 
     def rows(self, start: int, stop: int) -> Floats:
         """Read rows as float32, shape ``(stop - start, *shape[1:])``; ConvertError for other types than floats."""

@@ -16,7 +16,7 @@ from gguf_convert.tensors import Floats, spans
 from localspec.errors import ConvertError
 from localspec.llama.quantized_rows import quantize_rows
 
-Bytes = npt.NDArray[np.uint8]
+Packed = npt.NDArray[np.uint8]
 
 #: Largest F16 number.
 _F16_MAX = 65504.0
@@ -26,14 +26,14 @@ _AHEAD = 1 << 26
 _F16_DIVISOR = {"F16": 1.0, "Q8_0": 127.0, "Q4_0": 8.0, "Q6_K": 8.0}
 
 
-def encode_all(tensors: Iterable[OutputTensor], threads: int | None = None) -> Iterator[tuple[Bytes, bool]]:
+def encode_all(tensors: Iterable[OutputTensor], threads: int | None = None) -> Iterator[tuple[Packed, bool]]:
     """Yield the bytes of all tensors in order, block by block, with True for the last block of a tensor.
 
     ``threads`` threads (None: one for each core) read and encode ahead of the consumer, by at most ``_AHEAD`` values.
     Raises ConvertError for NaN, infinity, and values too large for the type.
     """
     workers = max(1, threads or os.cpu_count() or 1)
-    waiting: deque[tuple[Future[Bytes], int, bool]] = deque()
+    waiting: deque[tuple[Future[Packed], int, bool]] = deque()
     ahead = 0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
@@ -54,11 +54,11 @@ def encode_all(tensors: Iterable[OutputTensor], threads: int | None = None) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def _encode_span(output: OutputTensor, start: int, stop: int) -> Bytes:
+def _encode_span(output: OutputTensor, start: int, stop: int) -> Packed:
     return encode_rows(output.tensor.name, output.tensor.source.rows(start, stop), output.type)
 
 
-def encode_rows(name: str, values: Floats, kind: str) -> Bytes:
+def encode_rows(name: str, values: Floats, kind: str) -> Packed:
     """Return rows of the tensor ``name`` as flat bytes of ggml type ``kind``; raises as :func:`encode_all` does."""
     lowest, highest = float(values.min(initial=0.0)), float(values.max(initial=0.0))  # NaN if any value is NaN
     if not math.isfinite(lowest) or not math.isfinite(highest):
