@@ -111,7 +111,8 @@ class TruncationBounds:
         upper = ahead / (ahead + weights + least[-1] - least[behind] + self.unlisted)
         # Lower bound: the certain tokens above it by more than the noise, against the possible tokens from there down.
         ahead = least[before]
-        lower = ahead / (ahead + self._factor * (most[-1] - most[before] + self.unlisted))
+        mass = ahead + self._factor * (most[-1] - most[before] + self.unlisted)
+        lower = np.divide(ahead, mass, out=np.zeros_like(mass), where=mass > 0.0)  # no mass: the token is impossible
         self._keep(upper < p, lower < p)
         self.unlisted = 0.0
 

@@ -149,7 +149,7 @@ def test_gap_longer_than_a_batch_is_decoded_in_parts() -> None:
     assert [len(tokens) for _, tokens in context.passes] == [64, 64, 64, 8]
 
 
-def test_sureness_is_the_probability_of_the_token() -> None:
+def test_confidence_is_the_probability_of_the_token() -> None:
     """At temperature 1, of the drafter's own row."""
     logits = chain_logits(N_VOCAB, 5, scale=4.0)
     for start in range(N_VOCAB):
