@@ -22,7 +22,9 @@ TOPICS = (
 )  # fmt: skip
 SYSTEM = (
     "You are a careful programmer. Answer briefly, with short code and one sentence that explains it. Prefer the "
-    "standard library. Name things plainly. Do not repeat the question."
+    "standard library. Name things plainly. Do not repeat the question. Write for readers who know the language, not "
+    "the problem. Check the ends of every loop and the empty case. Where two ways are as good, take the one with fewer "
+    "lines, and say in a few words why the other was left out. Never print from a function that returns a value."
 )
 FOLLOW_UPS = ("Now add a test for it.", "Explain the second line.", "Make it handle an empty input.", "How fast is it?")
 
