@@ -40,7 +40,7 @@ class Prefill:
         The last token is always decoded, for its logits.
         """
         count = len(tokens)
-        rest = (count - 1) // CHUNK * CHUNK if self.chunk > 1 else 0
+        rest = (count - 1) // CHUNK * CHUNK if self.chunk > 1 else 0  # the last token's row depends on its pass too
         target.rewind(self._reusable(target.tokens, tokens))
         cached = self.prefilled = len(target.tokens)
         while self.prefilled < count:

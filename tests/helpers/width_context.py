@@ -22,7 +22,7 @@ class WidthContext(ScriptedContext):
 
     In wider ones whole groups of ``group`` tokens, from the pass's first on, have cells of a second kind, and those of
     the rest depend on their number. ``group`` None: every width has cells of its own. A row depends on all cells up to
-    its own.
+    its own and, in a wide pass, on the width of the pass.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class WidthContext(ScriptedContext):
         self._kinds += self._kinds_of(len(tokens))
         for i in range(len(rows)):
             seen = self._kinds[: len(self._kinds) - len(rows) + i + 1]
-            rows[i] += _noise(seen, rows.shape[1])
+            width = len(tokens) if len(tokens) > self._narrow else 0
+            rows[i] += _noise([*seen, width], rows.shape[1])
         return rows
 
     def _kinds_of(self, width: int) -> list[int]:
