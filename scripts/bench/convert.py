@@ -159,7 +159,7 @@ def warm(*folders: Path) -> None:
 
 
 def tensor_hashes(path: Path) -> dict[str, str]:
-    return {t.name: hashlib.sha256(np.ascontiguousarray(t.data)).hexdigest() for t in gguf.GGUFReader(path).tensors}
+    return {t.name: hashlib.sha256(t.data.tobytes()).hexdigest() for t in gguf.GGUFReader(path).tensors}
 
 
 def installed(python: str, *names: str) -> int:
@@ -187,9 +187,9 @@ def compare(kind: str, args: argparse.Namespace, checkpoint: Path) -> None:
     equal = sum(b.get(name) == value for name, value in a.items())
     ratio = statistics.median(x.seconds / y.seconds for x, y in zip(*runs, strict=True))
     print(f"{kind}: {equal} of {len(a)} tensors with equal bytes ({len(b)} of the peer)")
-    for label, side in (("gguf_convert", runs[0]), ("peer", runs[1])):
-        seconds = ", ".join(f"{run.seconds:.1f}" for run in side)
-        peak, own = max(run.peak for run in side) / 1e9, max(run.anonymous for run in side) / 1e9
+    for label, done in (("gguf_convert", runs[0]), ("peer", runs[1])):
+        seconds = ", ".join(f"{run.seconds:.1f}" for run in done)
+        peak, own = max(run.peak for run in done) / 1e9, max(run.anonymous for run in done) / 1e9
         print(f"  {label:13} {seconds} s; peak {peak:.2f} GB, of which {own:.2f} GB not mapped from files")
     peak_ratio = max(run.peak for run in runs[0]) / max(run.peak for run in runs[1])
     print(f"  time ratio {ratio:.2f}, peak memory ratio {peak_ratio:.2f}")

@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def build_modes(arguments: argparse.Namespace, stack: ExitStack) -> list[Mode]:
         ask = lambda item, a=address: ask_server(a, prompts, item, arguments.n)  # noqa: E731
         modes.append(Mode(f"llama-server {flags or 'plain'}", ask))
     for kind, engine in engines.items():
-        modes.append(Mode(f"localspec {kind}", lambda item, e=engine: ask_engine(e, item, arguments.n)))
+        modes.append(Mode(f"localspec {kind}", partial(ask_engine, engine, n=arguments.n)))
     return modes
 
 

@@ -87,10 +87,11 @@ def main() -> None:
     print(f"{'target':<20} {'drafter':<12} {'context':>7} {'predicted':>10} {'measured':>9} {'ratio':>6}  MiB")
     worst = 0.0
     for target, draft, ctx in CASES:
-        files = [str(arguments.folder / name) if name.endswith(".gguf") else name for name in (target, draft)]
-        if (arguments.only and ctx != arguments.only) or not all(Path(f).exists() for f in files if "/" in f):
+        model, drafter = (str(arguments.folder / name) if name.endswith(".gguf") else name for name in (target, draft))
+        missing = any("/" in file and not Path(file).exists() for file in (model, drafter))
+        if missing or (arguments.only and ctx != arguments.only):
             continue
-        guess, found = predicted(*files, ctx).peak, measured(*files, ctx, arguments.tokens)
+        guess, found = predicted(model, drafter, ctx).peak, measured(model, drafter, ctx, arguments.tokens)
         worst = max(worst, abs(guess / found - 1))
         print(
             f"{short(target):<20} {short(draft):<12} {ctx:>7} {guess / _MIB:>10.0f} {found / _MIB:>9.0f} "

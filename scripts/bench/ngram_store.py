@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,13 @@ def main() -> None:
         print(f"add 1000    {1e3 * best(lambda: store.add(next(fresh)), 7):.2f} ms")
         print(f"save        {1e3 * best(lambda: _save(store, next(fresh)), 7):.1f} ms")
         places = [text[:end] for text in texts[:60] for end in range(40, _TEXT, 100)]
-        costs = [(best(lambda p=place: store.find(p, 16), 7), store.find(place, 16)) for place in places]
+        costs = [(best(partial(store.find, place, 16), 7), store.find(place, 16)) for place in places]
         for low, high in ((1, 1), (2, 16), (17, 256)):
             mine = [cost for cost, found in costs if found and low <= found.count <= high]
             print(
                 f"find        {1e6 * float(np.median(mine)):.1f} µs, {low} to {high} occurrences ({len(mine)} places)"
             )
-        misses = [best(lambda n=n: store.find([49_000 + n, 3, 48_000 - n, 7], 16), 7) for n in range(500)]
+        misses = [best(partial(store.find, [49_000 + n, 3, 48_000 - n, 7], 16), 7) for n in range(500)]
         print(f"find none   {1e6 * float(np.median(misses)):.1f} µs")
 
 

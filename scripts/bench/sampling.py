@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the sampler's time for a row in microseconds: default chain, ``settled``, and each sampler alone.
+"""Measures the sampler's time for a row in microseconds: default chain, ``is_stable``, and each sampler alone.
 
     python -m scripts.bench.sampling --vocab 151936 262144
 
@@ -84,15 +84,15 @@ def bench(rows: Any, rounds: int) -> None:
 
     for name, options in CHAINS.items():
         sampler = Sampler(SamplingParams(seed=1, **options))
-        choose, settled = sampler.choose, sampler.settled
+        choose, is_stable = sampler.choose, sampler.is_stable
         show(
             name,
             lambda i, choose=choose: choose(rows[i % 8], i),  # type: ignore[misc]
-            lambda i, settled=settled: settled(rows[i % 8], i, 0.01),  # type: ignore[misc]
+            lambda i, is_stable=is_stable: is_stable(rows[i % 8], i, 0.01),  # type: ignore[misc]
         )
     for name, options in SHAPES.items():
-        shape = Sampler(SamplingParams(seed=1, **options)).shape
-        show(f"shape: {name}", lambda i, shape=shape: shape(rows[i % 8], tokens, [5, 6, 7]))  # type: ignore[misc]
+        adjust = Sampler(SamplingParams(seed=1, **options)).adjust
+        show(f"adjust: {name}", lambda i, adjust=adjust: adjust(rows[i % 8], tokens, [5, 6, 7]))  # type: ignore[misc]
     show("confidence", lambda i: Sampler.confidence(rows[i % 8], 7))
 
 

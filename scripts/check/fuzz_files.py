@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -143,7 +144,7 @@ def sources(folder: Path) -> Iterator[Source]:
             print(f"{name} is left out: {error}", file=sys.stderr)
             continue
         if "assistant" not in read_header(out).architecture:
-            yield gguf_source(name, out, lambda path, result, c=checkpoint: run_gguf(path, result, checkpoint=c))
+            yield gguf_source(name, out, partial(run_gguf, checkpoint=checkpoint))
         yield from checkpoint_sources(name, checkpoint)
 
 

@@ -29,7 +29,8 @@ class Plain:
     """Plain decoding, each text made once."""
 
     def __init__(self, engine: localspec.Engine, n: int, anew: bool) -> None:
-        self.engine, self.n, self.anew, self._known = engine, n, anew, {}
+        self.engine, self.n, self.anew = engine, n, anew
+        self._known: dict[str, Any] = {}
 
     def turn(self, messages: list[dict[str, str]], seed: int | None) -> localspec.Completion:
         key = json.dumps([messages, seed])

@@ -22,6 +22,7 @@ import gguf
 
 import gguf_convert
 from tests.helpers import parity
+from tests.helpers.paths import REFERENCE
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
 THEIRS = """
@@ -86,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama-cpp", type=Path, required=True)
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
-    parser.add_argument("--reference", type=Path, default=parity.REFERENCE, help="folder of the references")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="folder of the references")
     parser.add_argument("--only", default="", help="only references whose names begin with this")
     parser.add_argument("--types", nargs="+", default=TYPES)
     options = parser.parse_args()

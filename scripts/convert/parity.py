@@ -14,6 +14,7 @@ from pathlib import Path
 import gguf
 
 from tests.helpers import parity
+from tests.helpers.paths import REFERENCE
 
 
 def table_row(name: str, folder: Path, root: Path) -> str:
@@ -36,7 +37,7 @@ def table_row(name: str, folder: Path, root: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reference", type=Path, default=parity.REFERENCE, help="folder of the references")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="folder of the references")
     parser.add_argument("--only", help="only references whose names begin with this")
     options = parser.parse_args()
     heads = ["checkpoint", "architecture", "MB", "rows", "largest logit"]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import localspec
 from localspec.bench.paired import token_digest
-from localspec.params import Wish
+from localspec.params import ExactnessMode
 from scripts.bench.measure.records import Run
 from scripts.bench.measure.servers import Sampling
 
@@ -22,15 +22,15 @@ def load_mode(spec: str, model: str, draft: str | None, ctx: int, threads: int) 
     kind, _, file = spec.partition("@")
     kind, _, most = kind.partition(":")
     kind, _, wish = kind.partition("!")
-    if wish not in ("", *get_args(Wish)):
-        raise SystemExit(f"--ours is {spec!r}; behind the ! must be one of {', '.join(get_args(Wish))}")
+    if wish not in ("", *get_args(ExactnessMode)):
+        raise SystemExit(f"--ours is {spec!r}; behind the ! must be one of {', '.join(get_args(ExactnessMode))}")
     if kind not in ("none", "ngram", "auto", "model"):
         raise SystemExit(f"--ours is {spec!r}; it must be none, ngram, auto or model, then perhaps :N or @FILE")
     source = file or draft
     if kind == "model" and not source:
         raise SystemExit("--ours model needs the drafter's file: -d FILE")
     drafter = (source or "auto") if kind in ("auto", "model") else kind
-    exactness: Wish = wish or "prefer"  # type: ignore[assignment] # checked above
+    exactness: ExactnessMode = wish or "prefer"  # type: ignore[assignment] # checked above
     engine = localspec.load(model, drafter, ctx_size=ctx, threads=threads, exactness=exactness)
     return engine, int(most) if most else None
 

@@ -66,7 +66,7 @@ def load(path: Path) -> Result:
     tables = [Table(one["title"], tuple(one["header"]), tuple(map(tuple, one["rows"])), one["note"])
               for one in values.pop("tables", ())]  # fmt: skip
     aims = [Aim(**{**one, "ratio": one["ratio"] and Ratio(**one["ratio"])}) for one in values.pop("aims", ())]
-    ratios = {key: tuple(map(tuple, values.pop(key, ()))) for key in ("over_plain", "over_peer")}
+    ratios: dict[str, Any] = {key: tuple(map(tuple, values.pop(key, ()))) for key in ("over_plain", "over_peer")}
     return Result(tables=tuple(tables), aims=tuple(aims), **ratios, **values)
 
 

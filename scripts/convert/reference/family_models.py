@@ -6,7 +6,7 @@ size, every rope scaling that llama.cpp computes, sliding windows by period and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ class Family:
     gelu: bool = False
 
 
-def sized(scale: int, sizes: dict[str, int] = SIZES, **changes: Any) -> dict[str, Any]:
+def sized(scale: int, sizes: Mapping[str, float] = SIZES, **changes: Any) -> dict[str, Any]:
     """Arguments of a configuration: sizes, widths times ``scale``, and weights that keep activations as large."""
     values = {**sizes, **changes}
     wide = {key: values[key] * scale for key in WIDTHS if key in values}
@@ -128,7 +128,7 @@ def smollm2_135m(scale: int) -> Any:
     """Three heads and a width of three heads, as the real one has nine (width 576)."""
     sizes = {"hidden_size": 48, "num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 3}
     rope = {"rope_type": "default", "rope_theta": 1e5}
-    return LlamaForCausalLM(LlamaConfig(**sized(scale, **sizes, rope_parameters=rope, tie_word_embeddings=True)))
+    return LlamaForCausalLM(LlamaConfig(**sized(scale, SIZES | sizes, rope_parameters=rope, tie_word_embeddings=True)))
 
 
 def smollm3_3b(scale: int) -> Any:

@@ -58,7 +58,8 @@ def _shard(folder: Path, count: int) -> None:
 def save_expected(folder: Path, label: str, tokens: list[int], **arrays: Any) -> None:
     """``expected.npz`` with floats as F32 and integers as int32."""
     values = {"label": label, "tokens": tokens, **arrays}
-    np.savez_compressed(folder / "expected.npz", **{key: _narrow(np.asarray(value)) for key, value in values.items()})
+    stored: dict[str, Any] = {key: _narrow(np.asarray(value)) for key, value in values.items()}
+    np.savez_compressed(folder / "expected.npz", **stored)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

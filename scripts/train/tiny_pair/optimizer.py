@@ -39,7 +39,8 @@ class Muon(torch.optim.Optimizer):
 
 def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     """The two optimizers of a model; each parameter belongs to one."""
-    matrices, rest = [], []
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed_tokens" not in name else rest).append(parameter)
     return [Muon(matrices), torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)]

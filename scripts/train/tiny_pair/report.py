@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from transformers import DynamicCache, Gemma4AssistantForCausalLM, PreTrainedTokenizerFast
@@ -67,7 +68,7 @@ def counted(mended: bool) -> Iterator[Counts]:
         kind.get_candidates, kind.update_candidate_strategy = propose, settle
 
 
-def _mended(outputs: object, length: int, row: int) -> SimpleNamespace:
+def _mended(outputs: Any, length: int, row: int) -> SimpleNamespace:
     """The target's hidden row of the last decoded token, and its K/V of the ``length - 1`` tokens that were decoded."""
     hidden = outputs.hidden_states[-1]
     row = hidden.shape[1] - 1 if row < 0 else row
