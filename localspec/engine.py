@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -10,28 +12,30 @@ from typing import TYPE_CHECKING
 
 from localspec.chat.conversation import ChatPrompt, Conversation
 from localspec.chat.template import ChatTemplate, Message, Tools
-from localspec.chat.thinking import find_markers
-from localspec.chat.tools import ToolChoice, check_choice, check_tools
+from localspec.chat.tools import check_tools
 from localspec.control.controller import Controller
 from localspec.control.costs import Costs
 from localspec.draft.base import Prefix
-from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError, UsageError
+from localspec.errors import BackendError, InputError, UsageError
 from localspec.files import file_identity
+from localspec.generation.background import Background
 from localspec.generation.detokenize import detokenize
-from localspec.generation.generation import Generation, Task
+from localspec.generation.generation import Generation
+from localspec.generation.lock import EngineLock, Use
 from localspec.generation.loop import drive
-from localspec.generation.options import Options, Request
+from localspec.generation.options import ChatOptions, Options
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
-from localspec.grammar.constraint import GrammarConstraint
-from localspec.grammar.vocabulary import GrammarVocabulary
+from localspec.generation.task import Task, Tasks
 from localspec.params import SamplingParams
 from localspec.protocols import Context
-from localspec.sampling import Sampler, Samplers
+from localspec.sampling import Sampler
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_NO_COMPLETION = "the generation ended without a completion; report this."
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class ModelInfo:
 
 
 class Engine:
-    """A loaded pair. Use it as a context manager, or :meth:`close` it. One thread at a time.
+    """A loaded pair. Use it as a context manager, or :meth:`close` it.
 
+    Any thread may call any verb. Calls of other threads wait in order; an open stream of the same thread ends, and
+    raises :class:`BackendError` when it is resumed. Callbacks may not call verbs except :meth:`stop` and :meth:`close`.
     The keyword options of a generation are those of :class:`Options`. ``control`` decides how far each step drafts;
     replace it to fix or record that. ``drafting`` switches the drafters off and on.
     """
@@ -66,15 +72,16 @@ class Engine:
     ) -> None:
         """``close`` frees what the pair needs beyond its contexts and drafters."""
         setup = setup or Setup()
-        self._pair, self._setup, self._close = pair, setup, close
+        self._pair, self._setup = pair, setup
         self.model, self.vocabulary = model, pair.vocabulary
         self.exactness, self.guard, self.notices = setup.exactness, setup.guard, setup.notices
         self.control, self.drafting = setup.control, bool(pair.drafters)
-        self._conversation = Conversation(template, pair.vocabulary) if template else None
-        self._grammars: GrammarVocabulary | None = None
-        self._samplers = Samplers(pair.vocabulary)
-        self._closed = False
-        self._running: object = None
+        conversation = Conversation(template, pair.vocabulary) if template else None
+        self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=pair.target.n_ctx)
+        self._lock = EngineLock()
+        self._background = Background(self._lock)
+        # At exit the engine is closed before its contexts are freed, and so is one that is collected.
+        self._closing = weakref.finalize(self, _close, self._lock, self._background, pair, close)
 
     @property
     def drafters(self) -> tuple[str, ...]:
@@ -103,47 +110,64 @@ class Engine:
         """
         if self._setup.tune is None:
             raise UsageError(f"{self.model.name} was loaded without a drafter, so there is nothing to tune.")
-        self._running = None
-        self.forget()
-        costs = self._setup.tune(progress)
-        self.control = Controller(costs, self.guard.widest)
+        with self._lock.exclusive(stoppable=True) as use:
+
+            def check(share: float) -> None:
+                if use.stopped:
+                    raise BackendError("the measurement was stopped; nothing has changed.")
+                if progress is not None:
+                    progress(share)
+
+            self._forget()
+            costs = self._setup.tune(check)
+            self.control = Controller(costs, self.guard.widest)
         return costs
 
     def tokenize(self, text: str) -> list[int]:
         """Return the ids of ``text``. Special tokens are recognised; no BOS is added."""
-        return self.vocabulary.tokenize(text, add_special=False)
+        with self._lock.vocabulary():
+            return self.vocabulary.tokenize(text, add_special=False)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of ``tokens``. Control tokens have none."""
-        return detokenize(self.vocabulary, tokens)
+        with self._lock.vocabulary():
+            return detokenize(self.vocabulary, tokens)
 
     def prompt_tokens(
         self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools | None = None
     ) -> list[int]:
         """Return the ids of the prompt that :meth:`chat` makes of ``messages``."""
-        return list(self._chat_prompt(messages, thinking, check_tools(tools)).tokens)
+        with self._lock.vocabulary():
+            return list(self._tasks.prompt(messages, thinking, check_tools(tools)).tokens)
 
     def forget(self) -> None:
         """Drop the conversation and the cache. The next generation prefills its whole prompt."""
+        with self._lock.exclusive():
+            self._forget()
+
+    def _forget(self) -> None:
         self._target.rewind(0)
-        if self._conversation is not None:
-            self._conversation.clear()
+        if self._tasks.conversation is not None:
+            self._tasks.conversation.clear()
         for drafter in self._pair.drafters:
             drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
 
     def save_state(self, path: str | Path) -> int:
         """Write the cache and the last chat turn to ``path``, for :meth:`load_state`. Returns the file's bytes.
 
-        Raises :class:`InputError` if nothing is cached or the file cannot be written, :class:`BackendError` if this
-        kind of cache cannot be saved.
+        An open stream of this thread goes on afterwards. Raises :class:`InputError` if nothing is cached or the file
+        cannot be written, :class:`BackendError` if this kind of cache cannot be saved.
         """
-        tokens = tuple(self._target.tokens)
-        if not tokens:
-            raise InputError("nothing is cached yet, so there is no state to save; generate something first.")
-        last = self._conversation.last if self._conversation else None
-        cache, backend, prefill = self._target.state(), self._target.identity(), self._pair.prefill
+        prefill = self._pair.prefill
+        with self._lock.beside_stream():
+            tokens = tuple(self._target.tokens)
+            if not tokens:
+                raise InputError("nothing is cached yet, so there is no state to save; generate something first.")
+            last = self._tasks.conversation.last if self._tasks.conversation else None
+            cache, backend = self._target.state(), self._target.identity()
+            chunk, prefilled = prefill.chunk, prefill.prefilled
         turn = vars(last) if last else None
-        saved = SavedState(self._identity(), backend, tokens, cache, turn, prefill.chunk, prefill.prefilled)
+        saved = SavedState(self._identity(), backend, tokens, cache, turn, chunk, prefilled)
         return write_state(Path(path), saved)
 
     def load_state(self, path: str | Path) -> int:
@@ -160,13 +184,13 @@ class Engine:
             raise InputError(f"{path} was saved with other settings (context size, threads, device) or llama.cpp.")
         if not all(0 <= token < self.vocabulary.n_tokens for token in saved.tokens):
             raise InputError(f"{path} holds tokens that {self.model.name} does not have; save it again.")
-        self._running = None
-        self.forget()
-        self._target.restore(saved.cache, saved.tokens)
-        reusable = self._pair.prefill.restore(len(saved.tokens), saved.chunk, saved.prefilled)
         last = ChatPrompt.from_dict(saved.turn) if saved.turn else None
-        if self._conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
-            self._conversation.resume(last)
+        with self._lock.exclusive():
+            self._forget()
+            self._target.restore(saved.cache, saved.tokens)
+            reusable = self._pair.prefill.restore(len(saved.tokens), saved.chunk, saved.prefilled)
+            if self._tasks.conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
+                self._tasks.conversation.resume(last)
         return reusable
 
     def _identity(self) -> str:
@@ -178,133 +202,109 @@ class Engine:
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Completion:
         """Continue the text ``prompt`` (no chat template); see :meth:`stream`."""
-        return _last(self.stream(prompt, **options))
+        return _completion(self._run(self._text(prompt, options)))
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[Chunk]:
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Generator[Chunk, None, None]:
         """Yield the chunks that continue ``prompt``; the last one has the completion.
 
         The call itself raises :class:`PromptTooLongError`, :class:`UsageError` for an option outside its range, and
-        :class:`InputError`.
+        :class:`InputError`. The stream takes its place among other callers with its first chunk and keeps it until it
+        ends, is closed or is collected.
         """
-        request = Request.from_options(options)
-        if not isinstance(prompt, str):
-            raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
-        tokens = self.vocabulary.tokenize(prompt, add_special=True)
-        if not tokens:
-            raise InputError("the prompt is empty; give at least one token of text.")
-        return self._chunks(tokens, request, None)
+        return self._run(self._text(prompt, options))
 
-    def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        thinking: bool = False,
-        tools: Tools | None = None,
-        tool_choice: ToolChoice | None = None,
-        **options: Unpack[Options],
-    ) -> Completion:
+    def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
         """Reply to ``messages``; see :meth:`stream_chat`."""
-        return _last(self.stream_chat(messages, thinking=thinking, tools=tools, tool_choice=tool_choice, **options))
+        return _completion(self._run(self._chat(messages, options)))
 
-    def stream_chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        thinking: bool = False,
-        tools: Tools | None = None,
-        tool_choice: ToolChoice | None = None,
-        **options: Unpack[Options],
-    ) -> Iterator[Chunk]:
+    def stream_chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Generator[Chunk, None, None]:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
         A conversation that continues the last one (its messages, the reply, then more) prefills only the new messages.
-        ``tools``: function definitions as in the OpenAI chat API. :attr:`Completion.tool_calls` returns their calls;
-        results are messages of the role ``tool``. ``tool_choice`` ``none`` offers no tools. Raises as :meth:`stream`
-        does, and :class:`TemplateError`.
+        :attr:`Completion.tool_calls` are the model's calls of ``tools``; results are messages of the role ``tool``.
+        Raises as :meth:`stream` does, and :class:`TemplateError`.
         """
-        request = Request.from_options(options)
-        choice, offered = check_choice(tool_choice), check_tools(tools)
-        if request.answer and offered and choice == "auto":
-            raise UsageError("a structured answer cannot call tools; leave out tools, response_format or grammar.")
-        prompt = self._chat_prompt(messages, thinking, offered if choice == "auto" else ())
-        return self._chunks(list(prompt.tokens), request, prompt)
+        return self._run(self._chat(messages, options))
 
-    def _chat_prompt(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> ChatPrompt:
-        if self._conversation is None:
-            raise TemplateError(f"{self.model.name} has no chat template; use --raw, or generate() in Python.")
-        if tools and self._conversation.call_syntax is None:
-            raise TemplateError(
-                f"the chat template of {self.model.name} takes no tools, or writes calls in an unknown syntax; "
-                "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
-            )
-        return self._conversation.prompt(messages, thinking=thinking, tools=tools)
+    async def agenerate(self, prompt: str, **options: Unpack[Options]) -> Completion:
+        """:meth:`generate` that does not block the event loop. Cancelling the task ends it between two passes."""
+        return await self._in_background(options, lambda: self._text(prompt, options))
 
-    def _chunks(self, tokens: list[int], request: Request, chat: ChatPrompt | None) -> Iterator[Chunk]:
-        """Check the request before the first pass."""
-        if self._closed:
-            raise BackendError("the engine was closed; load it again.")
-        room = self.n_ctx - len(tokens)
-        if room < 1:
-            raise PromptTooLongError(
-                f"the prompt has {len(tokens)} tokens, and the context holds {self.n_ctx}, the answer included; "
-                "shorten it, or set a larger --ctx-size."
-            )
-        self._samplers.check(request.sampling)
-        constraint = self._constraint(request, chat, len(tokens), room)
-        sampler = self._samplers.make(request.sampling, constraint)
-        syntax = self._conversation.call_syntax if self._conversation and chat and chat.tools else None
-        return self._run(Task(tokens, request, room, sampler, constraint, chat, syntax))
+    def astream(self, prompt: str, **options: Unpack[Options]) -> AsyncGenerator[Chunk, None]:
+        """:meth:`stream` that does not block the event loop, nor wait for the consumer of a chunk."""
+        return self._stream_in_background(options, lambda: self._text(prompt, options))
 
-    def _constraint(self, request: Request, chat: ChatPrompt | None, start: int, room: int) -> GrammarConstraint | None:
-        """Grammar of a structured answer after ``start`` tokens. Raises if its budget is too small for any answer."""
-        if request.answer is None:
-            return None
-        self._grammars = self._grammars or GrammarVocabulary(self.vocabulary)
-        return GrammarConstraint(
-            self._grammars,
-            request.answer.grammar,
-            start=start,
-            room=room,
-            max_tokens=request.stop.max_tokens,
-            thinking=find_markers(self.vocabulary, chat.text) if chat else None,
-            may_think=chat.thinking if chat else False,
-        )
+    async def achat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
+        """:meth:`chat` that does not block the event loop. Cancelling the task ends it between two passes."""
+        return await self._in_background(options, lambda: self._chat(messages, options))
 
-    def _run(self, task: Task) -> Iterator[Chunk]:
+    def astream_chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
+        """:meth:`stream_chat` that does not block the event loop, nor wait for the consumer of a chunk."""
+        return self._stream_in_background(options, lambda: self._chat(messages, options))
+
+    def stop(self) -> None:
+        """End every generation that runs or waits, from any thread; its finish reason is ``cancelled``.
+
+        A running one ends after its pass. An open stream loses its place at once, and its next chunk is its last.
+        """
+        self._lock.stop()
+
+    def _text(self, prompt: str, options: Options) -> Generation:
+        with self._lock.vocabulary():
+            return self._generation(self._tasks.from_text(prompt, options))
+
+    def _chat(self, messages: Sequence[Message], options: ChatOptions) -> Generation:
+        with self._lock.vocabulary():
+            return self._generation(self._tasks.from_messages(messages, options))
+
+    def _generation(self, task: Task) -> Generation:
         pair, setup = self._pair, replace(self._setup, control=self.control)
         if not (self.drafting and pair.drafters):
             pair, setup = replace(pair, drafters=()), setup.plain()
-        generation = self._running = Generation(pair, setup, task)
-        chunks = drive(pair.target, generation.run())
+        return Generation(pair, setup, task)
+
+    def _run(self, generation: Generation, use: Use | None = None) -> Generator[Chunk, None, None]:
+        """Drive ``generation`` when ``use``, or a new one, is first in the queue."""
+        use = use or self._lock.enqueue(generation.task.request.cancel)
         try:
-            for chunk in chunks:
-                if chunk.completion is not None:
-                    continue  # not before the conversation has the reply
-                yield chunk
-                if self._running is not generation:
-                    raise BackendError("another generation was started on this engine; finish or close one first.")
+            if self._lock.wait(use):
+                for chunk in drive(self._target, generation.run(), use.cancelled):
+                    if chunk.completion is not None:
+                        break
+                    self._lock.suspend(use)
+                    yield chunk
+                    self._lock.resume(use)
+            else:
+                chunk = generation.give_up()
         finally:
-            if self._running is generation:
-                self._reply(generation, task)
+            self._reply(generation, use)
+            self._lock.leave(use)
         yield chunk
 
-    def _reply(self, generation: Generation, task: Task) -> None:
+    def _reply(self, generation: Generation, use: Use) -> None:
         """Store the reply in the conversation, also one that was cut short, unless it had not begun."""
-        answer = generation.answer
-        if task.chat and self._conversation and (answer.tokens or answer.finish_reason):
+        answer, chat = generation.answer, generation.task.chat
+        began = answer.tokens or answer.finish_reason not in (None, "cancelled")
+        if chat and self._tasks.conversation and not use.lost and began:
             calls, reusable = generation.tool_calls, generation.reusable
-            self._conversation.add_reply(task.chat, answer.text, answer.tokens, reusable=reusable, calls=calls)
+            self._tasks.conversation.add_reply(chat, answer.text, answer.tokens, reusable=reusable, calls=calls)
+
+    def _stream_in_background(self, options: Options, prepare: Callable[[], Generation]) -> AsyncGenerator[Chunk, None]:
+        return self._background.stream(options.get("cancel"), lambda use: self._run(prepare(), use))
+
+    async def _in_background(self, options: Options, prepare: Callable[[], Generation]) -> Completion:
+        def last(use: Use) -> Generator[Chunk, None, None]:
+            yield from (chunk for chunk in self._run(prepare(), use) if chunk.completion)
+
+        async with aclosing(self._background.stream(options.get("cancel"), last)) as chunks:
+            async for chunk in chunks:
+                if chunk.completion is not None:
+                    return chunk.completion
+        raise BackendError(_NO_COMPLETION)
 
     def close(self) -> None:
-        """Free the models and their caches. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        for drafter in self._pair.drafters:
-            drafter.close()
-        self._target.close()
-        if self._close is not None:
-            self._close()
+        """Cancel what runs, then free the models and their caches. May be called twice."""
+        self._closing()
 
     def __enter__(self) -> Engine:
         return self
@@ -313,8 +313,20 @@ class Engine:
         self.close()
 
 
-def _last(chunks: Iterator[Chunk]) -> Completion:
+def _completion(chunks: Iterator[Chunk]) -> Completion:
     for chunk in chunks:
         if chunk.completion is not None:
             return chunk.completion
-    raise BackendError("the generation ended without a completion; report this.")
+    raise BackendError(_NO_COMPLETION)
+
+
+def _close(lock: EngineLock, background: Background, pair: Pair, close: Callable[[], None] | None) -> None:
+    def free() -> None:
+        background.close()
+        for drafter in pair.drafters:
+            drafter.close()
+        pair.target.close()
+        if close is not None:
+            close()
+
+    lock.close(free)

@@ -8,7 +8,7 @@ from typing import Literal
 #: Origin of a token: proposed by a drafter and accepted, or chosen by the target.
 Source = Literal["drafted", "target"]
 #: Reason why an answer ended.
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 #: Part of a chat answer.
 Channel = Literal["answer", "thought"]
 #: Guarantee for the output: see :mod:`localspec.probe.exactness`.

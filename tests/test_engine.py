@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localspec.draft.ngram import NgramDrafter
-from localspec.engine import Request
 from localspec.errors import BackendError, InputError, PromptTooLongError, UsageError
+from localspec.generation.options import Request
 from localspec.params import SamplingParams, StopParams
 from localspec.testing import (
     ScriptedVocabulary,

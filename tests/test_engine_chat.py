@@ -128,7 +128,7 @@ def test_prompt_tokens_are_what_chat_decodes() -> None:
 def test_model_without_a_template_says_so() -> None:
     """Chat is refused, generation works."""
     with engine_of() as engine:
-        engine._conversation = None
+        engine._tasks.conversation = None
         with pytest.raises(TemplateError, match="--raw"):
             engine.chat([{"role": "user", "content": "Hi"}])
         assert engine.generate(PROMPT, **GREEDY_OPTIONS).tokens
@@ -149,14 +149,17 @@ def test_wrong_messages_are_refused(messages: Any) -> None:
 def test_close_frees_everything_once() -> None:
     """Drafters, target, then what was given to be closed; a second time does nothing."""
     closed: list[str] = []
-    engine = engine_of()
-    engine._close = lambda: closed.append("model")
-    drafter = engine._pair.drafters[0]
+    with engine_of() as scripted:
+        pair, model = scripted._pair, scripted.model
+    engine = Engine(pair, model=model, close=lambda: closed.append("model"))
+    target_of(engine).closed = False
+    drafter: Any = pair.drafters[0]
+    drafter.closed = False
     engine.close()
     engine.close()
     assert closed == ["model"]
     assert target_of(engine).closed
-    assert drafter.closed  # type: ignore[attr-defined]
+    assert drafter.closed
 
 
 def test_with_closes() -> None:

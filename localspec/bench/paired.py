@@ -156,7 +156,7 @@ def answer(engine: Engine, messages: Sequence[dict[str, Any]], bench: BenchOptio
     chunks = (
         engine.stream(_raw_text(messages), **options) if bench.raw else engine.stream_chat(list(messages), **options)
     )
-    with closing(chunks):  # type: ignore[type-var]  # typed as an iterator, but a generator
+    with closing(chunks):
         for chunk in chunks:
             if first is None:
                 first = perf_counter() - began

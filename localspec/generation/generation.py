@@ -6,50 +6,29 @@ Owns nothing native. The engine drives it, and stores its text in the conversati
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 
-from localspec.chat.call_syntax import CallSyntax
-from localspec.chat.conversation import ChatPrompt
 from localspec.chat.thinking import ThinkingParser
 from localspec.chat.tool_calls import ToolCallParser
 from localspec.chat.tools import ToolCall, make_tool_calls
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import InputError
-from localspec.generation.loop import Pass, Rules, advance, decode
-from localspec.generation.options import Request
+from localspec.generation.loop import Cancelled, Pass, Rules, advance, decode
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
 from localspec.generation.stream import Assembler
-from localspec.grammar.constraint import GrammarConstraint
+from localspec.generation.task import Task
 from localspec.params import MAX_DRAFT
 from localspec.protocols import Context, Rows
-from localspec.sampling import Sampler
-
-
-@dataclass(frozen=True)
-class Task:
-    """A checked request for one answer.
-
-    ``tokens``: the prompt. ``room``: tokens that the context holds beyond it. ``chat``: the messages of the prompt,
-    None for raw text. ``syntax``: how the model writes tool calls, where tools are offered.
-    """
-
-    tokens: list[int]
-    request: Request
-    room: int
-    sampler: Sampler
-    constraint: GrammarConstraint | None = None
-    chat: ChatPrompt | None = None
-    syntax: CallSyntax | None = None
 
 
 class Generation:
     """One answer to ``task``; ``setup`` is that of the drafters in ``pair``, if there are any."""
 
     def __init__(self, pair: Pair, setup: Setup, task: Task) -> None:
-        self._pair, self._setup, self._task = pair, setup, task
+        self._pair, self._setup, self.task = pair, setup, task
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
         self._calls = ToolCallParser(task.syntax, names) if task.syntax else None
@@ -57,34 +36,57 @@ class Generation:
         budget = min(task.room, request.stop.max_tokens or task.room)
         self.answer = Assembler(vocabulary, request.stop.stop, budget, thinking, self._calls)
         self.stats = Stats(prompt_tokens=len(task.tokens))
+        self._clocks: list[Context | Drafter] = []
+        self._before: list[float] = []
 
     def run(self) -> Generator[Pass | Chunk, Rows, None]:
-        """Yield passes to decode and chunks to show; the last chunk has the completion."""
+        """Yield passes to decode and chunks to show; the last chunk has the completion.
+
+        Thrown :class:`Cancelled`, it ends with the tokens so far.
+        """
         pair, answer, stats = self._pair, self.answer, self.stats
-        prefix = Prefix(list(self._task.tokens), self._task.sampler)
-        rows = yield from self._prefill(prefix)
-        clocks: list[Context | Drafter] = [pair.target, *pair.drafters]
-        before = [clock.decode_s for clock in clocks]
+        chunks = iter(list[Chunk]())
+        try:
+            prefix = Prefix(list(self.task.tokens), self.task.sampler)
+            rows = yield from self._prefill(prefix)
+            self._begin()
+            steps = decode(pair.target, prefix, rows, pair.drafters, self._rules())
+            while answer.finish_reason is None:
+                began = perf_counter()
+                step = yield from advance(steps)
+                stats.record(step.draft.names[: step.proposed], step.accepted)
+                stats.near_ties += step.near_tie
+                stats.forced += step.forced
+                chunks = iter(answer.add(step))
+                stats.generated_tokens = len(answer.tokens)
+                stats.generate_s += perf_counter() - began  # without the time that the caller takes with a chunk
+                yield from chunks
+        except Cancelled:
+            yield from chunks  # the rest of the step
+            answer.finish_reason = answer.finish_reason or "cancelled"
+        yield self._end()
+
+    def give_up(self) -> Chunk:
+        """Return the last chunk of an answer that was cancelled before it began."""
+        self.answer.finish_reason = "cancelled"
+        return self._end()
+
+    def _begin(self) -> None:
+        """Start a new answer in the control, and the clocks."""
+        self._clocks = [self._pair.target, *self._pair.drafters]
+        self._before = [clock.decode_s for clock in self._clocks]
         self._setup.control.begin()
-        steps = decode(pair.target, prefix, rows, pair.drafters, self._rules())
-        while answer.finish_reason is None:
-            began = perf_counter()
-            step = yield from advance(steps)
-            stats.record(step.draft.names[: step.proposed], step.accepted)
-            stats.near_ties += step.near_tie
-            stats.forced += step.forced
-            chunks = answer.add(step)
-            stats.generated_tokens = len(answer.tokens)
-            stats.generate_s += perf_counter() - began  # without the time that the caller takes with a chunk
-            yield from chunks
-        rest = answer.flush()
-        stats.target_s, *drafted = (clock.decode_s - was for clock, was in zip(clocks, before, strict=True))
-        stats.draft_s = sum(drafted)
-        yield replace(rest, completion=self._completion())
+
+    def _end(self) -> Chunk:
+        rest, stats = self.answer.flush(), self.stats
+        spent = [clock.decode_s - before for clock, before in zip(self._clocks, self._before, strict=True)]
+        if spent:
+            stats.target_s, stats.draft_s = spent[0], sum(spent[1:])
+        return replace(rest, completion=self._completion())
 
     def _prefill(self, prefix: Prefix) -> Generator[Pass, Rows, Rows]:
         """Bring target and drafters up to the prompt; returns the last token's logits (1, n_vocab)."""
-        began, stats, progress = perf_counter(), self.stats, self._task.request.progress
+        began, stats, progress = perf_counter(), self.stats, self.task.request.progress
         rows, stats.cached_tokens = yield from self._pair.prefill.run(self._pair.target, prefix.tokens, progress)
         for drafter in self._pair.drafters:
             drafter.observe(prefix)
@@ -94,7 +96,7 @@ class Generation:
         return rows
 
     def _rules(self) -> Rules:
-        request, setup, answer = self._task.request, self._setup, self.answer
+        request, setup, answer = self.task.request, self._setup, self.answer
         limits = [limit for limit in (request.draft_max, setup.draft.max) if limit is not None]
         return Rules(
             self._pair.vocabulary.is_end,
@@ -109,9 +111,9 @@ class Generation:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """Calls in the answer so far. Their ids depend on the seed and the place in the conversation alone."""
-        sampling, found = self._task.request.sampling, self._calls.calls if self._calls else []
+        sampling, found = self.task.request.sampling, self._calls.calls if self._calls else []
         seed = 0 if sampling.greedy else sampling.seed or 0
-        return make_tool_calls([(call.name, call.arguments) for call in found], seed, len(self._task.tokens))
+        return make_tool_calls([(call.name, call.arguments) for call in found], seed, len(self.task.tokens))
 
     @property
     def reusable(self) -> bool:
@@ -119,10 +121,12 @@ class Generation:
         return not (self.answer.thought or self.answer.cut or (self._calls and self._calls.in_call))
 
     def _completion(self) -> Completion:
-        task, answer, reason = self._task, self.answer, self.answer.finish_reason
+        task, answer, reason = self.task, self.answer, self.answer.finish_reason
         assert reason is not None
-        notices = [*self._notices(), *self._keep()]
-        if task.constraint and task.request.answer:
+        notices = [*self._notices()]
+        if reason != "cancelled":
+            notices += self._keep()
+        if task.constraint and task.request.answer and reason != "cancelled":
             reason, notice = task.constraint.outcome([*task.tokens, *answer.tokens], reason)
             notices += [*task.request.answer.notices, *([notice] if notice else [])]
         return Completion(
@@ -140,7 +144,7 @@ class Generation:
 
     def _notices(self) -> Sequence[str]:
         found = []
-        if self.answer.finish_reason == "length" and len(self.answer.tokens) == self._task.room:
+        if self.answer.finish_reason == "length" and len(self.answer.tokens) == self.task.room:
             n_ctx = self._pair.target.n_ctx
             found.append(f"The context of {n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
         if self._calls is not None and self._calls.malformed:
@@ -151,7 +155,7 @@ class Generation:
         """Add the finished text to the file of earlier ones; a notice where that failed, which the answer survives."""
         try:
             if self._pair.history is not None:
-                self._pair.history.keep([*self._task.tokens, *self.answer.tokens])
+                self._pair.history.keep([*self.task.tokens, *self.answer.tokens])
         except InputError as error:
             return [f"The text was not kept: {error}"]
         return []

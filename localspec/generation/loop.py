@@ -22,6 +22,10 @@ from localspec.sampling import Sampler
 T = TypeVar("T")
 
 
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """Thrown into a coroutine in place of the rows of a pass, to end it."""
+
+
 class Pass(NamedTuple):
     """Request to decode ``tokens`` in one pass of the target, answered with the logits that ``outputs`` selects."""
 
@@ -148,12 +152,24 @@ def advance(coroutine: Generator[Pass | T, Rows, None]) -> Generator[Pass, Rows,
     return item
 
 
-def drive(target: Context, coroutine: Generator[Pass | T, Rows, None]) -> Generator[T, None, None]:
-    """Run a ``coroutine`` on a context of its own: decode its passes, yield its results. It ends after a result."""
+def drive(
+    target: Context, coroutine: Generator[Pass | T, Rows, None], cancelled: Callable[[], bool] = lambda: False
+) -> Generator[T, None, None]:
+    """Run a ``coroutine`` on a context of its own: decode its passes, yield its results. It ends after a result.
+
+    Once ``cancelled()`` it throws :class:`Cancelled` into the coroutine, which requests no pass any more.
+    """
     item = next(coroutine, None)
     while item is not None:
-        if isinstance(item, Pass):
-            item = coroutine.send(target.decode(item.tokens, item.outputs))
-        else:
+        if not isinstance(item, Pass):
             yield item
-            item = next(coroutine, None)
+        if cancelled():
+            break
+        rows = target.decode(item.tokens, item.outputs) if isinstance(item, Pass) else None
+        item = next(coroutine, None) if rows is None else coroutine.send(rows)
+    else:
+        return
+    rest: Pass | T | None = coroutine.throw(Cancelled)
+    while rest is not None and not isinstance(rest, Pass):
+        yield rest
+        rest = next(coroutine, None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+from localspec.chat.template import Tools
+from localspec.chat.tools import ToolChoice
 from localspec.errors import UsageError
 from localspec.generation.logprobs import check_logprobs
 from localspec.grammar.answer import AnswerGrammar, answer_grammar
@@ -72,9 +75,22 @@ class Options(TypedDict, total=False):
     """JSON by a schema: ``{"type": "json_schema", "json_schema": {"schema": ...}}`` or ``{"type": "json_object"}``."""
     grammar: str | None
     """GBNF grammar of the answer."""
+    cancel: threading.Event | None
+    """Ends the generation between two passes once it is set, or gives up waiting for other callers."""
 
 
-_NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar")
+class ChatOptions(Options, total=False):
+    """Keyword options of every chat: those of a generation, and these."""
+
+    thinking: bool
+    """Let a model that can think before it answers. Default False."""
+    tools: Tools | None
+    """Definitions of functions that the model may call, as in the OpenAI chat API."""
+    tool_choice: ToolChoice | None
+    """``none`` offers no tools. Default ``auto``."""
+
+
+_NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar", "cancel")
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,7 @@ class Request:
     progress: Progress | None = None
     logprobs: int | None = None
     answer: AnswerGrammar | None = None
+    cancel: threading.Event | None = None
 
     @classmethod
     def from_options(cls, options: Options) -> Request:
@@ -103,4 +120,8 @@ class Request:
         answer = answer_grammar(options.get("response_format"), options.get("grammar"))
         if answer and stops.stop:
             raise UsageError("a stop string would cut a structured answer before its end; leave out stop.")
-        return cls(SamplingParams(**given).seeded(), stops, draft_max, options.get("progress"), logprobs, answer)
+        cancel = options.get("cancel")
+        if not isinstance(cancel, threading.Event | None):
+            raise UsageError(f"cancel is {cancel!r:.40}; it must be a threading.Event.")
+        sampling = SamplingParams(**given).seeded()
+        return cls(sampling, stops, draft_max, options.get("progress"), logprobs, answer, cancel)

@@ -17,9 +17,9 @@ class Completion:
 
     ``tokens``: all generated ids, without the end token, with the token that completed a stop string. ``text``: the
     answer without stop string and tool calls. ``thought``: the text of a chat model's thinking channel.
-    ``finish_reason``: ``stop`` (end token or stop string), ``tool_calls`` (the same, and the answer calls tools) or
-    ``length`` (``max_tokens`` or the context is used up; a full context adds a ``notice``). ``logprobs`` run parallel
-    to ``tokens``, where requested.
+    ``finish_reason``: ``stop`` (end token or stop string), ``tool_calls`` (the same, and the answer calls tools),
+    ``length`` (``max_tokens`` or the context is used up; a full context adds a ``notice``) or ``cancelled`` (the tokens
+    so far, perhaps none). ``logprobs`` run parallel to ``tokens``, where requested.
     """
 
     text: str

@@ -25,10 +25,12 @@ from localspec.draft.base import Draft
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import InputError, TemplateError, UsageError
+from localspec.generation.generation import Generation
 from localspec.generation.loop import Step
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Completion
 from localspec.generation.stream import Assembler
+from localspec.generation.task import Task
 from localspec.testing import Logits, ScriptedContext, ScriptedDrafter
 from tests.helpers.paths import DATA
 from tests.helpers.support import MarkerVocabulary, load_fixed
@@ -91,13 +93,13 @@ def engine_saying(family: str, replies: Sequence[str], drafters: Sequence[Any] =
     pair = Pair(target, VOCABULARY, tuple(drafters))
     engine = Engine(pair, Setup("exact"), model=info, template=template)
     turns = iter(scripts)
-    stream = engine._chunks
+    made = engine._generation
 
-    def chunks(tokens: list[int], *rest: Any) -> Any:
-        target._logits = saying(next(turns), len(tokens))
-        return stream(tokens, *rest)
+    def generation(task: Task) -> Generation:
+        target._logits = saying(next(turns), len(task.tokens))
+        return made(task)
 
-    engine._chunks = chunks  # type: ignore[method-assign]
+    engine._generation = generation  # type: ignore[method-assign]
     return engine
 
 
@@ -388,7 +390,7 @@ class Led:
 @pytest.fixture(scope="module", params=["none", "ngram", "auto"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with load_fixed("tiny", request.param) as engine:
-        engine._conversation = Conversation(ChatTemplate(TEMPLATES["gemma"], bos="<bos>"), engine.vocabulary)
+        engine._tasks.conversation = Conversation(ChatTemplate(TEMPLATES["gemma"], bos="<bos>"), engine.vocabulary)
         yield engine
 
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from localspec.engine import Engine
 from localspec.errors import UsageError
 from localspec.generation.logprobs import token_logprobs
-from localspec.generation.options import Request
 from localspec.testing import ScriptedDrafter, ScriptedVocabulary, chain_logits, scripted_engine
-from tests.helpers.support import load_fixed
+from tests.helpers.support import continue_tokens, load_fixed
 
 N = 64
 LOGITS = chain_logits(N, 3, scale=3.0)
@@ -88,9 +87,7 @@ def test_equal_with_and_without_a_drafter(plain: Engine, draft: str, sampling: d
         messages: list[dict[str, Any]] = [{"role": "user", "content": "The fox saw the fox and the fox saw the"}]
         for turn in range(2):
             plain.forget()
-            *_, last = plain._chunks(drafting.prompt_tokens(messages), Request.from_options({**options}), None)  # type: ignore[typeddict-item]
-            expected = last.completion
-            assert expected is not None
+            expected = continue_tokens(plain, drafting.prompt_tokens(messages), **options)
             for width in (1, 4, 8):
                 found = drafting.chat(messages, draft_max=width, **options)
                 assert (found.tokens, found.logprobs) == (expected.tokens, expected.logprobs)

@@ -13,11 +13,10 @@ import pytest
 from localspec.engine import Engine
 from localspec.errors import BackendError, InputError
 from localspec.files import write_sealed
-from localspec.generation.options import Request
 from localspec.generation.saved_state import SavedState, read_state, write_state
 from localspec.llama.saved_cells import is_state_of
 from localspec.testing import chain_logits, scripted_engine
-from tests.helpers.support import load_fixed
+from tests.helpers.support import continue_tokens, load_fixed
 
 SAVED = SavedState("model", "backend", (1, 2, 3), b"cache" * 100, {"text": "é", "tokens": [1]}, 64, 2)
 SAMPLINGS: tuple[dict[str, Any], ...] = ({"temperature": 0}, {"temperature": 0.9, "seed": 5})
@@ -46,17 +45,10 @@ def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def after(engine: Engine, tokens: list[int], **options: Any) -> Any:
-    """The tokens that ``engine`` generates after ``tokens``."""
-    *_, last = engine._chunks(list(tokens), Request.from_options({**options}), None)  # type: ignore[typeddict-item]
-    return last.completion
-
-
 def fresh(plain: Engine, tokens: list[int], **options: Any) -> tuple[int, ...]:
     """The same with nothing cached."""
     plain.forget()
-    said: tuple[int, ...] = after(plain, tokens, **options).tokens
-    return said
+    return continue_tokens(plain, tokens, **options).tokens
 
 
 # The file.
@@ -212,9 +204,9 @@ def test_earlier_than_the_saved_window_is_prefilled_anew(
     prompt = [*(held[:keep] if keep else held), *engine.tokenize(" But then")][: len(held) + 4]
     for tokens in (prompt, held):
         plain.forget()
-        expected = after(plain, tokens, **options)
+        expected = continue_tokens(plain, tokens, **options)
         engine.load_state(tmp_path / "s")
-        found = after(engine, tokens, **options)
+        found = continue_tokens(engine, tokens, **options)
         assert (found.tokens, found.logprobs) == (expected.tokens, expected.logprobs)
 
 

@@ -18,7 +18,9 @@ from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.engine import Engine
 from localspec.generation import loop
 from localspec.generation.loop import Pass, Rules, Step, drive
+from localspec.generation.options import Request
 from localspec.generation.prefill import Prefill
+from localspec.generation.result import Completion
 from localspec.params import SamplingParams
 from localspec.protocols import Context, Rows
 from localspec.sampling import Row, Sampler
@@ -85,6 +87,14 @@ def prefill(target: Context, prefix: Prefix, batch: int, progress: Progress | No
         yield (yield from Prefill(batch).run(target, prefix.tokens, progress))
 
     return next(drive(target, coroutine()))
+
+
+def continue_tokens(engine: Engine, tokens: Sequence[int], **options: Any) -> Completion:
+    """The answer to a prompt of ``tokens``."""
+    task = engine._tasks.from_tokens(list(tokens), Request.from_options({**options}))  # type: ignore[typeddict-item]
+    *_, last = engine._run(engine._generation(task))
+    assert last.completion is not None
+    return last.completion
 
 
 def options_of(params: SamplingParams) -> dict[str, Any]:

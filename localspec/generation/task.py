@@ -1,0 +1,110 @@
+"""Requests → tasks: everything that can be wrong with a request is found here, before the first pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from localspec.chat.call_syntax import CallSyntax
+from localspec.chat.conversation import ChatPrompt, Conversation, PromptVocabulary
+from localspec.chat.template import Message, Tools
+from localspec.chat.thinking import find_markers
+from localspec.chat.tools import check_choice, check_tools
+from localspec.errors import InputError, PromptTooLongError, TemplateError, UsageError
+from localspec.generation.options import ChatOptions, Options, Request
+from localspec.grammar.constraint import GrammarConstraint
+from localspec.grammar.vocabulary import GrammarVocabulary
+from localspec.sampling import Sampler, Samplers
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked request for one answer.
+
+    ``tokens``: the prompt. ``room``: tokens that the context holds beyond it. ``chat``: the messages of the prompt,
+    None for raw text. ``syntax``: how the model writes tool calls, where tools are offered.
+    """
+
+    tokens: list[int]
+    request: Request
+    room: int
+    sampler: Sampler
+    constraint: GrammarConstraint | None = None
+    chat: ChatPrompt | None = None
+    syntax: CallSyntax | None = None
+
+
+class Tasks:
+    """Makes the tasks of one model. ``conversation`` is None where the model has no chat template."""
+
+    def __init__(
+        self, vocabulary: PromptVocabulary, conversation: Conversation | None, *, model: str, n_ctx: int
+    ) -> None:
+        self.conversation = conversation
+        self._vocabulary, self._model, self._n_ctx = vocabulary, model, n_ctx
+        self._samplers = Samplers(vocabulary)
+        self._grammars: GrammarVocabulary | None = None
+
+    def from_text(self, prompt: str, options: Options) -> Task:
+        """Task of continuing ``prompt``.
+
+        Raises :class:`UsageError`, :class:`InputError` or :class:`PromptTooLongError`.
+        """
+        request = Request.from_options(options)
+        if not isinstance(prompt, str):
+            raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
+        tokens = self._vocabulary.tokenize(prompt, add_special=True)
+        if not tokens:
+            raise InputError("the prompt is empty; give at least one token of text.")
+        return self.from_tokens(tokens, request)
+
+    def from_messages(self, messages: Sequence[Message], options: ChatOptions) -> Task:
+        """Task of replying to ``messages``. Raises as :meth:`from_text` does, and :class:`TemplateError`."""
+        rest = options.copy()
+        thinking = rest.pop("thinking", False)
+        offered, choice = check_tools(rest.pop("tools", None)), check_choice(rest.pop("tool_choice", None))
+        request = Request.from_options(rest)
+        if request.answer and offered and choice == "auto":
+            raise UsageError("a structured answer cannot call tools; leave out tools, response_format or grammar.")
+        prompt = self.prompt(messages, thinking, offered if choice == "auto" else ())
+        return self.from_tokens(list(prompt.tokens), request, prompt)
+
+    def prompt(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> ChatPrompt:
+        """Prompt of the reply to ``messages``, with checked ``tools``."""
+        if self.conversation is None:
+            raise TemplateError(f"{self._model} has no chat template; use --raw, or generate() in Python.")
+        if tools and self.conversation.call_syntax is None:
+            raise TemplateError(
+                f"the chat template of {self._model} takes no tools, or writes calls in an unknown syntax; "
+                "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
+            )
+        return self.conversation.prompt(messages, thinking=thinking, tools=tools)
+
+    def from_tokens(self, tokens: list[int], request: Request, chat: ChatPrompt | None = None) -> Task:
+        """Task of continuing a prompt of ``tokens``."""
+        room = self._n_ctx - len(tokens)
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt has {len(tokens)} tokens, and the context holds {self._n_ctx}, the answer included; "
+                "shorten it, or set a larger --ctx-size."
+            )
+        self._samplers.check(request.sampling)
+        constraint = self._constraint(request, chat, len(tokens), room)
+        sampler = self._samplers.make(request.sampling, constraint)
+        syntax = self.conversation.call_syntax if self.conversation and chat and chat.tools else None
+        return Task(tokens, request, room, sampler, constraint, chat, syntax)
+
+    def _constraint(self, request: Request, chat: ChatPrompt | None, start: int, room: int) -> GrammarConstraint | None:
+        """Grammar of a structured answer after ``start`` tokens. Raises if its budget is too small for any answer."""
+        if request.answer is None:
+            return None
+        self._grammars = self._grammars or GrammarVocabulary(self._vocabulary)
+        return GrammarConstraint(
+            self._grammars,
+            request.answer.grammar,
+            start=start,
+            room=room,
+            max_tokens=request.stop.max_tokens,
+            thinking=find_markers(self._vocabulary, chat.text) if chat else None,
+            may_think=chat.thinking if chat else False,
+        )
