@@ -1,12 +1,12 @@
 """Exclusive use of an engine: callers wait in order, and any thread can end a use.
 
-llama.cpp's contexts may be driven by one caller at a time. Invariant: native code of an engine runs only in a thread
-whose use is first in the queue and ``busy``. A use that is first and not busy is a stream between two chunks.
+llama.cpp's contexts may be driven by one caller at a time. Invariant: native code of an engine runs only in the thread
+that ``runner`` of the first use in the queue names. A first use without a runner is a stream between two chunks.
 
 No operation but :meth:`EngineLock.wait` and :meth:`EngineLock.close` blocks, and each changes the queue by one atomic
 operation: they also run when the garbage collector closes an abandoned stream, in any thread at any line, and in
 signal handlers. A thread sets its own flag before it reads the flag of the other (Dekker's rule), so of two threads
-that meet at least one sees the other: ``busy`` before ``stopped``, ``lost`` and ``closed``; those before ``busy``.
+that meet at least one sees the other: ``runner`` before ``stopped``, ``lost`` and closed; those before ``runner``.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ from localspec.errors import BackendError
 
 #: Seconds between two looks at the ``cancel`` event of a waiting call, and the longest delay if a wake-up is lost.
 _POLL_S = 0.02
+_LOST = "another generation or call was started in this thread; finish or close a stream first."
 
 
 class Use:
     """A place in the queue of an engine and, when it is first, its use. It ends with the last reference to it.
 
     ``cancel`` gives it up. ``stoppable``: :meth:`EngineLock.stop` ends it. ``thread``: the one thread that has waited
-    for it and run it; None before, and once several have. ``lost``: another caller took it out of the queue.
+    for it and run it; None before, and once several have. ``runner``: the thread that runs it now. ``lost``: it is no
+    longer in the queue.
     """
 
-    __slots__ = ("__weakref__", "busy", "cancel", "lost", "place", "signal", "stoppable", "stopped", "thread")
+    __slots__ = ("__weakref__", "cancel", "lost", "place", "runner", "signal", "stoppable", "stopped", "thread")
 
     def __init__(self, cancel: threading.Event | None, stoppable: bool) -> None:
         self.cancel, self.stoppable = cancel, stoppable
-        self.busy = self.stopped = self.lost = False
+        self.stopped = self.lost = False
         self.thread: int | None = None
+        self.runner: int | None = None
         self.place: weakref.ref[Use] | None = None
         self.signal = threading.Lock()  # released to wake its waiting thread; no Python code runs under it
         self.signal.acquire()
@@ -83,17 +86,19 @@ class EngineLock:
         use.thread = get_ident()
         while self._first() is not use:
             self.check()
+            lost = use.lost
             if use.cancelled():
                 return False
-            self._check_lost(use)
+            if lost:
+                raise BackendError(_LOST)
             use.signal.acquire(timeout=_POLL_S)
-        use.busy = True
+        use.runner = get_ident()
         self.check()
         return not use.cancelled()
 
     def suspend(self, use: Use) -> None:
         """Between two chunks: keep the place, run nothing."""
-        use.busy = False
+        use.runner = None
         if use.stopped:
             self._drop(use)
 
@@ -101,25 +106,22 @@ class EngineLock:
         """Go on after :meth:`suspend`. Raises :class:`BackendError` if another call of this thread ended the use."""
         if use.thread != get_ident():
             use.thread = None
-        use.busy = True
-        if not use.stopped:
-            self.check()
-            self._check_lost(use)
-
-    @staticmethod
-    def _check_lost(use: Use) -> None:
+        use.runner = get_ident()
+        if use.stopped:
+            return
+        self.check()
         if use.lost:
-            raise BackendError("another generation or call was started in this thread; finish or close a stream first.")
+            raise BackendError(_LOST)
 
     def leave(self, use: Use) -> None:
         """End a use, started or not. May be called twice."""
-        use.busy = False
+        use.runner = None
         self._drop(use)
 
     def cancel(self, use: Use) -> None:
         """End a use between passes, from any thread. A waiting call gives up, a suspended stream loses its place."""
         use.stopped = True
-        if not use.busy:
+        if use.runner is None:
             self._drop(use)
 
     @contextmanager
@@ -137,7 +139,7 @@ class EngineLock:
     def beside_stream(self) -> Iterator[None]:
         """The same, but an open stream of this thread goes on after the block."""
         first = self._first()
-        if first is None or first.thread != get_ident() or first.busy:
+        if first is None or first.thread != get_ident() or first.runner is not None:
             with self.exclusive():
                 yield
             return
@@ -178,12 +180,12 @@ class EngineLock:
         self._free.append(free)
         self._closed = True
         for use in self._uses():
-            if use.busy or use.thread != get_ident():
-                self.cancel(use)
-            else:
+            if use.runner is None and use.thread == get_ident():
                 self._drop(use)
-        while any(use.busy for use in self._uses()):
-            if any(use.busy and use.thread == get_ident() for use in self._uses()):
+            else:
+                self.cancel(use)
+        while runners := self._runners():
+            if get_ident() in runners:
                 return
             sleep(_POLL_S / 4)
         self._free_if_closed()
@@ -192,7 +194,7 @@ class EngineLock:
         if not self._closed or self._vocabulary._is_owned():  # type: ignore[attr-defined]  # as Condition does
             return
         with self._vocabulary:
-            if not any(use.busy for use in self._uses()):
+            if not self._runners():
                 with suppress(IndexError):
                     free = self._free.pop()
                     free()
@@ -205,23 +207,30 @@ class EngineLock:
             with suppress(RuntimeError):  # the collector took one out meanwhile
                 return [use for place in tuple(self._queue) if (use := place()) is not None]
 
+    def _runners(self) -> set[int]:
+        return {use.runner for use in self._uses() if use.runner is not None}
+
     def _first(self) -> Use | None:
-        return next(iter(self._uses()), None)
+        with suppress(IndexError):
+            while (use := (place := self._queue[0])()) is None:
+                self._dropped(place)
+            return use
+        return None
 
     def _end_own_streams(self, new: Use) -> None:
+        if get_ident() in self._runners():
+            raise BackendError("a callback of a running call cannot use the engine; use it after that call.")
         for use in self._uses():
             if use is not new and use.thread == get_ident():
                 use.lost = True
-                if not use.busy:
+                if use.runner is None:  # else another thread has just resumed it, which ends it at its next chunk
                     self._drop(use)
-                elif use.thread == get_ident():
-                    use.lost = False
-                    raise BackendError("a callback of a running call cannot use the engine; use it after that call.")
 
     def _drop(self, use: Use) -> None:
         use.lost = True
-        if use.place is not None:
-            self._dropped(use.place)
+        place, use.place = use.place, None  # so that it is not called again when the use is collected
+        if place is not None:
+            self._dropped(place)
 
     def _dropped(self, place: weakref.ref[Use]) -> None:
         with suppress(ValueError):

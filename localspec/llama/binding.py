@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+import weakref
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,8 +20,8 @@ with brief_spinning():
     import llama_cpp.llama_cpp as lib
 
 __all__ = [
-    "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "initialise", "lib",
-    "set_fields", "shared_libraries", "staging_function", "system_info",
+    "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "free_with", "initialise",
+    "lib", "set_fields", "shared_libraries", "staging_function", "system_info",
 ]  # fmt: skip
 #: llama.cpp's log level of errors.
 _LOG_ERROR = 4
@@ -50,6 +53,19 @@ def bindings() -> Any:
     """The ctypes bindings of llama.h, initialised."""
     initialise(_verbose)
     return lib
+
+
+def free_with(owner: object, free: Callable[..., object], *args: object) -> Callable[[], object]:
+    """Call ``free(*args)`` when ``owner`` is collected, at exit, or when the result is called; once.
+
+    Never in a forked process: there the memory is a copy, and the threads that llama.cpp would join do not exist.
+    """
+    return weakref.finalize(owner, _free_here, os.getpid(), free, args)
+
+
+def _free_here(process: int, free: Callable[..., object], args: Sequence[object]) -> None:
+    if os.getpid() == process:
+        free(*args)
 
 
 def clear_errors() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from localspec.errors import BackendError, ModelFileError
 from localspec.gguf.header import GgufHeader
-from localspec.llama.binding import clear_errors, devices, first_error, initialise, lib, set_fields
+from localspec.llama.binding import clear_errors, devices, first_error, free_with, initialise, lib, set_fields
 from localspec.llama.devices import Placement, place
 from localspec.llama.huge_pages import HugePages
 from localspec.llama.vocabulary import LlamaVocabulary
@@ -36,7 +36,7 @@ class LlamaModel:
         initialise(verbose)
         self.placement: Placement = place(devices(), params)
         self._handle = self._load(params, progress)
-        self._free = weakref.finalize(self, lib.llama_model_free, self._handle)
+        self._free = free_with(self, lib.llama_model_free, self._handle)
         vocab = lib.llama_model_get_vocab(self._handle)
         if lib.llama_vocab_type(vocab) == _VOCAB_NONE:
             raise ModelFileError(f"{self.path} has no vocabulary; give a language model, or convert it again.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from localspec.llama.binding import (
     address_getter,
     clear_errors,
     first_error,
+    free_with,
     lib,
     set_fields,
     staging_function,
@@ -60,7 +60,7 @@ class NativeContext:
         self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
         self.cells = int(lib.llama_n_ctx(handle))
         self._batch = lib.llama_batch_init(n_batch, 0, 1)
-        self._free = weakref.finalize(self, _free_context, handle, self._batch)
+        self._free = free_with(self, _free_context, handle, self._batch)
         view = np.ctypeslib.as_array
         self._token, self._pos = (view(a, (n_batch,)) for a in (self._batch.token, self._batch.pos))
         self._token_pointer = ctypes.cast(self._batch.token, type(self._batch.token))  # a copy, not a view of the field

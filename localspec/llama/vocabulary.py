@@ -29,7 +29,6 @@ class LlamaVocabulary:
         self.add_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
-        self._buffer = ctypes.create_string_buffer(256)
         count = ctypes.c_int32(0)
         found = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
         self.suppressed = np.array(found[: count.value] if count.value else [], np.int64)
@@ -74,11 +73,12 @@ class LlamaVocabulary:
     def _piece(self, token: int, *, special: bool) -> bytes:
         if not 0 <= token < self.n_tokens:
             raise UsageError(f"token {token} is not in the vocabulary; ids go from 0 to {self.n_tokens - 1}.")
-        n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        buffer = ctypes.create_string_buffer(256)  # one for each call: other threads tokenize while one generates
+        n = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         if n < 0:
-            self._buffer = ctypes.create_string_buffer(-n)
-            n = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
-        return self._buffer.raw[:n]
+            buffer = ctypes.create_string_buffer(-n)
+            n = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:n]
 
     def is_end(self, token: int) -> bool:
         found = self._ends.get(token)
