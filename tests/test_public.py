@@ -45,9 +45,13 @@ def test_star_import_gives_all() -> None:
     assert set(NAMES) <= space.keys() | {"__version__"}
 
 
-@pytest.mark.parametrize(
-    "verb", ["generate", "stream", "chat", "stream_chat", "tokenize", "detokenize", "save_state", "load_state", "close"]
-)
+VERBS = [
+    "generate", "stream", "chat", "stream_chat", "agenerate", "astream", "achat", "astream_chat", "stop", "tokenize",
+    "detokenize", "prompt_tokens", "save_state", "load_state", "forget", "tune", "close",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_engine_has_the_contract_s_verbs(verb: str) -> None:
     """With a docstring each."""
     assert inspect.getdoc(getattr(localspec.Engine, verb))

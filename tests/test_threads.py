@@ -255,6 +255,21 @@ def test_a_stopped_stream_loses_its_place_at_once(engine: Engine, expected: tupl
     assert (last.completion.finish_reason, last.completion.tokens) == ("cancelled", tokens)
 
 
+def test_a_stream_that_is_stopped_in_a_pass_keeps_no_place(expected: tuple[int, ...]) -> None:
+    """Its reader has the chunk of that pass, and need not ask for the last one."""
+    gate = Gate(len(PROMPT))
+    with engine_of(gate) as engine:
+        stream = engine.stream(PROMPT, **LONG)
+        first = next(stream)
+        reader = Caller(lambda: next(stream))
+        assert gate.reached.wait(PATIENCE)
+        engine.stop()
+        gate.open()
+        assert first.tokens + reader.result().tokens == expected[:2]
+        assert Caller(lambda: engine.generate(PROMPT, **SHORT).tokens).result() == expected
+        assert [chunk.completion.finish_reason for chunk in stream if chunk.completion] == ["cancelled"]
+
+
 @pytest.mark.parametrize("verb", ["generate", "stream", "forget", "load_state"])
 def test_a_call_ends_the_open_stream_of_its_thread(engine: Engine, verb: str, tmp_path: Path) -> None:
     """Which would wait for itself; the stream says so."""
