@@ -108,6 +108,14 @@ def test_passes_of_an_exact_context(widest: int, widths: list[int]) -> None:
     assert {cached for cached, width in context.passes[1 : last + 1] if width > 1} == {32}
 
 
+@pytest.mark.parametrize("text", [[3], [3, 4], list(range(5)) * 80])
+def test_a_text_of_any_length_will_do(text: list[int]) -> None:
+    """It is repeated as often as needed."""
+    whole, context = Made(), Made()
+    assert probe(context, text) == probe(whole, TEXT)
+    assert context.passes == whole.passes
+
+
 def test_few_passes_follow_a_difference() -> None:
     """Only powers of two, 9 and 16 tell more about the noise."""
     context = Made(wide([1.0, 0, 0, 0, 0, 0], above=2))
