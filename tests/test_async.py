@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing, suppress
@@ -13,7 +14,7 @@ import pytest
 from localspec.engine import Engine
 from localspec.errors import BackendError, UsageError
 from localspec.generation.result import Completion
-from tests.helpers.callers import LONG, PROMPT, SHORT, Caller, Gate, engine_of, queued
+from tests.helpers.callers import LONG, PROMPT, SHORT, Caller, Gate, engine_of, queued, until
 from tests.helpers.support import load_fixed
 
 
@@ -175,6 +176,18 @@ def test_errors_of_async_calls_are_raised_where_they_are_awaited(engine: Engine)
             await engine.agenerate(PROMPT)
 
     asyncio.run(run())
+
+
+def test_an_engine_that_was_used_asynchronously_is_collected() -> None:
+    """Its thread keeps nothing of it, and ends."""
+    engine = engine_of()
+    target: Any = engine._pair.target
+    asyncio.run(engine.agenerate(PROMPT, **SHORT))
+    before = threading.active_count()
+    del engine
+    gc.collect()
+    assert target.closed
+    until(lambda: threading.active_count() < before)
 
 
 def test_the_built_in_pair_is_cancelled_again_and_again() -> None:

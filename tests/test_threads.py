@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine
 from localspec.errors import BackendError, UsageError
+from localspec.generation import lock
+from localspec.generation.lock import EngineLock
 from localspec.generation.result import Completion
 from tests.helpers.callers import LONG, PATIENCE, PROMPT, SHORT, Caller, Gate, engine_of, queued, until
 from tests.helpers.support import load_fixed
@@ -111,6 +114,18 @@ def test_callers_wait_in_order(engine: Engine) -> None:
     for caller in callers:
         caller.result()
     assert order == list(range(6))
+
+
+def test_a_waiting_call_is_woken(engine: Engine, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not have to look for its turn."""
+    monkeypatch.setattr(lock, "_POLL_S", 10 * PATIENCE)
+    holder = engine.stream(PROMPT, **LONG)
+    next(holder)
+    waiting = Caller(lambda: engine.generate(PROMPT, **SHORT).tokens)
+    queued(engine, 2)
+    time.sleep(0.05)  # until it waits
+    holder.close()
+    assert waiting.result() == expected
 
 
 @pytest.mark.parametrize("by", ["cancel", "stop"])
@@ -371,6 +386,33 @@ def test_close_waits_for_no_suspended_stream_of_another_thread() -> None:
     assert [chunk.completion.finish_reason for chunk in stream if chunk.completion] == ["cancelled"]
 
 
+def test_a_use_that_nothing_refers_to_is_no_longer_in_the_queue() -> None:
+    """An interrupt came before it could leave."""
+    found = EngineLock()
+    first, second = found.enqueue(), found.enqueue()
+    assert found.wait(first)
+    del first
+    assert found.wait(second)
+    freed: list[bool] = []
+    found.close(lambda: freed.append(True))
+    assert not freed
+    del second
+    assert freed == [True]
+
+
+def test_a_close_that_did_not_see_a_new_use_is_seen_by_it() -> None:
+    """It looked at the queue just before."""
+    freed: list[bool] = []
+    found = EngineLock()
+    use = found.enqueue()
+    place = found._queue.pop()
+    found.close(lambda: freed.append(True))
+    found._queue.append(place)
+    with pytest.raises(BackendError, match="closed"):
+        found.wait(use)
+    assert freed == [True]
+
+
 def test_a_collected_engine_is_closed() -> None:
     """When nothing refers to it, a stream included."""
     engine = engine_of()
@@ -420,6 +462,15 @@ def test_exit_while_a_daemon_generates() -> None:
         [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_a_forked_process_frees_nothing(engine: Engine) -> None:
+    """The memory belongs to its parent."""
+    if (child := os.fork()) == 0:
+        engine.close()
+        os._exit(engine._pair.target.closed)  # type: ignore[attr-defined]
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from queue import SimpleQueue
 
 from localspec.generation.lock import EngineLock, Use
 from localspec.generation.result import Chunk
+
+_Jobs = SimpleQueue[Callable[[], None] | None]
 
 
 class Background:
@@ -17,7 +19,8 @@ class Background:
 
     def __init__(self, lock: EngineLock) -> None:
         self._lock = lock
-        self._pool: ThreadPoolExecutor | None = None
+        self._jobs: _Jobs = SimpleQueue()
+        self._started = False
 
     async def stream(
         self, cancel: threading.Event | None, run: Callable[[Use], Generator[Chunk, None, None]]
@@ -27,36 +30,46 @@ class Background:
         It takes its place in the engine's queue at once. Cancelling the task or closing the generator ends the use
         between two passes.
         """
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Chunk | None]()
+        loop, chunks = asyncio.get_running_loop(), asyncio.Queue[Chunk | BaseException | None]()
         use = self._lock.enqueue(cancel)
 
-        def put(item: Chunk | None) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
+        def put(item: Chunk | BaseException | None) -> None:
+            loop.call_soon_threadsafe(chunks.put_nowait, item)
 
-        def pump() -> None:
+        def job() -> None:
+            end: BaseException | None = None
             try:
-                with closing(run(use)) as chunks:
-                    for chunk in chunks:
+                with closing(run(use)) as found:
+                    for chunk in found:
                         put(chunk)
-            finally:
-                self._lock.leave(use)  # the request may have been refused
-
-        def done(_: Future[None]) -> None:
+            except BaseException as error:  # raised where the stream is read
+                end = error
+            self._lock.leave(use)  # also where the request was refused
             with suppress(RuntimeError):  # the event loop was closed
-                put(None)
+                put(end)
 
-        self._pool = self._pool or ThreadPoolExecutor(1, "localspec")
-        future = self._pool.submit(pump)
-        future.add_done_callback(done)
+        self._start()
+        self._jobs.put(job)
         try:
-            while (chunk := await queue.get()) is not None:
+            while (chunk := await chunks.get()) is not None:
+                if isinstance(chunk, BaseException):
+                    raise chunk
                 yield chunk
-            future.result()
         finally:
             self._lock.cancel(use)
-            future.cancel()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            # A daemon: closing the engine at exit ends what it runs; a thread that is joined before could wait forever.
+            threading.Thread(target=_work, args=(self._jobs,), name="localspec", daemon=True).start()
 
     def close(self) -> None:
-        """End the thread once its last call has ended. Calls that were not begun raise as on a closed engine."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
+        """End the thread after its last call. Calls that were not begun raise as on a closed engine."""
+        self._jobs.put(None)
+
+
+def _work(jobs: _Jobs) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # it refers to the engine, which may be collected while the thread waits
