@@ -6,6 +6,7 @@ A context owns one sequence: its cache holds exactly ``tokens``, ``tokens[i]`` a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -16,6 +17,9 @@ Rows = NDArray[np.float32]
 Outputs = Literal["all", "last", "none"] | int
 TokenArray = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+
+#: Texts of tokens that structure a chat, though tokenizers find some of them in plain text, too.
+MARKER = re.compile(r"<\|.*>|<.*\|>|</?(?:think|tool_call|tool_response)>", re.DOTALL)
 
 
 def output_rows(outputs: Outputs, n: int) -> int:

@@ -73,6 +73,9 @@ class ScriptedVocabulary:
     def is_end(self, token: int) -> bool:
         return token in self._ends
 
+    def control_text(self, token: int) -> str | None:
+        return None
+
 
 class ScriptedContext:
     """Context of a target or draft model whose rows a function returns. ``decoded`` lists the tokens of each pass."""

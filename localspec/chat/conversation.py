@@ -9,18 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from localspec.chat.plain_contents import Chat, PromptVocabulary, tokenize_chat
 from localspec.chat.template import ChatTemplate, Message, Tools, check_messages
 from localspec.chat.tools import template_messages
-from localspec.protocols import Vocabulary
-
-
-class PromptVocabulary(Vocabulary, Protocol):
-    """Vocabulary with a BOS token."""
-
-    add_bos: bool
-    bos: int
 
 
 @dataclass(frozen=True)
@@ -103,8 +96,12 @@ class Conversation:
     def _fresh(
         self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
     ) -> ChatPrompt:
-        text = self._template.render(messages, thinking=thinking, tools=tools)
-        tokens = self._vocabulary.tokenize(text, add_special=False)
+        def render(chat: Chat) -> str:
+            return self._template.render(chat.messages, thinking=thinking, tools=chat.tools)
+
+        chat = Chat(messages, tools)
+        text = render(chat)
+        tokens = tokenize_chat(self._vocabulary, text, chat, render) or []
         if self._vocabulary.add_bos and tokens[:1] != [self._vocabulary.bos]:
             tokens = [self._vocabulary.bos, *tokens]
         return ChatPrompt(text, tuple(tokens), messages, thinking, tools)
@@ -115,12 +112,18 @@ class Conversation:
         last = self._last
         if last is None or (last.thinking, last.tools) != (thinking, tools):
             return None
-        n = len(last.messages)
+        before, n = last.text, len(last.messages)
         if len(messages) <= n or messages[:n] != last.messages:
             return None
-        tail = self._template.after_reply(messages, n - 1, last.text, thinking=thinking, tools=tools)
-        if tail is None:
+
+        def render(chat: Chat) -> str | None:
+            found = self._template.split_at_reply(chat.messages, n - 1, thinking=thinking, tools=chat.tools)
+            return found[1] if found and before.startswith(chat.clean(found[0])) else None
+
+        chat = Chat(messages, tools)
+        tail = render(chat)
+        tokens = None if tail is None else tokenize_chat(self._vocabulary, tail, chat, render)
+        if tokens is None:
             return None
-        tokens = self._vocabulary.tokenize(tail, add_special=False)
         text = self._template.render(messages, thinking=thinking, tools=tools)
         return ChatPrompt(text, (*last.tokens, *tokens), messages, thinking, tools)

@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from localspec.chat.call_syntax import GEMMA, find_syntax
@@ -30,6 +32,16 @@ _GEMMA_END = "<turn|>\n"
 _SENTINEL = "localspec\u2063reply\u2063here"
 
 
+class _GenerationBlocks(Extension):
+    """``{% generation %}`` blocks, with which training programs mark replies; the text is that without the tags."""
+
+    tags = {"generation"}  # noqa: RUF012 - Jinja's declaration
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 class ChatTemplate:
     """One model's chat template. ``bos`` and ``eos`` are the texts of those tokens.
 
@@ -39,7 +51,9 @@ class ChatTemplate:
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         self._specials = {"bos_token": bos, "eos_token": eos}
         self.call_syntax = find_syntax(source)
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationBlocks]
+        )
         environment.globals.update(
             raise_exception=_raise, strftime_now=lambda form: datetime.datetime.now().strftime(form)
         )
@@ -98,13 +112,10 @@ class ChatTemplate:
             ) from error
         return "".join(parts)
 
-    def after_reply(
-        self, messages: Sequence[Message], index: int, prompt: str, *, thinking: bool, tools: Tools = ()
-    ) -> str | None:
-        """The text that follows the reply ``messages[index]``, which was generated after the text ``prompt``.
-
-        None if the template changes the text before the reply, or the reply's place cannot be found.
-        """
+    def split_at_reply(
+        self, messages: Sequence[Message], index: int, *, thinking: bool, tools: Tools = ()
+    ) -> tuple[str, str] | None:
+        """The text before and after the reply ``messages[index]``, None if its place cannot be found."""
         marked = [dict(message) for message in messages]
         names = [call["function"]["name"] for call in marked[index].get("tool_calls") or ()]
         marked[index]["content"] = "" if names else _SENTINEL
@@ -115,7 +126,7 @@ class ChatTemplate:
             ]
         rendered = self.render(marked, thinking=thinking, tools=tools)
         found = self._split_at_calls(rendered, names) if names else _split_at(rendered, _SENTINEL)
-        return found[1] if found and _SENTINEL not in found[1] and prompt.startswith(found[0]) else None
+        return found if found and _SENTINEL not in found[1] else None
 
     def _split_at_calls(self, rendered: str, names: Sequence[str]) -> tuple[str, str] | None:
         """The text before and after the calls of a reply, whose names are sentinels in ``rendered``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from localspec.chat.conversation import PromptVocabulary
+from localspec.chat.plain_contents import PromptVocabulary
 from localspec.control.base import Control, FixedDepth
 from localspec.control.costs import Costs
 from localspec.draft.base import Drafter

@@ -6,7 +6,6 @@ contains one. Construction takes about 0.5 s at 152k tokens, once for each engin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localspec.errors import BackendError, InputError, MissingFeatureError
-from localspec.protocols import Mask, Vocabulary
+from localspec.protocols import MARKER, Mask, Vocabulary
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-_MARKER = re.compile(rb"<\|.*>|<.*\|>|</?(?:think|tool_call|tool_response)>", re.DOTALL)
 _BRACKETS = frozenset(b"]})")
 _CLOSERS = frozenset(b'"]})')
 _CONSTANTS = (b"null", b"true", b"false")
@@ -68,7 +66,7 @@ class GrammarVocabulary:
         if not self.ends:
             raise BackendError("this model has no end token, so that a structured answer could not end.")
         for token, piece in enumerate(pieces):
-            if b"\0" in piece or _MARKER.fullmatch(piece):  # llama.cpp's grammars exclude NUL, too
+            if b"\0" in piece or _is_marker(piece):  # llama.cpp's grammars exclude NUL, too
                 pieces[token] = b""
         for token in self.ends:
             pieces[token] = b""
@@ -130,6 +128,10 @@ class GrammarVocabulary:
             found.append(self._ids[data[at : at + size]])
             at += size
         return found
+
+
+def _is_marker(piece: bytes) -> bool:
+    return piece[:1] == b"<" and MARKER.fullmatch(piece.decode("utf-8", errors="replace")) is not None
 
 
 class _Tokenizer:

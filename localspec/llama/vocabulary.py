@@ -13,6 +13,7 @@ import numpy as np
 from localspec.errors import BackendError, InputError, ModelFileError, UsageError
 from localspec.gguf.header import GgufHeader
 from localspec.llama.binding import bindings, lib
+from localspec.protocols import MARKER
 
 
 class LlamaVocabulary:
@@ -29,6 +30,7 @@ class LlamaVocabulary:
         self.add_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
+        self._controls: dict[int, str | None] = {}
         count = ctypes.c_int32(0)
         found = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
         self.suppressed = np.array(found[: count.value] if count.value else [], np.int64)
@@ -84,6 +86,17 @@ class LlamaVocabulary:
         found = self._ends.get(token)
         if found is None:
             found = self._ends[token] = bool(lib.llama_vocab_is_eog(self._vocab, token))
+        return found
+
+    def control_text(self, token: int) -> str | None:
+        """Return the text of a control token, or of a marker such as ``<|tool_call>``; None for tokens of text."""
+        if token in self._controls:
+            return self._controls[token]
+        attributes = lib.llama_vocab_get_attr(self._vocab, token)
+        text = self.raw_text(token).decode("utf-8", errors="replace")
+        is_control = attributes & (lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN)
+        is_marker = attributes & lib.LLAMA_TOKEN_ATTR_USER_DEFINED and MARKER.fullmatch(text)
+        found = self._controls[token] = text if text and (is_control or is_marker) else None
         return found
 
     def raw_text(self, token: int) -> bytes:

@@ -74,30 +74,26 @@ def test_qwen_2_5_prompt() -> None:
 @pytest.mark.parametrize("template", [gemma, qwen], ids=["gemma-4", "qwen2.5"])
 def test_reply_begins_where_the_prompt_ends(template: Any) -> None:
     """The text after the reply is the rest of the rendering that contains it."""
-    text = template().render(TURNS[:2])
-    tail = template().after_reply(TURNS, 2, text, thinking=False)
-    assert tail is not None
+    found = template().split_at_reply(TURNS, 2, thinking=False)
+    assert found is not None
+    head, tail = found
+    assert template().render(TURNS[:2]).startswith(head)
     assert template().render(TURNS).endswith("Hello." + tail) or template().render(TURNS).endswith("Hello.\n" + tail)
     assert "Hello" not in tail
 
 
-def test_after_reply_is_none_for_another_prompt() -> None:
-    """A reply to something else cannot be continued."""
-    assert qwen().after_reply(TURNS, 2, qwen().render(HELLO), thinking=False) is None
-
-
-def test_after_reply_is_none_where_the_reply_is_not_simply_put_in() -> None:
+def test_there_is_no_split_where_the_reply_is_not_simply_put_in() -> None:
     """Left out, put in twice, or changed."""
     for content in ("", "{{ m.content }}{{ m.content }}", "{{ m.content | upper }}", "{{ m.content | length }}"):
         template = ChatTemplate("{% for m in messages %}" + content + "{% endfor %}")
-        assert template.after_reply(TURNS, 2, "", thinking=False) is None
+        assert template.split_at_reply(TURNS, 2, thinking=False) is None
 
 
 def test_messages_are_left_as_they_were() -> None:
     """Rendering and looking for the tail work on copies."""
     before = json.dumps(TURNS)
     gemma().render(TURNS)
-    gemma().after_reply(TURNS, 2, gemma().render(TURNS[:2]), thinking=False)
+    gemma().split_at_reply(TURNS, 2, thinking=False)
     assert json.dumps(TURNS) == before
 
 

@@ -204,7 +204,7 @@ class MarkerVocabulary:
         "<bos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", "<think>", "</think>",
         "<|im_start|>", "<|im_end|>",
     )  # fmt: skip
-    #: Those have a text of their own when they are generated.
+    #: Those have a text of their own when they are generated, and are found in plain text, too (user-defined tokens).
     spoken = ("<|channel>", "<channel|>", "<think>", "</think>")
     pairs = ("he", "lo", "in", "th")
 
@@ -214,13 +214,14 @@ class MarkerVocabulary:
         self.n_tokens = 256 + len(self._texts)
         self.bos = self.id("<bos>")
         self._pattern = re.compile("|".join(map(re.escape, self._texts)))
+        self._plain = re.compile("|".join(re.escape(text) for text in self._texts if self.piece(self.id(text))))
 
     def id(self, text: str) -> int:
         return 256 + self._texts.index(text)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         found, at = [self.bos] if add_special and self.add_bos else [], 0
-        for match in self._pattern.finditer(text):
+        for match in (self._pattern if parse_special else self._plain).finditer(text):
             found += [*text[at : match.start()].encode(), self.id(match[0])]
             at = match.end()
         return found + list(text[at:].encode())
@@ -234,6 +235,10 @@ class MarkerVocabulary:
             return bytes([token])
         text = self._texts[token - 256]
         return text.encode() if text in (*self.spoken, *self.pairs) else b""
+
+    def control_text(self, token: int) -> str | None:
+        text = self.text(token)
+        return text if text in self.markers else None
 
     def is_end(self, token: int) -> bool:
         return token >= 256 and self._texts[token - 256] in self._ends
