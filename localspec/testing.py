@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from localspec.chat.plain_contents import PromptVocabulary
 from localspec.chat.template import ChatTemplate
 from localspec.control.base import Control, FixedDepth
 from localspec.draft.base import Drafter, Guess, Prefix
@@ -156,7 +157,7 @@ def scripted_engine(
     logits: Logits,
     drafters: Sequence[Drafter] = (),
     *,
-    vocabulary: ScriptedVocabulary | None = None,
+    vocabulary: PromptVocabulary | None = None,
     n_ctx: int = 4096,
     draft: DraftParams | None = None,
     control: Control | None = None,

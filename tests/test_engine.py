@@ -19,7 +19,7 @@ from localspec.testing import (
     scripted_engine,
 )
 from tests.helpers.engines import END, Interrupting, N, engine_of, right, target_of
-from tests.helpers.support import SAMPLINGS, options_of, plain_tokens
+from tests.helpers.support import SAMPLINGS, MarkerVocabulary, options_of, plain_tokens
 
 PROMPT = "Once upon"
 GREEDY_OPTIONS = {"temperature": 0, "max_tokens": 20}
@@ -195,6 +195,18 @@ def test_unknown_option_is_wrong_usage() -> None:
     """With the options that there are."""
     with engine_of() as engine, pytest.raises(UsageError, match=r"'temprature'; there are max_tokens, temperature"):
         engine.generate(PROMPT, temprature=0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(("parse", "count"), [(True, 2), (False, 2 - 1 + len("<turn|>"))])
+def test_control_tokens_of_a_prompt_are_text_on_demand(parse: bool, count: int) -> None:
+    """They are recognised unless the caller says otherwise."""
+    vocabulary = MarkerVocabulary(add_bos=False)
+    with scripted_engine(chain_logits(vocabulary.n_tokens, 1), vocabulary=vocabulary) as engine:
+        done = engine.generate("x<turn|>", max_tokens=1, parse_special=parse)
+        assert done.stats.prompt_tokens == count
+        assert engine.generate("x<turn|>", max_tokens=1).stats.prompt_tokens == 2
+        with pytest.raises(UsageError, match="parse_special is 'no'"):
+            engine.generate("x", parse_special="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prompt", ["", b"bytes", None, 5, ["a"]])

@@ -75,6 +75,8 @@ class Options(TypedDict, total=False):
     """JSON by a schema: ``{"type": "json_schema", "json_schema": {"schema": ...}}`` or ``{"type": "json_object"}``."""
     grammar: str | None
     """GBNF grammar of the answer."""
+    parse_special: bool
+    """Recognise control tokens in the prompt, as llama.cpp does. Default True; in a chat contents are always text."""
     cancel: threading.Event | None
     """Ends the generation between two passes once it is set, or gives up waiting for other callers."""
 
@@ -90,7 +92,7 @@ class ChatOptions(Options, total=False):
     """``none`` offers no tools. Default ``auto``."""
 
 
-_NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar", "cancel")
+_NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar", "parse_special", "cancel")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Request:
     progress: Progress | None = None
     logprobs: int | None = None
     answer: AnswerGrammar | None = None
+    parse_special: bool = True
     cancel: threading.Event | None = None
 
     @classmethod
@@ -123,5 +126,8 @@ class Request:
         cancel = options.get("cancel")
         if not isinstance(cancel, threading.Event | None):
             raise UsageError(f"cancel is {cancel!r:.40}; it must be a threading.Event.")
+        parse_special = options.get("parse_special", True)
+        if not isinstance(parse_special, bool):
+            raise UsageError(f"parse_special is {parse_special!r:.40}; it must be True or False.")
         sampling = SamplingParams(**given).seeded()
-        return cls(sampling, stops, draft_max, options.get("progress"), logprobs, answer, cancel)
+        return cls(sampling, stops, draft_max, options.get("progress"), logprobs, answer, parse_special, cancel)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from localspec.chat.call_syntax import CallSyntax
-from localspec.chat.conversation import ChatPrompt, Conversation, PromptVocabulary
+from localspec.chat.conversation import ChatPrompt, Conversation
+from localspec.chat.plain_contents import PromptVocabulary
 from localspec.chat.template import Message, Tools
 from localspec.chat.thinking import find_markers
 from localspec.chat.tools import check_choice, check_tools
@@ -53,7 +54,7 @@ class Tasks:
         request = Request.from_options(options)
         if not isinstance(prompt, str):
             raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
-        tokens = self._vocabulary.tokenize(prompt, add_special=True)
+        tokens = self._vocabulary.tokenize(prompt, add_special=True, parse_special=request.parse_special)
         if not tokens:
             raise InputError("the prompt is empty; give at least one token of text.")
         return self.from_tokens(tokens, request)
