@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from localspec.generation.generation import Generation
 from localspec.generation.lock import EngineLock, Use
 from localspec.generation.loop import drive
 from localspec.generation.options import ChatOptions, Options
-from localspec.generation.pair import Pair, Setup
+from localspec.generation.pair import Measurement, Pair, Setup
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
 from localspec.generation.task import Task, Tasks
@@ -65,14 +65,15 @@ class Engine:
         self,
         pair: Pair,
         setup: Setup | None = None,
+        measurement: Measurement | None = None,
         *,
         model: ModelInfo,
         template: ChatTemplate | None = None,
         close: Callable[[], None] | None = None,
     ) -> None:
-        """``close`` frees what the pair needs beyond its contexts and drafters."""
+        """``measurement``: of the pair, between answers. ``close`` frees what the pair needs beyond its contexts."""
         setup = setup or Setup()
-        self._pair, self._setup = pair, setup
+        self._pair, self._setup, self._measurement = pair, setup, measurement
         self.model, self.vocabulary = model, pair.vocabulary
         self.exactness, self.guard, self.notices = setup.exactness, setup.guard, setup.notices
         self.control, self.drafting = setup.control, bool(pair.drafters)
@@ -81,7 +82,7 @@ class Engine:
         self._lock = EngineLock()
         self._background = Background(self._lock)
         # At exit the engine is closed before its contexts are freed, and so is one that is collected.
-        self._closing = weakref.finalize(self, _close, self._lock, self._background, pair, close)
+        self._closing = weakref.finalize(self, _close, self._lock, self._background, measurement, pair, close)
 
     @property
     def drafters(self) -> tuple[str, ...]:
@@ -105,9 +106,9 @@ class Engine:
     def tune(self, progress: Callable[[float], None] | None = None) -> Costs:
         """Measure the costs of passes and drafts at length; this and later processes draft by them.
 
-        ``progress`` is called with the share done, 0 to 1. Empties the cache. Raises :class:`UsageError` without a
-        drafter.
+        ``progress`` is called with the share done, 0 to 1. Raises :class:`UsageError` without a drafter.
         """
+        self.measure()
         if self._setup.tune is None:
             raise UsageError(f"{self.model.name} was loaded without a drafter, so there is nothing to tune.")
         with self._lock.exclusive(stoppable=True) as use:
@@ -118,7 +119,6 @@ class Engine:
                 if progress is not None:
                     progress(share)
 
-            self._forget()
             costs = self._setup.tune(check)
             self.control = Controller(costs, self.guard.widest)
         return costs
@@ -258,16 +258,42 @@ class Engine:
             return self._generation(self._tasks.from_messages(messages, options))
 
     def _generation(self, task: Task) -> Generation:
+        self._adopt()
         pair, setup = self._pair, replace(self._setup, control=self.control)
-        if not (self.drafting and pair.drafters):
+        wanted = self.drafting and bool(pair.drafters)
+        if not (wanted and setup.drafts):
             pair, setup = replace(pair, drafters=()), setup.plain()
-        return Generation(pair, setup, task)
+        generation = Generation(pair, setup, task)
+        generation.stats.unmeasured = int(wanted and not setup.drafts)
+        return generation
+
+    def _adopt(self) -> None:
+        """Use what was measured since the last answer. A control that the user has set stays."""
+        found = self._measurement.news() if self._measurement else None
+        if found is not None:
+            self.control = found.control if self.control is self._setup.control else self.control
+            self._setup = found
+            self.exactness, self.guard, self.notices = found.exactness, found.guard, found.notices
+
+    def measure(self, seconds: float | None = None) -> bool:
+        """Wait until exactness and costs of the pair are measured, at most ``seconds``; returns False if they are not.
+
+        A pair that is new on this machine drafts only when its passes are proved to be exact. That is measured in a
+        thread between answers, which an answer interrupts within one pass, and remembered. Raises the measurement's
+        :class:`BackendError`, for example without enough memory.
+        """
+        done = self._measurement is None or self._measurement.wait(seconds)
+        self._adopt()
+        return done
 
     def _run(self, generation: Generation, use: Use | None = None) -> Generator[Chunk, None, None]:
         """Drive ``generation`` when ``use``, or a new one, is first in the queue."""
-        use = use or self._lock.enqueue(generation.task.request.cancel)
+        use, requests = use or self._lock.enqueue(generation.task.request.cancel), ExitStack()
         try:
             if self._lock.wait(use):
+                requests.enter_context(self._measurement.request() if self._measurement else nullcontext())
+                if self._setup.chunk is not None:
+                    self._pair.prefill.use_chunk(self._setup.chunk)
                 for chunk in drive(self._target, generation.run(), use.cancelled):
                     if chunk.completion is not None:
                         break
@@ -277,6 +303,7 @@ class Engine:
             else:
                 chunk = generation.give_up()
         finally:
+            requests.close()
             self._reply(generation, use)
             self._lock.leave(use)
         yield chunk
@@ -320,9 +347,17 @@ def _completion(chunks: Iterator[Chunk]) -> Completion:
     raise BackendError(_NO_COMPLETION)
 
 
-def _close(lock: EngineLock, background: Background, pair: Pair, close: Callable[[], None] | None) -> None:
+def _close(
+    lock: EngineLock,
+    background: Background,
+    measurement: Measurement | None,
+    pair: Pair,
+    close: Callable[[], None] | None,
+) -> None:
     def free() -> None:
         background.close()
+        if measurement is not None:
+            measurement.close()
         for drafter in pair.drafters:
             drafter.close()
         pair.target.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from localspec.chat.plain_contents import PromptVocabulary
 from localspec.control.base import Control, FixedDepth
@@ -15,6 +17,23 @@ from localspec.generation.prefill import Prefill
 from localspec.params import DraftParams
 from localspec.protocols import Context
 from localspec.types import Exactness
+
+
+class Measurement(Protocol):
+    """Measures a pair between the answers of its engine."""
+
+    def request(self) -> AbstractContextManager[None]:
+        """Keep the measurement waiting while a request is answered."""
+
+    def news(self) -> Setup | None:
+        """Return decisions that follow from what was measured since the last call; None if nothing was."""
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for its end, at most ``seconds``; returns False if it has not ended. Raises its error."""
+
+    def close(self) -> None:
+        """End it. May be called twice."""
+
 
 #: Measures the costs of a pair at length; called with a function that reports the share done (0 to 1).
 Tune = Callable[[Callable[[float], None] | None], Costs]
@@ -38,9 +57,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Setup:
-    """Decisions about a pair, made when it is loaded.
+    """Decisions about a pair, made when it is loaded and when more of it is measured.
 
-    ``exactness`` and ``guard`` hold while drafting. ``tune`` is None where nothing can be measured.
+    ``exactness`` and ``guard`` hold while drafting. ``drafts`` is False until passes are proved to be exact that are
+    wide enough to draft in. ``chunk``: see :class:`Prefill`; None leaves it. ``tune`` is None where nothing can be
+    measured.
     """
 
     exactness: Exactness = "off"
@@ -49,6 +70,8 @@ class Setup:
     control: Control = field(default_factory=FixedDepth)
     tune: Tune | None = None
     notices: tuple[str, ...] = ()
+    drafts: bool = True
+    chunk: int | None = None
 
     def plain(self) -> Setup:
         """The same without drafting: every row comes from a pass that plain decoding makes."""

@@ -27,10 +27,15 @@ class Prefill:
 
     def __init__(self, width: int = _WIDTH, chunk: int = 1) -> None:
         """``width``: most tokens of a pass, at least :data:`CHUNK`. ``chunk``: 1, :data:`CHUNK` or ``width``."""
-        self._width = width - width % CHUNK if chunk > 1 else width
-        self.chunk = min(chunk, self._width)
+        self._most = width
+        self.use_chunk(chunk)
         #: Tokens at the beginning of the cache that prefill passes computed.
         self.prefilled = 0
+
+    def use_chunk(self, chunk: int) -> None:
+        """Reuse multiples of ``chunk`` tokens from now on, also of what is cached."""
+        self._width = self._most - self._most % CHUNK if chunk > 1 else self._most
+        self.chunk = min(chunk, self._width)
 
     def run(
         self, target: Context, tokens: Sequence[int], progress: Progress | None = None

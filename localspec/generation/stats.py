@@ -28,7 +28,8 @@ class Stats:
 
     ``prompt_s``: prefill of the prompt. ``generate_s``: everything after it; ``target_s`` and ``draft_s`` of it were
     spent inside llama.cpp, ``python_s`` is the rest. ``cached_tokens`` of the prompt needed no prefill. ``near_ties``:
-    tokens decided by a single-row pass. ``forced``: tokens that a grammar allowed no alternative to.
+    tokens decided by a single-row pass. ``forced``: tokens that a grammar allowed no alternative to. ``unmeasured``:
+    answers that were not drafted because the pair is not measured yet.
     """
 
     prompt_tokens: int = 0
@@ -42,6 +43,7 @@ class Stats:
     drafted_steps: int = 0
     near_ties: int = 0
     forced: int = 0
+    unmeasured: int = 0
     by_drafter: dict[str, Count] = field(default_factory=dict)
     per_position: list[Count] = field(default_factory=list)
 

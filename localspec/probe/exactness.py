@@ -8,6 +8,7 @@ passes leave in the cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from localspec.errors import ModelFileError
@@ -36,13 +37,19 @@ _FLOAT_NOISE, _ROUTER_NOISE = 0.1, 1.4
 class ExactnessVerdict:
     """The promise of a generation with a drafter, the guard that keeps it, and a notice for the user.
 
-    ``chunk``: see :class:`localspec.probe.batch_invariance.Invariance`; it holds without a drafter too.
+    ``chunk``: see :class:`localspec.probe.batch_invariance.Invariance`; it holds without a drafter too. ``drafts``:
+    False as long as no width is proved that is worth drafting in.
     """
 
     exactness: Exactness
     guard: Guard = NO_GUARD
     notice: str | None = None
     chunk: int = 1
+    drafts: bool = True
+
+
+#: The verdict where the user does not want a probe.
+OFF = ExactnessVerdict("off", Guard(widest=MAX_VERIFY_WIDTH))
 
 
 def settings_to_try(wish: ExactnessMode, params: ContextParams) -> list[ContextParams]:
@@ -61,8 +68,36 @@ def decide_exactness(
     Raises :class:`ModelFileError` where no settings give it.
     """
     if wish == "off":
-        return ExactnessVerdict("off", Guard(widest=MAX_VERIFY_WIDTH))
-    found = invariance(context, max(PROBE_WIDTH, (draft_max or 0) + 1))
+        return OFF
+    return _decide(invariance(context, widest_pass(draft_max)), context.model.path.name, wish, draft_max, last=last)
+
+
+def verdict_so_far(
+    context: LlamaContext, findings: Findings, wish: ExactnessMode, draft_max: int | None
+) -> ExactnessVerdict:
+    """The verdict on a probe that may not be complete: only proved widths are drafted in.
+
+    Raises :class:`ModelFileError` as :func:`decide_exactness` does.
+    """
+    widest = widest_pass(draft_max)
+    found = known_invariance(context, findings, widest)
+    if not findings.pending(widest, PROBE_CTX):
+        verdict = _decide(found, context.model.path.name, wish, draft_max, last=True)
+        assert verdict is not None  # there are no other settings to try
+        return verdict
+    if found.width >= _ENOUGH:
+        return ExactnessVerdict("exact", Guard(found.width, widest=found.width), chunk=found.chunk)
+    return ExactnessVerdict("exact", Guard(widest=1), chunk=found.chunk, drafts=False)
+
+
+def widest_pass(draft_max: int | None) -> int:
+    """Most tokens of a pass that are probed."""
+    return max(PROBE_WIDTH, (draft_max or 0) + 1)
+
+
+def _decide(
+    found: Invariance, name: str, wish: ExactnessMode, draft_max: int | None, *, last: bool
+) -> ExactnessVerdict | None:
     if found.exact:
         return ExactnessVerdict("exact", Guard(found.width, widest=found.probed), chunk=found.chunk)
     narrow = found.width >= _ENOUGH and (draft_max is None or draft_max < found.width)
@@ -73,7 +108,7 @@ def decide_exactness(
         return None
     if found.width == 1:
         raise ModelFileError(
-            f"{context.model.path.name} cannot be drafted for exactly: on this machine rows of a batch may differ from "
+            f"{name} cannot be drafted for exactly: on this machine rows of a batch may differ from "
             f"single rows by {found.noise:.2g}. Make a file whose rows are exact with `localspec quantize IN OUT "
             "--exact`, or use --exactness prefer, or -d none."
         )
@@ -96,10 +131,21 @@ def invariance(context: LlamaContext, widest: int = PROBE_WIDTH) -> Invariance:
     """
     findings = recall_findings(context) or Findings()
     if not findings.complete(widest, context.n_ctx):
-        text = context.model.vocabulary.tokenize(TEXT, add_special=False)
-        key = _key(context)
-        probe(context, text, widest, findings, lambda found: cache.remember(_KIND, key, found.to_dict()))
+        continue_probe(context, findings, widest)
     return known_invariance(context, findings, widest, context.n_ctx)
+
+
+def continue_probe(
+    context: LlamaContext, findings: Findings, widest: int, step: Callable[[], None] = lambda: None
+) -> None:
+    """Make the comparisons that ``findings`` lack, and remember each; ``step`` is called after it."""
+    key = _key(context)
+
+    def checkpoint(found: Findings) -> None:
+        cache.remember(_KIND, key, found.to_dict())
+        step()
+
+    probe(context, context.model.vocabulary.tokenize(TEXT, add_special=False), widest, findings, checkpoint)
 
 
 def recall_findings(context: LlamaContext) -> Findings | None:
@@ -110,8 +156,8 @@ def recall_findings(context: LlamaContext) -> Findings | None:
 def known_invariance(context: LlamaContext, findings: Findings, widest: int, n_ctx: int = PROBE_CTX) -> Invariance:
     """The result of a probe in a context of ``n_ctx`` tokens, as far as it has come; float matrices are not exact."""
     found, noise = findings.invariance(widest, n_ctx, context.pass_width), float_noise(context.model.header)
-    if noise == 0.0:
-        return found
+    if noise == 0.0 or findings.pending(widest, n_ctx):
+        return found if noise == 0.0 else replace(found, width=1, probed=1)
     return Invariance(1, widest, max(noise, found.noise), max(noise, found.greedy_noise), context.pass_width)
 
 

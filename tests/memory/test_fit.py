@@ -18,6 +18,7 @@ from localspec.gguf.header import GgufHeader, read_header
 from localspec.llama.devices import Device
 from localspec.llama.host import parse_available
 from localspec.llama.model import LlamaModel
+from localspec.loading import models
 from localspec.memory.estimate import MIB, repacked_types
 from localspec.memory.fit import LoadRequest, LoadSettings, Machine, context_size, model_parts
 from localspec.memory.fit import choose_settings as choose
@@ -265,8 +266,8 @@ def test_load_refuses_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("loaded")
 
-    for name in ("LlamaModel", "try_files"):
-        monkeypatch.setattr(assemble, name, refuse)
+    monkeypatch.setattr(models, "LlamaModel", refuse)
+    monkeypatch.setattr(assemble, "try_files", refuse)
     with pytest.raises(UsageError, match=r"tiny\.gguf with a context of 2000000000 tokens .*--ctx-size 4096"):
         assemble.load("tiny", ctx_size=2_000_000_000)
 
@@ -280,7 +281,7 @@ def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) ->
             settings.append((header.path.name, params.gpu_layers))
             super().__init__(header, params, **options)
 
-    monkeypatch.setattr(assemble, "LlamaModel", Model)
+    monkeypatch.setattr(models, "LlamaModel", Model)
     monkeypatch.setattr(assemble, "read_machine", lambda: machine(8, card((256 + 10.5) / 1024, 4)))
     with assemble.load("tiny", ctx_size=512) as engine:
         assert any("layers of tiny.gguf fit there" in notice for notice in engine.notices)

@@ -17,7 +17,7 @@ from localspec.llama.context import LlamaContext
 from localspec.llama.saved_cells import repeat_cells
 from localspec.loading import load
 from localspec.probe import exactness as assurance
-from localspec.probe.batch_invariance import Invariance
+from localspec.probe.batch_invariance import Findings, Invariance
 from localspec.probe.exactness import float_noise
 
 
@@ -60,16 +60,26 @@ def test_a_verdict_is_found_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any)
         assert len(calls) == expected
 
 
+def found_here(monkeypatch: pytest.MonkeyPatch, width: int, *noises: float) -> None:
+    """A machine where a probe finds that passes of up to ``width`` tokens are exact."""
+
+    def known(_: LlamaContext, __: Findings, widest: int, n_ctx: int = 0) -> Invariance:
+        return Invariance(width, widest, *noises)
+
+    monkeypatch.setattr(assurance, "known_invariance", known)
+
+
 @pytest.fixture
 def inexact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A machine where batches of more than two tokens are off, unless weights stay as they are in the file."""
     seen: list[str] = []
 
-    def invariance(context: LlamaContext, widest: int = 32) -> Invariance:
-        seen.append(context.settings())
+    def invariance(context: LlamaContext, _: Findings, widest: int, n_ctx: int = 0) -> Invariance:
+        if context.settings() not in seen:
+            seen.append(context.settings())
         return Invariance(2, widest, 0.5, 0.25) if "repack=True" in seen[-1] else Invariance(widest, widest)
 
-    monkeypatch.setattr(assurance, "invariance", invariance)
+    monkeypatch.setattr(assurance, "known_invariance", invariance)
     return seen
 
 
@@ -90,7 +100,7 @@ def test_require_tries_other_settings(inexact: list[str]) -> None:
 @pytest.mark.parametrize("wish", ["prefer", "require"])
 def test_drafts_stay_narrow_where_only_narrow_batches_are_exact(wish: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drafts fit an exact batch, and a notice explains the limit."""
-    monkeypatch.setattr(assurance, "invariance", lambda _, widest=32: Invariance(3, widest, 0.5, 0.25))
+    found_here(monkeypatch, 3, 0.5, 0.25)
     with load("tiny", "auto", exactness=wish) as engine:
         assert (engine.exactness, engine.guard.widest) == ("exact", 3)
         assert "drafting at most 2" in engine.notices[-1]
@@ -101,7 +111,7 @@ def test_drafts_stay_narrow_where_only_narrow_batches_are_exact(wish: Any, monke
 
 def test_longer_drafts_that_are_asked_for_are_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drafts that fit are exact."""
-    monkeypatch.setattr(assurance, "invariance", lambda _, widest=32: Invariance(3, widest, 0.5, 0.25))
+    found_here(monkeypatch, 3, 0.5, 0.25)
     for draft_max, exactness, widest in ((2, "exact", 3), (3, "guarded", 32), (40, "guarded", 41)):
         with load("tiny", "ngram", draft_max=draft_max) as engine:
             assert (engine.exactness, engine.guard.widest) == (exactness, widest)
@@ -109,7 +119,7 @@ def test_longer_drafts_that_are_asked_for_are_guarded(monkeypatch: pytest.Monkey
 
 def test_require_refuses_where_nothing_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the reason and the command that makes an exact file; without a drafter there is nothing to refuse."""
-    monkeypatch.setattr(assurance, "invariance", lambda _, widest=32: Invariance(1, widest, 0.5))
+    found_here(monkeypatch, 1, 0.5)
     with pytest.raises(ModelFileError, match="quantize IN OUT --exact"):
         load("tiny", "ngram", exactness="require")
     load("tiny", "none", exactness="require").close()

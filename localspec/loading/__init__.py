@@ -1,0 +1,89 @@
+"""Build an :class:`Engine` from names: files → settings → load test → models → contexts → measurement → engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import get_args
+
+from localspec.engine import Engine
+from localspec.errors import UsageError
+from localspec.loading.contexts import make_pair, open_contexts
+from localspec.loading.files import PairFiles, find_files
+from localspec.loading.measuring import measure
+from localspec.loading.models import LoadOptions, chat_template, load_models, model_info
+from localspec.memory.fit import LoadRequest, choose_settings
+from localspec.memory.machine import read_machine
+from localspec.models.store import mark_used
+from localspec.params import ContextParams, DraftParams, ExactnessMode
+from localspec.probe.exactness import settings_to_try
+from localspec.probe.load_test import try_files
+
+
+def load(
+    target: str | Path = "tiny",
+    draft: str | Path | None = "auto",
+    *,
+    ctx_size: int | None = None,
+    threads: int | None = None,
+    gpu_layers: int | None = None,
+    device: str | None = None,
+    draft_max: int | None = None,
+    exactness: ExactnessMode = "prefer",
+    ngram_file: str | Path | None = None,
+    verbose: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Engine:
+    """Load ``target`` and its drafter.
+
+    ``target``: ``tiny`` (built in), a path, or the name of a model that was pulled. ``draft``: ``auto`` (the assistant
+    found beside the target, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model
+    of the same vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
+    ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
+    logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
+    neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``progress`` is called
+    with the share loaded, 0.0 to 1.0.
+
+    A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
+    (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
+    :class:`UsageError`, :class:`InputError` or :class:`BackendError`.
+    """
+    if exactness not in get_args(ExactnessMode):
+        raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(ExactnessMode))}.")
+    params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
+    options = LoadOptions(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress)
+    files = find_files(target, draft)
+    fitted = choose_settings(LoadRequest.from_headers(*files.headers, files.kind, draft_max), params, read_machine())
+    for path in files.paths:
+        mark_used(path)
+    notices = [*fitted.notices, *try_files(files.target.path, files.draft_path, files.kind)]
+    *others, last = settings_to_try(exactness, fitted.target)
+    for settings in others:
+        if engine := _open(files, options, settings, fitted.drafter.gpu_layers, notices, last=False):
+            return engine
+    engine = _open(files, options, last, fitted.drafter.gpu_layers, notices, last=True)
+    assert engine is not None
+    return engine
+
+
+def _open(
+    files: PairFiles,
+    options: LoadOptions,
+    params: ContextParams,
+    draft_layers: int | None,
+    notices: list[str],
+    *,
+    last: bool,
+) -> Engine | None:
+    """Load with these settings. Returns None, and frees everything, if they are not exact and not the ``last``."""
+    with ExitStack() as stack:
+        models = load_models(files, options, params, draft_layers, stack)
+        contexts = open_contexts(models, stack)
+        measured = measure(models, contexts, options, [*notices, *models.notices], last=last)
+        if measured is None:
+            return None
+        setup, measurement = measured
+        pair = make_pair(models, contexts, options.ngram_file)
+        info, template = model_info(options.name, models.target), chat_template(models.target)
+        return Engine(pair, setup, measurement, model=info, template=template, close=stack.pop_all().close)

@@ -1,0 +1,90 @@
+"""The models of a pair: weights and vocabularies in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from localspec.chat.template import ChatTemplate
+from localspec.engine import ModelInfo
+from localspec.errors import DraftMismatchError, ModelFileError
+from localspec.gguf.header import is_trimmed
+from localspec.llama.model import LlamaModel
+from localspec.llama.trim_file import read_trim
+from localspec.loading.files import PairFiles
+from localspec.memory.fit import DEFAULT_CTX
+from localspec.params import ContextParams, DraftParams, ExactnessMode
+from localspec.probe.contexts import LoadedModels
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Options of :func:`localspec.load` that are not about files and settings of the contexts.
+
+    ``name`` is the target's.
+    """
+
+    name: str
+    draft: DraftParams
+    exactness: ExactnessMode
+    ngram_file: str | Path | None
+    verbose: bool
+    progress: Callable[[float], None] | None
+
+
+def load_models(
+    files: PairFiles, options: LoadOptions, params: ContextParams, draft_layers: int | None, stack: ExitStack
+) -> LoadedModels:
+    """Load a target with ``params``, and its drafter with ``draft_layers`` on a GPU. ``stack`` frees them.
+
+    Raises :class:`ModelFileError` for a target that cannot generate, :class:`DraftMismatchError` for a drafter that
+    cannot draft or that the target cannot use.
+    """
+    header, notices = files.target, list[str]()
+    target = LlamaModel(header, params, verbose=options.verbose, progress=options.progress)
+    stack.callback(target.close)
+    if not target.can_generate:
+        raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
+    n_ctx = params.ctx_size or min(target.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
+    if 0 < target.n_ctx_train < n_ctx:
+        notices.append(f"The model was trained for {target.n_ctx_train} tokens; beyond them it may lose the thread.")
+    kind, draft = files.kind, files.draft
+    if not target.can_rewind and kind != "none":
+        if files.named:
+            raise DraftMismatchError(
+                f"{header.path.name} ({header.architecture}) keeps a recurrent state that cannot be rewound, "
+                "so it cannot be drafted for; use `-d none`."
+            )
+        notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
+        kind, draft = "none", None
+    models = LoadedModels(target, params, n_ctx, kind, notices=tuple(notices))
+    if draft is None:
+        return models
+    own = replace(params, gpu_layers=draft_layers)
+    drafter = LlamaModel(draft, own, verbose=options.verbose)
+    stack.callback(drafter.close)
+    if kind == "model" and not (drafter.can_generate and drafter.can_rewind):
+        raise DraftMismatchError(f"{draft.path.name} ({draft.architecture}) cannot draft; use `-d ngram`.")
+    return replace(models, drafter=drafter, draft_params=own, trim=read_trim(draft) if is_trimmed(draft) else None)
+
+
+def chat_template(model: LlamaModel) -> ChatTemplate | None:
+    """The template of a model's file, None if it has none."""
+    source, vocabulary = model.chat_template, model.vocabulary
+    if source is None:
+        return None
+    texts = {
+        name: vocabulary.text(token).decode("utf-8", errors="replace") if token >= 0 else ""
+        for name, token in (("bos", vocabulary.bos), ("eos", vocabulary.eos))
+    }
+    return ChatTemplate(source, **texts)
+
+
+def model_info(name: str, model: LlamaModel) -> ModelInfo:
+    """What an engine tells of its target."""
+    return ModelInfo(
+        name, model.path, model.header.architecture, model.description, model.n_params, model.n_bytes,
+        model.n_ctx_train, model.n_vocab,
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""Contexts to measure a pair in: small ones of the same models, so that the cache of a conversation stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from localspec.llama.context import LlamaContext
+from localspec.llama.model import LlamaModel
+from localspec.llama.mtp import LlamaMtpContext
+from localspec.llama.trim_file import Trim
+from localspec.llama.trimmed import LlamaTrimmedContext
+from localspec.params import ContextParams
+from localspec.probe.exactness import PROBE_CTX
+from localspec.probe.gaps import Gate
+from localspec.protocols import Outputs, Rows
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """Models of a pair and their settings. ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` or ``model``.
+
+    ``n_ctx``: tokens of the contexts in which they generate. ``trim``: what a trimmed drafter's file adds.
+    """
+
+    target: LlamaModel
+    params: ContextParams
+    n_ctx: int
+    kind: str = "none"
+    drafter: LlamaModel | None = None
+    draft_params: ContextParams | None = None
+    trim: Trim | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairContexts:
+    """A target's context, and its drafter's if that decodes."""
+
+    target: LlamaContext
+    drafter: LlamaContext | LlamaMtpContext | None
+
+
+def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> PairContexts:
+    """Make small contexts whose passes go through ``gate``. Raises :class:`BackendError` without enough memory."""
+    with gate.one_pass():
+        target = _GatedContext(models.target, models.params, PROBE_CTX, hidden=models.kind == "mtp")
+        target.gate = gate
+        stack.callback(target.close)
+        drafter = _open_drafter(models, target)
+        if drafter is not None:
+            drafter.gate = gate
+            stack.callback(drafter.close)
+    return PairContexts(target, drafter)
+
+
+class _GatedContext(LlamaContext):
+    gate: Gate
+
+    def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        with self.gate.one_pass():
+            return super().decode(tokens, outputs)
+
+
+class _GatedTrimmedContext(LlamaTrimmedContext):
+    gate: Gate
+
+    def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
+        with self.gate.one_pass():
+            return super().decode(tokens, outputs)
+
+
+class _GatedMtpContext(LlamaMtpContext):
+    gate: Gate
+
+    def step(self, token: int, position: int, hidden: NDArray[Any]) -> Rows:
+        with self.gate.one_pass():
+            return super().step(token, position, hidden)
+
+
+def _open_drafter(
+    models: LoadedModels, target: LlamaContext
+) -> _GatedContext | _GatedTrimmedContext | _GatedMtpContext | None:
+    if models.drafter is None or models.draft_params is None:
+        return None
+    if models.kind == "mtp":
+        return _GatedMtpContext(models.drafter, models.draft_params, target)
+    if models.trim is not None:
+        return _GatedTrimmedContext(models.drafter, models.draft_params, PROBE_CTX, models.trim.embeddings)
+    return _GatedContext(models.drafter, models.draft_params, PROBE_CTX)

@@ -1,0 +1,124 @@
+"""Measure a pair in the gaps between answers, in a thread that a request interrupts within one pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class GapsClosedError(Exception):
+    """The engine was closed: the measurement ends before its next pass. Never leaves this room."""
+
+
+class Gate:
+    """Lets the passes of a measurement through, one at a time, and none while a request is answered."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._requests = 0
+        self._passing = self._closed = False
+        #: What the measurement has opened. It is closed when the measurement ends.
+        self.opened = ExitStack()
+
+    def enter(self) -> None:
+        """Begin a request; waits for the pass that runs."""
+        with self._changed:
+            self._requests += 1
+            self._changed.wait_for(lambda: not self._passing)
+
+    def leave(self) -> None:
+        """End a request."""
+        with self._changed:
+            self._requests -= 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Run a pass when no request is answered. Raises :class:`GapsClosedError` after :meth:`close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._requests)
+            if self._closed:
+                raise GapsClosedError
+            self._passing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._passing = False
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no further pass through."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Gaps(Generic[T]):
+    """A measurement that is made between requests.
+
+    ``measure`` runs in a thread of its own. It calls its first argument with each new result, and makes its passes
+    in :meth:`Gate.one_pass`. The thread starts with the first request, and waits for its end.
+    """
+
+    def __init__(self, measure: Callable[[Gate, Callable[[T], None]], None]) -> None:
+        self._measure, self._gate = measure, Gate()
+        self._thread: threading.Thread | None = None
+        self._news: T | None = None
+        self._error: Exception | None = None
+        self._done = False
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Keep the measurement from making passes while a request is answered."""
+        self._gate.enter()
+        try:
+            self._start()
+            yield
+        finally:
+            self._gate.leave()
+
+    def news(self) -> T | None:
+        """The newest result, None if it was taken before."""
+        found, self._news = self._news, None
+        return found
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end of the measurement, at most ``seconds``; True if it has ended. Raises its error."""
+        self._start()
+        if self._thread is not None:
+            self._thread.join(seconds)
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+    def close(self) -> None:
+        """End the measurement after its pass. May be called twice."""
+        self._gate.close()
+        if self._thread is threading.current_thread():  # the collector closes the engine there
+            self._gate.opened.close()
+        elif self._thread is not None:
+            self._thread.join()
+
+    def _start(self) -> None:
+        if self._thread is None and not self._done:
+            self._thread = threading.Thread(target=self._run, name="localspec-measure", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._measure(self._gate, self._publish)
+            self._done = True
+        except GapsClosedError:
+            pass
+        except Exception as error:  # answers stay plain; a caller that waits for the measurement gets it
+            self._error = error
+        finally:
+            self._gate.opened.close()
+
+    def _publish(self, found: T) -> None:
+        self._news = found
