@@ -28,7 +28,7 @@ def drafting_engine(models: ModelOptions) -> Engine:
         raise UsageError("with `-d none` there is nothing to compare; leave it out.")
     if models.ngram_file is not None:
         notice("--ngram-file is left out: the second answer to a prompt would be drafted from the first.")
-    engine = load_engine(replace(models, ngram_file=None))
+    engine = load_engine(replace(models, ngram_file=None), measured=True)
     if not engine.drafters:
         engine.close()
         raise UsageError(f"no drafter was found for {models.model}, so there is nothing to compare.")

@@ -115,6 +115,7 @@ def _talk(session: Session, question: str | None) -> None:
     from localspec.cli.chat.slash_commands import handle_line
 
     _greet(session)
+    session.engine.measure(0.0)  # begins, and goes on while the person types
     line = InputLine()
     pending = question
     while not session.ended:

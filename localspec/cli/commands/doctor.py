@@ -23,7 +23,7 @@ def doctor(models: ModelOptions, as_json: bool) -> None:
     from localspec.cli.doctor.report import examine
     from localspec.cli.model.load import load_engine
 
-    with load_engine(models) as engine:
+    with load_engine(models, measured=True) as engine:
         report = examine(engine)
     if as_json:
         click.echo(json.dumps(report))

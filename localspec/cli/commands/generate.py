@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from localspec.cli.options.model import ModelOptions, model_options
 from localspec.cli.options.prompt import PromptOptions, prompt_options
 from localspec.cli.options.values import FileName
 from localspec.cli.terminal.notes import Notes, notice
-from localspec.errors import InputError, PromptTooLongError, TemplateError
+from localspec.errors import BackendError, InputError, PromptTooLongError, TemplateError
 
 if TYPE_CHECKING:
     from localspec.cli.input.jsonl import JsonlPrompt
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from localspec.cli.terminal.answer import AnswerPrinter
     from localspec.engine import Engine
     from localspec.generation.result import Chunk, Completion
+
+#: Seconds that a pair is measured after the only answer, before the program ends.
+_LAST_GAP_S = 1.5
+#: Share of an answer's time that a pair is measured after it, where another prompt waits.
+_GAP_SHARE = 0.2
 
 
 @click.command(cls=HeadedCommand)
@@ -78,7 +84,9 @@ def generate(
         done = _answer(engine, prompt, keywords, None if as_json else _printer(raw))
         if as_json:
             _print_json(engine, done)
-    _print_notes(done, stats, as_json)
+        _print_notes(done, stats, as_json)
+        with suppress(KeyboardInterrupt):  # the answer is complete
+            _measure(engine, _LAST_GAP_S)
 
 
 def _at_terminal() -> bool:
@@ -160,6 +168,12 @@ def _print_notes(done: Completion, stats: bool, as_json: bool) -> None:
         Notes(sys.stderr).plain(line)
 
 
+def _measure(engine: Engine, seconds: float) -> None:
+    """Measure a pair that is new on this machine for so many seconds; what is missing is measured next time."""
+    with suppress(BackendError):  # without enough memory answers stay plain
+        engine.measure(seconds)
+
+
 def _answer_all(engine: Engine, prompts: list[JsonlPrompt], keywords: dict[str, Any], stats: bool) -> None:
     """Answer in order. A prompt that this model cannot take gets an error in its place, and the rest go on."""
     from localspec.cli.options.format import with_format
@@ -175,6 +189,7 @@ def _answer_all(engine: Engine, prompts: list[JsonlPrompt], keywords: dict[str, 
             continue
         _print_json(engine, done, id=prompt.id)
         _print_notes(done, stats, as_json=True)
+        _measure(engine, _GAP_SHARE * (done.stats.prompt_s + done.stats.generate_s))
     if failed:
         notice(f"{failed} of {len(prompts)} prompts failed.")
         raise click.exceptions.Exit(1)

@@ -47,7 +47,7 @@ def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path |
         check_folder(save)
     from localspec.cli.model.load import load_engine
 
-    with load_engine(models) as engine:
+    with load_engine(models, measured=True) as engine:
         costs = _measure(engine)
         curve = NamedCosts(name or short_name(engine.model.name), machine(), costs, engine.guard.widest)
     if save is not None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from localspec.engine import Engine
 
 
-def load_engine(options: ModelOptions) -> Engine:
-    """Load target and drafter. Ctrl-C meanwhile ends the program."""
+def load_engine(options: ModelOptions, *, measured: bool = False) -> Engine:
+    """Load target and drafter. ``measured``: also measure exactness and costs now. Ctrl-C ends the program."""
     with silent_keys() as restore, ProgressBar(f"Loading {short_name(options.model)}", sys.stderr) as bar:
 
         def leave() -> None:
@@ -29,9 +29,21 @@ def load_engine(options: ModelOptions) -> Engine:
 
         with catching_interrupts(leave):
             engine = _load(options, bar)
+    if measured:
+        _measure(engine)
     for sentence in engine.notices:
         notice(sentence)
     return engine
+
+
+def _measure(engine: Engine) -> None:
+    """Wait for the measurement of a pair that is new on this machine."""
+    try:
+        with silent_keys(), ProgressBar("Measuring", sys.stderr):
+            engine.measure()
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _load(options: ModelOptions, bar: ProgressBar) -> Engine:

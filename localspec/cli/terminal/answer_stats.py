@@ -76,6 +76,8 @@ def _accepted(stats: Stats) -> list[str]:
 
 
 def _drafts(stats: Stats) -> str:
+    if stats.unmeasured and not stats.proposed:
+        return "none, pair not measured yet"
     if not stats.proposed:
         return "none"
     names = "+".join(stats.by_drafter)
