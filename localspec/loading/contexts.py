@@ -23,7 +23,10 @@ from localspec.probe.contexts import LoadedModels, PairContexts
 
 
 def open_contexts(models: LoadedModels, stack: ExitStack) -> PairContexts:
-    """Make the contexts in which a pair generates. ``stack`` frees them."""
+    """Make the contexts in which a pair generates. ``stack`` frees them.
+
+    Where the user leaves the number of threads open, they use fewer while other programs are busy.
+    """
     target = LlamaContext(models.target, models.params, models.n_ctx, hidden=models.kind == "mtp")
     stack.callback(target.close)
     drafter: LlamaContext | LlamaMtpContext | None = None
@@ -36,6 +39,9 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> PairContexts:
         else:
             drafter = LlamaContext(models.drafter, models.draft_params, models.n_ctx)
         stack.callback(drafter.close)
+    for context in (target, drafter):
+        if context is not None and models.params.threads is None:
+            context.adapt_threads(True)
     return PairContexts(target, drafter)
 
 

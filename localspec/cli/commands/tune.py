@@ -34,7 +34,7 @@ _HEIGHT, _WIDEST_PLOT = 14, 100
 def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path | None, as_json: bool) -> None:
     """Measure the time of a pass of the target over n tokens, and of a draft token.
 
-    A pair is measured for a second or two when it is first loaded; this measurement is longer and more precise, and
+    A pair is measured for a few seconds between its first answers; this measurement is longer and more precise, and
     is used from then on. Close other programs first.
     """
     from localspec.bench.curves import NamedCosts
