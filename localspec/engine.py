@@ -188,6 +188,7 @@ class Engine:
         with self._lock.exclusive():
             self._forget()
             self._target.restore(saved.cache, saved.tokens)
+            self._use_chunk()
             reusable = self._pair.prefill.restore(len(saved.tokens), saved.chunk, saved.prefilled)
             if self._tasks.conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
                 self._tasks.conversation.resume(last)
@@ -275,6 +276,11 @@ class Engine:
             self._setup = found
             self.exactness, self.guard, self.notices = found.exactness, found.guard, found.notices
 
+    def _use_chunk(self) -> None:
+        """Reuse of the cache what is proved to be reusable."""
+        if self._setup.chunk is not None:
+            self._pair.prefill.use_chunk(self._setup.chunk)
+
     def measure(self, seconds: float | None = None) -> bool:
         """Wait until exactness and costs of the pair are measured, at most ``seconds``; returns False if they are not.
 
@@ -292,8 +298,7 @@ class Engine:
         try:
             if self._lock.wait(use):
                 requests.enter_context(self._measurement.request() if self._measurement else nullcontext())
-                if self._setup.chunk is not None:
-                    self._pair.prefill.use_chunk(self._setup.chunk)
+                self._use_chunk()
                 for chunk in drive(self._target, generation.run(), use.cancelled):
                     if chunk.completion is not None:
                         break

@@ -109,7 +109,8 @@ def main() -> None:
         if options.only and start.name not in options.only:
             continue
         found = list(rounds(start, options.server, options.rounds))
-        first, second = (statistics.median(one[i] for one in found) for i in (0, 1))
+        first = statistics.median(one[0] for one in found)
+        second = statistics.median(one[1] for one in found)
         peers = [one[2] for one in found if one[2] is not None]
         line = f"{start.name:<12}{first:>8.2f}{second:>8.2f}"
         if peers:
