@@ -9,23 +9,22 @@ Terms as in vLLM's ``rejection_sampler.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from localspec.generation.logprobs import TokenLogprobs, token_logprobs
 from localspec.protocols import Rows
 from localspec.sampling import Sampler
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """``tokens``: the ``count`` accepted draft tokens, then one recovered or bonus token.
+class Accepted(NamedTuple):
+    """``tokens``: the first ``accepted`` draft tokens, then one recovered or bonus token.
 
     The last is missing where an accepted token ends the answer, and with ``near_tie``: the next row is within the noise
     of another choice. ``logprobs`` run parallel to the tokens, where requested.
     """
 
     tokens: tuple[int, ...]
-    count: int
+    accepted: int
     near_tie: bool = False
     logprobs: tuple[TokenLogprobs, ...] = ()
 

@@ -25,6 +25,17 @@ from localspec.errors import BackendError
 #: Seconds between two looks at the ``cancel`` event of a waiting call, and the longest delay if a wake-up is lost.
 _POLL_S = 0.02
 _LOST = "another generation or call was started in this thread; finish or close a stream first."
+#: Forks between the first process and this one: cheaper to compare in each pass than the id of the process.
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - the process has one count
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 class Use:
@@ -56,13 +67,13 @@ class EngineLock:
     def __init__(self) -> None:
         self._queue: deque[weakref.ref[Use]] = deque()
         self._vocabulary = threading.RLock()
-        self._process = os.getpid()
+        self._forks = _forks
         self._closed = False
         self._free: list[Callable[[], None]] = []
 
     def check(self) -> None:
         """Raise :class:`BackendError` after :meth:`close` and in a forked process."""
-        if os.getpid() != self._process:
+        if self._forks != _forks:
             raise BackendError("the engine was loaded before a fork; load it again in this process.")
         if self._closed:
             raise BackendError("the engine was closed; load it again.")
@@ -175,7 +186,7 @@ class EngineLock:
         An open stream of this thread raises :class:`BackendError` when it is resumed. Called by a callback or a signal
         handler inside a call of this thread, it returns at once, and that call frees at its end.
         """
-        if self._closed or os.getpid() != self._process:
+        if self._closed or self._forks != _forks:
             return
         self._free.append(free)
         self._closed = True

@@ -33,8 +33,7 @@ class Pass(NamedTuple):
     outputs: Outputs
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Result of one round of the loop.
 
     ``tokens``: the first ``accepted`` tokens of the ``draft``, one recovered or bonus token, then ``forced`` tokens
@@ -89,8 +88,8 @@ def decode(
         prefix.tokens.extend(forced)
         if budget is not None:
             confidence = None if found.near_tie else lazy_confidence(sampler, rows, found)
-            control.learn(draft, found.count, budget, seconds, confidence)
-        yield Step((*found.tokens, *forced), found.count, draft, len(forced), found.near_tie, found.logprobs)
+            control.learn(draft, found.accepted, budget, seconds, confidence)
+        yield Step((*found.tokens, *forced), found.accepted, draft, len(forced), found.near_tie, found.logprobs)
         budget = budget_after(target, prefix, rules)
         draft = control.draft(prefix, drafters, budget) if budget.max_draft > 0 and drafters else Draft()
         noise = rules.guard.noise_of(budget.pending + len(draft.tokens), sampler.params.greedy)
@@ -139,9 +138,9 @@ def decide_alone(
     target.rewind(len(before) - 1)
     rows = yield Pass(before[-1:], "all")
     token = prefix.sampler.pick(rows[0], prefix.tokens, found.tokens)
-    right = found.count < len(draft.tokens) and draft.tokens[found.count] == token
+    right = found.accepted < len(draft.tokens) and draft.tokens[found.accepted] == token
     report = () if logprobs is None else (token_logprobs(rows[0], token, logprobs),)
-    return Accepted((*found.tokens, token), found.count + right, True, (*found.logprobs, *report))
+    return Accepted((*found.tokens, token), found.accepted + right, True, (*found.logprobs, *report))
 
 
 def advance(coroutine: Generator[Pass | T, Rows, None]) -> Generator[Pass, Rows, T]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from localspec.chat.thinking import ThinkingParser
 from localspec.chat.tool_calls import ToolCallParser
@@ -17,8 +17,7 @@ from localspec.protocols import Vocabulary
 from localspec.types import Channel, FinishReason, Source
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A token and the text that it completed."""
 
     channel: Channel

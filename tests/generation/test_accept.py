@@ -63,8 +63,9 @@ def test_nothing_follows_an_end_token(draft: list[int], target: list[int]) -> No
     """An end token is the last of its step, and what was accepted agrees with the draft."""
     found = accept(draft, rows_of(target[: len(draft) + 1]), Sampler(GREEDY), [], lambda token: token == END)
     assert END not in found.tokens[:-1]
-    assert list(found.tokens[: found.count]) == draft[: found.count]
-    assert len(found.tokens) - found.count == (0 if found.tokens[-1] == END and found.count == len(found.tokens) else 1)
+    assert list(found.tokens[: found.accepted]) == draft[: found.accepted]
+    ended = found.tokens[-1] == END and found.accepted == len(found.tokens)
+    assert len(found.tokens) - found.accepted == (0 if ended else 1)
 
 
 def test_position_counts_from_where_the_draft_begins() -> None:
