@@ -110,6 +110,8 @@ LITERAL: list[tuple[list[float], tuple[int, float, float], list[int]]] = [
     ([7], (40, 0.95, 0.05), [0]),
     ([7], (0, 1.0, 0.0), [0]),
     ([3, 9], (1, 0.95, 0.05), [1]),
+    # tokens far below the maximum are in a nucleus that holds all but 1e-14 of the mass
+    ([0, -30, -31, -90], (0, 1 - 1e-14, 0.0), [0, 1, 2]),
     # top-p is of what top-k left: .73 of {5, 4} is less than .75 of it, but more than .7 of the whole row
     ([5, 4, 3.9, 3.8], (2, 0.73, 0.0), [0]),
     ([5, 4, 3.9, 3.8], (0, 0.73, 0.0), [0, 1, 2]),

@@ -266,3 +266,10 @@ def test_lead_of_the_winner_decides() -> None:
             chained = replace(params, top_k=2, dynatemp_range=1e-6)
             assert Sampler(chained).is_stable(row, position, lead - 1e-3)
             assert not Sampler(chained).is_stable(row, position, lead + 1e-3)
+
+
+@pytest.mark.parametrize(("row", "stable"), [([1.0, 0.0], False), ([1.0], True), ([0.0, 1.001], True)])
+def test_greedy_lead_must_exceed_the_noise(row: list[float], stable: bool) -> None:
+    """A lead equal to the noise may become a tie."""
+    sampler = Sampler(SamplingParams(temperature=0.0))
+    assert sampler.is_stable(np.array(row, np.float32), 0, 1.0) == stable
