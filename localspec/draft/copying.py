@@ -153,8 +153,10 @@ class Copy:
                 sure = min(sure, max(change.sure, 1.0 - change.sure))
             if due:
                 token = due.pop(0)
-            else:
+            elif place < len(text) + len(drafted):
                 token = text[place] if place < len(text) else drafted[place - len(text)]
                 place += 1
+            else:
+                return  # an expected change leaves out the end of the source: nothing follows
             drafted.append(token)
             yield Guess(token, sure)

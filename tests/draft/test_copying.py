@@ -80,3 +80,14 @@ def test_guesses_are_tokens_of_the_text(source: list[int], answer: list[int]) ->
         draft = drafted(drafter, prefix, MAX_DRAFT + 9)
         assert len(draft.tokens) <= MAX_DRAFT
         assert set(draft.tokens) <= set(prefix.tokens)
+
+
+def test_a_source_whose_end_is_left_out_ends_the_draft() -> None:
+    """The expected change leads beyond the text and the guesses: no guess follows, and no error."""
+    tokens = [0, 0, 1, 1, 0, 0, 1, 1, 0, 1, 0, 1, 1]
+    drafter, prefix = NgramDrafter(), prefix_of([])
+    for token in tokens:
+        prefix.tokens.append(token)
+        drafter.observe(prefix)
+        assert len(drafted(drafter, prefix, MAX_DRAFT).tokens) <= MAX_DRAFT
+    assert set(drafted(drafter, prefix, MAX_DRAFT).tokens) <= {0, 1}
