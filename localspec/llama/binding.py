@@ -8,20 +8,30 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from localspec.errors import MissingFeatureError
+from localspec.errors import BackendError, MissingFeatureError
 from localspec.llama.devices import Device, list_devices
 from localspec.llama.threads import brief_spinning
 
-with brief_spinning():
-    import llama_cpp
-    import llama_cpp.llama_cpp as lib
+#: Name of the variable by which a user chooses other libraries of llama.cpp than those of the package.
+LIBRARIES = "LLAMA_CPP_LIB_PATH"
+try:
+    with brief_spinning():
+        import llama_cpp
+        import llama_cpp.llama_cpp as lib
+except (AttributeError, OSError, RuntimeError) as error:  # a function is missing, no library, one that does not load
+    if LIBRARIES not in os.environ:
+        raise
+    raise BackendError(
+        f"llama.cpp cannot be loaded from the folder that {LIBRARIES} names ({os.environ[LIBRARIES]}): {error}. "
+        "Unset the variable, or give a folder with libllama of the same llama.cpp as llama-cpp-python's."
+    ) from error
 
 __all__ = [
-    "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "free_with", "initialise",
-    "lib", "set_fields", "shared_libraries", "staging_function", "system_info",
+    "LIBRARIES", "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "free_with",
+    "initialise", "lib", "library_folder", "set_fields", "shared_libraries", "staging_function", "system_info",
 ]  # fmt: skip
 #: llama.cpp's log level of errors.
 _LOG_ERROR = 4
@@ -110,14 +120,20 @@ def address_getter(function: Any) -> Any:
     return ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
-def shared_libraries() -> list[ctypes.CDLL]:
-    """The loaded libraries, for functions that ``llama_cpp`` does not bind."""
-    from llama_cpp import _ggml
+def library_folder() -> Path:
+    """The folder that llama.cpp was loaded from: the package's, or the one that the user chose."""
+    return Path(lib._lib._name).absolute().parent
 
-    found = [_ggml.libggml, lib._lib]
-    with suppress(OSError, RuntimeError):  # some builds have all of ggml in one library
-        found.append(_ggml.ctypes_ext.load_shared_library("ggml-base", _ggml.libggml_base_path))
-    return found
+
+def shared_libraries() -> list[ctypes.CDLL]:
+    """The loaded libraries, for functions that ``llama_cpp`` does not bind.
+
+    They are those that llama.cpp runs on: another copy would have its own devices and settings.
+    """
+    if sys.platform != "win32":
+        return [lib._lib]  # the loader looks in the libraries that it depends on as well
+    names = [library_folder() / f"{name}.dll" for name in ("ggml", "ggml-base")]
+    return [lib._lib, *(ctypes.CDLL(str(name)) for name in names if name.exists())]
 
 
 def devices() -> list[Device]:
@@ -134,4 +150,9 @@ def system_info() -> str:
 
 def build_id() -> str:
     """Text that differs between builds of llama.cpp and between CPUs."""
-    return f"{llama_cpp.__version__} {system_info()}"
+    found = f"{llama_cpp.__version__} {system_info()}"
+    if LIBRARIES not in os.environ:
+        return found
+    folder = library_folder()
+    newest = max(file.stat().st_mtime_ns for file in folder.iterdir() if "llama" in file.name or "ggml" in file.name)
+    return f"{found} {folder} {newest}"  # builds of one release may differ in nothing else

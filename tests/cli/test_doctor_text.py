@@ -122,3 +122,11 @@ def test_costs_are_told_by_the_single_pass() -> None:
 def test_exactness_names_what_was_found(exactness: str, drafts: bool, says: str) -> None:
     """If a better level is possible, a next step follows."""
     assert says in exactness_text(exactness, drafts, Guard(3, 0.521, 0.2, 32))
+
+
+def test_libraries_that_the_user_chose_are_named() -> None:
+    """Else the package's version alone stands there, which is not what runs."""
+    chosen = {**REPORT, "build": {**REPORT["build"], "libraries": "/opt/llama"}}
+    lines = report_lines(chosen)
+    assert "llama.cpp  llama-cpp-python 0.3.36, built for cpu, with the libraries in /opt/llama" in lines
+    assert not any("libraries" in line for line in report_lines(REPORT))

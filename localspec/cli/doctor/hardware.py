@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shlex
@@ -41,12 +42,14 @@ def facts(used: Iterable[str]) -> Facts:
 
 
 def built_backends() -> frozenset[str]:
-    """Backends that the installed wheel has a library for; statically linked ones are not found."""
+    """Backends that the libraries of llama.cpp in use are built for; statically linked ones are not found."""
     from importlib.metadata import PackageNotFoundError, files
 
     try:
+        if folder := os.environ.get("LLAMA_CPP_LIB_PATH"):
+            return backends_of(os.listdir(folder))
         names = [str(file).replace("\\", "/") for file in files("llama_cpp_python") or ()]
-    except PackageNotFoundError:
+    except (PackageNotFoundError, OSError):
         return frozenset()
     return backends_of(names)
 

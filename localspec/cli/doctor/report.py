@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def examine(engine: Engine) -> Report:
         "machine": machine_record(devices),
         "build": {
             "version": binding.build_id().partition(" ")[0],
+            "libraries": os.environ.get(binding.LIBRARIES),
             "backends": sorted(found.backends),
             "unused": [asdict(one) for one in unused],
         },

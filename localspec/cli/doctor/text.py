@@ -61,9 +61,11 @@ def cost_text(costs: dict[str, Any] | None) -> str | None:
 
 
 def _machine(machine: dict[str, Any], build: dict[str, Any]) -> list[tuple[str, str]]:
+    kinds = ", ".join(build["backends"]) or "the CPU"
+    chosen = f", with the libraries in {build['libraries']}" if build.get("libraries") else ""
     rows = [
         ("localspec", f"{machine['localspec']}, Python {machine['python']}, {machine['platform']}"),
-        ("llama.cpp", f"llama-cpp-python {build['version']}, built for {', '.join(build['backends']) or 'the CPU'}"),
+        ("llama.cpp", f"llama-cpp-python {build['version']}, built for {kinds}{chosen}"),
         ("processor", " ".join(machine["cpu_features"]) or "no features reported"),
     ]
     if machine["memory"]:
