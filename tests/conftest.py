@@ -17,8 +17,10 @@ settings.load_profile("localspec")
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep caches and settings of tests and their child processes apart from the user's."""
+    """Keep caches, settings and models of tests and their child processes apart from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCALSPEC_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("LOCALSPEC_CONFIG", str(tmp_path_factory.mktemp("settings") / "config.toml"))
+        for variable in ("HF_HOME", "LMSTUDIO_HOME", "LLAMA_CACHE", "OLLAMA_MODELS"):
+            patch.setenv(variable, str(tmp_path_factory.mktemp("models")))
         yield

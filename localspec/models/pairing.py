@@ -187,13 +187,15 @@ def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -
 
 
 def drafter_candidates(target: GgufHeader) -> list[Path]:
-    """Files on disk that may draft for ``target``: pulled for it, in its folder and ``MTP/``, and all pulled files."""
+    """Files on disk that may draft for ``target``: pulled for it, in its folder and ``MTP/``, then all other models."""
     from localspec.models import store
+    from localspec.models.found.search import found_models
 
     stored = store.stored_models()
     own = [model.name for model in stored if model.path.resolve() == target.path.resolve()]
     pulled_for = [drafter.path for name in own for drafter in store.drafters_for(name)]
-    return list(dict.fromkeys([*pulled_for, *_beside(target), *(model.path for model in stored)]))
+    others = [*(model.path for model in stored), *(model.path for model in found_models())]
+    return list(dict.fromkeys([*pulled_for, *_beside(target), *others]))
 
 
 def _beside(target: GgufHeader) -> list[Path]:

@@ -15,10 +15,10 @@ TINY_ASSISTANT = BUILT_IN / "tiny-assistant.gguf"
 
 
 def resolve_model(name: str | Path, *, drafter: bool = False) -> Path:
-    """The file of ``tiny``, of a path, or of a name on the Hub that was pulled. No network.
+    """The file of ``tiny``, of a path, of a model that was pulled, or of one that another program keeps. No network.
 
-    A file comes before a name on the Hub, and that before a folder. ``drafter``: the drafter of a repository with both.
-    Raises :class:`ModelNotFoundError` with the next step.
+    They are looked for in this order; a folder of that name comes last. ``drafter``: the drafter of a repository with
+    both. Raises :class:`ModelNotFoundError` with the next step.
     """
     if name == TINY:
         return TINY_TARGET
@@ -28,25 +28,32 @@ def resolve_model(name: str | Path, *, drafter: bool = False) -> Path:
         if path.exists() and not path.is_dir():
             return path
         folder = path.is_dir()
-    hub = parse_name(name) if isinstance(name, str) else None
-    if hub is not None:
-        try:
-            return _pulled(hub, drafter)
-        except ModelNotFoundError:
-            if not folder and not _in_a_folder_here(hub, path):
-                raise
+    if isinstance(name, str):
+        hub = parse_name(name)
+        if found := locate(name, hub, drafter=drafter):
+            return found
+        if hub is not None and not folder and not _in_a_folder_here(hub, path):
+            raise ModelNotFoundError(f"{hub} is not on disk; run `localspec pull {hub}` when online.")
     if folder:
         return path
     raise ModelNotFoundError(
-        f"there is no file {path}; give the path of a .gguf file, a name on the Hub (user/repo), or `tiny`."
+        f"there is no file {path}; give the path of a .gguf file, a name of `localspec list`, a name on the Hub "
+        "(user/repo), or `tiny`."
     )
 
 
-def _pulled(name: HubName, drafter: bool) -> Path:
-    """The pulled file. Raises :class:`ModelNotFoundError`."""
-    from localspec.models.store import locate
+def locate(text: str, name: HubName | None, *, drafter: bool = False) -> Path | None:
+    """The file of a model that was pulled, else of one that another program keeps; None if there is none.
 
-    return locate(name, drafter)
+    ``name``: the name on the Hub that ``text`` may be. Raises :class:`ModelNotFoundError` for one of several.
+    """
+    from localspec.models import store
+    from localspec.models.found import search
+
+    if name is not None:
+        with contextlib.suppress(ModelNotFoundError):
+            return store.locate(name, drafter)
+    return search.locate(text, name, drafter=drafter)
 
 
 def _in_a_folder_here(name: HubName, path: Path) -> bool:

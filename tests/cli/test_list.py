@@ -16,6 +16,7 @@ from localspec.cli.terminal.units import age_text
 from localspec.models import store
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.store import StoredFile, StoredModel
+from tests.helpers.other_programs import Home
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,28 @@ def test_time_since_reads_as_people_say_it(seconds: float, text: str) -> None:
     assert age_text(seconds) == text
 
 
+def test_models_of_other_programs_are_listed_with_their_programs(
+    pair: tuple[StoredModel, StoredModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the pulled ones; a damaged file is not. Only then is there a column for the program."""
+    assert "FROM" not in run("list").stdout
+    home = Home(tmp_path / "home", monkeypatch)
+    monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "data"))
+    home.in_ollama("registry.ollama.ai/library/Owl/1b")
+    home.in_lm_studio("u/damaged/m-Q8_0.gguf", TINY_TARGET.read_bytes()[:500_000])
+    rows = json.loads(run("list", "--json").stdout)["models"]
+    assert [(row["name"], row["source"]) for row in rows] == [
+        ("u/r:Q8_0", "localspec"), ("u/r/mtp-m.gguf", "localspec"), ("Owl:1b", "ollama"),
+    ]  # fmt: skip
+    assert (rows[2]["drafter"], rows[2]["last_used"]) == ("u/r/mtp-m.gguf", None)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert run("list").stdout.splitlines()[0].split() == ["NAME", "SIZE", "USED", "DRAFTER", "FROM"]
+    for width in (40, 120):
+        lines = _lines(rows, width, time.time())
+        assert all(len(line) <= width for line in lines)
+        assert "Ollama" in lines[-1]
+
+
 # rm
 
 
@@ -158,6 +181,19 @@ def test_name_that_was_not_pulled_is_one_sentence(pair: tuple[StoredModel, Store
     assert "localspec " in result.stderr
     assert "Traceback" not in result.stderr
     assert len(store.stored_models()) == 2
+
+
+def test_files_of_other_programs_are_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says whose they are."""
+    home = Home(tmp_path / "home", monkeypatch)
+    home.in_ollama("registry.ollama.ai/library/owl/1b")
+    home.in_hub("u/hub", "m-Q8_0.gguf")
+    before = home.everything()
+    for name, program in (("owl:1b", "Ollama"), ("u/hub:Q8_0", "the Hub's cache")):
+        result = run("rm", name, "--yes")
+        assert result.exit_code == 1
+        assert f"{name} is a file of {program}" in result.stderr
+    assert home.everything() == before
 
 
 @pytest.mark.parametrize("args", [(), ("u/r", "--unfinished")])

@@ -11,7 +11,7 @@ import click
 
 from localspec.cli.options.values import DraftName, RecommendedName
 from localspec.cli.terminal.notes import Notes
-from localspec.errors import HubError, ModelNotFoundError, UsageError
+from localspec.errors import HubError, UsageError
 
 if TYPE_CHECKING:
     from localspec.cli.terminal.transfer import Transfer
@@ -86,12 +86,13 @@ def _parse(name: str) -> HubName | None:
 
 def _check_on_disk(name: HubName) -> None:
     """Raise :class:`HubError` if the model is not on disk."""
-    from localspec.models.store import locate
+    from localspec.models.resolve import locate
 
-    try:
-        locate(name)
-    except ModelNotFoundError as error:
-        raise HubError(f"localspec is offline (--offline or HF_HUB_OFFLINE), and {error}") from error
+    if locate(str(name), name) is None:
+        raise HubError(
+            f"localspec is offline (--offline or HF_HUB_OFFLINE), and {name} is not on disk; run "
+            f"`localspec pull {name}` when online."
+        )
     Notes(sys.stderr).show(f"{name} is on disk; localspec is offline, so no update was looked for.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,25 @@ def _chosen(name: str) -> list[StoredModel]:
     found = [model for model in store.stored_models() if model.name.lower() == name.lower()]
     parsed = None if found else parse_name(name)
     if parsed is not None:
-        path = store.locate(parsed)
-        found = [model for model in store.stored_models() if model.path == path]
+        with contextlib.suppress(ModelNotFoundError):
+            path = store.locate(parsed)
+            found = [model for model in store.stored_models() if model.path == path]
     if not found:
-        raise ModelNotFoundError(f"{name} was not pulled; `localspec list` lists the pulled models.")
+        raise ModelNotFoundError(_why_not(name))
     others = {model.name for model in store.stored_models()} - {model.name for model in found}
     drafters = [d for m in found for d in store.drafters_for(m.name) if not others & set(d.draft_of) and d not in found]
     return [*found, *drafters]
+
+
+def _why_not(name: str) -> str:
+    """The reason why nothing is removed: the file is another program's, or there is none."""
+    from localspec.models.found.model import PROGRAMS
+    from localspec.models.found.search import found_models
+
+    for model in found_models():
+        if model.name.lower() == name.lower():
+            return (
+                f"{name} is a file of {PROGRAMS[model.source]} ({model.path}), and localspec removes only what it "
+                "downloaded; remove it with the program that did."
+            )
+    return f"{name} was not pulled; `localspec list` lists the models on disk."

@@ -95,18 +95,24 @@ def costs_record(costs: Costs | None) -> Report | None:
 
 
 def on_disk() -> list[Report]:
-    """The pulled models, with the drafters that were pulled for each."""
+    """The pulled models with the drafters that were pulled for each, then the models of other programs."""
     from localspec.models import store
+    from localspec.models.found.usable import usable_models
 
-    return [
+    rows: list[Report] = [
         {
             "name": model.name,
             "role": model.role,
             "bytes": model.size,
             "drafters": [drafter.name for drafter in store.drafters_for(model.name)],
+            "source": "localspec",
         }
         for model in store.stored_models()
     ]
+    for model in usable_models():
+        row = {"name": model.name, "role": model.role, "bytes": model.size, "drafters": [], "source": model.source}
+        rows.append(row)
+    return rows
 
 
 def fitting(devices: Sequence[Device]) -> list[Report]:

@@ -80,7 +80,7 @@ model_options = bundle(
             metavar="MODEL",
             default="tiny",
             show_default=True,
-            help="Target: tiny (built in), a GGUF file, or a Hub name user/repo[:QUANT].",
+            help="Target: tiny (built in), a GGUF file, a Hub name user/repo[:QUANT], or a name of localspec list.",
         ),
         "draft": click.option(
             "-d",

@@ -1,6 +1,6 @@
 """Types of option values that a shell completes: models, drafters, settings and paths.
 
-Values pass unchanged; they are checked where they are used. Completing reads the list of pulled models and nothing
+Values pass unchanged; they are checked where they are used. Completing reads the names of models on disk and nothing
 heavier.
 """
 
@@ -55,13 +55,14 @@ class KnownNames(click.types.StringParamType):
 
 
 class ModelName(KnownNames):
-    """A target: ``tiny``, a pulled model, or a GGUF file."""
+    """A target: ``tiny``, a model on disk, or a GGUF file."""
 
     or_file = True
 
     def known(self) -> Iterator[str]:
         yield "tiny"
         yield from _pulled(targets=True, drafters=False)
+        yield from _found(drafters=False)
 
 
 class DraftName(KnownNames):
@@ -72,6 +73,7 @@ class DraftName(KnownNames):
     def known(self) -> Iterator[str]:
         yield from ("auto", "none", "ngram")
         yield from _pulled(targets=False, drafters=True)
+        yield from _found(drafters=True)
 
 
 class PulledName(KnownNames):
@@ -102,3 +104,10 @@ def _pulled(*, targets: bool, drafters: bool) -> Iterator[str]:
         if targets and str(parse_name(pair.target)).lower() in on_disk:
             yield pair.target
     yield from names
+
+
+def _found(*, drafters: bool) -> Iterator[str]:
+    """Names of other programs' models."""
+    from localspec.models.found.search import found_models
+
+    yield from (model.name for model in found_models() if drafters or model.role == "model")

@@ -146,6 +146,13 @@ def choose_model(listing: Sequence[HubFile], name: HubName) -> Chosen:
     return _of_quant(models, name, DEFAULT_QUANTS).chosen(name)
 
 
+def complete_models(listing: Iterable[HubFile]) -> list[Chosen]:
+    """All models and drafters of a listing whose parts are all there, in the order of the listing."""
+    sets = _sets(listing, lambda path: _is_gguf(path) and not _NO_MODEL.search(path.rpartition("/")[2]))
+    whole = [found for found in sets if set(found.parts) == set(range(1, found.count + 1))]
+    return [found.chosen(HubName("")) for found in whole]
+
+
 def choose_drafter(listing: Sequence[HubFile], target: Chosen, quant: str | None = None) -> Chosen | None:
     """The MTP assistant for ``target`` in the listing of its own or another repository, or None.
 
