@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from localspec.errors import UsageError
 
@@ -52,6 +52,25 @@ _SAMPLING_RANGES: dict[str, tuple[float, float, str]] = {
     "dry_allowed_length": (0, _HUGE, ""),
     "dry_penalty_last_n": (0, _HUGE, " (0 switches it off)"),
 }
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those that are None, which means their defaults. Numbers of numpy become Python's own."""
+    return {name: own_number(value) for name, value in options.items() if value is not None}
+
+
+def own_number(value: Any) -> Any:
+    """Python's int, float or bool for a scalar of numpy or an array without dimensions; other values as they are."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
+
+
+def _own_numbers(params: Any) -> None:
+    """Make the numbers in the fields of frozen ``params`` Python's own."""
+    for item in fields(params):
+        value = getattr(params, item.name)
+        if (own := own_number(value)) is not value:
+            object.__setattr__(params, item.name, own)
 
 
 def _check(name: str, value: float, low: float, high: float, hint: str = "") -> None:
@@ -117,6 +136,7 @@ class SamplingParams:
     """Must be 0."""
 
     def __post_init__(self) -> None:
+        _own_numbers(self)
         for name, (low, high, hint) in _SAMPLING_RANGES.items():
             _check(name, getattr(self, name), low, high, hint)
         if self.seed is not None:
@@ -191,6 +211,8 @@ def _biases(biases: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[
     for pair in pairs:
         if isinstance(pair, (str, bytes)) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise UsageError(f"logit_bias holds {pair!r}; {shape}.")
+    pairs = [(own_number(pair[0]), own_number(pair[1])) for pair in pairs]
+    for pair in pairs:
         _check("a token of logit_bias", pair[0], 0, _HUGE)
         if pair[1] is not False and pair[1] != -math.inf:
             _check(f"the bias of token {pair[0]}", pair[1], -_FAR, _FAR, " (or -inf, which forbids the token)")
@@ -209,6 +231,7 @@ class StopParams:
     stop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        _own_numbers(self)
         if self.max_tokens is not None:
             _check("max_tokens", self.max_tokens, 1, _HUGE)
         if isinstance(self.stop, str) or not isinstance(self.stop, Sequence):
@@ -226,6 +249,7 @@ class DraftParams:
     max: int | None = None
 
     def __post_init__(self) -> None:
+        _own_numbers(self)
         if self.max is not None:
             _check("draft max", self.max, 0, MAX_DRAFT, " (0 drafts nothing)")
 
@@ -250,6 +274,7 @@ class ContextParams:
     repack: bool = True
 
     def __post_init__(self) -> None:
+        _own_numbers(self)
         if self.ctx_size is not None:
             _check("ctx_size", self.ctx_size, 1, _HUGE)
         if self.threads is not None:

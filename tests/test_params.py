@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,3 +147,25 @@ def test_stop_strings_cannot_change_afterwards() -> None:
     params = StopParams(stop=stops)  # type: ignore[arg-type]
     stops.append("")
     assert params.stop == ("a",)
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+def test_numbers_of_numpy_are_pythons(kind: Any, name: str) -> None:
+    """They are stored as Python's own, so that settings are equal, hashed and written as JSON alike."""
+    whole = name in WHOLE
+    value = 64 if name in ("batch", "verify_width") else 1
+    for one in (np.int64(value), np.uint8(value), np.array(value), *([] if whole else [np.float32(value)])):
+        params = kind(**{name: one})
+        assert type(getattr(params, name)) is (float if isinstance(one, np.floating) else int)
+        assert params == kind(**{name: value})
+        assert hash(params) == hash(kind(**{name: value}))
+    for wrong in (np.bool_(True), np.array([value]), *([np.float64(1.5)] if whole else [np.float64("nan")])):
+        with pytest.raises(UsageError, match="max" if name == "max" else name):
+            kind(**{name: wrong})
+
+
+def test_biases_of_numpy_are_pythons() -> None:
+    """Tokens and numbers both."""
+    biases = SamplingParams(logit_bias={np.int32(7): np.float32(1.5), 3: np.bool_(False)}).logit_bias  # type: ignore[dict-item]
+    assert biases == ((3, -math.inf), (7, 1.5))
+    assert [type(part) for pair in biases for part in pair] == [int, float, int, float]

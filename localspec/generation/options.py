@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from localspec.chat.template import Tools
 from localspec.chat.tools import ToolChoice
 from localspec.errors import UsageError
 from localspec.generation.logprobs import check_logprobs
 from localspec.grammar.answer import AnswerGrammar, answer_grammar
-from localspec.params import DraftParams, SamplingParams, StopParams
+from localspec.params import DraftParams, SamplingParams, StopParams, given
 from localspec.types import Progress
 
 
 class Options(TypedDict, total=False):
-    """Keyword options of every generation. Defaults are llama.cpp's."""
+    """Keyword options of every generation. Defaults are llama.cpp's; None means the default."""
 
     max_tokens: int | None
     """Most tokens of the answer; None: until it ends or the context is full."""
@@ -110,12 +110,16 @@ class Request:
 
     @classmethod
     def from_options(cls, options: Options) -> Request:
-        """Check ``options``. Raises :class:`UsageError` for a value outside its range or an unknown name."""
-        given: dict[str, Any] = {key: value for key, value in options.items() if key not in _NOT_SAMPLING}
-        stop, most = given.pop("stop", ()), given.pop("max_tokens", None)
-        unknown = sorted(set(given) - {item.name for item in fields(SamplingParams)})
+        """Check ``options``; None means the default.
+
+        Raises :class:`UsageError` for a value outside its range or an unknown name.
+        """
+        unknown = sorted(set(options) - {*Options.__annotations__, *(item.name for item in fields(SamplingParams))})
         if unknown:
             raise UsageError(f"there is no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}.")
+        options = cast(Options, given(options))
+        rest: dict[str, Any] = {key: value for key, value in options.items() if key not in _NOT_SAMPLING}
+        stop, most = rest.pop("stop", ()), rest.pop("max_tokens", None)
         draft_max = options.get("draft_max")
         DraftParams(max=draft_max)
         logprobs = check_logprobs(options.get("logprobs"))
@@ -129,5 +133,5 @@ class Request:
         parse_special = options.get("parse_special", True)
         if not isinstance(parse_special, bool):
             raise UsageError(f"parse_special is {parse_special!r:.40}; it must be True or False.")
-        sampling = SamplingParams(**given).seeded()
+        sampling = SamplingParams(**rest).seeded()
         return cls(sampling, stops, draft_max, options.get("progress"), logprobs, answer, parse_special, cancel)

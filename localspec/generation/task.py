@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from localspec.chat.call_syntax import CallSyntax
 from localspec.chat.conversation import ChatPrompt, Conversation
@@ -15,6 +16,7 @@ from localspec.errors import InputError, PromptTooLongError, TemplateError, Usag
 from localspec.generation.options import ChatOptions, Options, Request
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.vocabulary import GrammarVocabulary
+from localspec.params import given
 from localspec.sampling import Sampler, Samplers
 
 
@@ -61,7 +63,7 @@ class Tasks:
 
     def from_messages(self, messages: Sequence[Message], options: ChatOptions) -> Task:
         """Task of replying to ``messages``. Raises as :meth:`from_text` does, and :class:`TemplateError`."""
-        rest = options.copy()
+        rest = cast(ChatOptions, given(options))
         thinking = rest.pop("thinking", False)
         offered, choice = check_tools(rest.pop("tools", None)), check_choice(rest.pop("tool_choice", None))
         request = Request.from_options(rest)

@@ -22,7 +22,7 @@ from localspec.probe.load_test import try_files
 
 
 def load(
-    target: str | Path = "tiny",
+    target: str | Path | None = "tiny",
     draft: str | Path | None = "auto",
     *,
     ctx_size: int | None = None,
@@ -30,15 +30,15 @@ def load(
     gpu_layers: int | None = None,
     device: str | None = None,
     draft_max: int | None = None,
-    exactness: ExactnessMode = "prefer",
+    exactness: ExactnessMode | None = "prefer",
     ngram_file: str | Path | None = None,
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Engine:
-    """Load ``target`` and its drafter.
+    """Load ``target`` and its drafter. None for any option means its default.
 
-    ``target``: ``tiny`` (built in), a path, or the name of a model that was pulled. ``draft``: ``auto`` (the assistant
-    found beside the target, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model
+    ``target``: ``tiny`` (built in), a path, or the name of a model on disk. ``draft``: ``auto`` (the best drafter on
+    disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model
     of the same vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
     logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
@@ -49,12 +49,16 @@ def load(
     (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
     :class:`UsageError`, :class:`InputError` or :class:`BackendError`.
     """
+    target = "tiny" if target is None else target
+    draft = "auto" if draft is None else draft
+    exactness = "prefer" if exactness is None else exactness
     if exactness not in get_args(ExactnessMode):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(ExactnessMode))}.")
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
     options = LoadOptions(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress)
     files = find_files(target, draft)
-    fitted = choose_settings(LoadRequest.from_headers(*files.headers, files.kind, draft_max), params, read_machine())
+    request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
+    fitted = choose_settings(request, params, read_machine())
     for path in files.paths:
         mark_used(path)
     notices = [*fitted.notices, *try_files(files.target.path, files.draft_path, files.kind)]
