@@ -151,8 +151,13 @@ class _Tokenizer:
 
 
 def check(matcher: LLMatcher) -> None:
-    """Raise :class:`InputError` if the matcher has failed: no text may follow, or a mask took too much work."""
+    """Raise :class:`InputError` if the matcher has failed: no text may follow, or a mask took too much work.
+
+    Raises KeyboardInterrupt if one struck while llguidance called the tokenizer: it turns that into an error of its own.
+    """
     if matcher.is_error():
+        if "KeyboardInterrupt" in matcher.get_error():
+            raise KeyboardInterrupt
         reason = " ".join(matcher.get_error().partition("<state>")[0].split())[:200]
         if "NoExtension" in reason:
             raise InputError("the grammar comes to a point where no text may follow; check that its rules can end.")

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,12 +97,17 @@ class Soak:
             self._known[request] = verb(what, **options).tokens
         return self._known[request]
 
+    def fault(self, text: str) -> None:
+        """Print and count a fault."""
+        self.faults.append(text)
+        print(f"FAULT {text}", flush=True)
+
     def judge(self, request: Request, answer: localspec.Completion | None) -> None:
         """Count an answer's end. One that ended by itself must be the plain one."""
         reason = "abandoned" if answer is None else answer.finish_reason
         self.ends[reason] += 1
         if answer is not None and reason != "cancelled" and answer.tokens != self.expected(request):
-            self.faults.append(f"{request}: {answer.tokens} in place of {self.expected(request)}")
+            self.fault(f"{request}: {answer.tokens} in place of {self.expected(request)}")
 
     # What a round may do.
 
@@ -173,7 +179,7 @@ class Soak:
             try:
                 answers[i] = (self.engine.chat if requests[i].chat else self.engine.generate)(what, **options)
             except Exception as error:
-                self.faults.append(f"{requests[i]} in a thread: {error}")
+                self.fault(f"{requests[i]} in a thread: {error}")
 
         callers = [threading.Thread(target=call, args=(i,)) for i in range(4)]
         for caller in callers:
@@ -200,7 +206,7 @@ class Soak:
     def bad(self) -> None:
         try:
             self.engine.generate("x", **self.random.choice(_BAD))
-            self.faults.append("bad input was taken")
+            self.fault("bad input was taken")
         except localspec.LocalspecError:
             self.ends["refused"] += 1
 
@@ -221,8 +227,8 @@ class Soak:
         doing = self.random.choice(doings)
         try:
             doing()
-        except Exception as error:
-            self.faults.append(f"{doing.__name__}: {type(error).__name__}: {error}")
+        except Exception:
+            self.fault(f"{doing.__name__}: {traceback.format_exc()}")
 
 
 def usage() -> dict[str, float]:
@@ -277,8 +283,6 @@ def main() -> int:
                 minute += 1
             time.sleep((time.monotonic() - start) * (1 / arguments.load - 1))
         grown = usage()["mb"] - early["mb"]
-    for fault in soak.faults[:20]:
-        print(fault)
     minutes = (time.monotonic() - began) / 60
     print(f"{rounds} rounds in {minutes:.0f} minutes, {len(soak.faults)} faults; memory grew by {grown:.1f} MB")
     return 1 if soak.faults or grown > _GROWTH_MB else 0

@@ -333,3 +333,19 @@ def test_llguidance_is_loaded_when_it_is_needed() -> None:
     """Not by the engine's import."""
     code = "import sys, localspec.loading; print('llguidance' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_an_interrupt_inside_the_tokenizer_is_an_interrupt(
+    vocabulary: GrammarVocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llguidance calls the tokenizer from Rust, and makes of what is raised there an error of its own."""
+
+    def interrupt(data: bytes) -> list[int]:
+        raise KeyboardInterrupt
+
+    grammar = grammar_of(SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(vocabulary, "tokenize", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            shortest(vocabulary, grammar)
+    assert shortest(vocabulary, grammar) > 0
