@@ -153,7 +153,7 @@ class _Tokenizer:
 def check(matcher: LLMatcher) -> None:
     """Raise :class:`InputError` if the matcher has failed: no text may follow, or a mask took too much work.
 
-    Raises KeyboardInterrupt if one struck while llguidance called the tokenizer: it turns that into an error of its own.
+    Raises KeyboardInterrupt if one struck while llguidance called the tokenizer, which it reports as its own error.
     """
     if matcher.is_error():
         if "KeyboardInterrupt" in matcher.get_error():
