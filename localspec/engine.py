@@ -134,11 +134,16 @@ class Engine:
             return detokenize(self.vocabulary, tokens)
 
     def prompt_tokens(
-        self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = False,
+        tools: Tools | None = None,
+        continue_final: bool = False,
     ) -> list[int]:
         """Return the ids of the prompt that :meth:`chat` makes of ``messages``."""
         with self._lock.vocabulary():
-            return list(self._tasks.prompt(messages, thinking, check_tools(tools)).tokens)
+            return list(self._tasks.prompt(messages, thinking, check_tools(tools), continue_final).tokens)
 
     def forget(self) -> None:
         """Drop the conversation and the cache. The next generation prefills its whole prompt."""
@@ -222,6 +227,7 @@ class Engine:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
         A conversation that continues the last one (its messages, the reply, then more) prefills only the new messages.
+        With ``continue_final`` the answer continues the final message, which is the assistant's then.
         :attr:`Completion.tool_calls` are the model's calls of ``tools``; results are messages of the role ``tool``.
         Raises as :meth:`stream` does, and :class:`TemplateError`.
         """

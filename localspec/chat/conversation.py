@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localspec.chat.plain_contents import Chat, PromptVocabulary, tokenize_chat
+from localspec.chat.content import check_final
+from localspec.chat.plain_contents import Chat, PromptVocabulary, Render, tokenize_chat
 from localspec.chat.template import ChatTemplate, Message, Tools, check_messages
 from localspec.chat.tools import template_messages
+from localspec.errors import TemplateError
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class ChatPrompt:
     """A prompt as tokens, and as the text that the template writes for its messages.
 
     The tokens contain earlier replies as they were generated, which may differ from the tokens of the text.
+    ``continued``: text of the final message that the reply continues; the prompt ends with it.
     """
 
     text: str
@@ -28,6 +31,7 @@ class ChatPrompt:
     messages: tuple[dict[str, Any], ...]
     thinking: bool
     tools: tuple[dict[str, Any], ...] = ()
+    continued: str = ""
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ChatPrompt | None:
@@ -62,10 +66,19 @@ class Conversation:
         """Continue from a turn that :attr:`last` gave, perhaps in another process."""
         self._last = last
 
-    def prompt(self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools = ()) -> ChatPrompt:
-        """The prompt for the next reply to ``messages``. ``tools``, already checked, may be called."""
+    def prompt(
+        self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools = (), continue_final: bool = False
+    ) -> ChatPrompt:
+        """The prompt for the next reply to ``messages``. ``tools``, already checked, may be called.
+
+        ``continue_final``: the reply continues the final message, an assistant's text. Raises :class:`TemplateError`
+        where the template changes that text.
+        """
         check_messages(messages)
         plain, offered = template_messages(messages), tuple(dict(tool) for tool in tools)
+        if continue_final:
+            check_final(plain, continued=True)
+            return self._resumed(plain, thinking, offered) or self._opened(plain, thinking, offered)
         return self._continued(plain, thinking, offered) or self._fresh(plain, thinking, offered)
 
     def clear(self) -> None:
@@ -86,12 +99,13 @@ class Conversation:
         Not ``reusable``: the tokens hold more than ``text`` and ``calls`` (a thought, a stop string), so the next turn
         does not continue them.
         """
-        reply = {"role": "assistant", "content": text, "tool_calls": list(calls)}
+        earlier, begun = (prompt.messages[:-1], prompt.messages[-1]) if prompt.continued else (prompt.messages, {})
+        reply = {**begun, "role": "assistant", "content": prompt.continued + text, "tool_calls": list(calls)}
         self._last = None
         if reusable:
-            messages = (*prompt.messages, *template_messages([reply]))
-            tokens = (*prompt.tokens, *tokens)
-            self._last = ChatPrompt(prompt.text, tokens, messages, prompt.thinking, prompt.tools)
+            messages = (*earlier, *template_messages([reply]))
+            before = prompt.text.removesuffix(prompt.continued)
+            self._last = ChatPrompt(before, (*prompt.tokens, *tokens), messages, prompt.thinking, prompt.tools)
 
     def _fresh(
         self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
@@ -101,10 +115,43 @@ class Conversation:
 
         chat = Chat(messages, tools)
         text = render(chat)
+        return ChatPrompt(text, self._tokens(text, chat, render), messages, thinking, tools)
+
+    def _tokens(self, text: str, chat: Chat, render: Render) -> tuple[int, ...]:
+        """Tokens of a prompt's whole text, with BOS."""
         tokens = tokenize_chat(self._vocabulary, text, chat, render) or []
         if self._vocabulary.add_bos and tokens[:1] != [self._vocabulary.bos]:
             tokens = [self._vocabulary.bos, *tokens]
-        return ChatPrompt(text, tuple(tokens), messages, thinking, tools)
+        return tuple(tokens)
+
+    def _opened(
+        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+    ) -> ChatPrompt:
+        """The prompt that ends inside the final message."""
+
+        def render(chat: Chat) -> str | None:
+            before = self._template.before_final(chat.messages, thinking=thinking, tools=chat.tools)
+            return None if before is None else before + chat.messages[-1]["content"]
+
+        chat = Chat(messages, tools)
+        text = render(chat)
+        if text is None or not self._template.keeps_final(messages, thinking=thinking, tools=tools):
+            raise TemplateError(
+                "the chat template does not write the final message as it is (thoughts may be left out), "
+                "so it cannot be continued; change the message, or use --raw."
+            )
+        tokens = self._tokens(text, chat, render)
+        return ChatPrompt(text, tokens, messages, thinking, tools, messages[-1]["content"])
+
+    def _resumed(
+        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+    ) -> ChatPrompt | None:
+        """The prompt that continues the last reply, with its tokens as they were generated."""
+        last = self._last
+        if last is None or (last.messages, last.thinking, last.tools) != (messages, thinking, tools):
+            return None
+        text = messages[-1]["content"]
+        return ChatPrompt(last.text + text, last.tokens, messages, thinking, tools, text)
 
     def _continued(
         self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]

@@ -19,6 +19,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from localspec.chat.call_syntax import GEMMA, find_syntax
+from localspec.chat.content import content_text
+from localspec.chat.thinking import opens_thought
 from localspec.chat.tools import check_tool_parts
 from localspec.errors import InputError, TemplateError
 
@@ -112,10 +114,36 @@ class ChatTemplate:
             ) from error
         return "".join(parts)
 
+    def before_final(self, messages: Sequence[Message], *, thinking: bool, tools: Tools = ()) -> str | None:
+        """The text before the content of the final message, a reply; None if its place cannot be found.
+
+        Where the prompt of a reply goes on with an empty thought, which the history does not show, so does this text.
+        """
+        found = self.split_at_reply(messages, len(messages) - 1, thinking=thinking, tools=tools, reply=False)
+        if found is None:
+            return None
+        try:
+            prompt = self.render(messages[:-1], thinking=thinking, tools=tools)
+        except TemplateError:  # some refuse a chat without a question
+            return found[0]
+        return prompt if prompt.startswith(found[0]) and not opens_thought(prompt) else found[0]
+
+    def keeps_final(self, messages: Sequence[Message], *, thinking: bool, tools: Tools = ()) -> bool:
+        """True if the template writes the content of the final message, a reply, as it is, but for blanks around it."""
+        found = self.split_at_reply(messages, len(messages) - 1, thinking=thinking, tools=tools, reply=False)
+        if found is None:
+            return False
+        (head, tail), text = found, self.render(messages, reply=False, thinking=thinking, tools=tools)
+        written = text[len(head) : len(text) - len(tail)]
+        return text == head + written + tail and written.strip() == messages[-1]["content"].strip()
+
     def split_at_reply(
-        self, messages: Sequence[Message], index: int, *, thinking: bool, tools: Tools = ()
+        self, messages: Sequence[Message], index: int, *, thinking: bool, tools: Tools = (), reply: bool = True
     ) -> tuple[str, str] | None:
-        """The text before and after the reply ``messages[index]``, None if its place cannot be found."""
+        """The text before and after the reply ``messages[index]``, None if its place cannot be found.
+
+        ``reply`` is that of :meth:`render`.
+        """
         marked = [dict(message) for message in messages]
         names = [call["function"]["name"] for call in marked[index].get("tool_calls") or ()]
         marked[index]["content"] = "" if names else _SENTINEL
@@ -124,7 +152,7 @@ class ChatTemplate:
                 {**call, "function": {"name": _sentinel_name(number), "arguments": {}}}
                 for number, call in enumerate(marked[index]["tool_calls"])
             ]
-        rendered = self.render(marked, thinking=thinking, tools=tools)
+        rendered = self.render(marked, reply=reply, thinking=thinking, tools=tools)
         found = self._split_at_calls(rendered, names) if names else _split_at(rendered, _SENTINEL)
         return found if found and _SENTINEL not in found[1] else None
 
@@ -171,7 +199,7 @@ def _with_text_arguments(messages: Sequence[Message]) -> list[Message] | None:
 def check_messages(messages: Sequence[Message]) -> None:
     """Raise :class:`InputError` unless ``messages`` are a non-empty list of ``{"role": text, "content": text}``.
 
-    An assistant message with tool calls may have no content.
+    A content may be a list of parts that are text. An assistant message with tool calls may have no content.
     """
     if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence) or not messages:
         raise InputError(f"messages are {type(messages).__name__!r}; give a list of at least one message.")
@@ -180,9 +208,8 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise InputError(f'message {i} is {message!r:.80}; it must be {{"role": ..., "content": ...}}.')
         if not isinstance(message.get("role"), str):
             raise InputError(f"message {i} has role {message.get('role')!r:.80}; it must be text.")
-        content = message.get("content")
-        if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
-            raise InputError(f"message {i} has content {content!r:.80}; it must be text.")
+        if message.get("content") is not None or not message.get("tool_calls"):
+            content_text(message.get("content"), f"message {i}")
     check_tool_parts(messages)
 
 

@@ -31,8 +31,20 @@ class ThinkingMarkers:
     named: frozenset[int] = frozenset()
 
 
-def find_markers(vocabulary: Vocabulary, prompt: str) -> ThinkingMarkers:
-    """The markers that are single tokens of ``vocabulary``; ``prompt`` is the text before the answer."""
+def opens_thought(text: str) -> bool:
+    """True if ``text`` ends with the opening of a thought."""
+    return any(_ends_with_opening(text, opening) for opening, _ in _MARKERS)
+
+
+def _ends_with_opening(text: str, opening: str) -> bool:
+    return text.rstrip().endswith((opening, f"{opening}thought"))
+
+
+def find_markers(vocabulary: Vocabulary, prompt: str, continued: str = "") -> ThinkingMarkers:
+    """The markers that are single tokens of ``vocabulary``; ``prompt`` is the text before the answer.
+
+    ``continued`` is the part of it that the answer continues, which may be a thought.
+    """
     closing, named, pending = dict[int, int](), set[int](), None
     for opening_text, closing_text in _MARKERS:
         ids = [vocabulary.tokenize(marker, add_special=False) for marker in (opening_text, closing_text)]
@@ -41,7 +53,9 @@ def find_markers(vocabulary: Vocabulary, prompt: str) -> ThinkingMarkers:
             closing[opening] = closes
             if opening_text == _NAMED:
                 named.add(opening)
-            if prompt.rstrip().endswith((opening_text, f"{opening_text}thought")):
+            if _ends_with_opening(prompt, opening_text) or continued.rfind(opening_text) > continued.rfind(
+                closing_text
+            ):
                 pending = closes
     return ThinkingMarkers(closing, pending, frozenset(named))
 
@@ -49,8 +63,8 @@ def find_markers(vocabulary: Vocabulary, prompt: str) -> ThinkingMarkers:
 class ThinkingParser:
     """Parser of one answer: tokens with their text in, the channel and its text without markers out."""
 
-    def __init__(self, vocabulary: Vocabulary, prompt: str) -> None:
-        self.markers = find_markers(vocabulary, prompt)
+    def __init__(self, vocabulary: Vocabulary, prompt: str, continued: str = "") -> None:
+        self.markers = find_markers(vocabulary, prompt, continued)
         self._closing = frozenset(self.markers.closing.values())
         self.channel: Channel = "answer" if self.markers.pending is None else "thought"
         self._skip: Literal["", "name", "newlines"] = ""

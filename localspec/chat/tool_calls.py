@@ -15,10 +15,11 @@ from localspec.chat.call_values import IncompleteError, MalformedError
 class ToolCallParser:
     """Parser of one answer: pieces of text in, the text without calls out; the calls are in ``calls``.
 
-    ``names`` are those of the tools. ``malformed`` is True once an opening was not followed by a call.
+    ``names`` are those of the tools. ``begun``: the answer continues a text. ``malformed`` is True once an opening was
+    not followed by a call.
     """
 
-    def __init__(self, syntax: CallSyntax, names: Collection[str]) -> None:
+    def __init__(self, syntax: CallSyntax, names: Collection[str], *, begun: bool = False) -> None:
         self.syntax, self._names = syntax, frozenset(names)
         self.calls: list[ParsedCall] = []
         self.malformed = False
@@ -29,7 +30,7 @@ class ToolCallParser:
         self._body = 0
         #: Length of ``_held`` at the last search for the call's end.
         self._searched = 0
-        self._at_start = True
+        self._at_start = not begun
 
     @property
     def in_call(self) -> bool:

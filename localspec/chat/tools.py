@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+from localspec.chat.content import content_text
 from localspec.errors import InputError, UsageError
 
 Tool = Mapping[str, Any]
@@ -134,8 +135,8 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
     for message in messages:
         plain = dict(message)
         calls = plain.pop("tool_calls", None)
+        plain["content"] = content_text(plain.get("content") or "", "a message")
         if calls:
-            plain["content"] = plain.get("content") or ""
             plain["tool_calls"] = [
                 {
                     "id": call["id"],

@@ -31,8 +31,11 @@ class Generation:
         self._pair, self._setup, self.task = pair, setup, task
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
-        self._calls = ToolCallParser(task.syntax, names) if task.syntax else None
-        thinking = ThinkingParser(vocabulary, chat.text) if chat else None
+        continued = chat.continued if chat else ""
+        self._calls = ToolCallParser(task.syntax, names, begun=bool(continued)) if task.syntax else None
+        thinking = ThinkingParser(vocabulary, chat.text, continued) if chat else None
+        #: Text of the answer that the prompt holds; a thought is not part of it.
+        self._continued = continued if thinking and thinking.channel == "answer" else ""
         budget = min(task.room, request.stop.max_tokens or task.room)
         self.answer = Assembler(vocabulary, request.stop.stop, budget, thinking, self._calls)
         self.stats = Stats(prompt_tokens=len(task.tokens))
@@ -140,6 +143,7 @@ class Generation:
             notice=" ".join(notices) or None,
             logprobs=None if task.request.logprobs is None else tuple(answer.logprobs),
             tool_calls=self.tool_calls,
+            continued=self._continued,
         )
 
     def _notices(self) -> Sequence[str]:

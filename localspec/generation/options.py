@@ -86,6 +86,8 @@ class ChatOptions(Options, total=False):
 
     thinking: bool
     """Let a model that can think before it answers. Default False."""
+    continue_final: bool
+    """Continue the final message, an assistant's text; the answer is what follows it. Default False."""
     tools: Tools | None
     """Definitions of functions that the model may call, as in the OpenAI chat API."""
     tool_choice: ToolChoice | None

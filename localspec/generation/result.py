@@ -19,7 +19,8 @@ class Completion:
     answer without stop string and tool calls. ``thought``: the text of a chat model's thinking channel.
     ``finish_reason``: ``stop`` (end token or stop string), ``tool_calls`` (the same, and the answer calls tools),
     ``length`` (``max_tokens`` or the context is used up; a full context adds a ``notice``) or ``cancelled`` (the tokens
-    so far, perhaps none). ``logprobs`` run parallel to ``tokens``, where requested.
+    so far, perhaps none). ``logprobs`` run parallel to ``tokens``, where requested. ``continued``: the text of the
+    final message that the answer continues.
     """
 
     text: str
@@ -32,11 +33,15 @@ class Completion:
     notice: str | None = None
     logprobs: tuple[TokenLogprobs, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    continued: str = ""
 
     @property
     def message(self) -> dict[str, Any]:
-        """The answer as a message for the conversation; results of tools follow it."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        """The answer as a message for the conversation; results of tools follow it.
+
+        An answer that continues a message takes its place, so both texts are in it.
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": self.continued + self.text}
         if self.tool_calls:
             message["tool_calls"] = [dict(call) for call in self.tool_calls]
             if self.thought:  # templates keep it until the tools have answered

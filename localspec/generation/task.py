@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from localspec.chat.call_syntax import CallSyntax
+from localspec.chat.content import check_final
 from localspec.chat.conversation import ChatPrompt, Conversation
 from localspec.chat.plain_contents import PromptVocabulary
-from localspec.chat.template import Message, Tools
+from localspec.chat.template import Message, Tools, check_messages
 from localspec.chat.thinking import find_markers
 from localspec.chat.tools import check_choice, check_tools
 from localspec.errors import InputError, PromptTooLongError, TemplateError, UsageError
@@ -64,16 +65,22 @@ class Tasks:
     def from_messages(self, messages: Sequence[Message], options: ChatOptions) -> Task:
         """Task of replying to ``messages``. Raises as :meth:`from_text` does, and :class:`TemplateError`."""
         rest = cast(ChatOptions, given(options))
-        thinking = rest.pop("thinking", False)
+        thinking, continue_final = rest.pop("thinking", False), rest.pop("continue_final", False)
+        if not isinstance(continue_final, bool):
+            raise UsageError(f"continue_final is {continue_final!r:.40}; it must be True or False.")
         offered, choice = check_tools(rest.pop("tools", None)), check_choice(rest.pop("tool_choice", None))
         request = Request.from_options(rest)
         if request.answer and offered and choice == "auto":
             raise UsageError("a structured answer cannot call tools; leave out tools, response_format or grammar.")
-        prompt = self.prompt(messages, thinking, offered if choice == "auto" else ())
+        if request.answer and continue_final:
+            raise UsageError("a structured answer cannot continue a message; leave out continue_final (--continue).")
+        prompt = self.prompt(messages, thinking, offered if choice == "auto" else (), continue_final)
         return self.from_tokens(list(prompt.tokens), request, prompt)
 
-    def prompt(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> ChatPrompt:
-        """Prompt of the reply to ``messages``, with checked ``tools``."""
+    def prompt(
+        self, messages: Sequence[Message], thinking: bool, tools: Tools, continue_final: bool = False
+    ) -> ChatPrompt:
+        """Prompt of the reply to ``messages``, or of the rest of the final one, with checked ``tools``."""
         if self.conversation is None:
             raise TemplateError(f"{self._model} has no chat template; use --raw, or generate() in Python.")
         if tools and self.conversation.call_syntax is None:
@@ -81,7 +88,9 @@ class Tasks:
                 f"the chat template of {self._model} takes no tools, or writes calls in an unknown syntax; "
                 "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
             )
-        return self.conversation.prompt(messages, thinking=thinking, tools=tools)
+        check_messages(messages)
+        check_final(messages, continued=continue_final)
+        return self.conversation.prompt(messages, thinking=thinking, tools=tools, continue_final=continue_final)
 
     def from_tokens(self, tokens: list[int], request: Request, chat: ChatPrompt | None = None) -> Task:
         """Task of continuing a prompt of ``tokens``."""

@@ -429,3 +429,48 @@ def test_loading_checks_like_everything_else(tmp_path):
     (tmp_path / "c.json").write_text('{"messages": [{"role": "user"}]}')
     with pytest.raises(InputError, match='no "content"'):
         Transcript.load(str(tmp_path / "c.json"))
+
+
+# continuing
+
+
+def test_the_last_answer_goes_on(session, program, reply):
+    """Its text grows in place, and the next question follows the whole of it."""
+    program.reply(reply("One"), reply(" two"), reply("Yes."))
+    for line in ("Count.", "/continue", "More?"):
+        handle_line(session, line)
+    assert program.engine.asked[1:] == [
+        [_user("Count."), _model("One")],
+        [_user("Count."), _model("One two"), _user("More?")],
+    ]
+    assert [options.get("continue_final") for options in program.engine.options] == [None, True, None]
+    assert session.transcript.messages[-1] == _model("Yes.")
+
+
+def test_there_must_be_an_answer_to_continue(session, program):
+    handle_line(session, "/continue")
+    assert "there is no answer to continue" in session.told()
+    assert (session.failed, program.engine.asked) == (True, [])
+
+
+@pytest.mark.parametrize("error", [BackendError("It failed."), PromptTooLongError("Too long."), KeyboardInterrupt()])
+def test_what_was_said_stays_when_going_on_fails(session, program, reply, error):
+    program.reply(reply("One"), reply("", error=error))
+    handle_line(session, "Count.")
+    try:
+        handle_line(session, "/continue")
+    except KeyboardInterrupt:
+        assert isinstance(error, KeyboardInterrupt)
+    assert session.transcript.messages == [_user("Count."), _model("One")]
+    assert "taken back" not in session.told()
+
+
+def test_a_chat_can_begin_by_continuing(program, tmp_path, reply):
+    (tmp_path / "m.json").write_text(json.dumps([_user("Count."), _model("One")]))
+    program.reply(reply(" two"), reply("Yes."))
+    result = program("chat", "--messages", "m.json", "--continue", input="More?\n")
+    assert (result.exit_code, result.stdout) == (0, " two\nYes.\n")
+    assert program.engine.asked[1] == [_user("Count."), _model("One two"), _user("More?")]
+    (tmp_path / "q.json").write_text(json.dumps([_user("Count.")]))
+    for words, code in ((("--messages", "q.json"), 1), ((), 2), (("-p", "x"), 2)):
+        assert program("chat", *words, "--continue", input="").exit_code == code

@@ -299,3 +299,51 @@ def test_what_the_engine_has_to_tell_goes_to_stderr(program):
     program.engine.notices = ("No assistant was found.",)
     result = program("generate", "-p", "Hi")
     assert (result.stdout, result.stderr) == ("Hello there.\n", "localspec: No assistant was found.\n")
+
+
+def test_the_last_message_is_continued_on_request(program, tmp_path):
+    """Only the assistant's, and never without being asked."""
+    talk = [*USER, {"role": "assistant", "content": "Hello"}]
+    (tmp_path / "m.json").write_text(json.dumps(talk))
+    (tmp_path / "q.json").write_text(json.dumps(USER))
+    (tmp_path / "m.jsonl").write_text(json.dumps({"id": 1, "messages": talk}))
+    for source in (("--messages", "m.json"), ("--jsonl", "m.jsonl")):
+        result = program("generate", *source, "--continue")
+        assert result.exit_code == 0
+        assert "Hello there." in result.stdout
+        assert program.engine.asked[-1] == talk
+        assert program.engine.options[-1]["continue_final"] is True
+        result = program("generate", *source)
+        assert result.exit_code == 1
+        assert "add --continue" in result.stderr
+    assert "continue_final" not in _options_of(program, "generate", "--messages", "q.json")
+    for words, code, told in (
+        (("--messages", "q.json"), 1, "q.json has the role user; --continue needs an assistant's"),
+        (("-p", "x"), 2, "add it"),
+        ((), 2, "add it"),
+        (("--messages", "m.json", "--raw"), 2, "leave out --raw"),
+    ):
+        result = program("generate", *words, "--continue")
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert told in result.stderr
+
+
+def _options_of(program, *words):
+    assert program(*words).exit_code == 0
+    return program.engine.options[-1]
+
+
+def test_parts_of_a_content_are_lines(program, tmp_path):
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    (tmp_path / "m.json").write_text(json.dumps([{"role": "user", "content": parts}]))
+    assert program("generate", "--messages", "m.json").exit_code == 0
+    assert program.engine.asked == [[{"role": "user", "content": "one\ntwo"}]]
+    for bad, told in (
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "part 1 of message 1 of m.json has the type 'image_url'"),
+        ([], "message 1 of m.json has an empty list"),
+        ([{"type": "text", "text": "\ud800"}], "surrogate"),
+    ):
+        (tmp_path / "m.json").write_text(json.dumps([{"role": "user", "content": bad}]))
+        result = program("generate", "--messages", "m.json")
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert told in result.stderr

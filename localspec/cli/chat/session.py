@@ -81,6 +81,15 @@ class Session:
         if len(calls) == 1:
             self._answer()
 
+    def go_on(self) -> None:
+        """Continue the last answer."""
+        if not self.transcript.ends_with_text:
+            raise UsageError("there is no answer to continue.")
+        try:
+            self._answer(continued=True)
+        except PromptTooLongError as error:
+            raise UsageError(f"{error} /trim drops the oldest turns.") from None
+
     def guard(self, action: Callable[[], None]) -> None:
         """Run ``action`` and print its error, so that the chat goes on."""
         try:
@@ -94,12 +103,12 @@ class Session:
                 raise
             print_error(error, debugging(), self.notes)
 
-    def _answer(self) -> None:
-        """Stream the answer to the last message into the transcript, and print notes about it."""
-        answer = self._stream()
+    def _answer(self, *, continued: bool = False) -> None:
+        """Stream the answer to the last message, or the rest of it, into the transcript, and print notes about it."""
+        answer = self._stream(continued=continued)
         done = answer.completion
         if done is None:
-            self._stopped(answer)
+            self._stopped(answer, continued=continued)
             return
         self.turns.append(done.stats)
         self.total.add(done.stats)
@@ -112,28 +121,33 @@ class Session:
         if self.interactive or self.stats:
             self.notes.show(answer_line(done))
 
-    def _stream(self) -> PartialAnswer:
+    def _stream(self, *, continued: bool) -> PartialAnswer:
         """Stream the answer, whole or partial, into the transcript.
 
         After an error or Ctrl-C the transcript ends with the partial answer, or without the question if there is none.
         """
         answer, printer = PartialAnswer(), self._printer()
-        start = partial(self.engine.stream_chat, list(self.transcript.messages), **self._keywords())
+        keywords = {**self._keywords(), **({"continue_final": True} if continued else {})}
+        start = partial(self.engine.stream_chat, list(self.transcript.messages), **keywords)
         try:
             follow(start, answer, printer)
         finally:
             printer.end()
-            if answer.begun:
+            if continued:
+                self.transcript.lengthen(answer.text, **answer.extra)
+            elif answer.begun:
                 self.transcript.answer(answer.text, **answer.extra)
             else:
                 self.transcript.take_back()
         return answer
 
-    def _stopped(self, answer: PartialAnswer) -> None:
+    def _stopped(self, answer: PartialAnswer, *, continued: bool) -> None:
         if not self.interactive:
             raise KeyboardInterrupt
         if answer.begun:
             self.notes.show(f"Stopped after {answer.tokens} tokens; the partial answer stays in the conversation.")
+        elif continued:
+            self.notes.show("Stopped before the answer went on.")
         else:
             self.notes.show("Stopped before the answer began; the message was taken back.")
 

@@ -156,6 +156,10 @@ def _result(session: Session, argument: str) -> None:
     session.result(argument)
 
 
+def _continue(session: Session, _: str) -> None:
+    session.go_on()
+
+
 def _exit(session: Session, _: str) -> None:
     session.ended = True
 
@@ -168,6 +172,7 @@ COMMANDS = {
     "/draft": SlashCommand("/draft on|off", "switch drafting", _draft),
     "/tint": SlashCommand("/tint on|off", "colour drafted tokens", _tint),
     "/think": SlashCommand("/think on|off", "let the model think first, if it can", _think),
+    "/continue": SlashCommand("/continue", "let the model continue its last answer", _continue),
     "/result": SlashCommand("/result TEXT", "give the model the result of its tool call", _result),
     "/save": SlashCommand("/save FILE", "save the conversation, and its cache in FILE.state", _save),
     "/load": SlashCommand("/load FILE", "go on with a saved conversation", _load),

@@ -29,6 +29,17 @@ class Transcript:
         """Add the model's message; ``extra``: its tool calls and the thought before them."""
         self.messages.append({"role": "assistant", "content": text, **extra})
 
+    @property
+    def ends_with_text(self) -> bool:
+        """True if the last message is the model's, and calls no tools."""
+        last = self.messages[-1] if self.messages else {}
+        return last.get("role") == "assistant" and not last.get("tool_calls")
+
+    def lengthen(self, text: str, **extra: Any) -> None:
+        """Add ``text`` to the last message, the model's; ``extra`` as in :meth:`answer`."""
+        last = self.messages[-1]
+        self.messages[-1] = {**last, "content": last["content"] + text, **extra}
+
     def open_calls(self) -> list[str]:
         """Ids of the last tool calls that have no result yet."""
         answered = []

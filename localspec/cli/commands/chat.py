@@ -85,11 +85,15 @@ def chat(
 def _start(source: PromptOptions) -> tuple[Transcript, str | None]:
     """The transcript to begin with, and a question to answer first."""
     from localspec.cli.chat.transcript import Transcript
-    from localspec.cli.input.messages import read_messages
+    from localspec.cli.input.messages import read_messages, require_question
+    from localspec.cli.input.text import source_name
 
     source.require_one()
     if source.messages is not None:
         transcript = Transcript(read_messages(source.messages))
+        if source.continued:
+            require_question(transcript.messages, source_name(source.messages), continued=True)
+            return transcript, "/continue"
         return transcript, transcript.take_question()
     return Transcript(source.system_messages()), source.text()
 

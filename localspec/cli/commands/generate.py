@@ -74,6 +74,8 @@ def generate(
     from localspec.cli.model.load import load_engine
 
     keywords = {**answer.keywords(), **_more_keywords(tools, logprobs, raw, as_json or jsonl is not None)}
+    if source.continued:
+        keywords["continue_final"] = True
     if jsonl is not None:
         prompts = _read_jsonl(jsonl, source, raw, answer)
         with load_engine(chosen(models, at_terminal=False)) as engine:
@@ -119,7 +121,7 @@ def _read_jsonl(path: str, source: PromptOptions, raw: bool, answer: AnswerOptio
     others = source.given() + [flag for flag, given in flags.items() if given]
     if others:
         raise click.UsageError(f"--jsonl gives the prompts; leave out {' and '.join(others)}.")
-    prompts = read_jsonl(path)
+    prompts = read_jsonl(path, continued=source.continued)
     if answer.stop and any(prompt.answer_format for prompt in prompts):
         raise click.UsageError("--stop would cut a structured answer before its end; leave it out.")
     return prompts

@@ -19,11 +19,15 @@ class JsonlPrompt:
     answer_format: dict[str, Any] = field(default_factory=dict)
 
 
-def read_jsonl(path: str) -> list[JsonlPrompt]:
-    """Read and check all lines. Blank lines are skipped."""
+def read_jsonl(path: str, *, continued: bool = False) -> list[JsonlPrompt]:
+    """Read and check all lines, whose last messages are ``continued`` or answered. Blank lines are skipped."""
     source = source_name(path)
     texts = decoded_lines(iter(read_bytes(path).splitlines(keepends=True)), source)
-    found = [_prompt(text, f"line {number} of {source}") for number, text in enumerate(texts, start=1) if text.strip()]
+    found = [
+        _prompt(text, f"line {number} of {source}", continued)
+        for number, text in enumerate(texts, start=1)
+        if text.strip()
+    ]
     if not found:
         raise InputError(f'{source} holds no prompt; it needs a line {{"id": ..., "messages": [...]}} for each.')
     return found
@@ -45,7 +49,7 @@ def line_format(data: dict[str, Any], source: str) -> dict[str, Any]:
     return own
 
 
-def _prompt(line: str, source: str) -> JsonlPrompt:
+def _prompt(line: str, source: str, continued: bool) -> JsonlPrompt:
     data = parse_json(line, source)
     if not isinstance(data, dict):
         raise InputError(f'{source} holds {TYPE_NAMES[type(data)]}; it must be {{"id": ..., "messages": [...]}}.')
@@ -54,5 +58,5 @@ def _prompt(line: str, source: str) -> JsonlPrompt:
             raise InputError(f'{source} has no "{key}"; a line is {{"id": ..., "messages": [...]}}.')
     if isinstance(data["id"], bool) or not isinstance(data["id"], (str, int)):
         raise InputError(f'{source} has {TYPE_NAMES[type(data["id"])]} as "id"; it must be a string or a whole number.')
-    messages = require_question(parse_messages(data["messages"], source), source)
+    messages = require_question(parse_messages(data["messages"], source), source, continued=continued)
     return JsonlPrompt(data["id"], messages, line_format(data, source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from localspec.chat.content import content_text
 from localspec.chat.tools import check_tool_parts, check_tools
 from localspec.cli.input.text import TYPE_NAMES, read_json_file, source_name
 from localspec.errors import InputError
@@ -39,11 +40,15 @@ def parse_messages(data: Any, source: str) -> list[MessageDict]:
     return messages
 
 
-def require_question(messages: list[MessageDict], source: str) -> list[MessageDict]:
-    """Return the messages if the last one can be answered."""
+def require_question(messages: list[MessageDict], source: str, *, continued: bool = False) -> list[MessageDict]:
+    """Return the messages if the last one can be answered, or ``continued``."""
     last = messages[-1]["role"]
-    if last not in ("user", "tool"):
-        raise InputError(f"the last message of {source} has the role {last}; end with a user message to answer.")
+    if continued:
+        if last != "assistant":
+            raise InputError(f"the last message of {source} has the role {last}; --continue needs an assistant's.")
+    elif last not in ("user", "tool"):
+        hint = ", or add --continue" if last == "assistant" else ""
+        raise InputError(f"the last message of {source} has the role {last}; end with a user message to answer{hint}.")
     return messages
 
 
@@ -54,8 +59,14 @@ def _message(item: Any, place: str) -> MessageDict:
     if role not in ROLES:
         raise InputError(f'{place} has the role "{role}"; it must be one of {", ".join(ROLES)}.')
     silent = item.get("content") is None and item.get("tool_calls")
-    message = {"role": role, "content": "" if silent else _string(item, "content", place)}
+    message = {"role": role, "content": "" if silent else _content(item, place)}
     return {**message, **{key: item[key] for key in _TOOL_KEYS if item.get(key)}}
+
+
+def _content(item: dict[str, Any], place: str) -> str:
+    """The text of a content, whose parts are joined."""
+    parts = item.get("content")
+    return _string({"content": content_text(parts, place)} if isinstance(parts, list) else item, "content", place)
 
 
 def _string(item: dict[str, Any], key: str, place: str) -> str:

@@ -17,12 +17,16 @@ from localspec.cli.options.values import FileName
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """Source of the prompt; at most one of ``prompt``, ``file`` and ``messages``."""
+    """Source of the prompt; at most one of ``prompt``, ``file`` and ``messages``.
+
+    ``continued``: the last message of ``messages`` is continued.
+    """
 
     prompt: str | None
     file: str | None
     messages: str | None
     system: str | None
+    continued: bool = False
 
     @classmethod
     def from_flags(cls, **values: Any) -> PromptOptions:
@@ -43,6 +47,8 @@ class PromptOptions:
             raise click.UsageError(f"{' and '.join(self.given())} both give a prompt; keep one.")
         if self.messages is not None and self.system is not None:
             raise click.UsageError("--messages is the whole conversation; leave out --system.")
+        if self.continued and self.messages is None:
+            raise click.UsageError("--continue continues the last message of --messages; add it.")
 
     def text(self) -> str | None:
         """The text of ``-p`` or ``-f``, if one is given."""
@@ -62,7 +68,8 @@ class PromptOptions:
                 if value is not None:
                     raise click.UsageError(f"{flag} needs the chat template; leave out --raw.")
         if self.messages is not None:
-            return require_question(read_messages(self.messages), source_name(self.messages))
+            source = source_name(self.messages)
+            return require_question(read_messages(self.messages), source, continued=self.continued)
         if not self.given() and sys.stdin.isatty():
             raise click.UsageError("there is no prompt; give one with -p TEXT, -f FILE, or on standard input.")
         text = self.text() if self.given() else read_prompt("-")
@@ -85,7 +92,13 @@ prompt_options = bundle(
             metavar="FILE",
             help='Read the prompt as a JSON list of {"role", "content"}; - is standard input.',
         ),
+        "continued": click.option(
+            "--continue",
+            "continued",
+            is_flag=True,
+            help="Continue the last message of --messages, the assistant's.",
+        ),
         "system": click.option("--system", metavar="TEXT", help="System message, put before the prompt."),
     },
-    not_settings=("prompt", "file", "messages"),
+    not_settings=("prompt", "file", "messages", "continued"),
 )
