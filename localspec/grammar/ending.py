@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _MAX_TOKENS = 2048
 #: Tokens of the first search that are chosen, not forced.
 _MAX_CHOICES = 200
+#: The same of the last search, which tries every byte.
+_MAX_CHOICES_OF_BYTES = 1000
+#: Cuts in vain before no more are tried: 64 digits of one value allow 2,000, and none of them is right.
+_MAX_CUTS = 50
 #: Visits of states with equal legal tokens before they count as one state. Each round of the second search allows more.
 _MAX_VISITS = (1, 2, 4, 8)
 #: Tokens that one round of the second search consumes.
@@ -42,6 +46,8 @@ def find_ending(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int | 
     found = _find_by_choice(matcher, vocabulary)
     if found is None:
         found = _find_by_backtracking(matcher, vocabulary)
+    if found is None:  # a text may have to end with a certain letter, or to contain it
+        found = _find_by_choice(matcher, vocabulary, _MAX_CHOICES_OF_BYTES, every_byte=True)
     if limit is not None and found is not None and len(found) > limit:
         found = _find_shorter(matcher, vocabulary, limit) or found
     return found
@@ -70,13 +76,15 @@ def is_ending(matcher: LLMatcher, tokens: Ending) -> bool:
         matcher.rollback(consumed)
 
 
-def _find_by_choice(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> Ending | None:
+def _find_by_choice(
+    matcher: LLMatcher, vocabulary: GrammarVocabulary, most: int = _MAX_CHOICES, *, every_byte: bool = False
+) -> Ending | None:
     """Take the most promising token at each state; where legal tokens repeat, the next most promising one."""
     path: list[int] = []
     positions: dict[bytes, list[int]] = {}
     choices = 0
     try:
-        while len(path) <= _MAX_TOKENS and choices <= _MAX_CHOICES:
+        while len(path) <= _MAX_TOKENS and choices <= most:
             if matcher.is_accepting():
                 break
             step = matcher.compute_ff_tokens()
@@ -84,8 +92,10 @@ def _find_by_choice(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> Ending
                 bits = matcher.compute_bitmask()
                 check(matcher)
                 before = positions.setdefault(bits, [])
-                tokens = list(islice(vocabulary.promising(vocabulary.mask(bits)), len(before) + 1))
-                step = [tokens[len(before) % len(tokens)]]
+                promising = vocabulary.promising(vocabulary.mask(bits), every_byte=every_byte)
+                tokens = list(islice(promising, len(before) + 1))
+                closes = every_byte and vocabulary.pieces[tokens[0]].startswith(b'"')
+                step = [tokens[0 if closes else len(before) % len(tokens)]]
                 before.append(len(path))
                 choices += 1
             matcher.consume_tokens(step)
@@ -102,10 +112,15 @@ def _without_loops(matcher: LLMatcher, ending: Ending, groups: list[list[int]]) 
     """``ending`` without the tokens between two positions of one group, where it stays an ending."""
     kept = list(range(len(ending)))
     for positions in groups:
-        for i, j in combinations(positions, 2):
+        failed = 0
+        for i, j in sorted(combinations(positions, 2), key=lambda pair: pair[1] - pair[0]):
             shorter = [at for at in kept if not i <= at < j]
-            if len(shorter) < len(kept) and is_ending(matcher, tuple(ending[at] for at in shorter)):
+            if len(shorter) == len(kept):
+                continue
+            if is_ending(matcher, tuple(ending[at] for at in shorter)):
                 kept = shorter
+            elif (failed := failed + 1) == _MAX_CUTS:
+                break
     return tuple(ending[at] for at in kept)
 
 

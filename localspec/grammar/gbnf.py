@@ -7,7 +7,9 @@ loses texts that the grammar allows. :mod:`localspec.grammar.lark` converts the 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import NoReturn, TypeAlias
 
 from localspec.errors import InputError
@@ -16,11 +18,13 @@ _NAME = re.compile(r"[a-zA-Z0-9-]+")
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _COUNTS = re.compile(r"\{\s*(\d+)\s*(?:(,)\s*(\d*)\s*)?\}")
-_ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]"}
+_ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "f": "\f", "b": "\b", "v": "\v"}
+#: Classes of regular expressions. llama.cpp has none; generators of grammars write them.
+_CLASSES = {"d": ((48, 57),), "w": ((48, 57), (65, 90), (95, 95), (97, 122)), "s": ((9, 13), (32, 32))}
 _HEX = {"x": 2, "u": 4, "U": 8}
 #: Largest count of a repetition, llama.cpp's limit.
 _MAX_COUNT = 2000
-#: Levels of nested parentheses.
+#: Levels of nested parentheses, and repetitions of one item in a row.
 _MAX_DEPTH = 100
 
 
@@ -141,7 +145,11 @@ class _Parser:
             if part is None:
                 break
             self.skip(lines=nested)
-            while self.here and self.here in "*+?{":
+            for times in count():
+                if not self.here or self.here not in "*+?{":
+                    break
+                if times == _MAX_DEPTH:
+                    self.fail(f"an item is repeated more than {_MAX_DEPTH} times over")
                 part = self.repeated(part)
                 self.skip(lines=nested)
             parts.append(part)
@@ -149,15 +157,14 @@ class _Parser:
 
     def part(self) -> Node | None:
         """The next item without its repetition, None at the end of a sequence."""
-        if self.here == '"':
-            return self.text()
-        if self.here == "[":
-            return self.chars()
+        readers: dict[str, Callable[[], Node]] = {'"': self.text, "[": self.chars, "(": self.group}
+        if self.here in readers:
+            return readers[self.here]()
         if self.here == ".":
             self.at += 1
             return Chars((), negated=True)
-        if self.here == "(":
-            return self.group()
+        if ranges := self.character_class():
+            return Chars(ranges)
         if self.here and self.here in "<!":
             self.fail("tokens cannot be named in a grammar here; write their text")
         if self.here and self.here in "*+?{":
@@ -211,6 +218,9 @@ class _Parser:
         self.at += negated
         ranges: list[tuple[int, int]] = []
         while self.here != "]":
+            if found := self.character_class():
+                ranges += found
+                continue
             first = last = self.char()
             if self.here == "-" and self.source[self.at + 1 : self.at + 2] != "]":
                 self.at += 1
@@ -222,6 +232,14 @@ class _Parser:
         if not ranges and not negated:
             self.fail("[] matches nothing")
         return Chars(tuple(ranges), negated)
+
+    def character_class(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of ``\\d`` and its like, empty if none is next."""
+        kind = self.source[self.at + 1 : self.at + 2] if self.here == "\\" else ""
+        ranges = _CLASSES.get(kind.lower(), ())
+        if ranges:
+            self.at += 2
+        return _outside(ranges) if kind.isupper() else ranges
 
     def char(self) -> str:
         if not self.here:
@@ -236,11 +254,20 @@ class _Parser:
                 self.fail(f"\\{kind}{digits} is no character")
             self.at += 2 + len(digits)
             return chr(int(digits, 16))
-        if not kind or kind not in _ESCAPES:
+        if kind.lower() in _CLASSES and kind:
+            self.fail(f"\\{kind} is no single character; write it outside of quotes and ranges")
+        if not kind or (kind not in _ESCAPES and (kind.isalnum() or not " " <= kind <= "~")):
             self.fail(f"\\{kind} is no escape")
         self.at += 2
-        return _ESCAPES[kind]
+        return _ESCAPES.get(kind, kind)
 
 
 def _is_char(code: int) -> bool:
     return code < 0xD800 or 0xDFFF < code <= 0x10FFFF
+
+
+def _outside(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """The ranges of all other characters. ``ranges`` are ordered."""
+    starts = [0, *(last + 1 for _, last in ranges)]
+    ends = [*(first - 1 for first, _ in ranges), 0x10FFFF]
+    return tuple(zip(starts, ends, strict=True))

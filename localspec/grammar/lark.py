@@ -8,11 +8,12 @@ an identifier that begins like a keyword).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Set
 
 from localspec.errors import InputError
+from localspec.grammar.compiling import MAX_LEVELS, compiled, import_llguidance
 from localspec.grammar.gbnf import Alt, Chars, Node, Ref, Rep, Seq, Text, parse_gbnf
-from localspec.grammar.vocabulary import import_llguidance, parser_limits
 
 
 def gbnf_grammar(source: str) -> tuple[str, tuple[str, ...]]:
@@ -22,21 +23,27 @@ def gbnf_grammar(source: str) -> tuple[str, tuple[str, ...]]:
     """
     matcher = import_llguidance().LLMatcher
     grammar = matcher.grammar_from_lark(to_lark(parse_gbnf(source)))
-    failed, messages = matcher.validate_grammar_with_warnings(grammar, limits=parser_limits())
+    failed, messages = compiled(grammar)
     if failed:
-        raise InputError(f"the grammar cannot be followed: {' '.join(messages[0].split())[:300]}.")
+        reason = re.sub(r"^(?:at )?\d+\(\d+\): ", "", messages[0].splitlines()[0])  # a place in the Lark text
+        raise InputError(f"the grammar cannot be followed: {reason[:300]}.")
     return grammar, tuple(f"The grammar: {' '.join(message.split())[:300]}." for message in messages)
 
 
 def to_lark(rules: Mapping[str, Node]) -> str:
     """Lark text that matches the same texts as the GBNF ``rules`` from ``root`` on."""
-    used = ["root", *(name for name in rules if name in _reachable("root", rules) and name != "root")]
+    explored, recursive = _explored(rules)
+    used = explored[::-1]
     number = {name: i for i, name in enumerate(used)}
-    if any(name in _reachable(name, rules) for name in used):
+    if recursive:
         lines = [f"r{number[name]}: {_rule(rules[name], number)}" for name in used]
         return "\n".join(["%llguidance {}", "start: r0", *lines, ""])
+    empty: set[str] = set()
+    for name in explored:
+        if _may_be_empty(rules[name], empty):
+            empty.add(name)
     lines = [f"T{number[name]}: {_lexeme(rules[name], number)}" for name in used]
-    start = "(WHOLE)?" if _may_be_empty(rules["root"], rules) else "WHOLE"  # no lexeme is empty
+    start = "(WHOLE)?" if "root" in empty else "WHOLE"  # no lexeme is empty
     return "\n".join(["%llguidance {}", f"start: {start}", "WHOLE: T0 & /(?s:.+)/", *lines, ""])
 
 
@@ -81,36 +88,54 @@ def _parts(node: Node) -> tuple[Node, ...]:
     return (node.node,) if isinstance(node, Rep) else ()
 
 
-def _names(node: Node) -> set[str]:
+def _names(node: Node) -> dict[str, None]:
+    """Names of the rules in ``node``, in order."""
     if isinstance(node, Ref):
-        return {node.name}
-    return {name for part in _parts(node) for name in _names(part)}
+        return {node.name: None}
+    return {name: None for part in _parts(node) for name in _names(part)}
 
 
-def _reachable(name: str, rules: Mapping[str, Node]) -> set[str]:
-    """Names of the rules that the rule ``name`` uses at any depth."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        new = _names(rules[waiting.pop()]) - found
-        found |= new
-        waiting += new
-    return found
+def _levels(node: Node) -> int:
+    """Levels of nesting of ``node``."""
+    return 1 + max(map(_levels, _parts(node)), default=0)
 
 
-def _may_be_empty(node: Node, rules: Mapping[str, Node]) -> bool:
-    """True if ``node``, which is not recursive, matches the empty text."""
+def _explored(rules: Mapping[str, Node]) -> tuple[list[str], bool]:
+    """The rules that ``root`` needs, each after those that it names, and True if a rule needs itself.
+
+    Raises :class:`InputError` if they are nested too deeply for llguidance.
+    """
+    levels: dict[str, int] = {}
+    used = {name: list(_names(node)) for name, node in rules.items()}
+    path, recursive = {"root": iter(used["root"])}, False
+    while path:
+        name, rest = next(reversed(path.items()))
+        inner = next(rest, None)
+        if inner is None:
+            del path[name]
+            levels[name] = _levels(rules[name]) + max((levels.get(other, 0) for other in used[name]), default=0)
+            if levels[name] > MAX_LEVELS:
+                raise InputError(f"the grammar's rules are nested more than {MAX_LEVELS} levels deep; use fewer rules.")
+        elif inner in path:
+            recursive = True
+        elif inner not in levels:
+            path[inner] = iter(used[inner])
+    return list(levels), recursive
+
+
+def _may_be_empty(node: Node, empty: Set[str]) -> bool:
+    """True if ``node`` matches the empty text, where the rules ``empty`` do."""
     if isinstance(node, Ref):
-        return _may_be_empty(rules[node.name], rules)
+        return node.name in empty
     if isinstance(node, Text):
         return not node.text
     if isinstance(node, Chars):
         return False
     if isinstance(node, Alt):
-        return any(_may_be_empty(option, rules) for option in node.options)
+        return any(_may_be_empty(option, empty) for option in node.options)
     if isinstance(node, Rep):
-        return node.low == 0 or _may_be_empty(node.node, rules)
-    return all(_may_be_empty(part, rules) for part in node.parts)
+        return node.low == 0 or _may_be_empty(node.node, empty)
+    return all(_may_be_empty(part, empty) for part in node.parts)
 
 
 def _times(node: Rep) -> str:

@@ -7,12 +7,14 @@ contains one. Construction takes about 0.5 s at 152k tokens, once for each engin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localspec.errors import BackendError, InputError, MissingFeatureError
+from localspec.errors import BackendError, InputError
+from localspec.grammar.compiling import import_llguidance, on_deep_stack, parser_limits
 from localspec.protocols import MARKER, Mask, Vocabulary
 
 if TYPE_CHECKING:
@@ -36,22 +38,6 @@ _MAX_BYTES = 12
 _TRIED_LAST = 4
 #: Compiled grammars in the cache.
 _CACHE_SIZE = 8
-
-
-def import_llguidance() -> Any:
-    """Import the package. Raises :class:`MissingFeatureError` with the command that installs it."""
-    try:
-        import llguidance
-    except ImportError as error:
-        raise MissingFeatureError(
-            "structured answers need the package llguidance; run `python -m pip install llguidance`."
-        ) from error
-    return llguidance
-
-
-def parser_limits() -> Any:
-    """Work that one mask may take. Grammars by characters need more than llguidance's default."""
-    return import_llguidance().LLParserLimits(step_max_items=2_000_000, step_lexer_fuel=2_000_000)
 
 
 class GrammarVocabulary:
@@ -80,13 +66,15 @@ class GrammarVocabulary:
         self._compiled: dict[str, LLMatcher] = {}
         self._groups = _groups(pieces)
         self.closers = tuple(self._ids[text] for text in (b'"', b"}", b"]", b")", b'"}', b'"]') if text in self._ids)
+        self._bytes = np.array([token for token, piece in enumerate(pieces) if len(piece) == 1], np.int64)
         self._letters = np.array([self._ids[char] for char in (b"a", b"z", b"A") if char in self._ids], np.int64)
 
     def matcher(self, grammar: str) -> LLMatcher:
         """A new matcher at the start of ``grammar``. Raises :class:`InputError` for a grammar that is too large."""
         found = self._compiled.get(grammar)
         if found is None:
-            found = self._llguidance.LLMatcher(self.tokenizer, grammar, log_level=0, limits=parser_limits())
+            made = partial(self._llguidance.LLMatcher, self.tokenizer, grammar, log_level=0, limits=parser_limits())
+            found = on_deep_stack(made)
             check(found)
             while len(self._compiled) >= _CACHE_SIZE:
                 del self._compiled[next(iter(self._compiled))]
@@ -99,14 +87,19 @@ class GrammarVocabulary:
         found = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.n_tokens, bitorder="little")
         return found.view(np.bool_)
 
-    def promising(self, mask: Mask) -> Iterator[int]:
-        """Legal tokens that may lead to an ending, the most promising first, a few of each kind."""
+    def promising(self, mask: Mask, *, every_byte: bool = False) -> Iterator[int]:
+        """Legal tokens that may lead to an ending, the most promising first, a few of each kind.
+
+        With ``every_byte`` those of one byte follow: a pattern may ask for a certain one.
+        """
         in_string = bool(mask[self._letters].any())  # where brackets and commas are text
         for name in _KINDS_IN_STRING if in_string else _KINDS_OUTSIDE:
             ids, most = self._groups[name]
             legal = ids[mask[ids]]
             yield from (int(token) for token in legal[:most])
         yield from (int(token) for token in np.flatnonzero(mask)[:_TRIED_LAST])
+        if every_byte:
+            yield from (int(token) for token in self._bytes[mask[self._bytes]])
 
     def tokenize(self, data: bytes) -> list[int]:
         """Tokens of ``data`` by the model's own tokenizer, or by the longest match if their text differs."""

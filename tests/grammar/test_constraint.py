@@ -246,13 +246,13 @@ def test_a_drafter_that_is_always_wrong_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"properties": {"a": {"not": {}}}}, "keyword 'not' at /properties/a"),
-        ({"type": "array", "uniqueItems": True}, "'uniqueItems' at /"),
+        ({"properties": {"a": {"not": {"type": "null"}}}}, "keyword 'not' at /properties/a"),
         ({"$defs": {"x": {"if": True}}, "$ref": "#/$defs/x"}, "'if' at /$defs/x"),
         ({"properties": {"a": {"type": "strin"}}}, "Invalid type: strin (at /properties/a)"),
-        ({"properties": {"a": {"type": "string", "format": "foo"}}}, "Unknown format: foo (at /properties/a)"),
         ({"items": {"pattern": "a["}}, "unclosed character class (at /items)"),
-        ({"type": "string", "pattern": "(?=a)b"}, "look-ahead"),
+        ({"items": {"pattern": "(?=a"}}, "(at /items)"),
+        ({"not": {}}, "anyOf is empty"),
+        ({"properties": {"a": {"type": "array", "contains": {}}}}, "'contains' at /properties/a"),
         ({"$ref": "#/$defs/nowhere"}, "does not exist"),
         ({"$ref": "https://example.com/schema"}, "schema"),
         ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum (5) is greater"),
@@ -261,7 +261,6 @@ def test_a_drafter_that_is_always_wrong_changes_nothing() -> None:
         ({"items": 3}, "a schema is an object"),
         (False, "is false"),
         ("text", "must be a JSON object"),
-        ({"oneOf": [{"type": "string"}, {"maxLength": 3}]}, "oneOf"),
     ],
 )  # fmt: skip
 def test_a_schema_that_cannot_be_followed_is_refused(schema: Any, message: str) -> None:

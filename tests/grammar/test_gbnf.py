@@ -17,7 +17,7 @@ from localspec.errors import InputError
 from localspec.gguf.header import read_header
 from localspec.grammar.answer import answer_grammar
 from localspec.grammar.gbnf import Alt, Chars, Node, Ref, Rep, Seq, Text, parse_gbnf
-from localspec.grammar.lark import gbnf_grammar
+from localspec.grammar.lark import gbnf_grammar, to_lark
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.llama.binding import bindings
 from localspec.llama.model import LlamaModel
@@ -155,6 +155,10 @@ def check_llama_cpp(model: LlamaModel, source: str, tokens: Sequence[int], end: 
         ('root ::= "a"{3,1}', "{3,1} cannot be followed"),
         ('root ::= "a"{9999999}', "counts go up to"),
         ('root ::= "\\q"', "\\q is no escape"),
+        ('root ::= "\\d"', "\\d is no single character"),
+        ("root ::= [a-\\d]", "\\d is no single character"),
+        ('root ::= "a"' + "*" * 5000, "repeated more than 100 times over"),
+        ('root ::= "a"' + "*" * 90, "too deeply nested"),
         ("root ::= [\\uD800]", "\\uD800 is no character"),
         ("root ::= <think>", "write their text"),
         ("root ::= *", "nothing before '*'"),
@@ -191,3 +195,38 @@ def test_escapes_comments_and_lines() -> None:
     assert root.parts[1] == Chars(((93, 93), (92, 92), (94, 94), (45, 45)))
     assert root.parts[2] == Chars((), negated=True)
     assert rules["b-2"] == Rep(Ref("root"), 2, None)
+
+
+def test_escapes_of_common_generators() -> None:
+    """Escaped signs are themselves; classes of regular expressions are those of ASCII."""
+    rules = parse_gbnf(r"""root ::= [a\-z\d.] \w+ "\.\/\'\$" [^\s-] \D \S""")
+    root = rules["root"]
+    assert isinstance(root, Seq)
+    assert root.parts[0] == Chars(((97, 97), (45, 45), (122, 122), (48, 57), (46, 46)))
+    assert root.parts[1] == Rep(Chars(((48, 57), (65, 90), (95, 95), (97, 122))), 1, None)
+    assert root.parts[2] == Text("./'$")
+    assert root.parts[3] == Chars(((9, 13), (32, 32), (45, 45)), negated=True)
+    assert root.parts[4] == Chars(((0, 47), (58, 0x10FFFF)))
+    assert root.parts[5] == Chars(((0, 8), (14, 31), (33, 0x10FFFF)))
+
+
+def chain(length: int, last: str) -> str:
+    rules = [f'r{i} ::= "a" r{i + 1}' for i in range(length)]
+    return "\n".join(["root ::= r0", *rules, f"r{length} ::= {last}"])
+
+
+@pytest.mark.parametrize("last", ['"b"', '"b" root?'])
+def test_a_chain_of_ten_thousand_rules_is_followed(vocabulary: GrammarVocabulary, last: str) -> None:
+    """With recursion and without. On the stack of a thread such a chain would end the process."""
+    matcher = vocabulary.matcher(gbnf_grammar(chain(10_000, last))[0])
+    assert matcher.compute_ff_bytes().startswith(b"aaaa")
+    with pytest.raises(InputError, match="more than 30000 levels deep"):
+        gbnf_grammar(chain(20_000, last))
+
+
+def test_rules_that_name_each_other_in_any_order() -> None:
+    """Rules that are not needed are left out; a rule that may be empty makes the answer empty."""
+    rules = parse_gbnf('lost ::= lost "x"\nroot ::= a b\nb ::= a?\na ::= c | "x"\nc ::= ""')
+    assert to_lark(rules).splitlines()[1] == "start: (WHOLE)?"
+    assert to_lark(parse_gbnf('root ::= a "x"\na ::= ""')).splitlines()[1] == "start: WHOLE"
+    assert "r0: " in to_lark(parse_gbnf('root ::= a\na ::= "x" b\nb ::= a | "y"'))
