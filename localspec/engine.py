@@ -123,15 +123,20 @@ class Engine:
             self.control = Controller(costs, self.guard.widest)
         return costs
 
-    def tokenize(self, text: str) -> list[int]:
-        """Return the ids of ``text``. Special tokens are recognised; no BOS is added."""
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Return the ids of ``text``. ``add_special`` adds the BOS of models that have one."""
         with self._lock.vocabulary():
-            return self.vocabulary.tokenize(text, add_special=False)
+            return self.vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of ``tokens``. Control tokens have none."""
         with self._lock.vocabulary():
             return detokenize(self.vocabulary, tokens)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes of ``token``, which may be part of a character. Those of a control token are its name."""
+        with self._lock.vocabulary():
+            return self.vocabulary.piece(token) or (self.vocabulary.control_text(token) or "").encode()
 
     def prompt_tokens(
         self,
@@ -144,6 +149,28 @@ class Engine:
         """Return the ids of the prompt that :meth:`chat` makes of ``messages``."""
         with self._lock.vocabulary():
             return list(self._tasks.prompt(messages, thinking, check_tools(tools), continue_final).tokens)
+
+    def prompt_text(
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = False,
+        tools: Tools | None = None,
+        continue_final: bool = False,
+    ) -> str:
+        """Return the text of that prompt, as the chat template writes it, control tokens included."""
+        with self._lock.vocabulary():
+            return self._tasks.prompt(messages, thinking, check_tools(tools), continue_final).text
+
+    def check(self, prompt: str | Sequence[Message], **options: Unpack[ChatOptions]) -> int:
+        """Return the number of tokens of a text, or of the prompt that :meth:`chat` makes of messages.
+
+        Raises what :meth:`stream` or :meth:`stream_chat` would raise for it, also while another thread generates.
+        """
+        with self._lock.vocabulary():
+            if isinstance(prompt, str):
+                return len(self._tasks.from_text(prompt, options).tokens)
+            return len(self._tasks.from_messages(prompt, options).tokens)
 
     def forget(self) -> None:
         """Drop the conversation and the cache. The next generation prefills its whole prompt."""

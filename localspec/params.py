@@ -32,7 +32,7 @@ DRY_BREAKERS = ("\n", ":", '"', "*")
 #: Largest bias or penalty: beyond any logit, and finite in float32 after any number of additions.
 _FAR = 1e6
 #: Field → lowest value, highest value, addition to a message.
-_SAMPLING_RANGES: dict[str, tuple[float, float, str]] = {
+SAMPLING_RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0.0, math.inf, " (0 is greedy)"),
     "top_k": (0, _HUGE, " (0 switches it off)"),
     "top_p": (0.0, 1.0, " (1 switches it off)"),
@@ -137,7 +137,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         _own_numbers(self)
-        for name, (low, high, hint) in _SAMPLING_RANGES.items():
+        for name, (low, high, hint) in SAMPLING_RANGES.items():
             _check(name, getattr(self, name), low, high, hint)
         if self.seed is not None:
             _check("seed", self.seed, 0, MAX_SEED)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     *("_version", "types", "errors", "files", "params", "protocols", "gguf", "models", "sampling", "llama", "memory"),
     *("chat", "draft", "control", "grammar", "generation", "probe", "engine", "loading", "testing", "bench"),
-    *("cli", "__main__"),
+    *("serve", "cli", "__main__"),
 ]
 #: Rooms of the command line from the bottom to the top, likewise.
 CLI_ROOMS = [

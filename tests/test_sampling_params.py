@@ -15,13 +15,13 @@ from localspec.cli.options.answer import AnswerOptions, answer_options
 from localspec.cli.options.help import HeadedCommand
 from localspec.engine import Options
 from localspec.errors import UsageError
-from localspec.params import _SAMPLING_RANGES, SamplingParams
+from localspec.params import SAMPLING_RANGES, SamplingParams
 
 
-@pytest.mark.parametrize("name", _SAMPLING_RANGES)
+@pytest.mark.parametrize("name", SAMPLING_RANGES)
 def test_every_number_has_its_range(name: str) -> None:
     """The ends are accepted; beyond them the message has the field, the value and what is right."""
-    low, high, _ = _SAMPLING_RANGES[name]
+    low, high, _ = SAMPLING_RANGES[name]
     for value in (low, high if math.isfinite(high) else 1e300):
         assert getattr(SamplingParams(**{name: value}), name) == value
     for wrong in (low - 1, math.inf if math.isinf(high) else high + 1):

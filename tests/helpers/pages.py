@@ -22,7 +22,10 @@ from localspec.models.recommended import RECOMMENDED
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers.paths import DATA, REFERENCE, ROOT
 
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("chat", "python", "convert", "pull", "offline", "tune")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("chat", "python", "serve", "convert", "pull", "offline", "tune")),
+)
 #: Those, and the pages without commands.
 ALL_PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 #: What is typed into a command.
@@ -44,6 +47,7 @@ _TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"typ
 _TEXT = "Once upon a time there was a brave cat named Tom. Tom lived in a small white house by the sea. "
 _FILES = {
     "report.txt": _TEXT,
+    "keys.txt": "a-key\n",
     "question.txt": "What colour is the sky?\n",
     "calibration.txt": _TEXT * 40,
     "prompts.jsonl": json.dumps({"id": "a", "messages": [_QUESTION]}) + "\n",

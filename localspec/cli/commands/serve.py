@@ -1,0 +1,199 @@
+"""``localspec serve``: the pair behind the interfaces that clients speak."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localspec.cli.options.help import HeadedCommand
+from localspec.cli.options.model import ModelOptions, model_options
+from localspec.cli.options.values import FileName
+from localspec.cli.terminal.notes import Notes, notice
+from localspec.errors import InputError
+
+if TYPE_CHECKING:
+    from localspec.engine import Engine
+    from localspec.serve.catalog import Model, Need
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Options of the server alone."""
+
+    host: str
+    port: int
+    queue: int
+    grace: float
+    keep_alive: float | None
+    max_tokens: int | None
+    only: str | None
+    api_key: Sequence[str]
+    api_key_file: str | None
+    insecure: bool
+    cors_origin: Sequence[str]
+    allow_host: Sequence[str]
+    log: bool
+    log_texts: bool
+
+    def keys(self) -> list[str]:
+        """Keys of both options. Raises :class:`InputError` for a file without any."""
+        if self.api_key_file is None:
+            return [key for key in self.api_key if key]
+        from localspec.cli.input.text import read_text
+
+        found = [line.strip() for line in read_text(self.api_key_file).splitlines() if line.strip()]
+        if not found:
+            raise InputError(f"{self.api_key_file} holds no key; write one a line.")
+        return [*self.api_key, *found]
+
+
+@click.command(cls=HeadedCommand)
+@model_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0: a free one.")
+@click.option("--api-key", multiple=True, metavar="KEY", help="Key that requests must send. May be repeated.")
+@click.option("--api-key-file", type=FileName(), metavar="FILE", help="File of such keys, one a line.")
+@click.option("--insecure", is_flag=True, help="Serve other machines without a key.")
+@click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Web page that may ask. May be repeated.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="Further name of this server. May be repeated.")
+@click.option(
+    "--models", "only", metavar="NAME,...", help="Limit the models that requests may name.  [default: all on disk]"
+)
+@click.option("--queue", type=click.IntRange(0), default=64, show_default=True, help="Most requests that wait.")
+@click.option(
+    "-n", "--max-tokens", type=click.IntRange(1), metavar="N", help="Most tokens of an answer.  [default: no limit]"
+)
+@click.option(
+    "--keep-alive", type=click.FloatRange(0), metavar="S", help="Free a model after S idle seconds.  [default: never]"
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    metavar="S",
+    help="Seconds to finish answers at the end.",
+)
+@click.option("--log", is_flag=True, help="Print a line of JSON for each request, without its texts.")
+@click.option("--log-texts", is_flag=True, help="Print prompts and answers as well.")
+def serve(models: ModelOptions, **values: Any) -> None:
+    """Serve models by the interfaces of OpenAI and Anthropic.
+
+    Without -m it serves the model used last, or tiny, the built-in one, if none was pulled. Requests may name any
+    other model on disk. Ctrl-C ends it.
+    """
+    from localspec.serve.access import Access, check_exposure
+    from localspec.serve.run import bind
+
+    options = ServeOptions(**values)
+    keys = options.keys()
+    check_exposure(options.host, keys, options.insecure)
+    access = Access(keys, options.cors_origin, options.allow_host)
+    with bind(options.host, options.port) as listener:
+        _serve(_with_model(models), options, access, listener)
+
+
+def _with_model(models: ModelOptions) -> ModelOptions:
+    from localspec.cli.model.choose import used_last
+
+    if models.chosen:
+        return models
+    last = used_last()
+    if last is None:
+        notice("no model was pulled yet, so this serves tiny, the built-in one; see `localspec pull -h`.")
+        return models
+    return replace(models, model=last)
+
+
+def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: Any) -> None:
+    from localspec.cli.model.load import load_engine
+    from localspec.serve.app import make_app
+    from localspec.serve.catalog import Catalog, named, on_disk
+    from localspec.serve.engines import Engines
+    from localspec.serve.metrics import Metrics
+    from localspec.serve.run import Ending, make_server
+    from localspec.serve.scheduler import Scheduler
+    from localspec.serve.service import Service
+    from localspec.serve.turns import Turns
+
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that go away and send garbage
+    engine = load_engine(models)
+    only = frozenset(name.strip().lower() for name in (options.only or "").split(",") if name.strip())
+    catalog = Catalog(named(models.model), on_disk, only)
+    need, metrics = _need(models), Metrics()
+    engines = Engines(catalog, _loader(models), need, options.keep_alive)
+    engines.add(catalog.default, engine)
+    log = _logger(options)
+
+    def finished(job: Any, problem: Any) -> None:
+        metrics.add(job, problem)
+        log(job, problem)
+
+    scheduler = Scheduler(engines, Turns(options.queue), finished)
+    service = Service(scheduler, metrics, need, options.max_tokens)
+    _show_address(engine, catalog.default, listener, bool(access.keys))
+    try:
+        ending = Ending(scheduler.turns.close, engines.stop, options.grace)
+        make_server(make_app(service, access), ending).run([listener])
+    finally:
+        engines.close()
+
+
+def _loader(models: ModelOptions) -> Callable[[Model, Callable[[float], None]], Engine]:
+    """Loads a model with its best drafter and the settings of the first one."""
+
+    def load(model: Model, progress: Callable[[float], None]) -> Engine:
+        import localspec
+
+        first = model.target == models.model
+        return localspec.load(
+            model.target,
+            models.draft if first or models.draft in ("auto", "none", "ngram") else "auto",
+            ctx_size=models.ctx_size or None,
+            threads=models.threads,
+            gpu_layers=models.gpu_layers,
+            device=models.device,
+            draft_max=models.draft_max,
+            exactness=models.exactness,
+            verbose=models.verbose,
+            progress=progress,
+        )
+
+    return load
+
+
+def _need(models: ModelOptions) -> Callable[[Model], Need | None]:
+    from localspec.serve.catalog import need
+
+    sizes = {"ctx_size": models.ctx_size or None, "gpu_layers": models.gpu_layers, "device": models.device}
+    return lambda model: need(model.target, "auto", sizes)
+
+
+def _logger(options: ServeOptions) -> Callable[[Any, Any], None]:
+    from localspec.serve.log import line
+
+    def log(job: Any, problem: Any) -> None:
+        if options.log or options.log_texts:
+            Notes(sys.stderr).plain(json.dumps(line(job, problem, texts=options.log_texts), ensure_ascii=False))
+
+    return log
+
+
+def _show_address(engine: Engine, model: Model, listener: Any, with_key: bool) -> None:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    base, drafters = f"http://{host}:{port}", " and ".join(engine.drafters) or "no drafter"
+    key = " -H 'Authorization: Bearer KEY'" if with_key else ""
+    body = '{"messages": [{"role": "user", "content": "Hello"}]}'
+    Notes(sys.stderr).plain(
+        f"localspec serves {model.id} ({drafters}) at {base}\n"
+        f"  OpenAI clients:    {base}/v1\n"
+        f"  Anthropic clients: {base}\n"
+        f"Try: curl {base}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
+    )

@@ -1,0 +1,114 @@
+"""Answers of OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from localspec.generation.result import Completion
+from localspec.serve.dialects.answer import (
+    FINGERPRINT,
+    calls_of,
+    chat_logprobs,
+    extras,
+    finish_reason,
+    new_id,
+    now,
+    sources,
+    usage,
+)
+from localspec.serve.dialects.chat import ChatRequest
+from localspec.serve.dialects.fields import JsonObject
+from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
+
+
+class ChatView:
+    """The answer to one request. The reasoning is sent under both usual names."""
+
+    def __init__(self, request: ChatRequest, ask: Ask, piece: Bytes) -> None:
+        self._request, self._ask, self._piece = request, ask, piece
+        self._head = {"id": new_id("chatcmpl-"), "created": now(), "model": request.model or ""}
+        self._done: list[Done] = []
+        self._begun: set[int] = set()
+
+    @property
+    def _with_usage(self) -> bool:
+        options = self._request.stream_options
+        return bool(options and options.include_usage)
+
+    def feed(self, event: Begun | Delta | Done) -> Iterator[Sent]:
+        if isinstance(event, Begun):
+            self._head["model"] = event.model
+        elif isinstance(event, Delta):
+            yield from self._delta(event)
+        else:
+            yield from self._finish(event)
+
+    def _delta(self, event: Delta) -> Iterator[Sent]:
+        chunk, delta = event.chunk, dict[str, str]()
+        if chunk.text and chunk.channel == "answer":
+            delta["content"] = chunk.text
+        elif chunk.text:
+            delta["reasoning_content"] = delta["reasoning"] = chunk.text
+        more: JsonObject = {}
+        if chunk.logprobs:
+            more["logprobs"] = chat_logprobs(chunk.logprobs, self._piece)
+        if delta or more or (self._request.sources and chunk.pieces):
+            yield from self._opening(event.index)
+            extra = {"localspec": sources(event)} if self._request.sources else {}
+            yield self._chunk(event.index, delta, None, more, extra)
+
+    def _opening(self, index: int) -> Iterator[Sent]:
+        if index not in self._begun:
+            self._begun.add(index)
+            yield self._chunk(index, {"role": "assistant", "content": ""})
+
+    def _finish(self, event: Done) -> Iterator[Sent]:
+        self._done.append(event)
+        yield from self._opening(event.index)
+        calls = calls_of(event.completion, self._ask.most_calls)
+        if calls:
+            numbered = [{"index": number, **call} for number, call in enumerate(calls)]
+            yield self._chunk(event.index, {"tool_calls": numbered})
+        yield self._chunk(event.index, {}, finish_reason(event.completion), more_fields=extras([event]))
+
+    def _chunk(
+        self,
+        index: int,
+        delta: JsonObject,
+        reason: str | None = None,
+        more_in_choice: JsonObject | None = None,
+        more_fields: JsonObject | None = None,
+    ) -> Sent:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason, **(more_in_choice or {})}
+        rest = {**({"usage": None} if self._with_usage else {}), **(more_fields or {})}
+        return Sent({**self._named("chat.completion.chunk"), "choices": [choice], **rest})
+
+    def _named(self, kind: str) -> JsonObject:
+        return {**self._head, "object": kind, "system_fingerprint": FINGERPRINT}
+
+    def end(self) -> Iterator[Sent]:
+        if self._with_usage:
+            rest = {"usage": usage(self._done), **extras(self._done)}
+            yield Sent({**self._named("chat.completion.chunk"), "choices": [], **rest})
+        yield Sent("[DONE]")
+
+    def ping(self) -> None:
+        return None
+
+    def fail(self, body: JsonObject) -> Iterator[Sent]:
+        yield Sent(body)
+        yield Sent("[DONE]")
+
+    def whole(self, done: Sequence[Done]) -> JsonObject:
+        choices = [self._choice(index, one.completion) for index, one in enumerate(done)]
+        return {**self._named("chat.completion"), "choices": choices, "usage": usage(done), **extras(done)}
+
+    def _choice(self, index: int, done: Completion) -> JsonObject:
+        calls = calls_of(done, self._ask.most_calls)
+        message: JsonObject = {"role": "assistant", "content": done.text or (None if calls else ""), "refusal": None}
+        if done.thought:
+            message["reasoning_content"] = message["reasoning"] = done.thought
+        if calls:
+            message["tool_calls"] = calls
+        found = None if done.logprobs is None else chat_logprobs(done.logprobs, self._piece)
+        return {"index": index, "message": message, "logprobs": found, "finish_reason": finish_reason(done)}

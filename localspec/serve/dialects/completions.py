@@ -1,0 +1,112 @@
+"""OpenAI's completions: the continuation of raw text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from msgspec import Meta
+
+from localspec.serve.dialects.answer import (
+    FINGERPRINT,
+    extras,
+    finish_reason,
+    new_id,
+    now,
+    sources,
+    text_logprobs,
+    usage,
+)
+from localspec.serve.dialects.chat import StreamOptions
+from localspec.serve.dialects.fields import JsonObject, Shared, Unsupported, refuse, shared_options
+from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
+from localspec.serve.dialects.tools import json_format
+from localspec.serve.problem import unsupported
+
+
+class CompletionRequest(Shared, kw_only=True):
+    """Body of ``/v1/completions``."""
+
+    prompt: Annotated[str, Meta(min_length=1)] | Annotated[list[str], Meta(min_length=1, max_length=64)]
+    n: Annotated[int, Meta(ge=1, le=16, description="Answers to give to each prompt.")] | None = None
+    max_tokens: int | None = None
+    stop: str | list[str] | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: JsonObject | None = None
+    best_of: Annotated[int | None, Meta(description="Only 1 is supported.")] = None
+    echo: Unsupported = None
+    suffix: Unsupported = None
+
+
+def completion_ask(request: CompletionRequest, limit: int | None = None) -> Ask:
+    """The request in the form of the engine. Raises :class:`RequestError`."""
+    refuse(request, "echo", "suffix")
+    if request.best_of not in (None, 1):
+        raise unsupported("best_of", "n gives several answers")
+    options = shared_options(request, request.max_tokens, limit)
+    options |= {"stop": request.stop} if request.stop else {}
+    if request.logprobs is not None:
+        options["logprobs"] = request.logprobs
+    if answer := json_format(request.response_format, "response_format"):
+        options["response_format"] = answer
+    prompts = (request.prompt,) if isinstance(request.prompt, str) else tuple(request.prompt)
+    return Ask(prompts, options, request.model, request.n or 1, request.user or "")
+
+
+class CompletionView:
+    """The answer to one request."""
+
+    def __init__(self, request: CompletionRequest, ask: Ask, piece: Bytes) -> None:
+        self._request, self._ask, self._piece = request, ask, piece
+        self._head = {"id": new_id("cmpl-"), "object": "text_completion", "created": now(), "model": ""}
+        self._done: list[Done] = []
+        self._offsets: dict[int, int] = {}
+
+    def feed(self, event: Begun | Delta | Done) -> Iterator[Sent]:
+        if isinstance(event, Begun):
+            self._head["model"] = event.model
+        elif isinstance(event, Done):
+            self._done.append(event)
+            reason = finish_reason(event.completion)
+            yield self._sent([self._choice(event.index, "", None, reason)], extras([event]))
+        else:
+            chunk, offset = event.chunk, self._offsets.get(event.index, 0)
+            found = text_logprobs(chunk.logprobs, self._piece, offset) if chunk.logprobs else None
+            self._offsets[event.index] = offset + len(chunk.text)
+            if chunk.text or found:
+                extra = {"localspec": sources(event)} if self._request.sources else {}
+                yield self._sent([self._choice(event.index, chunk.text, found, None)], extra)
+
+    def _sent(self, choices: list[JsonObject], more: JsonObject) -> Sent:
+        return Sent({**self._head, "choices": choices, "system_fingerprint": FINGERPRINT, **more})
+
+    @staticmethod
+    def _choice(index: int, text: str, logprobs: JsonObject | None, reason: str | None) -> JsonObject:
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def end(self) -> Iterator[Sent]:
+        options = self._request.stream_options
+        if options and options.include_usage:
+            yield self._sent([], {"usage": usage(self._done, len(self._ask.prompts)), **extras(self._done)})
+        yield Sent("[DONE]")
+
+    def ping(self) -> None:
+        return None
+
+    def fail(self, body: JsonObject) -> Iterator[Sent]:
+        yield Sent(body)
+        yield Sent("[DONE]")
+
+    def whole(self, done: Sequence[Done]) -> JsonObject:
+        choices = [
+            self._choice(
+                index,
+                one.text,
+                None if one.logprobs is None else text_logprobs(one.logprobs, self._piece),
+                finish_reason(one),
+            )
+            for index, one in enumerate(event.completion for event in done)
+        ]
+        more = {"usage": usage(done, len(self._ask.prompts)), **extras(done)}
+        return {**self._head, "choices": choices, "system_fingerprint": FINGERPRINT, **more}

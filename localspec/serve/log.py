@@ -1,0 +1,30 @@
+"""One line for each request: times and counts; texts only on request."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from localspec.serve.problem import RequestError
+from localspec.serve.scheduler import Job
+
+
+def line(job: Job, problem: RequestError | None, *, texts: bool) -> dict[str, Any]:
+    """The fields of a request that ended."""
+    stats = job.stats
+    found: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "model": job.model.id,
+        "status": problem.status if problem else 200,
+        "answers": len(job.done),
+        "prompt_tokens": stats.prompt_tokens,
+        "cached_tokens": stats.cached_tokens,
+        "generated_tokens": stats.generated_tokens,
+        "tokens_per_s": round(stats.tokens_per_s, 2),
+        "drafted": stats.proposed,
+        "accepted": stats.accepted,
+    }
+    if texts:
+        found["prompts"] = list(job.ask.prompts)
+        found["texts"] = [done.completion.text for done in job.done]
+    return found

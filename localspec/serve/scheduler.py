@@ -1,0 +1,169 @@
+"""Requests → events of their answers. asyncio only queues here; an engine's own thread does the native work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing, suppress
+from typing import Any
+
+from localspec.engine import Engine
+from localspec.errors import LocalspecError
+from localspec.generation.result import Chunk, Completion
+from localspec.generation.stats import Stats
+from localspec.serve.catalog import Model
+from localspec.serve.dialects.job import Ask, Begun, Delta, Done, Event, Note, Prompt
+from localspec.serve.engines import Engines
+from localspec.serve.problem import RequestError, problem_of
+from localspec.serve.turns import Turns
+
+_log = logging.getLogger("localspec.serve")
+
+
+class Job:
+    """One request on its way. Its events end with an error, or with None."""
+
+    def __init__(self, ask: Ask, model: Model, place: asyncio.Future[None]) -> None:
+        self.ask, self.model, self.place = ask, model, place
+        self.events = asyncio.Queue[Event | RequestError | None]()
+        self.stats = Stats()
+        self.begun: Begun | None = None
+        self.done: list[Done] = []
+        self._pieces: dict[int, bytes] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, run: Any) -> None:
+        """Start ``run``, the coroutine that makes the events."""
+        self._task = asyncio.ensure_future(run)
+
+    def cancel(self) -> None:
+        """End the work between two passes."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def piece(self, token: int) -> bytes:
+        """Bytes of a token in a log probability or at the end of an answer, also when its engine is freed."""
+        return self._pieces.get(token, b"")
+
+    def keep_pieces(self, engine: Engine, tokens: Iterable[int]) -> None:
+        """Look up the bytes of tokens."""
+        for token in tokens:
+            if token not in self._pieces:
+                self._pieces[token] = engine.token_bytes(token)
+
+    def put(self, event: Event) -> None:
+        """Add an event."""
+        if isinstance(event, Begun):
+            self.begun = event
+        elif isinstance(event, Done):
+            self.done.append(event)
+            self.stats.add(event.completion.stats)
+        self.events.put_nowait(event)
+
+
+class Scheduler:
+    """Runs requests one after another, in turns between clients; each has the engine of its model.
+
+    ``finished`` is told of each request that ended, with an error or without.
+    """
+
+    def __init__(self, engines: Engines, turns: Turns, finished: Callable[[Job, RequestError | None], None]) -> None:
+        self.engines, self.turns, self._finished = engines, turns, finished
+
+    async def submit(self, ask: Ask, client: str) -> Job:
+        """Check a request and queue it. Raises :class:`RequestError` if it cannot be answered or the queue is full."""
+        model = self.engines.catalog.find(ask.model)
+        engine = self.engines.loaded(model)
+        begun = Begun(model.id, await asyncio.to_thread(count_tokens, engine, ask)) if engine else None
+        job = Job(ask, model, self.turns.enter(f"{client} {ask.user}"))
+        if begun is not None:
+            job.put(begun)
+        job.start(self._run(job))
+        return job
+
+    async def engine(self, name: str | None, client: str) -> Engine:
+        """The engine of a model, for a look at its vocabulary; loaded in turn if need be."""
+        model = self.engines.catalog.find(name)
+        if engine := self.engines.loaded(model):
+            return engine
+        place = self.turns.enter(client)
+        try:
+            await place
+            return await self.engines.get(model, lambda text: None)
+        finally:
+            self.turns.leave(place)
+
+    async def _run(self, job: Job) -> None:
+        problem: RequestError | None = RequestError(499, "the client went away.")
+        try:
+            await job.place
+            await self._answer(job)
+            problem = None
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            problem = known(error)
+        finally:
+            self.turns.leave(job.place)
+            if not self.turns.running:
+                self.engines.idle()
+            self._finished(job, problem)
+            job.events.put_nowait(problem)
+
+    async def _answer(self, job: Job) -> None:
+        engine = await self.engines.get(job.model, lambda text: job.put(Note(text)))
+        if job.begun is None:
+            job.put(Begun(job.model.id, await asyncio.to_thread(count_tokens, engine, job.ask)))
+        for index, prompt, options in job.ask.runs(job.ask.options["seed"]):
+            done, thought = None, 0
+            async with aclosing(_chunks(engine, prompt, {**options, "progress": _progress(job)})) as chunks:
+                async for chunk in chunks:
+                    thought += len(chunk.tokens) if chunk.channel == "thought" else 0
+                    for one in chunk.logprobs:
+                        job.keep_pieces(engine, (one.token, *(token for token, _ in one.top)))
+                    job.put(Delta(index, chunk))
+                    done = chunk.completion
+            whole = _whole(done)
+            if options.get("stop"):
+                job.keep_pieces(engine, whole.tokens)
+            job.put(Done(index, whole, thought))
+
+
+def _whole(done: Completion | None) -> Completion:
+    if done is None or done.finish_reason == "cancelled":
+        raise RequestError(503, "the answer was stopped by the server.", code="stopping", retry_after=10)
+    return done
+
+
+def _progress(job: Job) -> Callable[[int, int], None]:
+    """A callback for the engine's thread that puts notes about the prefill."""
+    loop = asyncio.get_running_loop()
+
+    def progress(done: int, total: int) -> None:
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(job.put, Note(f"prefill {done}/{total}"))
+
+    return progress
+
+
+def _chunks(engine: Engine, prompt: Prompt, options: Any) -> AsyncGenerator[Chunk, None]:
+    if isinstance(prompt, str):
+        return engine.astream(prompt, **options)
+    return engine.astream_chat(prompt, **options)
+
+
+def count_tokens(engine: Engine, ask: Ask) -> int:
+    """Tokens of the prompts. Raises :class:`RequestError` for everything that can be wrong with a request."""
+    try:
+        return sum(engine.check(prompt, **ask.options) for prompt in ask.prompts)
+    except Exception as error:
+        raise known(error) from error
+
+
+def known(error: Exception) -> RequestError:
+    """What to tell the client; an error that nobody expects is also shown on standard error."""
+    problem = problem_of(error)
+    if not isinstance(error, (RequestError, LocalspecError)):
+        _log.error("unexpected error", exc_info=error)
+    return problem

@@ -1,0 +1,94 @@
+"""A bounded queue in front of the engines: one request at a time, in turns between clients."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+
+from localspec.serve.problem import RequestError
+
+#: Seconds after which a client may try again, at most.
+_LONGEST = 120
+
+
+class Turns:
+    """Places in a queue of at most ``limit`` waiting requests. A client with many requests delays no other by more
+    than one."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._busy = False
+        self.closed = False
+        self._since = 0.0
+        #: Seconds of a request, the recent ones counted most.
+        self._mean = 1.0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def running(self) -> int:
+        """Requests that run."""
+        return int(self._busy)
+
+    def enter(self, client: str) -> asyncio.Future[None]:
+        """A place for a request of ``client``: done when its turn comes. :meth:`leave` must follow.
+
+        Raises :class:`RequestError` if the queue is full or closed.
+        """
+        if self.closed:
+            raise _stopping()
+        place = asyncio.get_running_loop().create_future()
+        if not self._busy:
+            self._give(place)
+        elif self.waiting >= self._limit:
+            seconds = min(_LONGEST, max(1, round(self._mean * self._limit)))
+            message = f"{self._limit} requests wait already; try again in {seconds} seconds."
+            raise RequestError(503, message, code="queue_full", retry_after=seconds)
+        else:
+            self._waiting.setdefault(client, deque()).append(place)
+        return place
+
+    def leave(self, place: asyncio.Future[None]) -> None:
+        """Give up a place, waiting or running."""
+        if not place.done():
+            place.cancel()
+            for client, places in list(self._waiting.items()):
+                with suppress(ValueError):
+                    places.remove(place)
+                if not places:
+                    del self._waiting[client]
+        elif not place.cancelled() and place.exception() is None:
+            self._mean += (time.monotonic() - self._since - self._mean) / 4
+            self._busy = False
+            self._next()
+
+    def close(self) -> None:
+        """Refuse what waits and what comes."""
+        self.closed = True
+        for places in self._waiting.values():
+            for place in places:
+                place.set_exception(_stopping())
+        self._waiting.clear()
+
+    def _next(self) -> None:
+        for client in list(self._waiting):
+            places = self._waiting.pop(client)
+            place = places.popleft()
+            if places:
+                self._waiting[client] = places  # behind all others
+            self._give(place)
+            return
+
+    def _give(self, place: asyncio.Future[None]) -> None:
+        self._busy, self._since = True, time.monotonic()
+        place.set_result(None)
+
+
+def _stopping() -> RequestError:
+    return RequestError(503, "the server is stopping; try again when it is back.", code="stopping", retry_after=10)

@@ -1,0 +1,92 @@
+"""Laws of the queue: fair between clients, bounded, and no place is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localspec.serve.problem import RequestError
+from localspec.serve.turns import Turns
+
+
+def order(clients: list[str], leaving: set[int]) -> list[int]:
+    """Numbers of the requests in the order in which they run; those ``leaving`` give up while they wait."""
+
+    async def run() -> list[int]:
+        turns = Turns(len(clients))
+        first = turns.enter("first")
+        places = [turns.enter(client) for client in clients]
+        for number in leaving:
+            turns.leave(places[number])
+        turns.leave(first)
+        found = []
+        while running := [n for n, place in enumerate(places) if place.done() and not place.cancelled()]:
+            (number,) = set(running) - set(found)
+            found.append(number)
+            turns.leave(places[number])
+            if len(found) == len(clients) - len(leaving):
+                break
+        assert turns.waiting == turns.running == 0
+        return found
+
+    return asyncio.run(run())
+
+
+def test_clients_take_turns() -> None:
+    """One with many requests delays another by one."""
+    assert order(["a", "a", "a", "b", "c", "b"], set()) == [0, 3, 4, 1, 5, 2]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.data())
+def test_everyone_who_stays_has_a_turn(clients: list[str], data: st.DataObject) -> None:
+    """Those of one client in order, whoever leaves."""
+    leaving = data.draw(st.sets(st.integers(0, len(clients) - 1), max_size=len(clients) - 1))
+    found = order(clients, leaving)
+    assert sorted(found) == sorted(set(range(len(clients))) - leaving)
+    for client in set(clients):
+        own = [n for n in found if clients[n] == client]
+        assert own == sorted(own)
+
+
+def in_loop(check: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await check()
+
+    asyncio.run(run())
+
+
+def test_a_full_queue_refuses() -> None:
+    """What runs does not count."""
+
+    async def check() -> None:
+        turns = Turns(1)
+        turns.enter("a")
+        turns.enter("a")
+        with pytest.raises(RequestError) as refused:
+            turns.enter("b")
+        assert refused.value.status == 503
+        assert refused.value.retry_after
+
+    in_loop(check)
+
+
+def test_a_closed_queue_refuses_all() -> None:
+    """What waits as well; what runs goes on."""
+
+    async def check() -> None:
+        turns = Turns(4)
+        running, waiting = turns.enter("a"), turns.enter("a")
+        turns.close()
+        with pytest.raises(RequestError):
+            await waiting
+        turns.leave(waiting)
+        assert turns.running == 1
+        turns.leave(running)
+        with pytest.raises(RequestError):
+            turns.enter("b")
+
+    in_loop(check)
