@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError as JinjaError
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
@@ -45,13 +45,13 @@ class _GenerationBlocks(Extension):
 
 
 class ChatTemplate:
-    """One model's chat template. ``bos`` and ``eos`` are the texts of those tokens.
+    """One model's chat template. ``bos`` and ``eos`` are the texts of those tokens; ``name`` is its name in errors.
 
     ``call_syntax`` is the syntax in which the template writes tool calls; None if it is unknown or there are no tools.
     """
 
-    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
-        self._specials = {"bos_token": bos, "eos_token": eos}
+    def __init__(self, source: str, *, bos: str = "", eos: str = "", name: str = "the model's chat template") -> None:
+        self._specials, self._name = {"bos_token": bos, "eos_token": eos}, name
         self.call_syntax = find_syntax(source)
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationBlocks]
@@ -63,7 +63,9 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except Exception as error:  # Jinja's errors, or those of Python's compiler for the code that Jinja made
-            raise TemplateError(f"the model's chat template cannot be parsed: {error}. Use --raw.") from error
+            raise TemplateError(
+                f"{name} cannot be parsed: {_reason(error)}; give another one (--chat-template-file), or use --raw."
+            ) from error
 
     def render(
         self, messages: Sequence[Message], *, reply: bool = True, thinking: bool = False, tools: Tools = ()
@@ -99,18 +101,17 @@ class ChatTemplate:
                 parts.append(part)
                 size += len(part)
                 if size > _MAX_TEXT:
-                    raise TemplateError("the model's chat template writes without end. Use --raw.")
+                    raise TemplateError(f"{self._name} writes without end. Use --raw.")
         except SecurityError as error:
             raise TemplateError(
-                f"the model's chat template tried to leave its sandbox ({error}). Do not trust this file; "
+                f"{self._name} tried to leave its sandbox ({_reason(error)}). Do not trust this file; "
                 "--raw works without its template."
             ) from error
         except TemplateError:
             raise
         except Exception as error:  # a template may raise anything
             raise TemplateError(
-                f"the model's chat template refused these messages: {error or type(error).__name__}. "
-                "Check their roles and order, or use --raw."
+                f"{self._name} refused these messages: {_reason(error)}. Check their roles and order, or use --raw."
             ) from error
         return "".join(parts)
 
@@ -211,6 +212,14 @@ def check_messages(messages: Sequence[Message]) -> None:
         if message.get("content") is not None or not message.get("tool_calls"):
             content_text(message.get("content"), f"message {i}")
     check_tool_parts(messages)
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error in a template, on one line; of a syntax error its first sentence, and the line."""
+    text = " ".join((error.message or "" if isinstance(error, JinjaError) else str(error)).split())
+    if isinstance(error, TemplateSyntaxError):
+        return f"{text.partition('. ')[0].rstrip('.')} (line {error.lineno})"
+    return (text or type(error).__name__).rstrip(".")
 
 
 def _raise(message: str) -> NoReturn:

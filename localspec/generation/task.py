@@ -82,7 +82,10 @@ class Tasks:
     ) -> ChatPrompt:
         """Prompt of the reply to ``messages``, or of the rest of the final one, with checked ``tools``."""
         if self.conversation is None:
-            raise TemplateError(f"{self._model} has no chat template; use --raw, or generate() in Python.")
+            raise TemplateError(
+                f"{self._model} has no chat template; give one with --chat-template or --chat-template-file "
+                "(chat_template in Python), or use --raw or generate()."
+            )
         if tools and self.conversation.call_syntax is None:
             raise TemplateError(
                 f"the chat template of {self._model} takes no tools, or writes calls in an unknown syntax; "

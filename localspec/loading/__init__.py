@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
+from localspec.chat.choose_template import choose_template
 from localspec.engine import Engine
 from localspec.errors import UsageError
 from localspec.loading.contexts import make_pair, open_contexts
 from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
-from localspec.loading.models import LoadOptions, chat_template, load_models, model_info
+from localspec.loading.models import LoadOptions, load_models, load_template, model_info
 from localspec.memory.fit import LoadRequest, choose_settings
 from localspec.memory.machine import read_machine
 from localspec.models.store import mark_used
@@ -32,6 +33,7 @@ def load(
     draft_max: int | None = None,
     exactness: ExactnessMode | None = "prefer",
     ngram_file: str | Path | None = None,
+    chat_template: str | Path | None = None,
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Engine:
@@ -42,12 +44,13 @@ def load(
     of the same vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
     logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
-    neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``progress`` is called
-    with the share loaded, 0.0 to 1.0.
+    neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``chat_template``: one to
+    use in place of the model's: ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``progress`` is called with the
+    share loaded, 0.0 to 1.0.
 
     A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
     (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
-    :class:`UsageError`, :class:`InputError` or :class:`BackendError`.
+    :class:`UsageError`, :class:`InputError`, :class:`TemplateError` or :class:`BackendError`.
     """
     target = "tiny" if target is None else target
     draft = "auto" if draft is None else draft
@@ -55,7 +58,8 @@ def load(
     if exactness not in get_args(ExactnessMode):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(ExactnessMode))}.")
     params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
-    options = LoadOptions(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress)
+    template = choose_template(chat_template)
+    options = LoadOptions(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress, template)
     files = find_files(target, draft)
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
     fitted = choose_settings(request, params, read_machine())
@@ -84,10 +88,11 @@ def _open(
     with ExitStack() as stack:
         models = load_models(files, options, params, draft_layers, stack)
         contexts = open_contexts(models, stack)
-        measured = measure(models, contexts, options, [*notices, *models.notices], last=last)
+        template, about_template = load_template(models.target, options.template)
+        measured = measure(models, contexts, options, [*notices, *models.notices, *about_template], last=last)
         if measured is None:
             return None
         setup, measurement = measured
         pair = make_pair(models, contexts, options.ngram_file)
-        info, template = model_info(options.name, models.target), chat_template(models.target)
+        info = model_info(options.name, models.target)
         return Engine(pair, setup, measurement, model=info, template=template, close=stack.pop_all().close)

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from localspec.chat.choose_template import ChosenTemplate
 from localspec.chat.template import ChatTemplate
 from localspec.engine import ModelInfo
-from localspec.errors import DraftMismatchError, ModelFileError
+from localspec.errors import DraftMismatchError, ModelFileError, TemplateError
 from localspec.gguf.header import is_trimmed
 from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
@@ -23,7 +24,7 @@ from localspec.probe.contexts import LoadedModels
 class LoadOptions:
     """Options of :func:`localspec.load` that are not about files and settings of the contexts.
 
-    ``name`` is the target's.
+    ``name`` is the target's. ``template``: the user's choice in place of the model's chat template.
     """
 
     name: str
@@ -32,6 +33,7 @@ class LoadOptions:
     ngram_file: str | Path | None
     verbose: bool
     progress: Callable[[float], None] | None
+    template: ChosenTemplate | None = None
 
 
 def load_models(
@@ -70,16 +72,22 @@ def load_models(
     return replace(models, drafter=drafter, draft_params=own, trim=read_trim(draft) if is_trimmed(draft) else None)
 
 
-def chat_template(model: LlamaModel) -> ChatTemplate | None:
-    """The template of a model's file, None if it has none."""
-    source, vocabulary = model.chat_template, model.vocabulary
+def load_template(model: LlamaModel, chosen: ChosenTemplate | None) -> tuple[ChatTemplate | None, list[str]]:
+    """The chosen template, else that of the model's file; None if it has none that can be used. Also notices."""
+    vocabulary = model.vocabulary
+    source, notice = chosen.pick(vocabulary) if chosen else (model.chat_template, None)
     if source is None:
-        return None
+        return None, []
     texts = {
         name: vocabulary.text(token).decode("utf-8", errors="replace") if token >= 0 else ""
         for name, token in (("bos", vocabulary.bos), ("eos", vocabulary.eos))
     }
-    return ChatTemplate(source, **texts)
+    if chosen is not None:
+        return ChatTemplate(source, **texts, name=f"the chat template {chosen.name}"), [notice] if notice else []
+    try:
+        return ChatTemplate(source, **texts), []
+    except TemplateError as error:  # the model can still be used
+        return None, [str(error)[:1].upper() + str(error)[1:]]
 
 
 def model_info(name: str, model: LlamaModel) -> ModelInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -347,3 +348,29 @@ def test_parts_of_a_content_are_lines(program, tmp_path):
         result = program("generate", "--messages", "m.json")
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
         assert told in result.stderr
+
+
+def test_a_chat_template_is_chosen_by_name_or_file(program, monkeypatch):
+    """A flag overrides the setting of the other one; two of a kind are one too many."""
+
+    def result(*words, **environment):
+        with monkeypatch.context() as patch:
+            for key, value in environment.items():
+                patch.setenv(key, value)
+            return program("generate", "-p", "x", *words)
+
+    def template(*words, **environment):
+        assert result(*words, **environment).exit_code == 0
+        return program.loads[-1][1]["chat_template"]
+
+    name, file = {"LOCALSPEC_CHAT_TEMPLATE": "gemma"}, {"LOCALSPEC_CHAT_TEMPLATE_FILE": "b.jinja"}
+    assert template() is None
+    assert template("--chat-template", "chatml") == "chatml"
+    assert template("--chat-template-file", "gemma") == Path("gemma")
+    assert template(**name) == "gemma"
+    assert template("--chat-template-file", "a.jinja", **name) == Path("a.jinja")
+    assert template("--chat-template", "llama3", **file) == "llama3"
+    both = result("--chat-template", "gemma", "--chat-template-file", "a.jinja")
+    for refused in (both, result(**name, **file), result("--chat-template", "nope")):
+        assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "both give a template" in both.stderr

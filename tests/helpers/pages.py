@@ -54,6 +54,7 @@ _FILES = {
     "person.json": json.dumps(_PERSON),
     "tools.json": json.dumps([_TOOL]),
     "yes_or_no.gbnf": 'root ::= "yes" | "no"\n',
+    "own.jinja": "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}",
     "notes/one.txt": _TEXT * 40,
 }
 _REPOSITORIES = {

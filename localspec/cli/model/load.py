@@ -60,6 +60,7 @@ def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
         exactness=options.exactness,
         ngram_file=options.ngram_file,
         verbose=options.verbose,
+        chat_template=options.template,
         progress=bar.fraction,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from click.core import ParameterSource
 from localspec.cli.options.bundle import bundle
 from localspec.cli.options.values import DraftName, FileName, LayerCount, ModelName
 from localspec.cli.terminal.notes import notice
+from localspec.errors import UsageError
 from localspec.params import ContextParams, DraftParams, ExactnessMode
 
 #: llama.cpp's words for numbers of layers: -1 is all, None as many as fit.
@@ -25,6 +27,7 @@ class ModelOptions:
     """The models to load, and the devices.
 
     ``ctx_size``: 0 is the model's own. ``chosen``: a flag, the environment or the settings file names the model.
+    ``template``: name or file of a chat template.
     """
 
     model: str
@@ -39,6 +42,7 @@ class ModelOptions:
     ngram_file: str | None = None
     offline: bool = False
     chosen: bool = True
+    template: str | Path | None = None
 
     @classmethod
     def from_flags(cls, **values: Any) -> ModelOptions:
@@ -49,13 +53,27 @@ class ModelOptions:
             if values.pop(name) is not None:
                 flag = name.replace("_", "-")
                 notice(f"--{flag} is left out: localspec chooses cache types for which drafting is exact.")
-        return cls(**values, gpu_layers=_LAYERS.get(layers, layers), chosen=source is not ParameterSource.DEFAULT)
+        template = _template(values.pop("chat_template"), values.pop("chat_template_file"))
+        chosen = source is not ParameterSource.DEFAULT
+        return cls(**values, gpu_layers=_LAYERS.get(layers, layers), chosen=chosen, template=template)
 
     def __post_init__(self) -> None:
         ContextParams(
             ctx_size=self.ctx_size or None, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device
         )
         DraftParams(max=self.draft_max)
+
+
+def _template(name: str | None, file: str | None) -> str | Path | None:
+    """The chosen chat template. A flag overrides the setting of the other option."""
+    if name is not None and file is not None:
+        context = click.get_current_context()
+        typed = [context.get_parameter_source(key) for key in ("chat_template", "chat_template_file")]
+        on_line = [source is ParameterSource.COMMANDLINE for source in typed]
+        if all(on_line) or not any(on_line):
+            raise UsageError("--chat-template and --chat-template-file both give a template; keep one.")
+        name, file = (name, None) if on_line[0] else (None, file)
+    return name if file is None else Path(file)
 
 
 def _offline(context: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -134,6 +152,17 @@ model_options = bundle(
             type=FileName(),
             metavar="FILE",
             help="Keep the tokens of this conversation in FILE, and draft from it in later ones.",
+        ),
+        "chat_template": click.option(
+            "--chat-template",
+            type=click.Choice(("gemma", "chatml", "llama3")),
+            help="A built-in chat template in place of the model's.  [default: the model's]",
+        ),
+        "chat_template_file": click.option(
+            "--chat-template-file",
+            type=FileName(),
+            metavar="FILE",
+            help="A Jinja chat template in place of the model's.",
         ),
         "offline": click.option(
             "--offline",
