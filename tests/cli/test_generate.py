@@ -49,7 +49,7 @@ def test_every_flag_reaches_the_engine(program):
         "generate", "-p", "Hi", "-m", "big.gguf", "-md", "small.gguf", "-c", "512", "-t", "3", "-ngl", "7",
         "--device", "CUDA0", "--draft-max", "5", "-n", "9", "--temp", "0", "--top-k", "3", "--top-p", "0.5",
         "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "off",
-        "--ngram-file", "n", "--verbose",
+        "--ngram-file", "n", "--chat-template", "gemma", "--verbose",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     ((target, draft), loaded) = program.loads[0]
@@ -57,7 +57,7 @@ def test_every_flag_reaches_the_engine(program):
     del loaded["progress"]
     assert loaded == {
         "ctx_size": 512, "threads": 3, "gpu_layers": 7, "device": "CUDA0", "draft_max": 5, "exactness": "off",
-        "ngram_file": "n", "verbose": True,
+        "ngram_file": "n", "chat_template": "gemma", "verbose": True,
     }  # fmt: skip
     options = program.engine.options[0]
     del options["progress"]
