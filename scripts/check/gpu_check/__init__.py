@@ -1,0 +1,1 @@
+"""Measures a GPU with random pairs of Gemma 4's shapes; started by ``scripts/check/gpu``."""
