@@ -27,6 +27,8 @@ MAX_DRAFT = MAX_VERIFY_WIDTH - 1
 PROBE_WIDTH = 32
 #: Tokens of a prefill pass on a CPU: 2% faster than 512 for prompts of 700 to 1,500 tokens.
 _CPU_PASS = 256
+#: Types of a cache's keys and values, as llama.cpp names them.
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 #: llama.cpp's sequence breakers for DRY.
 DRY_BREAKERS = ("\n", ":", '"', "*")
 #: Largest bias or penalty: beyond any logit, and finite in float32 after any number of additions.
@@ -260,7 +262,8 @@ class ContextParams:
 
     ``ctx_size`` in tokens (None: the model's own, at most 8192). ``threads`` (None: the physical cores).
     ``gpu_layers`` (None: as many as fit the GPUs that llama.cpp reports). ``device``: a name that ``localspec devices``
-    lists (None: all GPUs). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
+    lists (None: all GPUs). ``cache_type_k`` and ``cache_type_v``: one of :data:`CACHE_TYPES` (None: q8_0 and f16 on a
+    CPU, f16 on a GPU). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
     ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch.
     """
 
@@ -268,6 +271,8 @@ class ContextParams:
     threads: int | None = None
     gpu_layers: int | None = None
     device: str | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
     batch: int = 512
     verify_width: int = field(default=MAX_VERIFY_WIDTH)
     tiled: bool = True
@@ -281,6 +286,9 @@ class ContextParams:
             _check("threads", self.threads, 1, 512)
         if self.gpu_layers is not None:
             _check("gpu_layers", self.gpu_layers, -1, _HUGE, " (-1 is all)")
+        for name in ("cache_type_k", "cache_type_v"):
+            if getattr(self, name) not in (None, *CACHE_TYPES):
+                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(CACHE_TYPES)}.")
         _check("batch", self.batch, MAX_VERIFY_WIDTH, 65536)
         _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
 

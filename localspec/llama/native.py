@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from localspec.errors import BackendError
-from localspec.gguf.types import TYPE_NUMBERS
+from localspec.gguf.types import FLOAT_NUMBERS, TYPE_NUMBERS
 from localspec.llama.binding import (
     address_getter,
     clear_errors,
@@ -54,8 +54,8 @@ class NativeContext:
             )
         self._handle = handle
         self.threads = self._most_threads = int(options.n_threads)
-        #: True if no row depends on the number of threads. Attention over F16 keys splits its sums by thread.
-        self._any_threads = options.type_k == _Q8_0
+        #: True if no row depends on the number of threads. Attention over float keys splits its sums by thread.
+        self._any_threads = options.type_k not in FLOAT_NUMBERS
         self._adaptive = False
         self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
         self.cells = int(lib.llama_n_ctx(handle))
@@ -159,12 +159,16 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any
     """llama_context_params for ``n_ctx`` tokens.
 
     On the CPU keys are Q8_0 and values F16, with flash attention: of the settings in which rows of a batch equal single
-    rows bit for bit, the fastest. On a GPU both are F16, with whatever the device supports. The cache has
+    rows bit for bit, the fastest. On a GPU both are F16, with whatever the device supports. The user may choose other
+    types; quantised values need flash attention. The cache has
     ``verify_width`` more cells than ``n_ctx``, so that a last draft can be verified in a full context.
     """
     gpu = model.placement.gpu
     threads = params.threads or (1 if model.n_bytes < _SMALL else default_threads())
     exact = not gpu and all(size % _BLOCK == 0 for size in model.key_lengths)
+    keys = _type_number(params.cache_type_k, _Q8_0 if exact else _F16)
+    values = _type_number(params.cache_type_v, _F16)
+    quantised = values not in FLOAT_NUMBERS
     return set_fields(
         lib.llama_context_default_params(),
         n_ctx=n_ctx + params.verify_width,
@@ -174,9 +178,14 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any
         n_outputs_max=params.verify_width,
         n_threads=threads,
         n_threads_batch=threads,
-        type_k=_Q8_0 if exact else _F16,
-        type_v=_F16,
-        flash_attn_type=_FLASH_AUTO if gpu else _FLASH_ON,
+        type_k=keys,
+        type_v=values,
+        flash_attn_type=_FLASH_AUTO if gpu and not quantised else _FLASH_ON,
         swa_full=True,
         no_perf=True,
     )
+
+
+def _type_number(name: str | None, default: int) -> int:
+    """ggml's number of a cache type."""
+    return default if name is None else TYPE_NUMBERS[name.upper()]

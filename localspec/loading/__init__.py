@@ -14,6 +14,7 @@ from localspec.loading.contexts import make_pair, open_contexts
 from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
 from localspec.loading.models import LoadOptions, load_models, load_template, model_info
+from localspec.memory.cache_types import check_cache_types
 from localspec.memory.fit import LoadRequest, choose_settings
 from localspec.memory.machine import read_machine
 from localspec.models.store import mark_used
@@ -30,6 +31,8 @@ def load(
     threads: int | None = None,
     gpu_layers: int | None = None,
     device: str | None = None,
+    cache_type_k: str | None = None,
+    cache_type_v: str | None = None,
     draft_max: int | None = None,
     exactness: ExactnessMode | None = "prefer",
     ngram_file: str | Path | None = None,
@@ -40,8 +43,9 @@ def load(
     """Load ``target`` and its drafter. None for any option means its default.
 
     ``target``: ``tiny`` (built in), a path, or the name of a model on disk. ``draft``: ``auto`` (the best drafter on
-    disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model
-    of the same vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
+    disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model of the same
+    vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
+    ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
     logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
     neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``chat_template``: one to
@@ -57,15 +61,19 @@ def load(
     exactness = "prefer" if exactness is None else exactness
     if exactness not in get_args(ExactnessMode):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(ExactnessMode))}.")
-    params = ContextParams(ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device)
+    params = ContextParams(
+        ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+    )  # fmt: skip
     template = choose_template(chat_template)
     options = LoadOptions(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress, template)
     files = find_files(target, draft)
+    check_cache_types(files.target, params)
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
     fitted = choose_settings(request, params, read_machine())
     for path in files.paths:
         mark_used(path)
-    notices = [*fitted.notices, *try_files(files.target.path, files.draft_path, files.kind)]
+    notices = [*fitted.notices, *try_files(files.target.path, files.draft_path, files.kind, params)]
     *others, last = settings_to_try(exactness, fitted.target)
     for settings in others:
         if engine := _open(files, options, settings, fitted.drafter.gpu_layers, notices, last=False):

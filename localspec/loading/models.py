@@ -15,6 +15,7 @@ from localspec.gguf.header import is_trimmed
 from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
 from localspec.loading.files import PairFiles
+from localspec.memory.cache_types import cache_notice
 from localspec.memory.fit import DEFAULT_CTX
 from localspec.params import ContextParams, DraftParams, ExactnessMode
 from localspec.probe.contexts import LoadedModels
@@ -49,6 +50,8 @@ def load_models(
     stack.callback(target.close)
     if not target.can_generate:
         raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
+    if notice := cache_notice(params, gpu=target.placement.gpu):
+        notices.append(notice)
     n_ctx = params.ctx_size or min(target.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
     if 0 < target.n_ctx_train < n_ctx:
         notices.append(f"The model was trained for {target.n_ctx_train} tokens; beyond them it may lose the thread.")
@@ -64,7 +67,7 @@ def load_models(
     models = LoadedModels(target, params, n_ctx, kind, notices=tuple(notices))
     if draft is None:
         return models
-    own = replace(params, gpu_layers=draft_layers)
+    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None)
     drafter = LlamaModel(draft, own, verbose=options.verbose)
     stack.callback(drafter.close)
     if kind == "model" and not (drafter.can_generate and drafter.can_rewind):

@@ -26,8 +26,6 @@ BASE = 48 * MIB
 _CELLS = 256
 #: Bytes that llama.cpp keeps for a token's text and for a merge; measured on vocabularies of 152k and 262k tokens.
 _PER_TOKEN, _PER_MERGE = 164, 158
-#: Cache types: elements and bytes of a block.
-_F16, _Q8_0 = BLOCKS[TYPE_NUMBERS["F16"]], BLOCKS[TYPE_NUMBERS["Q8_0"]]
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 #: Most layers that a header is believed to have.
 _MAX_LAYERS = 1 << 12
@@ -106,7 +104,7 @@ def model_memory(
         file=sum(_end(part) for part in parts),
         mapped=sum(_mapped(part, {t.name for t in copies}) for part, copies in zip(parts, doubled, strict=True)),
         repacked=sum(t.bytes or 0 for copies in doubled for t in copies),
-        cache=0 if assistant else sum(layer_caches(parts, cells, gpu=gpu)),
+        cache=0 if assistant else sum(layer_caches(parts, cells, gpu=gpu, params=params)),
         compute=compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu),
         rows=rows * (n_vocab(parts) + wide) * 4,
         vocabulary=_vocabulary(header),
@@ -127,19 +125,23 @@ def n_vocab(parts: Sequence[GgufHeader]) -> int:
     return parts[0].lengths.get("tokenizer.ggml.tokens", 0)
 
 
-def layer_caches(parts: Sequence[GgufHeader], cells: int, *, gpu: bool = False) -> list[int]:
+def layer_caches(
+    parts: Sequence[GgufHeader], cells: int, *, gpu: bool = False, params: ContextParams | None = None
+) -> list[int]:
     """Bytes of keys and values of ``cells`` tokens, layer by layer.
 
-    localspec keeps keys as Q8_0 and values as F16 on the CPU, both as F16 on a GPU. It keeps sliding-window layers in
-    full, so that they can be rewound. The last ``shared_kv_layers`` read other layers' caches. Recurrent layers have a
-    state of some MiB, which is left out.
+    Unless ``params`` name types, keys are Q8_0 and values F16 on the CPU, and both are F16 on a GPU. Sliding-window
+    layers are kept in full, so that they can be rewound. The last ``shared_kv_layers`` read other layers' caches.
+    Recurrent layers have a state of some MiB, which is left out.
     """
     header, count = parts[0], _layers(parts[0])
     own = count - max(0, header.number("attention.shared_kv_layers") or 0)
     attending = _attending(parts)
     heads = _per_layer(header, "attention.head_count_kv", header.number("attention.head_count") or 1)
-    key, value = _head_sizes(header)
-    types = _F16 if gpu or any(size % 32 for size in key) else _Q8_0, _F16
+    key, value = head_sizes(header)
+    default_key = "F16" if gpu or any(size % BLOCKS[TYPE_NUMBERS["Q8_0"]][0] for size in key) else "Q8_0"
+    names = (params.cache_type_k, params.cache_type_v) if params else (None, None)
+    types = [BLOCKS[TYPE_NUMBERS[(names[0] or default_key).upper()]], BLOCKS[TYPE_NUMBERS[(names[1] or "F16").upper()]]]
     latent = header.number("attention.key_length_mla") is not None  # such a cache has keys alone
     sizes = []
     for layer in range(count):
@@ -165,7 +167,7 @@ def compute_bytes(parts: Sequence[GgufHeader], cells: int, batch: int, rows: int
     narrow = max(0, header.number("expert_feed_forward_length") or 0) * experts
     shared = max(0, header.number("expert_shared_feed_forward_length") or 0)
     forward = max(*_per_layer(header, "feed_forward_length", 0), narrow + shared)
-    attention = max(_per_layer(header, "attention.head_count", 1)) * max(_head_sizes(header)[0])
+    attention = max(_per_layer(header, "attention.head_count", 1)) * max(head_sizes(header)[0])
     inner = max(forward, attention)
     extra = 2 * max(0, header.number("embedding_length_per_layer_input") or 0) * _layers(header)
     sliding = bool(header.number("attention.sliding_window"))
@@ -265,7 +267,7 @@ def _per_layer(header: GgufHeader, key: str, default: int) -> list[int]:
     return numbers + [default] * (count - len(numbers))
 
 
-def _head_sizes(header: GgufHeader) -> tuple[list[int], list[int]]:
+def head_sizes(header: GgufHeader) -> tuple[list[int], list[int]]:
     """Elements of a head's key and value, layer by layer."""
     derived = (header.number("embedding_length") or 0) // max(1, *_per_layer(header, "attention.head_count", 1))
     sliding = _per_layer(header, "attention.sliding_window_pattern", 0)

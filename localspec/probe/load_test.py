@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from typing import IO
 
 from localspec.errors import ModelFileError
 from localspec.files import BUILT_IN, file_identity
+from localspec.params import ContextParams
 from localspec.probe import cache
 
 #: Kind of the remembered facts.
@@ -31,7 +32,7 @@ _REVISION = 1
 #: The child's code: it imports from this process's path, not from the folder that it runs in.
 _CHILD = (
     "import json, sys; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']; "
-    "from localspec.probe.load_test_child import main; main(job['cases'])"
+    "from localspec.probe.load_test_child import main; main(job['cases'], job['types'])"
 )
 #: Longest quotation from llama.cpp's log in a message, in characters, and the bytes of the log that are searched.
 _MAX_QUOTED, _MAX_LOG = 300, 2**16
@@ -58,26 +59,30 @@ class _NoChildError(Exception):
     """No child process could be started, or it could not import localspec."""
 
 
-def try_files(target: Path, draft: Path | None = None, kind: str = "none") -> list[str]:
+def try_files(
+    target: Path, draft: Path | None = None, kind: str = "none", params: ContextParams | None = None
+) -> list[str]:
     """Try the files that were not tried before; ``kind`` of ``draft``: ``mtp`` (tried on its target) or ``model``.
 
-    Returns notices for the user: one where no child process can be started, which leaves the files untried. Raises
-    :class:`ModelFileError` for a file that llama.cpp aborts on or computes NaN with, now or when it was tried.
+    ``params``: the cache types to try. Returns notices for the user: one where no child process can be started, which
+    leaves the files untried. Raises :class:`ModelFileError` for a file that llama.cpp aborts on or computes NaN with,
+    now or when it was tried.
     """
+    types = [params.cache_type_k, params.cache_type_v] if params else [None, None]
     try:
-        cases = [case for case in _cases(target, draft, kind) if not _passed_before(case)]
+        cases = [case for case in _cases(target, draft, kind, types) if not _passed_before(case)]
     except OSError as error:
         raise ModelFileError(f"{error.filename} cannot be read: {error.strerror or error}. Check the file.") from error
     try:
         if cases:
-            _run(cases)
+            _run(cases, types)
     except _NoChildError as error:
         names = " and ".join(case.files[-1].name for case in cases)
         return [f"{names} could not be tried in a process of its own first ({error}); a damaged file may end this one."]
     return []
 
 
-def _cases(target: Path, draft: Path | None, kind: str) -> list[_Case]:
+def _cases(target: Path, draft: Path | None, kind: str, types: Sequence[str | None]) -> list[_Case]:
     own = target.resolve().parent == BUILT_IN
     paths: dict[str, tuple[Path, ...]] = {} if own else {"target": (target,)}
     if draft is not None and kind == "model":
@@ -86,7 +91,7 @@ def _cases(target: Path, draft: Path | None, kind: str) -> list[_Case]:
         paths["mtp"] = (target, draft)
     if not paths:
         return []
-    build = _build()
+    build = " ".join([_build(), *(str(name) for name in types if any(types))])
     identity = {path: file_identity(path) for path in {path for files in paths.values() for path in files}}
     return [
         _Case(role, files, " | ".join([f"{_REVISION} {role} {build}", *(identity[path] for path in files)]))
@@ -115,9 +120,9 @@ def _passed_before(case: _Case) -> bool:
     return found.get("loads") is True
 
 
-def _run(cases: list[_Case]) -> None:
+def _run(cases: list[_Case], types: Sequence[str | None]) -> None:
     """Run one child for all ``cases``. It reports each one that it has finished."""
-    with tempfile.TemporaryFile() as log, _child(cases, log) as child:
+    with tempfile.TemporaryFile() as log, _child(cases, types, log) as child:
         lines = iter(child.stdout or ())
         if not any(line.strip() == "ready" for line in lines):
             raise _NoChildError(_last_line(log) or f"it ended with {_ending(child.wait())}")
@@ -152,11 +157,11 @@ def _refusal(case: _Case, what: str) -> ModelFileError:
 
 
 @contextmanager
-def _child(cases: list[_Case], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
+def _child(cases: list[_Case], types: Sequence[str | None], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
     """Start the child, and end it with the block. It also ends when this process does, with its standard input."""
     if getattr(sys, "frozen", False) or "py" not in Path(sys.executable or "").name.lower():
         raise _NoChildError("this program brings its own Python")
-    job = {"path": sys.path, "cases": [[case.role, *map(str, case.files)] for case in cases]}
+    job = {"path": sys.path, "types": types, "cases": [[case.role, *map(str, case.files)] for case in cases]}
     try:
         child = subprocess.Popen(
             [sys.executable, "-I", "-c", _CHILD],

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -34,12 +35,16 @@ _PARAMS = ContextParams(ctx_size=_CONTEXT, device="none", verify_width=_WIDTH, b
 _NO_DIALOGUES = 0x8007
 
 
-def main(cases: Sequence[Sequence[str]]) -> None:
-    """Try ``cases`` in order, each a role and files, up to the first that fails; then end the process."""
+def main(cases: Sequence[Sequence[str]], types: Sequence[str | None]) -> None:
+    """Try ``cases`` in order, each a role and files, up to the first that fails; then end the process.
+
+    ``types``: those of the target's keys and values.
+    """
+    params = replace(_PARAMS, cache_type_k=types[0], cache_type_v=types[1])
     _prepare_to_abort()
     print("ready", flush=True)
     try:
-        for _ in _passed([(role, [Path(name) for name in files]) for role, *files in cases]):
+        for _ in _passed([(role, [Path(name) for name in files]) for role, *files in cases], params):
             print("passed", flush=True)
     except NonFiniteLogitsError:
         print("nan", flush=True)
@@ -69,14 +74,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _passed(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
+def _passed(cases: Sequence[tuple[str, list[Path]]], params: ContextParams) -> Iterator[None]:
     """Yield for each case that passed."""
     with ExitStack() as stack:
         target: LlamaContext | None = None
         for role, files in cases:
             if role != "mtp" or target is None:
                 hidden = any(role == "mtp" for role, _ in cases)
-                context = _open(files[0], hidden, stack)
+                context = _open(files[0], _PARAMS if role == "model" else params, hidden, stack)
                 if context is None:
                     yield  # the parent refuses it by its kind
                     continue
@@ -87,12 +92,12 @@ def _passed(cases: Sequence[tuple[str, list[Path]]]) -> Iterator[None]:
             yield
 
 
-def _open(path: Path, hidden: bool, stack: ExitStack) -> LlamaContext | None:
-    model = LlamaModel(read_header(path), _PARAMS, verbose=True)
+def _open(path: Path, params: ContextParams, hidden: bool, stack: ExitStack) -> LlamaContext | None:
+    model = LlamaModel(read_header(path), params, verbose=True)
     stack.callback(model.close)
     if not model.can_generate:
         return None
-    context = LlamaContext(model, _PARAMS, _CONTEXT, hidden=hidden)
+    context = LlamaContext(model, params, _CONTEXT, hidden=hidden)
     stack.callback(context.close)
     return context
 

@@ -49,7 +49,7 @@ def test_every_flag_reaches_the_engine(program):
         "generate", "-p", "Hi", "-m", "big.gguf", "-md", "small.gguf", "-c", "512", "-t", "3", "-ngl", "7",
         "--device", "CUDA0", "--draft-max", "5", "-n", "9", "--temp", "0", "--top-k", "3", "--top-p", "0.5",
         "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "off",
-        "--ngram-file", "n", "--verbose",
+        "--ngram-file", "n", "--chat-template", "gemma", "--verbose", "-ctk", "q4_0", "-ctv", "bf16",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     ((target, draft), loaded) = program.loads[0]
@@ -57,7 +57,7 @@ def test_every_flag_reaches_the_engine(program):
     del loaded["progress"]
     assert loaded == {
         "ctx_size": 512, "threads": 3, "gpu_layers": 7, "device": "CUDA0", "draft_max": 5, "exactness": "off",
-        "ngram_file": "n", "verbose": True,
+        "ngram_file": "n", "chat_template": "gemma", "verbose": True, "cache_type_k": "q4_0", "cache_type_v": "bf16",
     }  # fmt: skip
     options = program.engine.options[0]
     del options["progress"]
@@ -87,15 +87,6 @@ def test_values_of_llama_cpp_are_taken(program, args, name, value):
 def test_a_hub_name_has_the_flag_of_llama_cpp_too(program):
     program("generate", "-p", "Hi", "-hf", "user/repo:Q4_0")
     assert program.loads[0][0][0] == "user/repo:Q4_0"
-
-
-def test_cache_types_are_left_out_and_said(program):
-    result = program("generate", "-p", "Hi", "-ctk", "q8_0", "-ctv", "f16")
-    assert (result.exit_code, result.stdout) == (0, "Hello there.\n")
-    assert result.stderr.splitlines() == [
-        f"localspec: --cache-type-{one} is left out: localspec chooses cache types for which drafting is exact."
-        for one in "kv"
-    ]
 
 
 @pytest.mark.parametrize("flag", ["-d", "-md", "--draft", "--model-draft"])

@@ -18,6 +18,7 @@ import localspec
 from localspec.errors import BackendError, ModelFileError
 from localspec.gguf.header import read_header
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
+from localspec.params import ContextParams
 from localspec.probe import load_test as trial
 from localspec.probe.load_test import try_files
 from localspec.probe.load_test_child import _TEXT
@@ -111,6 +112,15 @@ def test_changed_file_is_tried_again(tmp_path: Path, children: list[Any]) -> Non
     os.utime(path, ns=(1, 1))
     try_files(path)
     assert len(children) == 2
+
+
+def test_other_cache_types_are_tried_too(tmp_path: Path, children: list[Any]) -> None:
+    """llama.cpp may abort on some with some files."""
+    path = sound(tmp_path)
+    for params in (None, ContextParams(), ContextParams(cache_type_k="q4_0"), ContextParams(cache_type_v="q4_0")):
+        for _ in range(2):
+            assert try_files(path, params=params) == []
+    assert len(children) == 3
 
 
 def test_other_build_of_llama_cpp_tries_again(
@@ -256,7 +266,7 @@ def test_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom localspec.probe import load_test as trial\n"
-        "wait = f'import localspec.probe.load_test_child as c, os, time; c._passed = lambda cases: "
+        "wait = f'import localspec.probe.load_test_child as c, os, time; c._passed = lambda *_: "
         '[open({sys.argv[1]!r}, "w").write(str(os.getpid())), time.sleep(60)]; \'\n'
         "child = 'from localspec.probe.load_test_child'\n"
         "trial._CHILD = trial._CHILD.replace(child, wait + child)\n"

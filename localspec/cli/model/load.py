@@ -56,6 +56,8 @@ def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
         threads=options.threads,
         gpu_layers=options.gpu_layers,
         device=options.device,
+        cache_type_k=options.cache_type_k,
+        cache_type_v=options.cache_type_v,
         draft_max=options.draft_max,
         exactness=options.exactness,
         ngram_file=options.ngram_file,

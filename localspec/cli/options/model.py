@@ -12,14 +12,11 @@ from click.core import ParameterSource
 
 from localspec.cli.options.bundle import bundle
 from localspec.cli.options.values import DraftName, FileName, LayerCount, ModelName
-from localspec.cli.terminal.notes import notice
 from localspec.errors import UsageError
-from localspec.params import ContextParams, DraftParams, ExactnessMode
+from localspec.params import CACHE_TYPES, ContextParams, DraftParams, ExactnessMode
 
 #: llama.cpp's words for numbers of layers: -1 is all, None as many as fit.
 _LAYERS = {"all": -1, "auto": None}
-#: llama.cpp's types of a cache.
-_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,8 @@ class ModelOptions:
     draft_max: int | None
     exactness: ExactnessMode
     verbose: bool
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
     ngram_file: str | None = None
     offline: bool = False
     chosen: bool = True
@@ -49,10 +48,6 @@ class ModelOptions:
         """From the values of the options and click's source of the model."""
         source = click.get_current_context().get_parameter_source("model")
         layers = values.pop("gpu_layers")
-        for name in ("cache_type_k", "cache_type_v"):
-            if values.pop(name) is not None:
-                flag = name.replace("_", "-")
-                notice(f"--{flag} is left out: localspec chooses cache types for which drafting is exact.")
         template = _template(values.pop("chat_template"), values.pop("chat_template_file"))
         chosen = source is not ParameterSource.DEFAULT
         return cls(**values, gpu_layers=_LAYERS.get(layers, layers), chosen=chosen, template=template)
@@ -171,7 +166,19 @@ model_options = bundle(
             help="Never connect; a model that is not on disk is an error. HF_HUB_OFFLINE=1 does the same.",
         ),
         "verbose": click.option("--verbose", is_flag=True, help="Show llama.cpp's own log."),
-        "cache_type_k": click.option("-ctk", "--cache-type-k", type=click.Choice(_CACHE_TYPES), hidden=True),
-        "cache_type_v": click.option("-ctv", "--cache-type-v", type=click.Choice(_CACHE_TYPES), hidden=True),
+        "cache_type_k": click.option(
+            "-ctk",
+            "--cache-type-k",
+            type=click.Choice(CACHE_TYPES),
+            metavar="TYPE",
+            help=f"Type of the cache's keys: {', '.join(CACHE_TYPES)}.  [default: q8_0 on a CPU, f16 on a GPU]",
+        ),
+        "cache_type_v": click.option(
+            "-ctv",
+            "--cache-type-v",
+            type=click.Choice(CACHE_TYPES),
+            metavar="TYPE",
+            help="Type of the cache's values.  [default: f16]",
+        ),
     },
 )
