@@ -173,3 +173,17 @@ def test_every_page_is_linked_from_the_readme() -> None:
     """The README is the index."""
     readme = pages.text_of("README.md")
     assert all(f"({page})" in readme for page in pages.PAGES[1:])
+
+
+@pytest.mark.parametrize("page", pages.ALL_PAGES)
+def test_tests_in_the_text_exist(page: str) -> None:
+    """Each that is named as `tests/file.py::test_name`."""
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", pages.text_of(page)):
+        assert re.search(rf"^(?:async )?def {name}\(", pages.text_of(path), re.MULTILINE), f"{path}::{name}"
+
+
+def test_every_report_of_a_user_has_a_law() -> None:
+    """Twenty-five kinds."""
+    rows = [line for line in pages.text_of("docs/data/user_reports.md").splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 25
+    assert all("::test_" in row.rsplit("|", 2)[1] for row in rows)

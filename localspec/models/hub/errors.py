@@ -8,11 +8,14 @@ from __future__ import annotations
 import email.utils
 import re
 import time
+from collections.abc import Mapping
 
 #: End of messages about a download that was interrupted.
 CONTINUES = "then run the same command: it goes on where it stopped"
 #: HTTP statuses after which a later attempt may succeed.
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+#: OpenSSL's word for a certificate that it does not accept.
+_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 #: Classes of errors that a request raises.
 _REQUEST_ERRORS = {
     "TransportError", "HTTPError", "HfHubHTTPError", "InvalidURL", "TooManyRedirects", "OfflineModeIsEnabled",
@@ -45,9 +48,25 @@ def describe_failure(what: str, error: Exception, endpoint: str) -> str:
         (status == 404, f"{what} is not on the Hub (any more); run the command again, and look at {endpoint}/{repo}."),
         ("HFValidationError" in kinds, f"{repo!r} cannot be the name of a repository; names look like user/repo."),
         (status is not None, f"the Hub refused {what} ({short_reason(error)}); look at {endpoint}/{repo}."),
+        (_CERTIFICATE in str(error), _about_certificate(str(error), endpoint)),
         (True, f"{endpoint} did not answer as the Hub does ({short_reason(error)}); check HF_ENDPOINT."),
     )
     return next(text for applies, text in sentences if applies)
+
+
+def _about_certificate(error: str, endpoint: str) -> str:
+    """A sentence about a certificate that OpenSSL refuses with ``error``."""
+    if re.search("not yet valid|has expired", error):
+        today = time.strftime("%Y-%m-%d")
+        return (
+            f"the certificate of {endpoint} is not valid on {today}, the date of this machine; check its clock, "
+            f"{CONTINUES}."
+        )
+    reason = error.partition(f"{_CERTIFICATE}] ")[2].partition(" (_ssl")[0]
+    return (
+        f"this machine does not trust the certificate of {endpoint} ({reason}); where a proxy signs connections, name "
+        f"the file of its certificate in SSL_CERT_FILE, {CONTINUES}."
+    )
 
 
 def is_request_error(error: Exception) -> bool:
@@ -58,7 +77,7 @@ def is_request_error(error: Exception) -> bool:
 def is_temporary(error: BaseException, endpoint: str) -> bool:
     """True if a later attempt may succeed."""
     names = _class_names(error)
-    if "UnsupportedProtocol" in names or "LocalProtocolError" in names:
+    if names & {"UnsupportedProtocol", "LocalProtocolError"} or _CERTIFICATE in str(error):
         return False
     status = status_of(error)
     if status is None:
@@ -82,12 +101,20 @@ def requested_wait(error: BaseException) -> float | None:
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     try:
-        when = email.utils.parsedate_to_datetime(text)
-        return max(0.0, when.timestamp() - time.time())
+        when = email.utils.parsedate_to_datetime(text).timestamp()
+        return max(0.0, when - _now(headers))
     except (TypeError, ValueError):
         pass
     limit = re.search(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("RateLimit") or "")
     return float(limit[1]) if limit and status_of(error) == 429 else None
+
+
+def _now(headers: Mapping[str, str]) -> float:
+    """The server's time, because this machine's clock may be wrong; its own where the server does not tell."""
+    try:
+        return email.utils.parsedate_to_datetime(headers.get("Date") or "").timestamp()
+    except (TypeError, ValueError):
+        return time.time()
 
 
 def short_reason(error: BaseException) -> str:
