@@ -73,9 +73,9 @@ class Engine:
     ) -> None:
         """``measurement``: of the pair, between answers. ``close`` frees what the pair needs beyond its contexts."""
         setup = setup or Setup()
-        self._pair, self._setup, self._measurement = pair, setup, measurement
+        self._pair, self._measurement = pair, measurement
+        self._decide(setup)
         self.model, self.vocabulary = model, pair.vocabulary
-        self.exactness, self.guard, self.notices = setup.exactness, setup.guard, setup.notices
         self.control, self.drafting = setup.control, bool(pair.drafters)
         conversation = Conversation(template, pair.vocabulary) if template else None
         self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=pair.target.n_ctx)
@@ -120,7 +120,7 @@ class Engine:
                     progress(share)
 
             costs = self._setup.tune(check)
-            self.control = Controller(costs, self.guard.widest)
+            self.control = Controller(costs, self.passes.widest)
         return costs
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
@@ -306,8 +306,12 @@ class Engine:
         found = self._measurement.news() if self._measurement else None
         if found is not None:
             self.control = found.control if self.control is self._setup.control else self.control
-            self._setup = found
-            self.exactness, self.guard, self.notices = found.exactness, found.guard, found.notices
+            self._decide(found)
+
+    def _decide(self, setup: Setup) -> None:
+        """Follow these decisions from the next answer on."""
+        self._setup, self.notices = setup, setup.notices
+        self.exactness, self.difference, self.passes = setup.exactness, setup.difference, setup.passes
 
     def _use_chunk(self) -> None:
         """Reuse of the cache what is proved to be reusable."""

@@ -25,6 +25,8 @@ MAX_VERIFY_WIDTH = 64
 MAX_DRAFT = MAX_VERIFY_WIDTH - 1
 #: Widest batch that the exactness probe covers by default, in rows. Drafts and forced runs stay within it.
 PROBE_WIDTH = 32
+#: Widths of passes that may be fixed, in rows.
+FIXED_WIDTHS = (2, 3, 4, 6, 8, 12, 16)
 #: Tokens of a prefill pass on a CPU: 2% faster than 512 for prompts of 700 to 1,500 tokens.
 _CPU_PASS = 256
 #: Types of a cache's keys and values, as llama.cpp names them.
@@ -254,6 +256,15 @@ class DraftParams:
         _own_numbers(self)
         if self.max is not None:
             _check("draft max", self.max, 0, MAX_DRAFT, " (0 drafts nothing)")
+
+
+def check_pass_width(width: int | None, exactness: ExactnessMode) -> None:
+    """Raise :class:`UsageError` for a width that passes cannot be padded to, or are not to be probed in."""
+    if width not in (None, 1, *FIXED_WIDTHS) or isinstance(width, bool):
+        widths = ", ".join(map(str, FIXED_WIDTHS))
+        raise UsageError(f"pass_width is {width!r}; it must be 1 (passes are not padded), {widths}, or left open.")
+    if width not in (None, 1) and exactness == "off":
+        raise UsageError(f"pass_width is {width}, but exactness off never pads; leave one of them out.")
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.errors import InputError
-from localspec.generation.guard import Guard
 from localspec.generation.loop import Rules, decode, drive
+from localspec.generation.passes import PassShape
 from localspec.generation.stats import Stats
 from localspec.params import MAX_VERIFY_WIDTH, SamplingParams
 from localspec.protocols import Outputs, Rows, common_length, output_rows
@@ -159,7 +159,7 @@ def replay(trace: Trace, costs: Costs, control: Control, *, sources: Sequence[st
         prefix.hidden = np.zeros(1, np.float32)
     left = len(vocabulary.answer)
     control.begin()
-    rules = Rules(lambda _: False, lambda: left, control, reads_hidden=mtp, guard=Guard(widest=widest))
+    rules = Rules(lambda _: False, lambda: left, control, reads_hidden=mtp, passes=PassShape(widest))
     rows = target.decode(vocabulary.prompt[-1:], "last")
     for drafter in drafters:
         drafter.observe(prefix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from localspec.errors import InputError
@@ -93,6 +93,13 @@ class Costs:
     verify: Curve
     drafters: Mapping[str, DraftCosts] = field(default_factory=dict)
     python: float = 0.0
+
+    def padded(self, width: int) -> Costs:
+        """The costs where each pass of the target is padded to ``width`` rows; 1: not padded."""
+        if width == 1:
+            return self
+        seconds = self.verify.seconds(width)
+        return replace(self, verify=Curve((1, width), (seconds, seconds)))
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can say, in milliseconds, for :meth:`from_dict`."""

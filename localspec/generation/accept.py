@@ -19,13 +19,12 @@ from localspec.sampling import Sampler
 class Accepted(NamedTuple):
     """``tokens``: the first ``accepted`` draft tokens, then one recovered or bonus token.
 
-    The last is missing where an accepted token ends the answer, and with ``near_tie``: the next row is within the noise
-    of another choice. ``logprobs`` run parallel to the tokens, where requested.
+    The last is missing where an accepted token ends the answer. ``logprobs`` run parallel to the tokens, where
+    requested.
     """
 
     tokens: tuple[int, ...]
     accepted: int
-    near_tie: bool = False
     logprobs: tuple[TokenLogprobs, ...] = ()
 
 
@@ -35,27 +34,21 @@ def accept(
     sampler: Sampler,
     before: Sequence[int],
     is_end: Callable[[int], bool],
-    *,
-    noise: float = 0.0,
     logprobs: int | None = None,
 ) -> Accepted:
     """Compare ``draft`` (k tokens that follow ``before``) with the target's ``rows``, shape (k + 1, n_vocab).
 
-    ``noise``, in logits: stop at the first row whose choice could change within it. ``logprobs``: report each token's
-    log probability and those of that many most likely tokens; None reports nothing.
+    ``logprobs``: report each token's log probability and those of that many most likely tokens; None reports nothing.
     """
     tokens: list[int] = []
     reports: list[TokenLogprobs] = []
     for i, row in enumerate(rows):
-        adjusted = sampler.adjust(row, before, tokens)
-        if noise and not sampler.is_stable(adjusted, len(before) + i, noise):
-            return Accepted(tuple(tokens), i, near_tie=True, logprobs=tuple(reports))
-        token = sampler.choose(adjusted, len(before) + i)
+        token = sampler.pick(row, before, tokens)
         tokens.append(token)
         if logprobs is not None:
             reports.append(token_logprobs(row, token, logprobs))
         if i == len(draft) or token != draft[i]:
-            return Accepted(tuple(tokens), i, logprobs=tuple(reports))
+            return Accepted(tuple(tokens), i, tuple(reports))
         if is_end(token):
             break
-    return Accepted(tuple(tokens), len(tokens), logprobs=tuple(reports))
+    return Accepted(tuple(tokens), len(tokens), tuple(reports))

@@ -58,7 +58,6 @@ class Generation:
                 began = perf_counter()
                 step = yield from advance(steps)
                 stats.record(step.draft.names[: step.proposed], step.accepted)
-                stats.near_ties += step.near_tie
                 stats.forced += step.forced
                 chunks = iter(answer.add(step))
                 stats.generated_tokens = len(answer.tokens)
@@ -107,7 +106,7 @@ class Generation:
             setup.control,
             min(limits, default=MAX_DRAFT),
             self._pair.reads_hidden,
-            setup.guard,
+            setup.passes,
             request.logprobs,
         )
 

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 from localspec.control.base import Budget, Control, LazyConfidence
 from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.generation.accept import Accepted, accept
-from localspec.generation.guard import NO_GUARD, Guard
-from localspec.generation.logprobs import TokenLogprobs, token_logprobs
+from localspec.generation.logprobs import TokenLogprobs
+from localspec.generation.passes import UNPADDED, PassShape
 from localspec.params import MAX_DRAFT
-from localspec.protocols import Context, Outputs, Rows
+from localspec.protocols import Context, Outputs, Rows, output_rows
 from localspec.sampling import Sampler
 
 T = TypeVar("T")
@@ -27,25 +27,28 @@ class Cancelled(Exception):  # noqa: N818 - not an error
 
 
 class Pass(NamedTuple):
-    """Request to decode ``tokens`` in one pass of the target, answered with the logits that ``outputs`` selects."""
+    """Request to decode ``tokens`` in one pass of the target, answered with the logits that ``outputs`` selects.
+
+    The pass is padded to ``width`` rows, see :func:`execute`.
+    """
 
     tokens: Sequence[int]
     outputs: Outputs
+    width: int = 1
 
 
 class Step(NamedTuple):
     """Result of one round of the loop.
 
     ``tokens``: the first ``accepted`` tokens of the ``draft``, one recovered or bonus token, then ``forced`` tokens
-    that the grammar allows no alternative to. ``near_tie``: a single-row pass decided one of them. ``logprobs`` run
-    parallel to the tokens before the forced ones, where requested.
+    that the grammar allows no alternative to. ``logprobs`` run parallel to the tokens before the forced ones, where
+    requested.
     """
 
     tokens: tuple[int, ...]
     accepted: int
     draft: Draft
     forced: int = 0
-    near_tie: bool = False
     logprobs: tuple[TokenLogprobs, ...] = ()
 
     @property
@@ -66,7 +69,7 @@ class Rules:
     control: Control
     draft_max: int = MAX_DRAFT
     reads_hidden: bool = False
-    guard: Guard = NO_GUARD
+    passes: PassShape = UNPADDED
     logprobs: int | None = None
 
 
@@ -75,33 +78,30 @@ def decode(
 ) -> Generator[Pass | Step, Rows, None]:
     """Yield steps without end, from the logits ``rows`` of a prefilled ``prefix``. The caller stops it."""
     control, sampler = rules.control, prefix.sampler
-    draft, budget, noise, seconds = Draft(), None, 0.0, 0.0
+    draft, budget, seconds, before_rows = Draft(), None, 0.0, 0
     while True:
-        found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, noise=noise, logprobs=rules.logprobs)
-        if found.near_tie:
-            found = yield from decide_alone(target, prefix, draft, found, rules.logprobs)
+        found = accept(draft.tokens, rows, sampler, prefix.tokens, rules.is_end, rules.logprobs)
         if rules.reads_hidden:
-            prefix.hidden = target.hidden()[0 if found.near_tie else len(found.tokens) - 1].copy()
+            prefix.hidden = target.hidden()[before_rows + len(found.tokens) - 1].copy()
         prefix.tokens.extend(found.tokens)
         target.rewind(len(prefix.tokens) - 1)
         forced = forced_run(prefix, rules)
         prefix.tokens.extend(forced)
         if budget is not None:
-            confidence = None if found.near_tie else lazy_confidence(sampler, rows, found)
-            control.learn(draft, found.accepted, budget, seconds, confidence)
-        yield Step((*found.tokens, *forced), found.accepted, draft, len(forced), found.near_tie, found.logprobs)
+            control.learn(draft, found.accepted, budget, seconds, lazy_confidence(sampler, rows, found))
+        yield Step((*found.tokens, *forced), found.accepted, draft, len(forced), found.logprobs)
         budget = budget_after(target, prefix, rules)
         draft = control.draft(prefix, drafters, budget) if budget.max_draft > 0 and drafters else Draft()
-        noise = rules.guard.noise_of(budget.pending + len(draft.tokens), sampler.params.greedy)
         before = target.decode_s
-        rows = yield verify(target, prefix, draft)
+        rows = yield verify(target, prefix, draft, rules)
         seconds = target.decode_s - before
+        before_rows = budget.pending - 1 if rules.passes.width > 1 else 0
 
 
-def verify(target: Context, prefix: Prefix, draft: Draft) -> Pass:
+def verify(target: Context, prefix: Prefix, draft: Draft, rules: Rules) -> Pass:
     """Pass over ``[last, *draft]``, k draft tokens. Row *i* of its logits (k + 1, n_vocab) follows the first *i*."""
     pending = prefix.tokens[len(target.tokens) :]
-    return Pass((*pending, *draft.tokens), 1 + len(draft.tokens))
+    return Pass((*pending, *draft.tokens), 1 + len(draft.tokens), rules.passes.width)
 
 
 def lazy_confidence(sampler: Sampler, rows: Rows, found: Accepted) -> LazyConfidence:
@@ -110,10 +110,10 @@ def lazy_confidence(sampler: Sampler, rows: Rows, found: Accepted) -> LazyConfid
 
 
 def budget_after(target: Context, prefix: Prefix, rules: Rules) -> Budget:
-    """Limits of the next pass: the answer's budget, the guard and the user's ``draft_max``."""
+    """Limits of the next pass: the answer's budget, the widest pass and the user's ``draft_max``."""
     cached, left = len(target.tokens), rules.left()
     pending = len(prefix.tokens) - cached
-    return Budget(pending, min(rules.draft_max, rules.guard.widest - pending, left - 1), left, cached)
+    return Budget(pending, min(rules.draft_max, rules.passes.room(cached) - pending, left - 1), left, cached)
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:
@@ -124,23 +124,10 @@ def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:
     constraint = prefix.sampler.constraint
     if constraint is None or rules.logprobs is not None or rules.is_end(prefix.tokens[-1]):
         return ()
-    forced = constraint.forced(prefix.tokens)[: rules.guard.widest - 1]
+    forced = constraint.forced(prefix.tokens)[: rules.passes.room(len(prefix.tokens) - 1) - 1]
     if forced:
         prefix.hidden = None  # the row before the last token is not decoded yet
     return forced
-
-
-def decide_alone(
-    target: Context, prefix: Prefix, draft: Draft, found: Accepted, logprobs: int | None
-) -> Generator[Pass, Rows, Accepted]:
-    """``found`` and the token after it, chosen from the row of a single-token pass, as plain decoding would."""
-    before = [*prefix.tokens, *found.tokens]
-    target.rewind(len(before) - 1)
-    rows = yield Pass(before[-1:], "all")
-    token = prefix.sampler.pick(rows[0], prefix.tokens, found.tokens)
-    right = found.accepted < len(draft.tokens) and draft.tokens[found.accepted] == token
-    report = () if logprobs is None else (token_logprobs(rows[0], token, logprobs),)
-    return Accepted((*found.tokens, token), found.accepted + right, True, (*found.logprobs, *report))
 
 
 def advance(coroutine: Generator[Pass | T, Rows, None]) -> Generator[Pass, Rows, T]:
@@ -149,6 +136,20 @@ def advance(coroutine: Generator[Pass | T, Rows, None]) -> Generator[Pass, Rows,
     while isinstance(item, Pass):
         item = coroutine.send((yield item))
     return item
+
+
+def execute(target: Context, item: Pass) -> Rows:
+    """Decode a pass. One with a ``width`` has exactly so many rows: dummy tokens fill it, and do not stay cached.
+
+    All its rows are computed, also those that ``outputs`` leaves out: the head's kernels depend on their number, too.
+    """
+    tokens, outputs, width = item
+    if width == 1:
+        return target.decode(tokens, outputs)
+    start, count = len(target.tokens), len(tokens)
+    rows = target.decode([*tokens, *[tokens[-1]] * (width - count)], "all")
+    target.rewind(start + count)
+    return rows[count - output_rows(outputs, count) : count]
 
 
 def drive(
@@ -164,7 +165,7 @@ def drive(
             yield item
         if cancelled():
             break
-        rows = target.decode(item.tokens, item.outputs) if isinstance(item, Pass) else None
+        rows = execute(target, item) if isinstance(item, Pass) else None
         item = next(coroutine, None) if rows is None else coroutine.send(rows)
     else:
         return

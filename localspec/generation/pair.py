@@ -12,7 +12,7 @@ from localspec.control.base import Control, FixedDepth
 from localspec.control.costs import Costs
 from localspec.draft.base import Drafter
 from localspec.draft.history import HistoryDrafter
-from localspec.generation.guard import NO_GUARD, Guard
+from localspec.generation.passes import UNPADDED, PassShape
 from localspec.generation.prefill import Prefill
 from localspec.params import DraftParams
 from localspec.protocols import Context
@@ -59,13 +59,14 @@ class Pair:
 class Setup:
     """Decisions about a pair, made when it is loaded and when more of it is measured.
 
-    ``exactness`` and ``guard`` hold while drafting. ``drafts`` is False until passes are proved to be exact that are
-    wide enough to draft in. ``chunk``: see :class:`Prefill`; None leaves it. ``tune`` is None where nothing can be
-    measured.
+    ``exactness`` holds while drafting, ``passes`` always. ``difference``: the largest one seen between logits of a
+    draft's pass and those of plain decoding. ``drafts`` is False until passes are proved to be exact that are wide
+    enough to draft in. ``chunk``: see :class:`Prefill`; None leaves it. ``tune`` is None where nothing can be measured.
     """
 
     exactness: Exactness = "off"
-    guard: Guard = NO_GUARD
+    passes: PassShape = UNPADDED
+    difference: float = 0.0
     draft: DraftParams = field(default_factory=DraftParams)
     control: Control = field(default_factory=FixedDepth)
     tune: Tune | None = None
@@ -75,4 +76,4 @@ class Setup:
 
     def plain(self) -> Setup:
         """The same without drafting: every row comes from a pass that plain decoding makes."""
-        return replace(self, exactness="exact", guard=Guard(widest=self.guard.widest))
+        return replace(self, exactness="exact")

@@ -29,7 +29,7 @@ class Prefill:
         """``width``: most tokens of a pass, at least :data:`CHUNK`. ``chunk``: 1, :data:`CHUNK` or ``width``."""
         self._most = width
         self.use_chunk(chunk)
-        #: Tokens at the beginning of the cache that prefill passes computed.
+        #: Tokens at the beginning of the cache that prefill passes computed, without the part behind the last chunk.
         self.prefilled = 0
 
     def use_chunk(self, chunk: int) -> None:
@@ -47,14 +47,14 @@ class Prefill:
         count = len(tokens)
         rest = (count - 1) // CHUNK * CHUNK if self.chunk > 1 else 0  # the last token's row depends on its pass too
         target.rewind(self._reusable(target.tokens, tokens))
-        cached = self.prefilled = len(target.tokens)
-        while self.prefilled < count:
-            start = self.prefilled
+        cached = end = self.prefilled = len(target.tokens)
+        while end < count:
+            start = end
             if progress is not None:
                 progress(start - cached, count - cached)
             end = min(start + self._width, rest if start < rest else count)
             rows = yield Pass(tokens[start:end], "last" if end == count else "none")
-            self.prefilled = end
+            self.prefilled = min(end, rest)
         return rows, cached
 
     def restore(self, cached: int, chunk: int, prefilled: int) -> int:

@@ -27,9 +27,9 @@ class Stats:
     """Counters of one generation, or of several (see :meth:`add`). Times are in seconds.
 
     ``prompt_s``: prefill of the prompt. ``generate_s``: everything after it; ``target_s`` and ``draft_s`` of it were
-    spent inside llama.cpp, ``python_s`` is the rest. ``cached_tokens`` of the prompt needed no prefill. ``near_ties``:
-    tokens decided by a single-row pass. ``forced``: tokens that a grammar allowed no alternative to. ``unmeasured``:
-    answers that were not drafted because the pair is not measured yet.
+    spent inside llama.cpp, ``python_s`` is the rest. ``cached_tokens`` of the prompt needed no prefill. ``forced``:
+    tokens that a grammar allowed no alternative to. ``unmeasured``: answers that were not drafted because the pair is
+    not measured yet.
     """
 
     prompt_tokens: int = 0
@@ -41,7 +41,6 @@ class Stats:
     draft_s: float = 0.0
     steps: int = 0
     drafted_steps: int = 0
-    near_ties: int = 0
     forced: int = 0
     unmeasured: int = 0
     by_drafter: dict[str, Count] = field(default_factory=dict)
@@ -114,7 +113,6 @@ class Stats:
             "draft_s": round(self.draft_s, 6),
             "python_s": round(self.python_s, 6),
             "steps": self.steps,
-            "near_ties": self.near_ties,
             "forced": self.forced,
         }
 

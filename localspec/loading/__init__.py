@@ -18,7 +18,7 @@ from localspec.memory.cache_types import check_cache_types
 from localspec.memory.fit import LoadRequest, choose_settings
 from localspec.memory.machine import read_machine
 from localspec.models.store import mark_used
-from localspec.params import ContextParams, DraftParams, ExactnessMode
+from localspec.params import ContextParams, DraftParams, ExactnessMode, check_pass_width
 from localspec.probe.exactness import settings_to_try
 from localspec.probe.load_test import try_files
 
@@ -35,6 +35,7 @@ def load(
     cache_type_v: str | None = None,
     draft_max: int | None = None,
     exactness: ExactnessMode | None = "prefer",
+    pass_width: int | None = None,
     ngram_file: str | Path | None = None,
     chat_template: str | Path | None = None,
     verbose: bool = False,
@@ -46,11 +47,12 @@ def load(
     disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model of the same
     vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
     ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).
-    ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` probes if drafting keeps every bit of the
-    logits and guards near-ties where it does not; ``require`` chooses settings that are exact or raises; ``off`` does
-    neither. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``chat_template``: one to
-    use in place of the model's: ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``progress`` is called with the
-    share loaded, 0.0 to 1.0.
+    ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` proves where it can that drafting keeps every
+    bit of the logits, and says ``approximate`` where it does not; ``require`` chooses settings that are exact or
+    raises; ``off`` does neither. ``pass_width``: pad every pass to so many rows, 1: none, None: where that is exact and
+    costs little. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``chat_template``:
+    one to use in place of the model's: ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``progress`` is called
+    with the share loaded, 0.0 to 1.0.
 
     A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
     (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
@@ -61,12 +63,13 @@ def load(
     exactness = "prefer" if exactness is None else exactness
     if exactness not in get_args(ExactnessMode):
         raise UsageError(f"exactness is {exactness!r}; it must be one of {', '.join(get_args(ExactnessMode))}.")
+    check_pass_width(pass_width, exactness)
     params = ContextParams(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
     )  # fmt: skip
-    template = choose_template(chat_template)
-    options = LoadOptions(str(target), DraftParams(max=draft_max), exactness, ngram_file, verbose, progress, template)
+    template, draft_params = choose_template(chat_template), DraftParams(max=draft_max)
+    options = LoadOptions(str(target), draft_params, exactness, pass_width, ngram_file, verbose, progress, template)
     files = find_files(target, draft)
     check_cache_types(files.target, params)
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)

@@ -9,10 +9,11 @@ from dataclasses import replace
 from localspec.control.controller import Controller
 from localspec.control.costs import Costs
 from localspec.generation.pair import Setup
+from localspec.generation.passes import PassShape
 from localspec.loading.models import LoadOptions
 from localspec.probe.contexts import LoadedModels, PairContexts, open_probe_contexts
 from localspec.probe.costs import CostMeasurement
-from localspec.probe.exactness import decide_exactness
+from localspec.probe.exactness import Wish, proves
 from localspec.probe.gaps import Gaps, Gate
 from localspec.probe.pair import PairProbe
 
@@ -28,11 +29,14 @@ def measure(
     ``require`` proves exactness here. Returns the decisions and the measurement in the gaps, if one is needed; None
     where the settings are not exact and not the ``last`` to try. Raises :class:`ModelFileError` where none are exact.
     """
-    drafts = models.kind != "none"
-    wish = options.exactness if models.target.can_rewind else "off"  # a probe rewinds
-    if options.exactness == "require" and drafts and not _proves(models, options, last=last):
+    wish = Wish(options.exactness, options.draft.max, options.pass_width, models.kind != "none")
+    if not models.target.can_rewind:  # as probes and padded passes do
+        wish = Wish("off", drafts=wish.drafts)
+        if options.pass_width not in (None, 1):
+            notices = [*notices, "This model's recurrent state cannot be rewound: its passes are not padded."]
+    if wish.exactness == "require" and not _proves(models, wish, last=last):
         return None
-    probe = PairProbe(contexts, wish, options.draft.max, drafts=drafts)
+    probe = PairProbe(contexts, wish)
     if not probe.complete and models.target.n_bytes <= MEASURED_AT_ONCE:
         with ExitStack() as stack:
             probe.run(open_probe_contexts(models, Gate(), stack))
@@ -41,16 +45,17 @@ def measure(
         verdict = probe.verdict
         found = Setup(
             verdict.exactness,
-            verdict.guard,
+            verdict.passes,
+            verdict.difference,
             options.draft,
             notices=(*notices, *([verdict.notice] if verdict.notice else [])),
             drafts=verdict.drafts,
             chunk=verdict.chunk,
         )
-        if not drafts:
+        if not wish.drafts:
             return found
-        control = Controller(probe.costs(), verdict.guard.widest)
-        return replace(found, control=control, tune=_tune(models, verdict.guard.widest))
+        control = Controller(probe.costs(), verdict.passes.widest)
+        return replace(found, control=control, tune=_tune(models, verdict.passes))
 
     def in_gaps(gate: Gate, publish: Callable[[Setup], None]) -> None:
         probe.run(open_probe_contexts(models, gate, gate.opened), lambda: publish(setup()))
@@ -58,19 +63,19 @@ def measure(
     return setup(), None if probe.complete else Gaps(in_gaps)
 
 
-def _proves(models: LoadedModels, options: LoadOptions, *, last: bool) -> bool:
-    """Compare passes of all widths, if that was not done before; True if those that are drafted in are exact."""
+def _proves(models: LoadedModels, wish: Wish, *, last: bool) -> bool:
+    """Prove exactness in contexts of its own; see :func:`localspec.probe.exactness.proves`."""
     with ExitStack() as stack:
-        context = open_probe_contexts(models, Gate(), stack).target
-        return decide_exactness(context, options.exactness, options.draft.max, last=last) is not None
+        return proves(open_probe_contexts(models, Gate(), stack).target, wish, last=last)
 
 
-def _tune(models: LoadedModels, widest: int) -> Callable[[Callable[[float], None] | None], Costs]:
+def _tune(models: LoadedModels, passes: PassShape) -> Callable[[Callable[[float], None] | None], Costs]:
     """Measure the costs at length."""
 
     def tune(progress: Callable[[float], None] | None) -> Costs:
         with ExitStack() as stack:
             contexts = open_probe_contexts(models, Gate(), stack)
-            return CostMeasurement(contexts.target, contexts.drafter, widest).tune(progress)
+            costs = CostMeasurement(contexts.target, contexts.drafter, passes.widest).tune(progress)
+            return costs.padded(passes.width)
 
     return tune

@@ -31,6 +31,7 @@ class LoadOptions:
     name: str
     draft: DraftParams
     exactness: ExactnessMode
+    pass_width: int | None
     ngram_file: str | Path | None
     verbose: bool
     progress: Callable[[float], None] | None

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from localspec.errors import BackendError
 from localspec.generation.prefill import CHUNK
@@ -21,11 +20,11 @@ from localspec.params import PROBE_WIDTH
 from localspec.protocols import Context, Rows
 
 #: Cells in the cache before the probed passes, in tokens.
-_HELD = 32
+HELD = 32
 #: llama.cpp's attention works in another way from this many cells on. Rows are probed on both sides.
 _SPLIT = 512
 #: Multiples of the held cells: beyond the split for rows, and such that the prefill probe crosses it.
-_LONG, _BEFORE_SPLIT = 20, 12
+LONG, _BEFORE_SPLIT = 20, 12
 #: Rows of a pass that are compared, in a short cache and in a long one.
 _ROWS, _ROWS_LONG = 9, 4
 #: Passes of up to this many tokens are compared first: drafting can begin with them.
@@ -37,17 +36,9 @@ _ABSURD = 1e6
 _WIDTHS, _FEW_WIDTHS = (2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 27, 32, 46, 64), (2, 4, 9, 16)
 #: Seconds of a single-token pass from which on a model is slow.
 _SLOW_S = 0.2
-#: Logits of the maximum row value within which a token may be sampled, and within which it may be the largest.
-_SAMPLED, _LARGEST = 8.0, 2.0
-#: The probe sees some hundred rows and a generation thousands, so the largest difference seen is multiplied by this.
-_MARGIN = 1.25
 #: The pass that is compared with narrow ones lacks this many tokens of the widest, so that its last group of rows is
 #: not full.
 _RAGGED = 5
-#: How far the differences between logits of two rows differ: between tokens that may be sampled, and between those that
-#: may be the largest.
-Difference = tuple[float, float]
-_NONE: Difference = (0.0, 0.0)
 #: Long enough for every width with any tokenizer, and plain enough for some tokens to be certain.
 TEXT = (
     "The river rises in the hills above the town and runs for forty miles before it meets the sea. In spring, when "
@@ -61,16 +52,14 @@ TEXT = (
 class Invariance:
     """Result of a probe: passes of up to ``width`` tokens give the rows of single-token passes, bit for bit.
 
-    ``probed``: the widest pass tried. ``noise`` and ``greedy_noise``: differences in wider passes and in single-token
-    passes that follow them, in logits, with a margin (see :class:`localspec.generation.guard.Guard`); 0 when ``width``
-    is ``probed``. ``chunk``: a cached prefix may be reused up to a multiple of this many tokens; 1 where prefilled
-    cells are those of single-token passes.
+    ``probed``: the widest pass tried. ``difference``: the largest one seen between logits of wider passes, and of
+    single-token passes that follow them, and those of single-token passes alone. ``chunk``: a cached prefix may be
+    reused up to a multiple of this many tokens; 1 where prefilled cells are those of single-token passes.
     """
 
     width: int
     probed: int
-    noise: float = 0.0
-    greedy_noise: float = 0.0
+    difference: float = 0.0
     chunk: int = 1
 
     @property
@@ -86,21 +75,21 @@ class Findings:
     ``chunk``: see :class:`Invariance`. Both are None until they are measured.
     """
 
-    short: dict[int, Difference] = field(default_factory=dict)
-    long: dict[int, Difference] = field(default_factory=dict)
+    short: dict[int, float] = field(default_factory=dict)
+    long: dict[int, float] = field(default_factory=dict)
     slow: bool | None = None
     chunk: int | None = None
 
     @property
     def differing(self) -> list[int]:
         """Widths whose rows are not those of single-token passes."""
-        return [width for found in (self.short, self.long) for width, moved in found.items() if moved != _NONE]
+        return [width for found in (self.short, self.long) for width, moved in found.items() if moved]
 
     def pending(self, widest: int, n_ctx: int) -> list[tuple[bool, int]]:
         """Comparisons to make in a context of ``n_ctx`` tokens, in order: in a long cache or not, and the width."""
         wanted = _FEW_WIDTHS if self.slow or self.differing else (*_WIDTHS, widest)
         short = sorted({width for width in wanted if width <= widest})
-        long = sorted({2, 4, min(_ROWS, widest)} if n_ctx > _HELD * _LONG else {})
+        long = sorted({2, 4, min(_ROWS, widest)} if n_ctx > HELD * LONG else {})
         order = [*((False, width) for width in short), *((True, width) for width in long)]
         found = {False: self.short, True: self.long}
         return [one for one in sorted(order, key=_stage) if one[1] not in found[one[0]]]
@@ -121,9 +110,8 @@ class Findings:
         chunk = self.chunk or pass_width
         if pending:
             return Invariance(width, width, chunk=chunk)
-        moved = [*self.short.values(), *self.long.values()]
-        noise, greedy = (max(difference[i] for difference in moved) * _MARGIN for i in (0, 1))
-        return Invariance(width if differing else widest, widest, noise, greedy, chunk)
+        difference = max([*self.short.values(), *self.long.values()])
+        return Invariance(width if differing else widest, widest, difference, chunk)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -135,18 +123,18 @@ class Findings:
             return None
         slow, chunk = values["slow"], values["chunk"]
         try:
-            short, long = (_differences(values[name]) for name in ("short", "long"))
+            short, long = (numbers_by_width(values[name]) for name in ("short", "long"))
         except (TypeError, ValueError, AttributeError):
             return None
         valid = slow in (None, True, False) and (chunk is None or (type(chunk) is int and chunk >= 1))
         return cls(short, long, slow, chunk) if valid else None
 
 
-def _differences(values: dict[str, Any]) -> dict[int, Difference]:
-    """Check and convert one regime's comparisons. Raises TypeError, ValueError or AttributeError."""
-    found = {int(width): (float(a), float(b)) for width, (a, b) in values.items()}
-    if not all(width >= 2 and all(0.0 <= moved < _ABSURD for moved in pair) for width, pair in found.items()):
-        raise ValueError("not a comparison")
+def numbers_by_width(values: dict[str, Any], least: int = 2) -> dict[int, float]:
+    """Check and convert numbers of passes of ``least`` rows or more. Raises TypeError, ValueError or AttributeError."""
+    found = {int(width): float(number) for width, number in values.items()}
+    if not all(width >= least and 0.0 <= number < _ABSURD for width, number in found.items()):
+        raise ValueError("not a number of a pass")
     return found
 
 
@@ -181,8 +169,8 @@ def probe(
     is called with them after each comparison. The cache is empty afterwards.
     """
     found = findings or Findings()
-    tokens = _repeat(text, _HELD + max(widest + 1, context.pass_width))
-    held, rest = tokens[:_HELD], tokens[_HELD:]
+    tokens = repeat(text, HELD + max(widest + 1, context.pass_width))
+    held, rest = tokens[:HELD], tokens[HELD:]
     comparison = _Comparison(context, held, rest)
     try:
         if found.slow is None:
@@ -200,6 +188,15 @@ def probe(
     finally:
         context.rewind(0)
     return found.invariance(widest, context.n_ctx, context.pass_width)
+
+
+def hold(context: ProbedContext, held: Sequence[int], times: int = 1) -> int:
+    """Fill the cache with ``times`` copies of ``held``; returns the number of cached tokens."""
+    context.rewind(len(held))
+    if context.tokens != held:  # new, or what was restored cannot be rewound
+        context.rewind(0)
+        context.decode(held, "none")
+    return extend_cache(context, held, times) if times > 1 else len(held)
 
 
 def extend_cache(context: ProbedContext, held: Sequence[int], times: int) -> int:
@@ -228,7 +225,8 @@ def _is_slow(context: Context, token: int) -> bool:
     return seconds > _SLOW_S
 
 
-def _repeat(text: Sequence[int], count: int) -> list[int]:
+def repeat(text: Sequence[int], count: int) -> list[int]:
+    """``count`` tokens: ``text`` as often as needed."""
     return (list(text) * (count // max(1, len(text)) + 1))[:count]
 
 
@@ -244,24 +242,17 @@ class _Comparison:
 
     def start(self, *, long: bool) -> int:
         """Bring the cache to the tokens behind which rows are compared; returns their number."""
-        context, held = self._context, self._held
-        context.rewind(len(held))
-        if context.tokens != held:  # new, or what was restored cannot be rewound
-            context.rewind(0)
-            context.decode(held, "none")
-        return extend_cache(context, held, _LONG) if long else len(held)
+        return hold(self._context, self._held, LONG if long else 1)
 
-    def difference(self, width: int, *, long: bool) -> Difference:
+    def difference(self, width: int, *, long: bool) -> float:
         """The largest difference of a pass's first rows, and of a single row behind it, from single-token passes."""
         count = min(width, _ROWS_LONG if long else _ROWS)
         self._compute_single(count, long)
         self._context.rewind(self._start)
-        rows, found = self._context.decode(self._tokens[:width]), _NONE
-        for row, alone in zip(rows, self._single[:count], strict=False):
-            found = _larger(found, _difference(row, alone))
-        if found != _NONE and width <= count:
-            following = self._context.decode((self._tokens[width],))[0]
-            found = _larger(found, _difference(following, self._single[width]))
+        found = largest_difference(self._context.decode(self._tokens[:width])[:count], self._single)
+        if found and width <= count:
+            following = self._context.decode((self._tokens[width],))
+            found = max(found, largest_difference(following, self._single[width:]))
         return found
 
     def _compute_single(self, count: int, long: bool) -> None:
@@ -276,20 +267,14 @@ class _Comparison:
         self._single = np.array(single)
 
 
-def _difference(row: NDArray[np.float32], single: NDArray[np.float32]) -> Difference:
-    """See :data:`Difference`; 0 only when all logits are equal."""
-    if np.array_equal(row, single):
-        return _NONE
-    spans = []
-    for distance in (_SAMPLED, _LARGEST):
-        near = single >= single.max() - distance
-        change = row[near].astype(np.float64) - single[near]
-        spans.append(max(float(change.max() - change.min()), float(np.finfo(np.float32).tiny)))
-    return spans[0], spans[1]
-
-
-def _larger(a: Difference, b: Difference) -> Difference:
-    return max(a[0], b[0]), max(a[1], b[1])
+def largest_difference(rows: Rows, expected: Rows) -> float:
+    """The largest difference of a logit of ``rows`` from the ``expected`` ones; 0 only where all bits are equal."""
+    expected = expected[: len(rows)]
+    if np.array_equal(rows, expected):
+        return 0.0
+    finite = np.isfinite(rows) & np.isfinite(expected)  # a forbidden token has -inf
+    change = np.abs(rows[finite].astype(np.float64) - expected[finite])
+    return max(float(change.max(initial=0.0)), float(np.finfo(np.float32).tiny))
 
 
 def _reusable_chunk(
@@ -300,10 +285,10 @@ def _reusable_chunk(
     ``narrow``: a width whose rows are exact, None if not all are. Returns :attr:`Invariance.chunk`.
     """
     widest = context.pass_width
-    count = min(2 * CHUNK if slow else widest, widest, context.n_ctx - _HELD)
+    count = min(2 * CHUNK if slow else widest, widest, context.n_ctx - HELD)
     try:
-        context.rewind(_HELD)
-        if context.n_ctx >= _HELD * _BEFORE_SPLIT + count:
+        context.rewind(HELD)
+        if context.n_ctx >= HELD * _BEFORE_SPLIT + count:
             extend_cache(context, held, _BEFORE_SPLIT)
         if narrow and _same_cells(context, tokens[: count - _RAGGED], narrow):
             return 1

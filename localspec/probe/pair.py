@@ -5,70 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from localspec.control.costs import Costs
-from localspec.params import PROBE_WIDTH, ExactnessMode
-from localspec.probe.batch_invariance import Findings
 from localspec.probe.contexts import PairContexts
 from localspec.probe.costs import CostMeasurement
-from localspec.probe.exactness import (
-    OFF,
-    PROBE_CTX,
-    ExactnessVerdict,
-    continue_probe,
-    known_invariance,
-    recall_findings,
-    verdict_so_far,
-    widest_pass,
-)
+from localspec.probe.exactness import ExactnessVerdict, Known, Wish, verdict_so_far
 
 
 class PairProbe:
-    """The measurement of one pair. ``contexts`` are any of it; they name its files and settings.
+    """The measurement of one pair. ``contexts`` are any of it; they name its files and settings."""
 
-    ``drafts``: the pair has a drafter, also one that does not decode. ``draft_max``: the user's longest draft.
-    """
-
-    def __init__(
-        self,
-        contexts: PairContexts,
-        wish: ExactnessMode,
-        draft_max: int | None,
-        *,
-        drafts: bool,
-    ) -> None:
-        self._contexts, self._drafts = contexts, drafts
-        self._wish, self._draft_max = wish, draft_max
-        self._findings = recall_findings(contexts.target) or Findings()
+    def __init__(self, contexts: PairContexts, wish: Wish) -> None:
+        self._contexts, self._wish = contexts, wish
+        self._known = Known.recall(contexts.target)
 
     @property
     def verdict(self) -> ExactnessVerdict:
         """The verdict on what was compared so far."""
-        if self._wish == "off":
-            return OFF if self._drafts else ExactnessVerdict("exact")
-        target = self._contexts.target
-        if not self._drafts:
-            return ExactnessVerdict("exact", chunk=known_invariance(target, self._findings, PROBE_WIDTH).chunk)
-        return verdict_so_far(target, self._findings, self._wish, self._draft_max)
+        return verdict_so_far(self._contexts.target, self._known, self._wish)
 
     def costs(self) -> Costs:
-        """The costs as measured, else as estimated from what was measured so far."""
-        return self._measurement(self._contexts).estimate()
+        """The costs as measured, else as estimated from what was measured so far; those of the passes in use."""
+        return self._measurement(self._contexts).estimate().padded(self.verdict.passes.width)
 
     @property
     def complete(self) -> bool:
         """True if nothing is left to measure."""
-        return self._compared and (not self._drafts or self._measurement(self._contexts).known() is not None)
+        return self._compared and (not self._wish.drafts or self._measurement(self._contexts).known() is not None)
 
     def run(self, contexts: PairContexts, publish: Callable[[], None] = lambda: None) -> None:
         """Measure the rest in ``contexts``; ``publish`` is called after each step that changes what is known."""
         if not self._compared:
-            continue_probe(contexts.target, self._findings, widest_pass(self._draft_max), self._step(contexts, publish))
-        if self._drafts:
+            self._known.compare(contexts.target, self._wish, self._step(contexts, publish))
+        if self._wish.drafts:
             self._measurement(contexts).costs()
         publish()
 
     @property
     def _compared(self) -> bool:
-        return self._wish == "off" or self._findings.complete(widest_pass(self._draft_max), PROBE_CTX)
+        return self._wish.exactness == "off" or self._known.complete(self._contexts.target, self._wish)
 
     def _step(self, contexts: PairContexts, publish: Callable[[], None]) -> Callable[[], None]:
         """Remember the passes of a comparison, which are samples of the costs."""
@@ -80,4 +53,4 @@ class PairProbe:
         return step
 
     def _measurement(self, contexts: PairContexts) -> CostMeasurement:
-        return CostMeasurement(contexts.target, contexts.drafter, self.verdict.guard.widest)
+        return CostMeasurement(contexts.target, contexts.drafter, self.verdict.passes.widest)

@@ -20,13 +20,7 @@ def gumbel_max(logits: Floats, temperature: float, ids: Ids, seed: int, position
 
 
 def gumbel_max_row(row: Row, temperature: float, seed: int, position: int) -> int:
-    """The token chosen from a whole row (n_vocab,), without a logarithm for each of its tokens."""
-    ids, scores = top_scores(row, temperature, seed, position)
-    return int(ids[scores.argmax()])
-
-
-def top_scores(row: Row, temperature: float, seed: int, position: int, margin: float = 0.0) -> tuple[Ids, Floats]:
-    """Ids and scores of a set of tokens that includes every token within ``margin`` of the best score.
+    """The token chosen from a whole row (n_vocab,), without a logarithm for each of its tokens.
 
     A token that is not near the maximum reaches the best near token only with noise above that score plus ``_NEAR``;
     its hash shows this before a logarithm is taken.
@@ -35,15 +29,15 @@ def top_scores(row: Row, temperature: float, seed: int, position: int, margin: f
     edge = max(peak - _NEAR * temperature, LOWEST_FINITE)
     near = np.flatnonzero(row >= edge)
     if len(near) == 0:  # every token is impossible
-        return np.array([row.argmax()]), np.zeros(1)
+        return int(row.argmax())
     scores = _scores(row[near], peak, temperature, near, seed, position)
-    threshold = bits_threshold(float(scores.max()) - margin + _NEAR)
+    threshold = bits_threshold(float(scores.max()) + _NEAR)
     far = np.flatnonzero(bits(seed, position, np.arange(len(row))) > threshold)
     far = far[row[far] < edge]
     if len(far) == 0:
-        return near, scores
+        return int(near[scores.argmax()])
     far_scores = _scores(row[far], peak, temperature, far, seed, position)
-    return np.concatenate((near, far)), np.concatenate((scores, far_scores))
+    return int(np.concatenate((near, far))[np.concatenate((scores, far_scores)).argmax()])
 
 
 def _scores(logits: Row | Floats, peak: float, temperature: float, ids: Ids, seed: int, position: int) -> Floats:

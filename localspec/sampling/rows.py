@@ -25,8 +25,8 @@ def blocks(row: Row) -> Row:
     return row[: _BLOCK * columns].reshape(_BLOCK, columns)
 
 
-def largest(row: Row, k: int, margin: float = 0.0) -> Ids:
-    """Ids of a small superset of the ``k`` largest logits and of all within ``margin`` of the k-th, in id order.
+def largest(row: Row, k: int) -> Ids:
+    """Ids of a small superset of the ``k`` largest logits, in id order.
 
     The k-th largest block maximum is at most the k-th largest element. All elements from it up are a superset, and only
     blocks whose maximum reaches it are read again.
@@ -35,9 +35,9 @@ def largest(row: Row, k: int, margin: float = 0.0) -> Ids:
     columns = grid.shape[1]
     if columns <= k:
         kth = max(0, len(row) - k)
-        return np.flatnonzero(row >= np.partition(row, kth)[kth] - margin)
+        return np.flatnonzero(row >= np.partition(row, kth)[kth])
     maxima = grid.max(axis=0)
-    floor = np.partition(maxima, columns - k)[columns - k] - margin
+    floor = np.partition(maxima, columns - k)[columns - k]
     chosen = np.flatnonzero(maxima >= floor)
     at, column = np.nonzero(grid[:, chosen] >= floor)
     rest = np.flatnonzero(row[_BLOCK * columns :] >= floor) + _BLOCK * columns
@@ -61,15 +61,15 @@ def standard_deviation(row: Row) -> float:
     return math.sqrt(float(centred.sum()) / len(row))
 
 
-def nucleus_candidates(row: Row, top_p: float, floor: float, margin: float = 0.0) -> tuple[Ids, float]:
+def nucleus_candidates(row: Row, top_p: float, floor: float) -> tuple[Ids, float]:
     """Ids of all logits within some distance of the maximum, and ln of the mass of the logits of at least ``floor``.
 
-    The ids hold more than ``top_p`` of that mass. ``margin`` is added to the distance.
+    The ids hold more than ``top_p`` of that mass.
     """
     peak = float(row.max())
     total = log_sum_exp(row if floor <= LOWEST_FINITE else row[row >= floor])
     for distance in _NUCLEUS_DISTANCES:
         ids = np.flatnonzero(row >= max(floor, peak - distance))
         if float(np.exp(row[ids].astype(np.float64) - total).sum()) > top_p:
-            return (ids if margin == 0 else np.flatnonzero(row >= max(floor, peak - distance - margin))), total
+            return ids, total
     return np.flatnonzero(row >= floor), total

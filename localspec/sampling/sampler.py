@@ -18,7 +18,6 @@ from localspec.sampling.noise import xtc_draw
 from localspec.sampling.penalties import History, adjustments
 from localspec.sampling.rows import Row, blocks
 from localspec.sampling.sequence_breakers import SequenceBreakers
-from localspec.sampling.stability import is_stable
 from localspec.sampling.truncation import temperature, truncate
 
 #: Vocabulary size below which :meth:`Sampler.confidence` sums the whole row: it is as quick, and the maxima of few
@@ -97,16 +96,6 @@ class Sampler:
         if len(left.ids) == 1:
             return int(left.ids[0])
         return int(left.ids[gumbel_max(left.logits, temperature(left, self.params), left.ids, self._seed, position)])
-
-    def is_stable(self, row: Row, position: int, noise: float) -> bool:
-        """True if the choice from the adjusted ``row`` is the same for every change of logit differences by ``noise``.
-
-        ``noise`` is in logits, before the temperature. False if this is not certain. A repeat penalty scales
-        differences, so it scales the noise.
-        """
-        if self.params.penalises:
-            noise *= max(self.params.repeat_penalty, 1.0 / self.params.repeat_penalty)
-        return is_stable(row, self.params, position, noise, self._xtc_acts(position))
 
     def _xtc_acts(self, position: int) -> bool:
         return self.params.excludes and xtc_draw(self._seed, position) <= self.params.xtc_probability

@@ -89,7 +89,9 @@ def typical(logits: Floats, p: float) -> Ids:
 
     These are the tokens whose surprisal is nearest to the entropy, until they hold more than ``p``.
     """
-    mass, distance = surprisal_distance(logits)
+    logs = logits - log_sum_exp(logits)
+    mass = np.exp(logs)
+    distance = np.abs(-logs + float((mass * logs).sum()))
     near = np.arange(len(logits))
     for limit in (1.0, 2.0, 4.0, 8.0):  # sort only the tokens that may be taken
         within = np.flatnonzero(distance <= limit)
@@ -101,25 +103,16 @@ def typical(logits: Floats, p: float) -> Ids:
     return np.sort(order[:count])
 
 
-def surprisal_distance(logits: Floats) -> tuple[Floats, Floats]:
-    """Probabilities, and each token's distance |−ln p − entropy| of its surprisal from the entropy."""
-    logs = logits - log_sum_exp(logits)
-    mass = np.exp(logs)
-    distance: Floats = np.abs(-logs + float((mass * logs).sum()))
-    return mass, distance
-
-
 def xtc_count(logits: Floats, threshold: float) -> int:
     """Number of tokens that XTC removes from the sorted ``logits``: all but the last of at least ``threshold``."""
     weights = np.exp(logits - logits[0])
     return max(0, int(np.count_nonzero(weights >= threshold * float(weights.sum()))) - 1)
 
 
-def temperature(left: Candidates, params: SamplingParams, entropy_shift: float = 0.0) -> float:
+def temperature(left: Candidates, params: SamplingParams) -> float:
     """Temperature for the tokens ``left``; a dynamic one (kalomaze) grows with their entropy.
 
-    T = low + (high − low) · (entropy / ln size)^exponent, as ``llama_sampler_temp_ext_apply``. ``entropy_shift`` is
-    added to the entropy, in nats.
+    T = low + (high − low) · (entropy / ln size)^exponent, as ``llama_sampler_temp_ext_apply``.
     """
     if params.dynatemp_range <= 0.0:
         return params.temperature
@@ -128,7 +121,7 @@ def temperature(left: Candidates, params: SamplingParams, entropy_shift: float =
     low = max(0.0, params.temperature - params.dynatemp_range)
     high = params.temperature + params.dynatemp_range
     logs = left.logits - log_sum_exp(left.logits)
-    entropy = entropy_shift - float((np.exp(logs) * logs).sum())
+    entropy = -float((np.exp(logs) * logs).sum())
     return low + (high - low) * float(min(1.0, max(0.0, entropy / math.log(left.size))) ** params.dynatemp_exponent)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the sampler's time for a row in microseconds: default chain, ``is_stable``, and each sampler alone.
+"""Measures the sampler's time for a row in microseconds: default chain, and each sampler alone.
 
     python -m scripts.bench.sampling --vocab 151936 262144
 
@@ -76,20 +76,14 @@ def main() -> None:
 
 def bench(rows: Any, rounds: int) -> None:
     tokens = np.random.default_rng(1).integers(0, 5000, 8000).tolist()
-    print(f"\n{rows.shape[1]:<20} {'median µs':>19} {'least µs':>9} {'settled':>9} {'least':>9}")
+    print(f"\n{rows.shape[1]:<20} {'median µs':>19} {'least µs':>9}")
 
-    def show(name: str, *calls: Callable[[int], object]) -> None:
-        times = [time for call in calls for time in microseconds(call, rounds)]
-        print(f"{name:30}" + "".join(f"{time:10.1f}" for time in times), flush=True)
+    def show(name: str, call: Callable[[int], object]) -> None:
+        print(f"{name:30}" + "".join(f"{time:10.1f}" for time in microseconds(call, rounds)), flush=True)
 
     for name, options in CHAINS.items():
         sampler = Sampler(SamplingParams(seed=1, **options))
-        choose, is_stable = sampler.choose, sampler.is_stable
-        show(
-            name,
-            lambda i, choose=choose: choose(rows[i % 8], i),  # type: ignore[misc]
-            lambda i, is_stable=is_stable: is_stable(rows[i % 8], i, 0.01),  # type: ignore[misc]
-        )
+        show(name, lambda i, choose=sampler.choose: choose(rows[i % 8], i))  # type: ignore[misc]
     for name, options in SHAPES.items():
         adjust = Sampler(SamplingParams(seed=1, **options)).adjust
         show(f"adjust: {name}", lambda i, adjust=adjust: adjust(rows[i % 8], tokens, [5, 6, 7]))  # type: ignore[misc]

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_GUARDED = "tests/probe/test_batch_invariance.py"
+_INVARIANCE = "tests/probe/test_batch_invariance.py"
 #: Sources and the tests that state their laws, quick tests first.
 GROUPS = {
     "accept": (
@@ -35,15 +35,15 @@ GROUPS = {
     ),
     "loop": (
         ["localspec/generation/loop.py"],
-        ["tests/generation/test_loop.py", "tests/test_engine.py", "tests/test_engine_chat.py", _GUARDED],
+        ["tests/generation/test_loop.py", "tests/generation/test_fixed_width.py", "tests/test_engine.py"],
     ),
     "sampling": (
         ["localspec/sampling"],
         ["tests/sampling", "tests/generation/test_accept.py"],
     ),
     "batch_invariance": (
-        ["localspec/probe/batch_invariance.py", "localspec/generation/guard.py"],
-        ["tests/probe/test_probe.py", _GUARDED, "tests/probe/test_exactness.py"],
+        ["localspec/probe/batch_invariance.py", "localspec/probe/fixed_width.py", "localspec/generation/passes.py"],
+        ["tests/probe/test_probe.py", _INVARIANCE, "tests/probe/test_fixed_width.py", "tests/probe/test_exactness.py"],
     ),
     "control": (["localspec/control"], ["tests/control", "tests/draft/test_model.py"]),
 }

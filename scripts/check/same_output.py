@@ -20,6 +20,7 @@ from collections import Counter
 from typing import Any
 
 import localspec
+from localspec.control.base import FixedDepth
 
 WIDTHS = [None, *range(1, 17)]  # rows of a batch: the last token and the draft
 MORE = "Go on, and say more about the last point."
@@ -74,6 +75,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--continued", action="store_true", help="the plain second turn goes on from its cache, too")
     parser.add_argument("--longest", type=int, default=2400, help="leave out prompts of more characters")
     parser.add_argument("--exactness", default="prefer", choices=("require", "prefer", "off"))
+    parser.add_argument("--pass-width", type=int, help="as the user's flag, also for the plain engine")
+    parser.add_argument("--depth", type=int, help="draft so many tokens at every step, however unsure and dear")
     return parser.parse_args()
 
 
@@ -86,13 +89,17 @@ def main() -> int:
     def load(draft: str) -> localspec.Engine:
         return localspec.load(
             arguments.model, draft, ctx_size=arguments.ctx, threads=arguments.threads, draft_max=arguments.draft_max,
-            exactness=arguments.exactness,
+            exactness=arguments.exactness, pass_width=arguments.pass_width,
         )  # fmt: skip
 
     engines = {draft: load(draft) for draft in arguments.draft}
+    for engine in engines.values():
+        engine.measure()
+        if arguments.depth is not None:
+            engine.control = FixedDepth(arguments.depth)
     plain = Plain(load("none"), arguments.n, not arguments.continued)
     for draft, engine in engines.items():
-        print(f"{draft}: {'+'.join(engine.drafters)}, {engine.exactness}, {engine.guard}", flush=True)
+        print(f"{draft}: {'+'.join(engine.drafters)}, {engine.exactness}, {engine.passes}", flush=True)
     totals: Counter[str] = Counter()
     began = time.monotonic()
     # a text is drafted by every drafter and at several widths before the next: its plain decode is needed once
@@ -107,11 +114,10 @@ def main() -> int:
         width = WIDTHS[number % len(WIDTHS)]
         again = number // len(engines) % 2 == 1
         check(engines[draft], plain, row, seed, draft, width, again, totals)
-    steps = max(1, totals["steps"])
     print(
         f"{totals['texts']} generations, {totals['different']} differ "
         f"({totals['different fresh']} of {totals['fresh']} from a fresh cache); {totals['tokens']} tokens, "
-        f"{steps} steps, {totals['near_ties'] / steps:.1%} of them decided by a row of their own; "
+        f"{totals['steps']} steps, {totals['drafted']} of them drafted; "
         f"{time.monotonic() - began:.0f} s; {rate(totals, 'drafted'):.1f} tok/s, plain {rate(totals, 'plain'):.1f}"
     )
     return 1 if totals["different"] else 0
@@ -143,7 +149,7 @@ def check(
     totals[how] += 1
     totals["tokens"] += len(done.tokens)
     totals["steps"] += done.stats.steps
-    totals["near_ties"] += done.stats.near_ties
+    totals["drafted"] += done.stats.drafted_steps
     for name, stats in (("drafted", done.stats), ("plain", expected.stats)):
         totals[f"{name} tokens"] += stats.generated_tokens
         totals[f"{name} ms"] += round(1000 * stats.generate_s)

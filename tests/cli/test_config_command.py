@@ -112,6 +112,7 @@ def test_the_usual_options_are_settings():
         "device",
         "draft-max",
         "exactness",
+        "pass-width",
         "ngram-file",
         "offline",
     }

@@ -43,7 +43,7 @@ def test_json_has_it_all() -> None:
     """With numbers in bytes and milliseconds."""
     found = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
     assert "mtp" in found["pair"]["drafters"]
-    assert (found["pair"]["exactness"], found["pair"]["exact_width"]) == ("exact", 32)
+    assert (found["pair"]["exactness"], found["pair"]["widest"]) == ("exact", 32)
     assert found["verdict"]["level"] == "good"
     assert found["machine"]["memory"] > 2**28
     assert found["pair"]["memory"] is None or 2**24 < found["pair"]["memory"] < 2**36
@@ -97,7 +97,7 @@ PAIR = {"target": "a.gguf", "drafters": ["mtp"], "exactness": "exact"}
         ({}, False, "good", "All is well"),
         ({}, True, "improvable", "a GPU of this machine is not used"),
         ({"drafters": []}, False, "improvable", "a.gguf has no drafter"),
-        ({"exactness": "guarded"}, False, "improvable", "at near-ties"),
+        ({"exactness": "approximate"}, False, "improvable", "may change the output"),
         ({"exactness": "off"}, False, "improvable", "not checked"),
     ],
 )

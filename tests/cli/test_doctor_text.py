@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from localspec.cli.doctor.text import cost_text, exactness_text, report_lines
-from localspec.generation.guard import Guard
 
 GIB = 2**30
 COMMAND = "CMAKE_ARGS=-DGGML_CUDA=on python -m pip install --force-reinstall --no-cache-dir llama-cpp-python"
@@ -24,8 +23,8 @@ REPORT: dict[str, Any] = {
     },
     "build": {"version": "0.3.36", "backends": ["cpu"], "unused": []},
     "pair": {
-        "target": "/home/me/models/big.gguf", "drafters": ["ngram", "mtp"], "context": 8192, "exactness": "guarded",
-        "exact_width": 3, "widest": 32, "noise": 0.52, "greedy_noise": 0.1, "memory": GIB,
+        "target": "/home/me/models/big.gguf", "drafters": ["ngram", "mtp"], "context": 8192, "exactness": "approximate",
+        "widest": 32, "pass_width": 1, "difference": 0.521, "memory": GIB,
     },
     "costs": {"verify_ms": {"1": 30.0, "2": 60.0, "4": 75.0, "16": 240.0}, "draft_token_ms": {"mtp": 3.0}},
     "models": [
@@ -111,17 +110,20 @@ def test_costs_are_told_by_the_single_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exactness", "drafts", "says"),
+    ("change", "says"),
     [
-        ("exact", False, "no drafter"),
-        ("exact", True, "up to 32 tokens"),
-        ("off", True, "--exactness off"),
-        ("guarded", True, "more than 3 tokens change logits by up to 0.52"),
+        ({"drafters": [], "exactness": "exact"}, "no drafter"),
+        ({"exactness": "exact"}, "up to 32 tokens"),
+        ({"exactness": "exact", "pass_width": 8}, "every pass padded to 8 rows"),
+        ({"exactness": "off"}, "--exactness off"),
+        ({}, "approximate: logits of a draft's pass differ by up to 0.52"),
+        ({"pass_width": 8}, "approximate, every pass padded to 8 rows"),
+        ({"difference": 0.0}, "now and then (a matrix has a float type)"),
     ],
 )
-def test_exactness_names_what_was_found(exactness: str, drafts: bool, says: str) -> None:
+def test_exactness_names_what_was_found(change: dict[str, Any], says: str) -> None:
     """If a better level is possible, a next step follows."""
-    assert says in exactness_text(exactness, drafts, Guard(3, 0.521, 0.2, 32))
+    assert says in exactness_text(REPORT["pair"] | change)
 
 
 def test_libraries_that_the_user_chose_are_named() -> None:

@@ -48,7 +48,7 @@ def test_every_flag_reaches_the_engine(program):
     result = program(
         "generate", "-p", "Hi", "-m", "big.gguf", "-md", "small.gguf", "-c", "512", "-t", "3", "-ngl", "7",
         "--device", "CUDA0", "--draft-max", "5", "-n", "9", "--temp", "0", "--top-k", "3", "--top-p", "0.5",
-        "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "off",
+        "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "require", "--pass-width", "8",
         "--ngram-file", "n", "--chat-template", "gemma", "--verbose", "-ctk", "q4_0", "-ctv", "bf16",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -56,8 +56,9 @@ def test_every_flag_reaches_the_engine(program):
     assert (target, draft) == ("big.gguf", "small.gguf")
     del loaded["progress"]
     assert loaded == {
-        "ctx_size": 512, "threads": 3, "gpu_layers": 7, "device": "CUDA0", "draft_max": 5, "exactness": "off",
-        "ngram_file": "n", "chat_template": "gemma", "verbose": True, "cache_type_k": "q4_0", "cache_type_v": "bf16",
+        "ctx_size": 512, "threads": 3, "gpu_layers": 7, "device": "CUDA0", "draft_max": 5, "exactness": "require",
+        "pass_width": 8, "ngram_file": "n", "chat_template": "gemma", "verbose": True, "cache_type_k": "q4_0",
+        "cache_type_v": "bf16",
     }  # fmt: skip
     options = program.engine.options[0]
     del options["progress"]

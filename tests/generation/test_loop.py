@@ -16,8 +16,8 @@ from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
-from localspec.generation.guard import Guard
 from localspec.generation.loop import Rules, Step
+from localspec.generation.passes import PassShape
 from localspec.params import SamplingParams
 from localspec.protocols import Outputs, Rows
 from localspec.sampling import Sampler
@@ -172,34 +172,6 @@ def test_hidden_rows_are_read_only_where_a_drafter_needs_them() -> None:
     assert prefix.hidden is None
 
 
-class Noisy(ScriptedContext):
-    """A context whose hidden rows hold the number of tokens before them and the width of their pass."""
-
-    def hidden(self) -> Rows:
-        rows = np.zeros((len(self._rows), 2), np.float32)
-        first = len(self.tokens) - len(rows)
-        rows[:] = [[first + i + 1, self.decoded[-1]] for i in range(len(rows))]
-        return rows
-
-
-def test_hidden_row_after_a_near_tie_is_of_the_single_token_pass() -> None:
-    """The pass that decided the token; its row is the only one."""
-    logits = chain_logits(N_VOCAB, 2)
-    target, prefix = Noisy(logits, N_VOCAB), prefix_of(PROMPT)
-    rows, _ = prefill(target, prefix, 512)
-    guard, near = Guard(1, 0.6, 0.6), 0
-    steps = decode(
-        target, prefix, rows, make_drafter("half", logits, GREEDY), limited(4, reads_hidden=True, guard=guard)
-    )
-    for step in islice(steps, 40):
-        assert prefix.hidden is not None
-        length, batch = prefix.hidden.tolist()
-        assert length == len(prefix.tokens) - 1
-        assert batch == 1 or not step.near_tie
-        near += step.near_tie
-    assert near > 2
-
-
 # What the control is told.
 
 
@@ -229,16 +201,15 @@ class Timed(ScriptedContext):
         return super().decode(tokens, outputs)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.6])
-def test_control_learns_every_pass(noise: float) -> None:
+def test_control_learns_every_pass() -> None:
     """Its draft, accepted tokens, budget and seconds, and the probability of its first token."""
     logits = chain_logits(N_VOCAB, 2)
-    control, guard = Watched(), Guard(1, noise, noise)
+    control = Watched()
     target, prefix = Timed(logits, N_VOCAB), prefix_of(PROMPT)
     rows, _ = prefill(target, prefix, 512)
-    rules = Rules(lambda _: False, lambda: 99, control, guard=guard)
+    rules = Rules(lambda _: False, lambda: 99, control)
     steps = decode(target, prefix, rows, make_drafter("half", logits, GREEDY), rules)
-    seen, before, near = [], [], 0
+    seen, before = [], []
     for step in islice(steps, 30):
         seen.append(step)
         before.append(tuple(prefix.tokens[: len(prefix.tokens) - len(step.tokens)]))
@@ -248,20 +219,17 @@ def test_control_learns_every_pass(noise: float) -> None:
         assert learned[3] == 1 + len(step.draft.tokens)
         pairs = list(zip(step.draft.tokens, step.tokens, strict=False))
         assert step.accepted == next((i for i, (guess, token) in enumerate(pairs) if guess != token), len(pairs))
-        sure = None if step.near_tie else prefix.sampler.confidence(logits(text), step.tokens[0])
-        assert learned[4] == sure
-        near += step.near_tie
-    assert (near > 0) == (noise > 0)
+        assert learned[4] == prefix.sampler.confidence(logits(text), step.tokens[0])
 
 
 @given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 9))
 def test_budget_is_the_least_of_all_limits(draft_max: int, widest: int, left: int) -> None:
-    """Of the user's, the guard's and the answer's, whose last token needs no draft."""
+    """Of the user's, the passes' and the answer's, whose last token needs no draft."""
     most = min(draft_max, widest - 1, left - 1)
     for drafters in ([ScriptedDrafter(lambda _: [1] * 9)], []):
         control, target, prefix = Watched(), ScriptedContext(chain_logits(N_VOCAB, 2), N_VOCAB), prefix_of(PROMPT)
         rows, _ = prefill(target, prefix, 512)
-        rules = Rules(lambda _: False, lambda: left, control, draft_max, guard=Guard(widest, widest=widest))
+        rules = Rules(lambda _: False, lambda: left, control, draft_max, passes=PassShape(widest))
         _, step = islice(decode(target, prefix, rows, drafters, rules), 2)
         drafts = bool(drafters) and most > 0
         assert control.budgets == [Budget(1, most, left, len(PROMPT))] * drafts
@@ -392,7 +360,7 @@ class Forcing:
 
 
 @pytest.mark.parametrize("widest", [2, 3, 5, 9])
-def test_no_batch_is_wider_than_the_guard_allows(widest: int) -> None:
+def test_no_pass_is_wider_than_allowed(widest: int) -> None:
     """Forced tokens and the draft after them together; and the text is that of single rows."""
     logits = chain_logits(N_VOCAB, 4)
     texts = []
@@ -400,7 +368,7 @@ def test_no_batch_is_wider_than_the_guard_allows(widest: int) -> None:
         target = ScriptedContext(logits, N_VOCAB)
         prefix = Prefix(list(PROMPT), Sampler(GREEDY, Forcing()))
         rows, _ = prefill(target, prefix, 512)
-        rules = limited(8, guard=Guard(widest, widest=widest))
+        rules = limited(8, passes=PassShape(widest))
         steps = list(islice(decode(target, prefix, rows, drafters, rules), 60))
         assert max(target.decoded[1:]) <= widest
         assert sum(step.forced for step in steps) > 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localspec.engine import Engine
+from localspec.generation.passes import PassShape
 from localspec.generation.prefill import CHUNK, Prefill
 from localspec.probe.batch_invariance import probe
 from localspec.testing import ScriptedDrafter, chain_logits
@@ -43,14 +44,21 @@ PROMPTS = st.lists(
 )
 
 
-@given(PROMPTS, st.sampled_from([(8, 64), (16, 64), (8, 256), (None, 256)]), st.booleans())
+@given(
+    PROMPTS,
+    st.sampled_from([(8, 64), (16, 64), (8, 256), (None, 256)]),
+    st.booleans(),
+    st.sampled_from([PassShape(3), *map(PassShape.fixed, (2, 6, 16))]),
+)
 @settings(max_examples=60, deadline=None)
-def test_answers_are_those_of_fresh_engines(prompts: list[str], cells: tuple[int | None, int], drafts: bool) -> None:
-    """For prompts that share any part with those before, with and without a drafter."""
+def test_answers_are_those_of_fresh_engines(
+    prompts: list[str], cells: tuple[int | None, int], drafts: bool, passes: PassShape
+) -> None:
+    """For prompts that share any part with those before, with and without a drafter, in padded passes too."""
     group, chunk = cells
     drafters = [drafter()] if drafts else []
-    found = answers(width_engine(context(group), chunk, drafters=drafters), prompts)
-    assert found == [answers(width_engine(context(group), chunk), [prompt])[0] for prompt in prompts]
+    found = answers(width_engine(context(group), chunk, passes, drafters), prompts)
+    assert found == [answers(width_engine(context(group), chunk, passes), [prompt])[0] for prompt in prompts]
 
 
 @given(PROMPTS)
@@ -80,6 +88,13 @@ def test_a_chat_s_answers_are_those_of_fresh_engines() -> None:
         assert done.stats.cached_tokens % 64 == 0
         messages.append({"role": "assistant", "content": done.text})
     assert done.stats.cached_tokens > 0
+
+
+def test_a_part_behind_the_last_chunk_is_not_reused() -> None:
+    """Though it ends where a whole pass would: a longer prompt has that pass in place of two."""
+    prompts = ["a" * 256, "a" * 257]
+    fresh = [answers(width_engine(context(None), 256), [prompt])[0] for prompt in prompts]
+    assert answers(width_engine(context(None), 256), prompts) == fresh
 
 
 def test_reusing_everything_changes_answers() -> None:

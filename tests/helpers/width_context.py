@@ -10,8 +10,8 @@ import numpy as np
 from localspec.chat.template import ChatTemplate
 from localspec.draft.base import Drafter
 from localspec.engine import Engine, ModelInfo
-from localspec.generation.guard import Guard
 from localspec.generation.pair import Pair, Setup
+from localspec.generation.passes import PassShape
 from localspec.generation.prefill import Prefill
 from localspec.protocols import Outputs, Rows
 from localspec.testing import CHAT_TEMPLATE, Logits, ScriptedContext, ScriptedVocabulary
@@ -22,14 +22,22 @@ class WidthContext(ScriptedContext):
 
     In wider ones whole groups of ``group`` tokens, from the pass's first on, have cells of a second kind, and those of
     the rest depend on their number. ``group`` None: every width has cells of its own. A row depends on all cells up to
-    its own and, in a wide pass, on the width of the pass.
+    its own and, in a wide pass, on the width of the pass. ``edge``: a row of a wide pass depends on the number of cells
+    that attention reads, a multiple of this.
     """
 
     def __init__(
-        self, logits: Logits, n_vocab: int, *, narrow: int = 3, group: int | None = 8, pass_width: int = 256
+        self,
+        logits: Logits,
+        n_vocab: int,
+        *,
+        narrow: int = 3,
+        group: int | None = 8,
+        pass_width: int = 256,
+        edge: int | None = None,
     ) -> None:
         super().__init__(logits, n_vocab)
-        self._narrow, self._group, self.pass_width = narrow, group, pass_width
+        self._narrow, self._group, self.pass_width, self._edge = narrow, group, pass_width, edge
         self._kinds: list[int] = []
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
@@ -39,7 +47,8 @@ class WidthContext(ScriptedContext):
         for i in range(len(rows)):
             seen = self._kinds[: len(self._kinds) - len(rows) + i + 1]
             width = len(tokens) if len(tokens) > self._narrow else 0
-            rows[i] += _noise([*seen, width], rows.shape[1])
+            read = -(-len(self.tokens) // self._edge) if self._edge and width else 0
+            rows[i] += _noise([*seen, width, read], rows.shape[1])
         return rows
 
     def _kinds_of(self, width: int) -> list[int]:
@@ -70,10 +79,15 @@ def _noise(kinds: Sequence[int], n_vocab: int) -> Rows:
     return np.random.default_rng(list(seed)).uniform(-1.0, 1.0, n_vocab).astype(np.float32)
 
 
-def width_engine(context: WidthContext, chunk: int, widest: int = 3, drafters: Sequence[Drafter] = ()) -> Engine:
-    """An engine that reuses cached chunks of ``chunk`` tokens and drafts in passes of at most ``widest``."""
+NARROW = PassShape(3)
+
+
+def width_engine(
+    context: WidthContext, chunk: int, passes: PassShape = NARROW, drafters: Sequence[Drafter] = ()
+) -> Engine:
+    """An engine that reuses cached chunks of ``chunk`` tokens and drafts in ``passes``."""
     vocabulary = ScriptedVocabulary(context._n_vocab)
     info = ModelInfo("width", "width", "width", "width", 0, 0, context.n_ctx, vocabulary.n_tokens)  # type: ignore[arg-type]
-    setup = Setup("exact", Guard(widest, widest=widest))
+    setup = Setup("exact", passes)
     pair = Pair(context, vocabulary, tuple(drafters), prefill=Prefill(context.pass_width, chunk))
     return Engine(pair, setup, model=info, template=ChatTemplate(CHAT_TEMPLATE))

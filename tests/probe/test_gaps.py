@@ -15,8 +15,8 @@ import localspec
 from localspec.control.base import FixedDepth
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import BackendError
-from localspec.generation.guard import Guard
 from localspec.generation.pair import Pair, Setup
+from localspec.generation.passes import PassShape
 from localspec.gguf.header import read_header
 from localspec.loading import measuring
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
@@ -27,8 +27,8 @@ from tests.helpers.engines import LOGITS, N, right
 
 PROMPT = "Once upon"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
-PLAIN = Setup("exact", Guard(widest=1), drafts=False)
-DRAFTING = Setup("exact", Guard(8, widest=8), control=FixedDepth(4))
+PLAIN = Setup("exact", PassShape(1), drafts=False)
+DRAFTING = Setup("exact", PassShape(8), control=FixedDepth(4))
 
 
 class SlowPasses:
@@ -81,7 +81,7 @@ def test_first_answer_is_plain_and_later_ones_draft() -> None:
         assert (second.stats.unmeasured, second.exactness) == (0, "exact")
         assert second.stats.proposed > 0
         assert second.tokens == first.tokens
-        assert (engine.guard, engine.control) == (DRAFTING.guard, DRAFTING.control)
+        assert (engine.passes, engine.control) == (DRAFTING.passes, DRAFTING.control)
 
 
 def test_a_request_waits_for_one_pass() -> None:
@@ -219,7 +219,7 @@ def test_nothing_is_measured_twice(unseen: list[str], tmp_path: Path) -> None:
         copy.write_bytes(path.read_bytes())
     for target, drafter in (("tiny", "auto"), (str(copies[0]), str(copies[1]))):
         with localspec.load(target, drafter, threads=1) as engine:
-            assert engine.guard.widest == 32
+            assert engine.passes.widest == 32
             assert engine.measure()
     assert len(unseen) == before
 
@@ -252,7 +252,7 @@ def test_drafting_begins_with_the_widths_that_are_proved(unseen: list[str], monk
         with localspec.load("tiny", threads=1) as engine, pytest.raises(Ended):
             engine.measure()
     with localspec.load("tiny", threads=1) as engine:
-        assert (engine.exactness, engine.guard.widest) == ("exact", 4)
+        assert (engine.exactness, engine.passes.widest) == ("exact", 4)
         plain = replace(engine._setup, drafts=False)
         engine.control = FixedDepth(8)
         done = engine.generate("Once upon a time", max_tokens=30, temperature=0)
@@ -260,7 +260,7 @@ def test_drafting_begins_with_the_widths_that_are_proved(unseen: list[str], monk
         engine._setup = plain
         assert engine.generate("Once upon a time", max_tokens=30, temperature=0).tokens == done.tokens
         assert engine.measure()
-        assert engine.guard.widest == 32
+        assert engine.passes.widest == 32
 
 
 def test_off_drafts_at_once() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from localspec.errors import BackendError
-from localspec.probe.batch_invariance import Invariance, probe
+from localspec.probe.batch_invariance import Invariance, largest_difference, probe
 from localspec.protocols import Outputs, Rows
 from localspec.testing import ScriptedContext
 
-#: One row for every text: the likeliest token, then some within 2 of it, within 8, and beyond.
+#: One row for every text.
 ROW = np.array([1.0, -1.0, -1.25, -7.0, -7.25, -20.0], np.float32)
 #: Without a long cache.
 SHORT = 640
@@ -67,26 +67,26 @@ def wide(error: Sequence[float] | float, above: int = 1) -> Callable[[int, int, 
 # Rows.
 
 
-def test_noise_is_the_largest_change_of_a_difference_and_a_quarter() -> None:
-    """Between tokens within 8 of the largest logit; when greedy, within 2 of it."""
-    found = probe(Made(wide([0.1, -0.1, 0.3, -0.4, 0.5, 9.0])), TEXT)
+def test_the_difference_is_that_of_the_logit_that_changed_most() -> None:
+    """Up or down."""
+    found = probe(Made(wide([0.1, -0.1, 0.3, -0.5, 0.4, 0.0])), TEXT)
     assert (found.width, found.probed) == (1, 32)
-    assert found.greedy_noise == pytest.approx(1.25 * 0.2)
-    assert found.noise == pytest.approx(1.25 * 0.7)
+    assert found.difference == pytest.approx(0.5)
 
 
-def test_a_change_of_impossible_tokens_is_a_difference() -> None:
-    """The noise is then above 0 and below anything that matters."""
-    found = probe(Made(wide([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])), TEXT)
-    assert found.width == 1
-    assert 0.0 < found.greedy_noise <= found.noise < 1e-30
+def test_a_forbidden_token_has_no_difference() -> None:
+    """Minus infinity in both rows; and one row alone makes them different."""
+    rows = np.array([[0.0, -np.inf], [1.0, -np.inf]], np.float32)
+    assert largest_difference(rows, rows) == 0.0
+    assert largest_difference(rows, rows[::-1]) == 1.0
+    assert 0.0 < largest_difference(rows, np.array([[0.0, 1.0], [1.0, 1.0]], np.float32)) < 1e-30
 
 
 def test_the_widest_difference_counts() -> None:
     """Over all widths and rows."""
     found = probe(Made(lambda width, row, cached: [0.01 * width * (row == 3), 0, 0, 0, 0, 0]), TEXT)
     assert found.width == 3
-    assert found.noise == found.greedy_noise == pytest.approx(1.25 * 0.16)
+    assert found.difference == pytest.approx(0.16)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_text_of_any_length_will_do(text: list[int]) -> None:
 
 
 def test_few_passes_follow_a_difference() -> None:
-    """Only powers of two, 9 and 16 tell more about the noise."""
+    """Only powers of two, 9 and 16 tell more about the difference."""
     context = Made(wide([1.0, 0, 0, 0, 0, 0], above=2))
     assert probe(context, TEXT, 64).width == 2
     assert context.widths()[:5] == [2, 3, 4, 9, 16]
@@ -145,8 +145,8 @@ def test_nine_rows_of_a_pass_are_compared(row: int, width: int) -> None:
     assert probe(Made(lambda n, at, cached: [float(n > 1 and at == row), 0, 0, 0, 0, 0]), TEXT).width == width
 
 
-@pytest.mark.parametrize(("exact", "noise"), [(1, 5.0), (8, 5.0), (9, 1.0)])
-def test_single_row_behind_a_differing_pass_counts(exact: int, noise: float) -> None:
+@pytest.mark.parametrize(("exact", "difference"), [(1, 5.0), (8, 5.0), (9, 1.0)])
+def test_single_row_behind_a_differing_pass_counts(exact: int, difference: float) -> None:
     """It reads the cells of the pass; up to 9 tokens, where a single row is there to compare it with."""
     after: list[int] = [0]
 
@@ -157,7 +157,7 @@ def test_single_row_behind_a_differing_pass_counts(exact: int, noise: float) -> 
         after[0] = width
         return found
 
-    assert probe(Made(error), TEXT).noise == pytest.approx(1.25 * noise)
+    assert probe(Made(error), TEXT).difference == pytest.approx(difference)
 
 
 # A long cache.
@@ -172,7 +172,7 @@ def test_rows_behind_a_long_cache_are_compared() -> None:
     """Of passes of 2, 4 and 9 tokens."""
     context = Made(late, n_ctx=SHORT + 1)
     found = probe(context, TEXT)
-    assert (found.width, found.noise) == (1, pytest.approx(1.25 * 2.0))
+    assert (found.width, found.difference) == (1, pytest.approx(2.0))
     long = [(cached, width) for cached, width in context.passes if cached == SHORT and width > 1]
     assert long == [(SHORT, 2), (SHORT, 4), (SHORT, 9)]
 

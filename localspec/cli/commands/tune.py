@@ -49,7 +49,7 @@ def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path |
 
     with load_engine(models, measured=True) as engine:
         costs = _measure(engine)
-        curve = NamedCosts(name or short_name(engine.model.name), machine(), costs, engine.guard.widest)
+        curve = NamedCosts(name or short_name(engine.model.name), machine(), costs, engine.passes.widest)
     if save is not None:
         write_file(save, (json.dumps(curve.to_dict(), indent=1) + "\n").encode())
         notice(f"wrote {save}.")

@@ -72,16 +72,14 @@ def pair_record(engine: Engine) -> Report:
     """The loaded pair, its exactness, and the peak resident memory of this process in bytes."""
     from localspec.llama.host import peak_memory
 
-    guard = engine.guard
     return {
         "target": engine.model.name,
         "drafters": list(engine.drafters),
         "context": engine.n_ctx,
         "exactness": engine.exactness,
-        "exact_width": guard.width if engine.drafters else None,
-        "widest": guard.widest,
-        "noise": guard.noise,
-        "greedy_noise": guard.greedy_noise,
+        "widest": engine.passes.widest,
+        "pass_width": engine.passes.width,
+        "difference": engine.difference,
         "memory": peak_memory(),
     }
 
@@ -159,7 +157,7 @@ def verdict(pair: Report, unused: bool) -> Report:
         return {"level": "good", "text": "All is well: drafting works and does not change the output."}
     if exactness == "off":
         return {"level": "improvable", "text": "Works; the output was not checked for changes by drafting."}
-    return {"level": "improvable", "text": "Works; drafting may change the output at near-ties."}
+    return {"level": "improvable", "text": "Works; drafting may change the output."}
 
 
 def pair_steps(pair: Report) -> list[Advice]:
@@ -168,7 +166,7 @@ def pair_steps(pair: Report) -> list[Advice]:
         return [Advice("Leave out -d none, to have a drafter.")]
     if pair["exactness"] == "off":
         return [Advice("Leave out --exactness off, to check the output.")]
-    if pair["exactness"] == "guarded":
+    if pair["exactness"] == "approximate":
         text = "For exact output, add --exactness require, or quantise a BF16 or F16 file exactly:"
         return [Advice(text, ("localspec quantize IN.gguf OUT.gguf --exact",))]
     return []

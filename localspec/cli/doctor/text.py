@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localspec.cli.terminal.wrap import wrap
 from localspec.files import size_text
 from localspec.memory.estimate import memory_text
 from localspec.models.hub.names import short_name
-
-if TYPE_CHECKING:
-    from localspec.generation.guard import Guard
+from localspec.types import difference_text
 
 #: Columns of the names on the left; below _NARROW columns continued lines are indented by less.
 _LEFT, _NARROW = 11, 60
@@ -30,17 +28,21 @@ def report_lines(report: dict[str, Any], width: int | None = None) -> list[str]:
     return [*found, "", *_steps(report["next"], width)]
 
 
-def exactness_text(exactness: str, drafts: bool, guard: Guard) -> str:
+def exactness_text(pair: dict[str, Any]) -> str:
     """The result of the probe, and the next step where it is not exact."""
-    if not drafts:
-        return "exact: no drafter"
+    exactness, width, widest = pair["exactness"], pair["pass_width"], pair["widest"]
+    padded = f", every pass padded to {width} rows" if width > 1 else ""
+    if not pair["drafters"]:
+        return f"exact: no drafter{padded}"
+    if exactness == "exact" and padded:
+        return f"exact{padded}: its rows do not depend on how many of them are drafts, bit for bit"
     if exactness == "exact":
-        return f"exact: rows of batches of up to {guard.widest} tokens equal single rows, bit for bit"
+        return f"exact: rows of passes over up to {widest} tokens equal those of single tokens, bit for bit"
     if exactness == "off":
         return "off: not probed; leave out --exactness off to probe it"
     return (
-        f"guarded: batches of more than {guard.width} tokens change logits by up to {guard.noise:.2g}, and choices "
-        "within that are decoded again alone; --exactness require finds exact settings, or is an error"
+        f"approximate{padded}: logits of a draft's pass differ {difference_text(pair['difference'])} from those of "
+        "plain decoding; --exactness require finds exact settings, or is an error"
     )
 
 
@@ -80,15 +82,12 @@ def _machine(machine: dict[str, Any], build: dict[str, Any]) -> list[tuple[str, 
 
 
 def _pair(report: dict[str, Any]) -> list[tuple[str, str]]:
-    from localspec.generation.guard import Guard
-
     pair = report["pair"]
     takes = f", {memory_text(pair['memory'])} of memory" if pair["memory"] else ""
     drafters = "+".join(pair["drafters"]) or "none"
-    guard = Guard(pair["exact_width"] or 1, pair["noise"], pair["greedy_noise"], pair["widest"])
     rows = [
         ("pair", f"{short_name(pair['target'])}, drafter {drafters}, {pair['context']} tokens{takes}"),
-        ("exactness", exactness_text(pair["exactness"], bool(pair["drafters"]), guard)),
+        ("exactness", exactness_text(pair)),
     ]
     costs = cost_text(report["costs"])
     return [*rows, ("costs", costs)] if costs else rows

@@ -60,6 +60,7 @@ def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
         cache_type_v=options.cache_type_v,
         draft_max=options.draft_max,
         exactness=options.exactness,
+        pass_width=options.pass_width,
         ngram_file=options.ngram_file,
         verbose=options.verbose,
         chat_template=options.template,

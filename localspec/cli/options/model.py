@@ -13,7 +13,14 @@ from click.core import ParameterSource
 from localspec.cli.options.bundle import bundle
 from localspec.cli.options.values import DraftName, FileName, LayerCount, ModelName
 from localspec.errors import UsageError
-from localspec.params import CACHE_TYPES, ContextParams, DraftParams, ExactnessMode
+from localspec.params import (
+    CACHE_TYPES,
+    FIXED_WIDTHS,
+    ContextParams,
+    DraftParams,
+    ExactnessMode,
+    check_pass_width,
+)
 
 #: llama.cpp's words for numbers of layers: -1 is all, None as many as fit.
 _LAYERS = {"all": -1, "auto": None}
@@ -35,6 +42,7 @@ class ModelOptions:
     device: str | None
     draft_max: int | None
     exactness: ExactnessMode
+    pass_width: int | None
     verbose: bool
     cache_type_k: str | None = None
     cache_type_v: str | None = None
@@ -47,16 +55,22 @@ class ModelOptions:
     def from_flags(cls, **values: Any) -> ModelOptions:
         """From the values of the options and click's source of the model."""
         source = click.get_current_context().get_parameter_source("model")
-        layers = values.pop("gpu_layers")
+        layers, width = values.pop("gpu_layers"), values.pop("pass_width")
         template = _template(values.pop("chat_template"), values.pop("chat_template_file"))
-        chosen = source is not ParameterSource.DEFAULT
-        return cls(**values, gpu_layers=_LAYERS.get(layers, layers), chosen=chosen, template=template)
+        return cls(
+            **values,
+            gpu_layers=_LAYERS.get(layers, layers),
+            pass_width=None if width == "auto" else int(width),
+            chosen=source is not ParameterSource.DEFAULT,
+            template=template,
+        )
 
     def __post_init__(self) -> None:
         ContextParams(
             ctx_size=self.ctx_size or None, threads=self.threads, gpu_layers=self.gpu_layers, device=self.device
         )
         DraftParams(max=self.draft_max)
+        check_pass_width(self.pass_width, self.exactness)
 
 
 def _template(name: str | None, file: str | None) -> str | Path | None:
@@ -139,8 +153,16 @@ model_options = bundle(
             type=click.Choice(("require", "prefer", "off")),
             default="prefer",
             show_default=True,
-            help="Same output as without a drafter: require (proved, else an error), prefer (proved, else guarded "
-            "at near-ties), off (not checked).",
+            help="Same output as without a drafter: require (proved, else an error), prefer (proved where possible, "
+            "else approximate), off (not checked).",
+        ),
+        "pass_width": click.option(
+            "--pass-width",
+            type=click.Choice(("auto", "1", *map(str, FIXED_WIDTHS))),
+            default="auto",
+            show_default=True,
+            help="Pad every pass to N rows, which makes more files and devices exact; 1: never; auto: where that "
+            "costs less than 5%.",
         ),
         "ngram_file": click.option(
             "--ngram-file",

@@ -34,8 +34,8 @@ def _fields(done: Completion) -> dict[str, Any]:
 
 
 def _optional_fields(engine: Engine, done: Completion) -> dict[str, Any]:
-    """A thought, tool calls and log probabilities, where there are any."""
-    found: dict[str, Any] = {}
+    """A difference of logits, a thought, tool calls and log probabilities, where there are any."""
+    found: dict[str, Any] = {"difference": engine.difference} if done.exactness == "approximate" else {}
     if done.thought:
         found["thought"] = done.thought
     if done.tool_calls:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Most turns in the table of a session.
 _TURNS_SHOWN = 20
-_EXACTNESS = {"exact": "exact output", "guarded": "output guarded at near-ties", "off": "output not checked"}
+_EXACTNESS = {"exact": "exact output", "approximate": "approximate output", "off": "output not checked"}
 
 
 def engine_line(engine: Engine) -> str:
@@ -48,7 +48,7 @@ def answer_report(done: Completion) -> list[str]:
         shares = [("target", stats.target_s), ("draft", stats.draft_s), ("Python", stats.python_s)]
         lines.append("time    " + ", ".join(f"{name} {part / stats.generate_s:.0%}" for name, part in shares))
     lines.append(f"drafts  {_drafts(stats)}")
-    lines.append(f"seed    {done.seed}, {_EXACTNESS[done.exactness]}{_near_ties(stats)}")
+    lines.append(f"seed    {done.seed}, {_EXACTNESS[done.exactness]}")
     return lines
 
 
@@ -60,7 +60,7 @@ def session_report(turns: Sequence[Stats], total: Stats) -> list[str]:
     first = max(0, len(turns) - _TURNS_SHOWN)
     lines += [_row(str(number), stats) for number, stats in enumerate(turns[first:], start=first + 1)]
     lines.append(_row("all", total))
-    lines.append(f"drafts: {_drafts(total)}{_near_ties(total)}")
+    lines.append(f"drafts: {_drafts(total)}")
     return lines
 
 
@@ -82,10 +82,6 @@ def _drafts(stats: Stats) -> str:
         return "none"
     names = "+".join(stats.by_drafter)
     return f"{names}: {stats.accepted} of {stats.proposed} accepted, {', '.join(_accepted(stats))}"
-
-
-def _near_ties(stats: Stats) -> str:
-    return f", {plural(stats.near_ties, 'near-tie')} decided again" if stats.near_ties else ""
 
 
 def _row(name: str, stats: Stats) -> str:
