@@ -57,6 +57,7 @@ def _safely(service: Service, endpoint: Endpoint) -> Callable[[Request], Awaitab
             return Response(status_code=400)  # nobody reads it
         except Exception as error:
             problem = known(error)
+            service.refused(request.url.path, problem)
             return problem_response(problem, request.url.path)
 
     return answer

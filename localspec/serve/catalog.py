@@ -41,12 +41,13 @@ class Need:
 class Catalog:
     """The models to choose from. ``default``: the one for requests that name none. ``only``: names to limit it to.
 
-    ``found`` lists what is on disk now.
+    ``found`` lists what is on disk now. ``any_name``: the default answers to unknown names, too.
     """
 
     default: Model
     found: Callable[[], Sequence[Model]] = tuple
     only: frozenset[str] = field(default_factory=frozenset)
+    any_name: bool = False
 
     def models(self) -> list[Model]:
         """The default first."""
@@ -65,6 +66,8 @@ class Catalog:
         for model in models:
             if wanted in _names(model):
                 return model
+        if self.any_name:
+            return self.default
         names = ", ".join(model.id for model in models[:8])
         raise RequestError(
             404, f"there is no model {name!r:.80} here; there are {names}.", field="model", code="model_not_found"

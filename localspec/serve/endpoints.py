@@ -38,12 +38,14 @@ class Endpoint:
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", Service.chat_completions, "OpenAI chat completions", ChatRequest, True),
+    Endpoint("POST", "/v1/chat/completions/input_tokens", Service.count_chat, "Tokens of a chat", ChatRequest),
     Endpoint("POST", "/v1/completions", Service.completions, "OpenAI completions", CompletionRequest, True),
     Endpoint("POST", "/v1/responses", Service.responses, "OpenAI responses", ResponsesRequest, True),
+    Endpoint("POST", "/v1/responses/input_tokens", Service.count_responses, "Tokens of an input", ResponsesRequest),
     Endpoint("GET", "/v1/responses/{id}", Service.get_response, "A stored response"),
     Endpoint("DELETE", "/v1/responses/{id}", Service.delete_response, "Forget a stored response"),
     Endpoint("POST", "/v1/messages", Service.messages, "Anthropic messages", MessagesRequest, True),
-    Endpoint("POST", "/v1/messages/count_tokens", Service.count_tokens, "Tokens of Anthropic messages", CountRequest),
+    Endpoint("POST", "/v1/messages/count_tokens", Service.count_messages, "Tokens of Anthropic messages", CountRequest),
     Endpoint("GET", "/v1/models", Service.list_models, "Models on disk"),
     Endpoint("GET", "/v1/models/{id:path}", Service.get_model, "A model on disk"),
     Endpoint("POST", "/v1/embeddings", Service.embeddings, "Not supported: answers 501"),
@@ -95,7 +97,7 @@ def _operation(endpoint: Endpoint, path: str) -> JsonObject:
     answer = "text/plain" if endpoint.path == "/metrics" else "application/json"
     content: JsonObject = {answer: {"schema": {"type": "string" if answer == "text/plain" else "object"}}}
     if endpoint.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     found: JsonObject = {
         "summary": endpoint.summary,

@@ -9,11 +9,20 @@ from localspec.serve.problem import RequestError
 from localspec.serve.scheduler import Job
 
 
+def refusal(path: str, problem: RequestError) -> dict[str, Any]:
+    """The fields of a request that was refused: not the message, which may quote a value."""
+    return {"time": _now(), "path": path, "status": problem.status, "field": problem.field}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
 def line(job: Job, problem: RequestError | None, *, texts: bool) -> dict[str, Any]:
     """The fields of a request that ended."""
     stats = job.stats
     found: dict[str, Any] = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "time": _now(),
         "model": job.model.id,
         "status": problem.status if problem else 200,
         "answers": len(job.done),

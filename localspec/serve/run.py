@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import threading
@@ -110,7 +111,8 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((name, port), family=family, backlog=256)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
         raise UsageError(f"cannot listen on {host}:{port}: {reason}; choose another with --host or --port.") from error
 
 

@@ -32,7 +32,10 @@ from localspec.serve.stream import EventStream, json_response, whole_answer
 
 @dataclass
 class Service:
-    """The endpoints. ``max_tokens``: most tokens of any answer. ``ping_s``: longest silence of a stream in seconds."""
+    """The endpoints. ``max_tokens``: most tokens of any answer. ``ping_s``: longest silence of a stream in seconds.
+
+    ``refused`` is told of requests that were refused: the path and the error.
+    """
 
     scheduler: Scheduler
     metrics: Metrics
@@ -40,6 +43,7 @@ class Service:
     max_tokens: int | None = None
     ping_s: float = 15.0
     store: Store = field(default_factory=Store)
+    refused: Callable[[str, RequestError], None] = lambda path, problem: None
 
     async def chat_completions(self, request: Request) -> Response:
         asked = await read(request, ChatRequest)
@@ -58,8 +62,7 @@ class Service:
 
     async def responses(self, request: Request) -> Response:
         asked = await read(request, ResponsesRequest)
-        earlier = asked.previous_response_id
-        before = self.store.get(earlier, "previous_response_id").messages if earlier else []
+        before = self._before(asked)
         ask = responses_ask(asked, before, self.max_tokens)
 
         def keep(response: JsonObject, message: JsonObject) -> None:
@@ -68,6 +71,11 @@ class Service:
                 self.store.keep(response["id"], Stored(response, messages))
 
         return await self._answer(request, asked.stream, ask, lambda piece: ResponsesView(asked, ask, piece, keep))
+
+    def _before(self, asked: ResponsesRequest) -> list[JsonObject]:
+        """Messages of the responses that a request continues."""
+        earlier = asked.previous_response_id
+        return self.store.get(earlier, "previous_response_id").messages if earlier else []
 
     async def _answer(
         self, request: Request, stream: bool | None, ask: Ask, make_view: Callable[[Bytes], View]
@@ -86,8 +94,17 @@ class Service:
         self.store.drop(name)
         return json_response({"id": name, "object": "response", "deleted": True})
 
-    async def count_tokens(self, request: Request) -> Response:
-        ask = count_ask(await read(request, CountRequest))
+    async def count_messages(self, request: Request) -> Response:
+        return await self._count(request, count_ask(await read(request, CountRequest)))
+
+    async def count_chat(self, request: Request) -> Response:
+        return await self._count(request, chat_ask(await read(request, ChatRequest)))
+
+    async def count_responses(self, request: Request) -> Response:
+        asked = await read(request, ResponsesRequest)
+        return await self._count(request, responses_ask(asked, self._before(asked)))
+
+    async def _count(self, request: Request, ask: Ask) -> Response:
         engine = await self.scheduler.engine(ask.model, _client(request))
         return json_response({"input_tokens": await asyncio.to_thread(count_tokens, engine, ask)})
 

@@ -140,3 +140,4 @@ def test_names_are_those_of_the_list() -> None:
     for name in ("c", "/etc/passwd", "../b", "b\0"):
         with pytest.raises(RequestError, match="no model"):
             catalog.find(name)
+    assert Catalog(A, any_name=True).find("gpt-4") is A

@@ -91,6 +91,7 @@ def test_an_answer_that_was_begun_is_continued(server: Running) -> None:
     assert text_of(server.ask("/v1/messages", {**ANTHROPIC, "messages": begun})) == REPLY[9:]
     assert server.chat(begun, continue_final_message=False).status == 400
     assert server.chat(continue_final_message=True).status == 400
+    assert server.chat(begun, continue_final_message=True, add_generation_prompt=True).status == 400
 
 
 def test_the_usage_chunk_is_sent_when_asked_for(server: Running) -> None:
@@ -193,8 +194,9 @@ def test_helpers_agree_with_the_engine(server: Running) -> None:
     assert [one["piece"] for one in pieces] == [[0xC3], [0xA9]]
     prompt = server.ask("/apply-template", {"messages": HELLO}).json()["prompt"]
     assert prompt == "<user>Hello</><assistant>"
-    count = server.ask("/v1/messages/count_tokens", {"messages": HELLO}).json()
-    assert count == {"input_tokens": len(prompt)}
+    for path in ("messages/count_tokens", "chat/completions/input_tokens", "responses/input_tokens"):
+        count = server.ask(f"/v1/{path}", {"messages": HELLO, "input": "Hello"}).json()
+        assert count == {"input_tokens": len(prompt)}
     assert server.ask("/health").json() == {"status": "ok"}
     assert server.ask("/props").json()["n_ctx"] == 4096
 

@@ -33,6 +33,7 @@ class ServeOptions:
     keep_alive: float | None
     max_tokens: int | None
     only: str | None
+    any_model: bool
     api_key: Sequence[str]
     api_key_file: str | None
     insecure: bool
@@ -65,6 +66,7 @@ class ServeOptions:
 @click.option(
     "--models", "only", metavar="NAME,...", help="Limit the models that requests may name.  [default: all on disk]"
 )
+@click.option("--any-model", is_flag=True, help="Answer unknown model names by the server's model, not by an error.")
 @click.option("--queue", type=click.IntRange(0), default=64, show_default=True, help="Most requests that wait.")
 @click.option(
     "-n", "--max-tokens", type=click.IntRange(1), metavar="N", help="Most tokens of an answer.  [default: no limit]"
@@ -116,6 +118,7 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
     from localspec.serve.app import make_app
     from localspec.serve.catalog import Catalog, named, on_disk
     from localspec.serve.engines import Engines
+    from localspec.serve.log import line, refusal
     from localspec.serve.metrics import Metrics
     from localspec.serve.run import Ending, make_server
     from localspec.serve.scheduler import Scheduler
@@ -125,18 +128,23 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that go away and send garbage
     engine = load_engine(models)
     only = frozenset(name.strip().lower() for name in (options.only or "").split(",") if name.strip())
-    catalog = Catalog(named(models.model), on_disk, only)
+    catalog = Catalog(named(models.model), on_disk, only, options.any_model)
     need, metrics = _need(models), Metrics()
     engines = Engines(catalog, _loader(models), need, options.keep_alive)
     engines.add(catalog.default, engine)
-    log = _logger(options)
 
     def finished(job: Any, problem: Any) -> None:
         metrics.add(job, problem)
-        log(job, problem)
+        _log(options, line(job, problem, texts=options.log_texts))
 
     scheduler = Scheduler(engines, Turns(options.queue), finished)
-    service = Service(scheduler, metrics, need, options.max_tokens)
+    service = Service(
+        scheduler,
+        metrics,
+        need,
+        options.max_tokens,
+        refused=lambda path, problem: _log(options, refusal(path, problem)),
+    )
     _show_address(engine, catalog.default, listener, bool(access.keys))
     try:
         ending = Ending(scheduler.turns.close, engines.stop, options.grace)
@@ -175,14 +183,9 @@ def _need(models: ModelOptions) -> Callable[[Model], Need | None]:
     return lambda model: need(model.target, "auto", sizes)
 
 
-def _logger(options: ServeOptions) -> Callable[[Any, Any], None]:
-    from localspec.serve.log import line
-
-    def log(job: Any, problem: Any) -> None:
-        if options.log or options.log_texts:
-            Notes(sys.stderr).plain(json.dumps(line(job, problem, texts=options.log_texts), ensure_ascii=False))
-
-    return log
+def _log(options: ServeOptions, entry: dict[str, Any]) -> None:
+    if options.log or options.log_texts:
+        Notes(sys.stderr).plain(json.dumps(entry, ensure_ascii=False))
 
 
 def _show_address(engine: Engine, model: Model, listener: Any, with_key: bool) -> None:

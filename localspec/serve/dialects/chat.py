@@ -22,7 +22,7 @@ from localspec.serve.dialects.fields import (
 )
 from localspec.serve.dialects.job import Ask
 from localspec.serve.dialects.tools import add_tools, json_format, thinks
-from localspec.serve.problem import unsupported
+from localspec.serve.problem import RequestError, unsupported
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -66,7 +66,9 @@ class ChatRequest(Shared, kw_only=True):
     continue_final_message: Annotated[
         bool | None, Meta(description="Continue the last message. Default: if it is the assistant's.")
     ] = None
-    add_generation_prompt: Ignored = None
+    add_generation_prompt: Annotated[bool | None, Meta(description="true does not go with continue_final_message.")] = (
+        None
+    )
     functions: Unsupported = None
     function_call: Unsupported = None
     audio: Unsupported = None
@@ -90,6 +92,9 @@ def chat_ask(request: ChatRequest, limit: int | None = None) -> Ask:
     options["thinking"] = thinks(request.reasoning_effort) if thinking is None else bool(thinking)
     messages = chat_messages(request.messages)
     asked = request.continue_final_message
+    if asked and request.add_generation_prompt:
+        message = "add_generation_prompt and continue_final_message are both true; a message is continued or begun."
+        raise RequestError(400, message, field="add_generation_prompt")
     if continues(messages) if asked is None else asked:
         options["continue_final"] = True
     most_calls = 1 if request.parallel_tool_calls is False else None
