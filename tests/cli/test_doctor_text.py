@@ -132,3 +132,18 @@ def test_libraries_that_the_user_chose_are_named() -> None:
     lines = report_lines(chosen)
     assert "llama.cpp  llama-cpp-python 0.3.36, built for cpu, with the libraries in /opt/llama" in lines
     assert not any("libraries" in line for line in report_lines(REPORT))
+
+
+def test_speed_is_expected_for_each_pair_that_fits() -> None:
+    """With the machine's own numbers; a slow one is said to be; without numbers there is no line."""
+    fits = [
+        {**row, "tokens_per_s": 9.0 - 8 * (row["target"] == "e2b"), "drafted_tokens_per_s": 12.0, "usable": usable}
+        for row, usable in zip(REPORT["fits"], (True, False, True), strict=True)
+    ]
+    report = REPORT | {"speed": {"bandwidth": 19e9, "compute": 95e9}, "fits": fits}
+    (told,) = [line for line in report_lines(report) if line.startswith("speed")]
+    assert told == (
+        "speed      reads 19 GB/s and computes 95 GFLOPS; expected: E2B 1.0 tokens/s, with drafts 12 tokens/s "
+        "(slower than people read)"
+    )
+    assert not [line for line in report_lines(REPORT | {"speed": None}) if line.startswith("speed")]

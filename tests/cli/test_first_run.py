@@ -13,10 +13,12 @@ import pytest
 from localspec.cli.model import choose
 from localspec.cli.model.choose import Menu
 from localspec.errors import HubError
+from localspec.memory.speed import MachineSpeed
 from localspec.models import store
 from localspec.models.recommended import GIB, RECOMMENDED
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers.hub_server import HubServer
+from tests.helpers.other_programs import Home
 
 LITTLE = 8 * GIB
 E2B = next(pair for pair in RECOMMENDED if pair.title == "Gemma 4 E2B")
@@ -31,6 +33,7 @@ def person(program, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("localspec.cli.commands.generate._at_terminal", lambda: True)
     monkeypatch.setattr("localspec.llama.host.total_memory", lambda: LITTLE)
+    monkeypatch.setattr(choose, "_machine_speed", lambda: None)
     program.fetched = []
     monkeypatch.setattr(choose, "_download", program.fetched.append)
     return program
@@ -65,6 +68,21 @@ def test_enter_fetches_the_recommended_pair_and_makes_it_the_default(person, tmp
 def test_it_need_not_become_the_default(person, tmp_path):
     _, loaded = _asked(person, "1\nn\n")
     assert (loaded, (tmp_path / "config.toml").exists()) == ([E2B.target], False)
+
+
+def test_models_of_other_programs_are_named(person, monkeypatch, tmp_path):
+    home = Home(tmp_path / "home", monkeypatch)
+    monkeypatch.setenv("LOCALSPEC_DATA", str(tmp_path / "data"))
+    home.in_ollama("registry.ollama.ai/library/owl/1b")
+    result, _ = _asked(person, "q\n")
+    assert "On this disk already: owl:1b (Ollama)." in " ".join(result.stderr.split())
+
+
+def test_speed_of_this_machine_is_told(person, monkeypatch):
+    monkeypatch.setattr(choose, "_machine_speed", lambda: MachineSpeed(1e9, 5e9))
+    result, loaded = _asked(person, "\n\n")
+    assert "slow: about" in " ".join(result.stderr.split())
+    assert loaded == [E2B.target]
 
 
 @pytest.mark.parametrize("keys", ["2\n", "tiny\n", "9\nmaybe\n2\n"])
@@ -258,7 +276,7 @@ def test_from_nothing_to_a_chat_in_a_terminal(tmp_path):
         os.close(theirs)
         try:
             for until, keys in [
-                ("Which one?", "\n"),
+                ("Which one?", f"{pair.target}\n"),  # the first depends on the speed of the machine
                 ("default model?", "\n"),
                 ("/help", "Hello\n"),
                 ("tok/s", "/exit\n"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localspec.control.costs import Costs
     from localspec.engine import Engine
     from localspec.llama.devices import Device
+    from localspec.memory.speed import MachineSpeed
 
 #: Largest share of memory for a pair; other programs need the rest.
 _SHARE = 0.85
@@ -24,11 +25,13 @@ def examine(engine: Engine) -> Report:
     """Report on this machine, this installation and a loaded pair."""
     from localspec.cli.doctor.hardware import facts
     from localspec.llama import binding
+    from localspec.probe.machine_speed import measure_machine
 
     devices = binding.devices()
     found = facts(device.backend for device in devices)
     unused, pair, disk = advise(found), pair_record(engine), on_disk()
-    fits = fitting(devices)
+    speed = measure_machine(devices)
+    fits = fitting(devices, speed)
     report = {
         "machine": machine_record(devices),
         "build": {
@@ -39,6 +42,7 @@ def examine(engine: Engine) -> Report:
         },
         "pair": pair,
         "costs": costs_record(engine.costs),
+        "speed": asdict(speed) if speed else None,
         "models": disk,
         "fits": fits,
     }
@@ -113,14 +117,18 @@ def on_disk() -> list[Report]:
     return rows
 
 
-def fitting(devices: Sequence[Device]) -> list[Report]:
+def fitting(devices: Sequence[Device], speed: MachineSpeed | None = None) -> list[Report]:
     """The recommended pairs, smallest first: the memory that each needs in bytes, and whether it fits this machine.
+
+    ``tokens_per_s`` and ``drafted_tokens_per_s`` are expected at the ``speed`` of the machine, None where that is not
+    known; ``usable`` is False for a pair that would decode much slower than people read.
 
     On a CPU most matrices are kept a second time, repacked for its kernels. The limit is the memory of the largest
     GPU that has its own, else the memory of the machine.
     """
     from localspec.llama.host import total_memory
     from localspec.memory.gpu_layers import shares_memory
+    from localspec.memory.speed import expected_speed
     from localspec.models.recommended import RECOMMENDED
 
     total = total_memory()
@@ -130,6 +138,7 @@ def fitting(devices: Sequence[Device]) -> list[Report]:
     for pair in RECOMMENDED:
         needs = pair.needs if gpus else pair.needs + pair.target_size
         fits = total is None or (needs <= _SHARE * (own or total) and (own > 0 or pair.memory <= total))
+        expected = expected_speed(pair.read, pair.drafter_size, speed) if speed else None
         rows.append(
             {
                 "target": pair.target,
@@ -138,6 +147,9 @@ def fitting(devices: Sequence[Device]) -> list[Report]:
                 "needs": needs,
                 "licence": pair.licence,
                 "fits": fits,
+                "tokens_per_s": round(expected.plain, 2) if expected else None,
+                "drafted_tokens_per_s": round(expected.drafted, 2) if expected else None,
+                "usable": expected.usable if expected else True,
             }
         )
     return rows
@@ -177,7 +189,7 @@ def model_steps(disk: Sequence[Report], fits: Sequence[Report]) -> list[Advice]:
     models = [row["name"] for row in disk if row["role"] == "model"]
     if models:
         return [Advice("Chat with a model on disk:", (f"localspec chat -m {models[0]}",))]
-    best = [row for row in fits if row["fits"]][-1:]
+    best = [row for row in fits if row["fits"] and row.get("usable", True)][-1:]
     if best and best[0]["download"]:
         return [Advice(f"Pull {best[0]['title']}, which fits this machine:", (f"localspec pull {best[0]['target']}",))]
     return [Advice("Try the built-in pair:", ("localspec chat",))]

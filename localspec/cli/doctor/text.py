@@ -8,6 +8,7 @@ from typing import Any
 from localspec.cli.terminal.wrap import wrap
 from localspec.files import size_text
 from localspec.memory.estimate import memory_text
+from localspec.memory.speed import rate_text
 from localspec.models.hub.names import short_name
 from localspec.types import difference_text
 
@@ -21,7 +22,12 @@ _SHOWN = ("2", "4", "8", "16")
 
 def report_lines(report: dict[str, Any], width: int | None = None) -> list[str]:
     """The verdict first, the next steps last. Wrapped at ``width`` columns except for commands; None: not at all."""
-    rows = [*_machine(report["machine"], report["build"]), *_pair(report), *_models(report["models"], report["fits"])]
+    rows = [
+        *_machine(report["machine"], report["build"]),
+        *_pair(report),
+        *_models(report["models"], report["fits"]),
+        *_speed(report),
+    ]
     found = [*_wrap(report["verdict"]["text"], width), ""]
     for name, text in rows:
         found += _wrap(f"{name:<{_LEFT}}{text}", width, _LEFT if (width or 80) >= _NARROW else 2)
@@ -110,6 +116,21 @@ def _models(disk: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) -> l
             ("fits", f"the built-in pair; {others[0]['title']} takes {memory_text(others[0]['needs'])} of memory")
         )
     return rows
+
+
+def _speed(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Bandwidth and arithmetic, and the tokens a second that are expected of each pair that fits."""
+    speed = report.get("speed")
+    if not speed:
+        return []
+    computes = f" and computes {speed['compute'] / 1e9:.0f} GFLOPS" if speed["compute"] else ""
+    rows = [row for row in report["fits"] if row["fits"] and row["download"]]
+    found = [
+        f"{row['title']} {rate_text(row['tokens_per_s'])}, with drafts {rate_text(row['drafted_tokens_per_s'])}"
+        + ("" if row["usable"] else " (slower than people read)")
+        for row in rows
+    ]
+    return [("speed", f"reads {speed['bandwidth'] / 1e9:.0f} GB/s{computes}; expected: {'; '.join(found) or 'none'}")]
 
 
 def _steps(steps: Sequence[dict[str, Any]], width: int | None) -> list[str]:

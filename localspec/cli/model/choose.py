@@ -7,7 +7,8 @@ not on disk is offered for download. Nothing connects unless the user agrees to 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,7 @@ from localspec.cli.terminal.wrap import wrap
 from localspec.errors import LocalspecError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from localspec.memory.speed import ExpectedSpeed, MachineSpeed
     from localspec.models.recommended import RecommendedPair
 
 _NOT_CHOSEN = (
@@ -28,6 +30,8 @@ _NOT_CHOSEN = (
 )
 #: Memory assumed where the system does not report it, in bytes.
 _SMALL = 8 << 30
+#: Most models of other programs that are named.
+_NAMED = 3
 #: Columns from which a row of the menu is a table row.
 _WIDE = 60
 #: Columns before the description of a model: in a table row, and below its name.
@@ -101,8 +105,9 @@ def _ask() -> str:
             raise click.exceptions.Exit(0)
         return "tiny"
     memory = total_memory()
-    menu = Menu.for_memory(memory)
+    menu = Menu.for_memory(memory, _machine_speed())
     menu.show(memory)
+    _tell_found()
     default = 1
     while True:
         pair = menu.read(default)
@@ -135,17 +140,29 @@ def _keep_as_default(model: str) -> None:
 
 @dataclass(frozen=True)
 class Menu:
-    """The pairs to choose from: the recommended one first, then smaller ones, the built-in one last."""
+    """The pairs to choose from: the best that is fast enough to read along first, the built-in one last.
+
+    ``speeds``: the tokens a second that are expected, by target; empty where the machine's speed is not known.
+    """
 
     pairs: tuple[RecommendedPair, ...]
+    speeds: Mapping[str, ExpectedSpeed] = field(default_factory=dict)
 
     @classmethod
-    def for_memory(cls, memory: int | None) -> Menu:
-        """The pairs for a machine of ``memory`` bytes."""
+    def for_memory(cls, memory: int | None, speed: MachineSpeed | None = None) -> Menu:
+        """The pairs for ``memory`` bytes: usable ones from the largest on, then slow ones, the fastest first."""
+        from localspec.memory.speed import expected_speed
         from localspec.models.recommended import RECOMMENDED, recommended
 
         best = recommended(_SMALL if memory is None else memory)
-        return cls(tuple(reversed(RECOMMENDED[: RECOMMENDED.index(best) + 1])))
+        fitting = RECOMMENDED[: RECOMMENDED.index(best) + 1]
+        speeds = {p.target: expected_speed(p.read, p.drafter_size, speed) for p in fitting if speed and not p.built_in}
+        slow = sorted(
+            (pair for pair in fitting if pair.target in speeds and not speeds[pair.target].usable),
+            key=lambda pair: -speeds[pair.target].drafted,
+        )
+        usable = [pair for pair in reversed(fitting) if pair not in slow and not pair.built_in]
+        return cls((*usable, *slow, *(pair for pair in fitting if pair.built_in)), speeds)
 
     def show(self, memory: int | None) -> None:
         """Print the menu on standard error, fitted to the terminal."""
@@ -153,7 +170,7 @@ class Menu:
         notes.plain("\n".join(wrap(f"No model was chosen yet. For this machine{_memory_text(memory)}:", width)))
         notes.plain()
         for number, pair in enumerate(self.pairs, start=1):
-            notes.plain(_row(number, pair, width, style))
+            notes.plain(_row(number, pair, self.speeds.get(pair.target), width, style))
         notes.plain(f"  {style.paint('q', BOLD)}  leave\n")
         if not self.pairs[0].built_in:
             text = (
@@ -180,7 +197,37 @@ def _memory_text(memory: int | None) -> str:
     return "" if memory is None else f" ({memory_text(memory)} of memory)"
 
 
-def _row(number: int, pair: RecommendedPair, width: int, style: Style) -> str:
+def _tell_found() -> None:
+    """Name a few models that other programs have on disk."""
+    from localspec.models.found.model import PROGRAMS
+    from localspec.models.found.usable import usable_models
+
+    found = [f"{model.name} ({PROGRAMS[model.source]})" for model in usable_models() if model.role == "model"]
+    if found:
+        more = ", and more in `localspec list`" if len(found) > _NAMED else ""
+        text = f"On this disk already: {', '.join(found[:_NAMED])}{more}. To use one: localspec chat -m NAME."
+        Notes(sys.stderr).plain("\n".join(wrap(text, columns(sys.stderr))))
+
+
+def _machine_speed() -> MachineSpeed | None:
+    """Measure the machine, about a second; None where a GPU computes whose speed numpy cannot tell."""
+    from localspec.llama import binding
+    from localspec.probe.machine_speed import measure_machine
+
+    return measure_machine(binding.devices())
+
+
+def _speed_text(speed: ExpectedSpeed | None) -> str:
+    from localspec.memory.speed import rate_text
+
+    if speed is None:
+        return ""
+    drafts = f", {rate_text(speed.drafted)} with drafts" if speed.drafted > speed.plain else ""
+    expected = f"about {rate_text(speed.plain)} here{drafts}"
+    return f"; {expected}" if speed.usable else f"; slow: {expected}"
+
+
+def _row(number: int, pair: RecommendedPair, speed: ExpectedSpeed | None, width: int, style: Style) -> str:
     """``1  Gemma 4 12B      7.0 GB to download; ...``; on a narrow terminal the rest is on lines of its own."""
     from localspec.files import size_text
 
@@ -188,6 +235,6 @@ def _row(number: int, pair: RecommendedPair, width: int, style: Style) -> str:
     name = pair.target if pair.built_in else pair.title
     head = style.paint(f"{number:>3}", BOLD) + f"  {style.paint(name, BOLD)}"
     if width < _WIDE:
-        return "\n".join([head, *wrap(f"{cost}{pair.note}", width, " " * _INDENT, " " * _INDENT)])
-    first, *rest = wrap(f"{cost}{pair.note}", width, " " * _LEFT, " " * _LEFT)
+        return "\n".join([head, *wrap(f"{cost}{pair.note}{_speed_text(speed)}", width, " " * _INDENT, " " * _INDENT)])
+    first, *rest = wrap(f"{cost}{pair.note}{_speed_text(speed)}", width, " " * _LEFT, " " * _LEFT)
     return "\n".join([f"{head}{' ' * (_LEFT - _INDENT - len(name))}{first[_LEFT:]}", *rest])
