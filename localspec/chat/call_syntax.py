@@ -12,10 +12,11 @@ from localspec.chat.call_values import (
     IncompleteError,
     MalformedError,
     expect,
-    read_gemma_object,
     read_json,
+    read_object,
     skip_blanks,
 )
+from localspec.chat.loose_calls import tool_name
 
 
 class ParsedCall(NamedTuple):
@@ -53,6 +54,10 @@ class CallForm(Protocol):
         """
 
 
+#: Beginning of a call as in Python.
+_PYTHON_CALL = re.compile(r"\s*([^\W\d][\w.:/-]*)\s*\(")
+
+
 @dataclass(frozen=True)
 class MarkedForm:
     """Calls between an opening marker and one of the closing markers."""
@@ -81,35 +86,40 @@ class MarkedForm:
 
 
 class MarkedJson(MarkedForm):
-    """``<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>``."""
+    """``<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>``; a tool may be called as in Python, too."""
 
     def read(self, text: str, names: Collection[str], complete: bool) -> ParsedCall:
-        value, at = read_json(text, 0)
-        name, arguments = _name_and_arguments(value)
+        call = _PYTHON_CALL.match(text)
+        if call and tool_name(call[1], names) in names:
+            value, at = read_object(text, call.end() - 1, "()")
+            name, arguments = tool_name(call[1], names), to_json(value)
+        else:
+            value, at = read_json(text, 0)
+            name, arguments = _name_and_arguments(value, names)
         return ParsedCall(name, arguments, self.read_closing(text, at, complete))
 
 
 class MarkedGemma(MarkedForm):
-    """``<|tool_call>call:name{key:<|"|>text<|"|>,other:1}<tool_call|>``."""
+    """``<|tool_call>call:name{key:<|"|>text<|"|>,other:1}<tool_call|>``, or ``call:name(key=…)``."""
 
     def read(self, text: str, names: Collection[str], complete: bool) -> ParsedCall:
         at = expect(text, 0, "call:")
-        brace = text.find("{", at)
-        if brace < 0:
+        found = re.compile(r"[{(]").search(text, at)
+        if found is None:
             raise IncompleteError
-        name = text[at:brace]
-        if not re.fullmatch(r"[^\s{}:<>]+", name):
+        name = text[at : found.start()].strip()
+        if not re.fullmatch(r"[^\s{}<>]+", name):
             raise MalformedError
-        value, at = read_gemma_object(text, brace)
-        return ParsedCall(name, to_json(value), self.read_closing(text, at, complete))
+        value, at = read_object(text, found.start(), "{}" if found[0] == "{" else "()")
+        return ParsedCall(tool_name(name, names), to_json(value), self.read_closing(text, at, complete))
 
 
 @dataclass(frozen=True)
 class BareJson:
     """An answer that is ``{"name": …, "parameters": {…}}`` alone; several calls are separated by ``;``.
 
-    The name must be that of a tool, since an answer may be other JSON. ``before`` may precede the object (must, if
-    ``required``); ``after`` then follows it.
+    The name must be that of a tool, since an answer may be other JSON, and no other text may follow. ``before`` may
+    precede the object (must, if ``required``); ``after`` then follows it.
     """
 
     before: str
@@ -132,12 +142,13 @@ class BareJson:
     def read(self, text: str, names: Collection[str], complete: bool) -> ParsedCall:
         try:
             value, at = read_json(text, 0)
-            if not isinstance(value, dict) or value.get("name") not in names:
+            name, arguments = _name_and_arguments(value, names)
+            if name not in names:
                 raise MalformedError
             end = at if not self.after or (complete and not text[at:].strip()) else expect(text, at, self.after)
         except MalformedError as error:
             raise MalformedError(is_call=False) from error
-        return ParsedCall(*_name_and_arguments(value), end)
+        return ParsedCall(name, arguments, end)
 
 
 @dataclass(frozen=True)
@@ -202,8 +213,8 @@ def to_json(arguments: dict[str, Any]) -> str:
     return text
 
 
-def _name_and_arguments(value: Any) -> tuple[str, str]:
-    """Name and arguments of a call that is a JSON object."""
+def _name_and_arguments(value: Any, names: Collection[str]) -> tuple[str, str]:
+    """Name, without a namespace that ``names`` do not have, and arguments of a call that is a JSON object."""
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or not name:
         raise MalformedError
@@ -212,7 +223,7 @@ def _name_and_arguments(value: Any) -> tuple[str, str]:
         arguments = _read_whole_json(arguments)
     if not isinstance(arguments, dict):
         raise MalformedError
-    return name, to_json(arguments)
+    return tool_name(name, names), to_json(arguments)
 
 
 def _read_whole_json(text: str) -> Any:

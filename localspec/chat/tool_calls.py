@@ -1,7 +1,7 @@
 """Take tool calls out of the text of an answer while it streams.
 
-Text that is not a well-formed call stays in the answer. The result does not depend on the pieces in which the text
-arrives.
+Text that is not a call stays in the answer, and so does a bare JSON object that other text follows. The result does not
+depend on the pieces in which the text arrives.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class ToolCallParser:
         #: Form of the call that has begun, and index in ``_held`` at which its form reads.
         self._form: CallForm | None = None
         self._body = 0
+        #: Text of the last calls where they are bare JSON, and index of the first: text behind them makes them text.
+        self._bare, self._first_bare = "", 0
         #: Length of ``_held`` at the last search for the call's end.
         self._searched = 0
         self._at_start = not begun
@@ -46,13 +48,16 @@ class ToolCallParser:
         """Return the rest of the text. ``complete``: the model ended the answer, so a closing marker may be missing."""
         shown = self._scan(complete=complete, last=True)
         rest, self._held = self._held, ""
+        if self._bare:
+            rest = self._as_text(rest) if rest.strip("; \t\r\n") else ""
+            self._bare = ""
         return shown if self.calls and not rest.strip() else shown + rest
 
     def _scan(self, *, complete: bool, last: bool) -> str:
         shown = ""
         while True:
             if self._form is None:
-                shown += self._release_text()
+                shown += self._as_text(self._release_text())
             if self._form is None or not (last or self._end_arrived(self._form)):
                 return shown
             try:
@@ -60,12 +65,29 @@ class ToolCallParser:
             except IncompleteError:
                 if not last:
                     return shown
-                shown += self._reject(malformed=self._form.unambiguous)
+                shown += self._as_text(self._reject(malformed=self._form.unambiguous))
             except MalformedError as error:
-                shown += self._reject(malformed=error.is_call)
+                shown += self._as_text(self._reject(malformed=error.is_call))
             else:
-                self.calls.append(call)
-                self._held, self._form = self._held[self._body + call.end :], None
+                self._accept(call, self._form)
+
+    def _accept(self, call: ParsedCall, form: CallForm) -> None:
+        end = self._body + call.end
+        if form.unambiguous:
+            self._bare = ""
+        else:
+            self._first_bare = self._first_bare if self._bare else len(self.calls)
+            self._bare += self._held[:end]
+        self.calls.append(call)
+        self._held, self._form = self._held[end:], None
+
+    def _as_text(self, text: str) -> str:
+        """Return ``text``, which is no call, with the bare JSON before it, which is none either then."""
+        if not self._bare or not text.strip():
+            return text
+        text, self._bare = self._bare + text, ""
+        del self.calls[self._first_bare :]
+        return text
 
     def _release_text(self) -> str:
         """Return the held text up to a possible call, without the blanks before it."""

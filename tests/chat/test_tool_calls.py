@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localspec.chat.call_syntax import GEMMA, HERMES, LLAMA, CallSyntax, MarkedJson, find_syntax
-from localspec.chat.call_values import IncompleteError, MalformedError, read_gemma_object
+from localspec.chat.call_values import IncompleteError, MalformedError, read_object
 from localspec.chat.template import ChatTemplate
 from localspec.chat.tool_calls import ToolCallParser
 from tests.helpers.paths import DATA
@@ -152,7 +152,10 @@ def test_small_models_write_a_block_of_code_instead(kind: str) -> None:
         ("hermes", "The marker is <tool_call>, as I said. "),
         ("hermes", '<tool_call>{"name": "add", "arguments": {"a": "'),
         ("gemma", "<|tool_call>call:add{a:Rome}<tool_call|>"),
-        ("gemma", "<|tool_call>call:add(a=1)<tool_call|>"),
+        ("gemma", "<|tool_call>call:add(1)<tool_call|>"),
+        ("gemma", "<|tool_call>call:add(a=b)<tool_call|>"),
+        ("hermes", "<tool_call>add(1)</tool_call>"),
+        ("hermes", "<tool_call>other(a=1)</tool_call>"),
         ("gemma", "<|tool_call>add{}<tool_call|>"),
         ("gemma", "<|tool_call>call:add{a:1<tool_call|>"),
         ("gemma", f"<|tool_call>call:add{{a:{Q}x"),
@@ -234,13 +237,13 @@ def test_gemma_notation_is_what_its_template_writes(arguments: dict[str, Any]) -
 def test_gemma_notation_refuses_and_waits_as_json_does() -> None:
     """Any beginning of an object waits for more; what no end could make right is refused."""
     text = f"{{a:{Q}x{Q},b:[1,-2.5e3,true,null],c:{{}}, d:{{e:false}}}}"
-    assert read_gemma_object(text, 0)[0] == {"a": "x", "b": [1, -2500.0, True, None], "c": {}, "d": {"e": False}}
+    assert read_object(text, 0)[0] == {"a": "x", "b": [1, -2500.0, True, None], "c": {}, "d": {"e": False}}
     for end in range(len(text)):
         with pytest.raises(IncompleteError):
-            read_gemma_object(text[:end], 0)
+            read_object(text[:end], 0)
     for wrong in ("[", "{a}", "{a:}", "{a:x}", "{a:1;", "{a:01}", "{a:1 b:2}", "{a:tru}"):
         with pytest.raises(MalformedError):
-            read_gemma_object(wrong, 0)
+            read_object(wrong, 0)
 
 
 def test_templates_tell_their_syntax() -> None:
