@@ -70,6 +70,11 @@ def test_imports_run_down(module: str, path: Path) -> None:
     assert not any(name.startswith("gguf_convert") for name in imports(path))
 
 
+def test_every_file_of_the_command_line_has_a_room() -> None:
+    """No file lies outside the arrows."""
+    assert {name.split(".")[1] for name, _ in LOCALSPEC if name.startswith("cli.")} == set(CLI_ROOMS)
+
+
 @pytest.mark.parametrize("room", CLI_ROOMS)
 def test_imports_of_the_command_line_run_down(room: str) -> None:
     """From the commands to the terminal."""

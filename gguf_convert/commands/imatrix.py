@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from gguf_convert.commands.options import PATH
+from localspec.cli.options.values import ModelName
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", type=ModelName())
 @click.argument("text", metavar="TEXT", type=PATH)
 @click.option("-o", "--output", "out", metavar="FILE", type=PATH, required=True, help="The .gguf file to write.")
 @click.option(

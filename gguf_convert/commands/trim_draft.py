@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gguf_convert.commands.options import PATH
+from localspec.cli.options.values import ModelName
 from localspec.files import size_text
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("trim-draft")
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", type=ModelName())
 @click.argument("out", metavar="OUT", type=PATH)
 @click.option(
     "--keep", metavar="N", type=click.IntRange(min=1), default=16384, show_default=True, help="Tokens to keep."

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import localspec
-from localspec.cli.demo import DEPTH, PROMPT, decode_seconds, demo_lines, marked_lines
+from localspec.cli.bench.demo import DEPTH, PROMPT, decode_seconds, demo_lines, marked_lines
 from localspec.cli.terminal.style import Style
 from localspec.control.costs import Costs, Curve, DraftCosts
 from localspec.engine import Engine

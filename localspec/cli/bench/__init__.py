@@ -1,1 +1,1 @@
-"""The work and the output of ``localspec bench``."""
+"""The work and the output of ``localspec bench``, and of the demonstration."""

@@ -1,4 +1,4 @@
-"""Show speculative decoding on the built-in pair: ``python -m localspec.cli.demo``, as ``scripts/demo`` runs it.
+"""Show speculative decoding on the built-in pair: ``python -m localspec.cli.bench.demo``, as ``scripts/demo`` runs it.
 
 One prompt is answered twice, plainly and with drafts of a fixed length. The output has no timings, so it is the same on
 every run.
