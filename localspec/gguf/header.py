@@ -143,11 +143,14 @@ def is_trimmed(header: GgufHeader) -> bool:
     return TRIM_IDS in header.lengths
 
 
-def read_header(path: str | Path, *, model: bool = True, start_only: bool = False) -> GgufHeader:
+def read_header(
+    path: str | Path, *, model: bool = True, start_only: bool = False, size: int | None = None
+) -> GgufHeader:
     """Parse and check the header of ``path``.
 
     ``model=False``: it need not describe a model. ``start_only``: read the metadata before the first list of more than
     1024 strings, which is mostly the vocabulary, and check nothing else; that takes about a hundredth of the time.
+    ``size``: bytes of the whole file, where only its beginning is at ``path``.
 
     Raises :class:`ModelNotFoundError` when there is no such file and :class:`ModelFileError` when it is not GGUF, its
     header is damaged, or it is shorter than the tensors that it lists.
@@ -165,7 +168,7 @@ def read_header(path: str | Path, *, model: bool = True, start_only: bool = Fals
         if model and not header.architecture:
             raise reader.error("it does not say its architecture")
         header = replace(header, tensors=tensors, metadata_end=end)
-        header = replace(header, data_start=_check_length(header, reader))
+        header = replace(header, data_start=_check_length(header, reader, size or reader.end))
         if model:
             kinds = ((tensor.name, tensor.type) for tensor in tensors)
             reason = metadata_error(header.architecture, header.metadata, header.lengths) or tensor_error(kinds)
@@ -211,7 +214,7 @@ def _read_tensor(reader: Reader) -> TensorInfo:
     return TensorInfo(name, shape, reader.integer("<I"), reader.integer("<Q"))
 
 
-def _check_length(header: GgufHeader, reader: Reader) -> int:
+def _check_length(header: GgufHeader, reader: Reader, size: int) -> int:
     """The offset at which the tensors' data begin. Raises unless all of them end inside the file."""
     alignment = header.metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment > _MAX_ALIGNMENT:
@@ -222,6 +225,6 @@ def _check_length(header: GgufHeader, reader: Reader) -> int:
         if tensor.shape and tensor.shape[0] % per_block:
             raise reader.error(f"tensor {tensor.name!r} has rows of {tensor.shape[0]} in blocks of {per_block}")
         end = start + tensor.offset + (tensor.bytes or 0)
-        if end > reader.end:
-            raise reader.error(f"tensor {tensor.name!r} ends at byte {end}, but the file has {reader.end}")
+        if end > size:
+            raise reader.error(f"tensor {tensor.name!r} ends at byte {end}, but the file has {size}")
     return start

@@ -253,10 +253,10 @@ def _no_drafter(header: GgufHeader) -> str | None:
 
 def _share(target: GgufHeader, drafter: GgufHeader) -> float:
     """Bytes that the drafter reads for a token over those of the target."""
-    return _read_per_token(drafter) / max(_read_per_token(target), 1)
+    return read_per_token(drafter) / max(read_per_token(target), 1)
 
 
-def _read_per_token(header: GgufHeader) -> float:
+def read_per_token(header: GgufHeader) -> float:
     """Bytes of the matrices that are read for one token; of a mixture of experts, those of the active experts."""
     experts, used = header.number("expert_count") or 1, header.number("expert_used_count") or 1
     whole = part = 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from localspec.errors import ModelNotFoundError
 from localspec.files import BUILT_IN
-from localspec.models.hub.names import HubName, parse_name
+from localspec.models.hub.names import HubName, exact_alternative, parse_name
 
 TINY = "tiny"
 TINY_TARGET = BUILT_IN / "tiny.gguf"
@@ -50,10 +50,11 @@ def locate(text: str, name: HubName | None, *, drafter: bool = False) -> Path | 
     from localspec.models import store
     from localspec.models.found import search
 
-    if name is not None:
+    others = None if drafter else exact_alternative(text)
+    for one in filter(None, (name, others)):
         with contextlib.suppress(ModelNotFoundError):
-            return store.locate(name, drafter)
-    return search.locate(text, name, drafter=drafter)
+            return store.locate(one, drafter)
+    return search.locate(text, name, drafter=drafter) or (search.locate(text, others) if others else None)
 
 
 def _in_a_folder_here(name: HubName, path: Path) -> bool:

@@ -59,7 +59,7 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
         return
     screen = Transfer(sys.stderr)
     try:
-        target, drafter, plan = _pull(wanted, draft, kind, convert, screen)
+        target, drafter, plan = _pull(name, wanted, draft, kind, convert, screen)
     except KeyboardInterrupt:
         screen.close()
         screen.note("Interrupted. The same command goes on where this one stopped")
@@ -97,8 +97,9 @@ def _check_on_disk(name: HubName) -> None:
 
 
 def _pull(
-    name: HubName, draft: str, kind: str | None, convert: bool, screen: Transfer
+    text: str, name: HubName, draft: str, kind: str | None, convert: bool, screen: Transfer
 ) -> tuple[StoredModel | None, StoredModel | None, PullPlan]:
+    from localspec.cli.model.exact_file import prefer_exact, tell_types
     from localspec.cli.terminal.interrupt import silent_keys
     from localspec.models import pull as hub_pull
     from localspec.models.hub.remote import Hub, hub_cache_dir
@@ -106,10 +107,13 @@ def _pull(
     hub, cache = Hub(notify=screen.note), hub_cache_dir()
     with silent_keys():  # typed keys, and the ^C that Ctrl-C shows, would break the bar
         plan = hub_pull.plan_pull(hub, name, draft, kind)
+        plan = plan if kind else prefer_exact(hub, text, plan, screen.note)
         done = hub_pull.pull(hub, plan, cache, screen)
     drafter = done.drafter
     if plan.checkpoint and done.target:
         drafter = _from_checkpoint(hub, plan.checkpoint, done.target, kind, convert, cache, screen)
+    if done.target:
+        tell_types(done.target, drafter, screen.note)
     return done.target, drafter, plan
 
 

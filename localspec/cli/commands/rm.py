@@ -63,14 +63,14 @@ def _confirm(effect: str, yes: bool, *lines: str) -> None:
 
 def _chosen(name: str) -> list[StoredModel]:
     """The model of that name, and the drafters that were pulled for no other model on disk."""
-    from localspec.models import store
+    from localspec.models import resolve, store
     from localspec.models.hub.names import parse_name
 
     found = [model for model in store.stored_models() if model.name.lower() == name.lower()]
     parsed = None if found else parse_name(name)
     if parsed is not None:
         with contextlib.suppress(ModelNotFoundError):
-            path = store.locate(parsed)
+            path = resolve.locate(name, parsed)
             found = [model for model in store.stored_models() if model.path == path]
     if not found:
         raise ModelNotFoundError(_why_not(name))

@@ -95,13 +95,14 @@ class RecommendedName(KnownNames):
 def _pulled(*, targets: bool, drafters: bool) -> Iterator[str]:
     """Names of models on disk, short names first. Any model may draft."""
     from localspec.models import store
-    from localspec.models.hub.names import parse_name
+    from localspec.models.hub.names import exact_alternative, parse_name
     from localspec.models.recommended import RECOMMENDED
 
     names = [model.name for model in store.stored_models() if drafters or model.role == "model"]
     on_disk = {name.lower() for name in names}
     for pair in RECOMMENDED:
-        if targets and str(parse_name(pair.target)).lower() in on_disk:
+        own = {str(name).lower() for name in (parse_name(pair.target), exact_alternative(pair.target))}
+        if targets and any(name in on_disk or any(one.startswith(f"{name}:") for one in on_disk) for name in own):
             yield pair.target
     yield from names
 

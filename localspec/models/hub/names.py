@@ -92,6 +92,17 @@ def _parse_repository(text: str) -> HubName | None:
     return HubName(repo, file=file)
 
 
+def exact_alternative(text: str) -> HubName | None:
+    """Google's own file in Q4_0 for a short name of weights trained for 4 bits (``gemma-4-e2b-qat``), else None.
+
+    All of its matrices have types whose rows are exact on a CPU; ``localspec pull`` looks at them before it takes it.
+    """
+    short = _SHORT.fullmatch(text)
+    if short is None or short[2] is None or _quant(short[3]) is not None:
+        return None
+    return HubName(f"google/gemma-4-{GEMMA_4[short[1].lower()]}-it-qat-q4_0-gguf")
+
+
 def _quant(tag: str | None) -> str | None:
     return None if tag is None or tag.lower() == "latest" else tag
 
