@@ -25,8 +25,10 @@ from localspec.generation.lock import EngineLock, Use
 from localspec.generation.loop import drive
 from localspec.generation.options import ChatOptions, Options
 from localspec.generation.pair import Measurement, Pair, Setup
+from localspec.generation.parallel import Parallel
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
+from localspec.generation.scheduler import Scheduler
 from localspec.generation.task import Task, Tasks
 from localspec.params import SamplingParams
 from localspec.protocols import Context
@@ -57,6 +59,8 @@ class Engine:
 
     Any thread may call any verb. Calls of other threads wait in order; an open stream of the same thread ends, and
     raises :class:`BackendError` when it is resumed. Callbacks may not call verbs except :meth:`stop` and :meth:`close`.
+    An engine that was loaded with ``parallel`` answers so many calls at the same time, with the tokens that each has
+    alone: no stream ends for another call, and none waits for its consumer.
     The keyword options of a generation are those of :class:`Options`. ``control`` decides how far each step drafts;
     replace it to fix or record that. ``drafting`` switches the drafters off and on.
     """
@@ -70,8 +74,12 @@ class Engine:
         model: ModelInfo,
         template: ChatTemplate | None = None,
         close: Callable[[], None] | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
-        """``measurement``: of the pair, between answers. ``close`` frees what the pair needs beyond its contexts."""
+        """``measurement``: of the pair, between answers. ``close`` frees what the pair needs beyond its contexts.
+
+        ``scheduler``: of several pairs like this, the first of them, that answer at the same time.
+        """
         setup = setup or Setup()
         self._pair, self._measurement = pair, measurement
         self._decide(setup)
@@ -81,8 +89,11 @@ class Engine:
         self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=pair.target.n_ctx)
         self._lock = EngineLock()
         self._background = Background(self._lock)
+        self._parallel = Parallel(self._lock, scheduler, measurement) if scheduler else None
+        self._pairs = tuple(slot.pair for slot in scheduler.slots) if scheduler else (pair,)
+        workers = [worker for worker in (self._background, self._parallel) if worker]
         # At exit the engine is closed before its contexts are freed, and so is one that is collected.
-        self._closing = weakref.finalize(self, _close, self._lock, self._background, measurement, pair, close)
+        self._closing = weakref.finalize(self, _close, self._lock, workers, measurement, self._pairs, close)
 
     @property
     def drafters(self) -> tuple[str, ...]:
@@ -178,11 +189,12 @@ class Engine:
             self._forget()
 
     def _forget(self) -> None:
-        self._target.rewind(0)
         if self._tasks.conversation is not None:
             self._tasks.conversation.clear()
-        for drafter in self._pair.drafters:
-            drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
+        for pair in self._pairs:
+            pair.target.rewind(0)
+            for drafter in pair.drafters:
+                drafter.observe(Prefix([], Sampler(SamplingParams(temperature=0))))
 
     def save_state(self, path: str | Path) -> int:
         """Write the cache and the last chat turn to ``path``, for :meth:`load_state`. Returns the file's bytes.
@@ -190,6 +202,7 @@ class Engine:
         An open stream of this thread goes on afterwards. Raises :class:`InputError` if nothing is cached or the file
         cannot be written, :class:`BackendError` if this kind of cache cannot be saved.
         """
+        self._check_alone()
         prefill = self._pair.prefill
         with self._lock.beside_stream():
             tokens = tuple(self._target.tokens)
@@ -209,6 +222,7 @@ class Engine:
         damaged or was saved with another model file, other settings or another build of llama.cpp. Raises
         :class:`BackendError` if llama.cpp refuses the cache, which is empty then.
         """
+        self._check_alone()
         saved = read_state(Path(path))
         if saved.model != self._identity():
             raise InputError(f"{path} was saved with another model; the cache is of no use for {self.model.name}.")
@@ -225,6 +239,10 @@ class Engine:
             if self._tasks.conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
                 self._tasks.conversation.resume(last)
         return reusable
+
+    def _check_alone(self) -> None:
+        if self._parallel is not None:
+            raise UsageError("an engine of several conversations cannot save or load one; load it with parallel=1.")
 
     def _identity(self) -> str:
         """Identity of the target's file."""
@@ -282,6 +300,8 @@ class Engine:
         A running one ends after its pass. An open stream loses its place at once, and its next chunk is its last.
         """
         self._lock.stop()
+        if self._parallel is not None:
+            self._parallel.stop()
 
     def _text(self, prompt: str, options: Options) -> Generation:
         with self._lock.vocabulary():
@@ -330,7 +350,10 @@ class Engine:
         return done
 
     def _run(self, generation: Generation, use: Use | None = None) -> Generator[Chunk, None, None]:
-        """Drive ``generation`` when ``use``, or a new one, is first in the queue."""
+        """Drive ``generation`` when ``use``, or a new one, is first in the queue; with others where there is room."""
+        if self._parallel is not None:
+            yield from self._parallel.stream(generation)
+            return
         use, requests = use or self._lock.enqueue(generation.task.request.cancel), ExitStack()
         try:
             if self._lock.wait(use):
@@ -359,13 +382,16 @@ class Engine:
             self._tasks.conversation.add_reply(chat, answer.text, answer.tokens, reusable=reusable, calls=calls)
 
     def _stream_in_background(self, options: Options, prepare: Callable[[], Generation]) -> AsyncGenerator[Chunk, None]:
+        if self._parallel is not None:
+            return self._parallel.astream(prepare)
         return self._background.stream(options.get("cancel"), lambda use: self._run(prepare(), use))
 
     async def _in_background(self, options: Options, prepare: Callable[[], Generation]) -> Completion:
         def last(use: Use) -> Generator[Chunk, None, None]:
             yield from (chunk for chunk in self._run(prepare(), use) if chunk.completion)
 
-        async with aclosing(self._background.stream(options.get("cancel"), last)) as chunks:
+        stream = self._parallel.astream(prepare) if self._parallel else None
+        async with aclosing(stream or self._background.stream(options.get("cancel"), last)) as chunks:
             async for chunk in chunks:
                 if chunk.completion is not None:
                     return chunk.completion
@@ -391,18 +417,20 @@ def _completion(chunks: Iterator[Chunk]) -> Completion:
 
 def _close(
     lock: EngineLock,
-    background: Background,
+    workers: Sequence[Background | Parallel],
     measurement: Measurement | None,
-    pair: Pair,
+    pairs: Sequence[Pair],
     close: Callable[[], None] | None,
 ) -> None:
     def free() -> None:
-        background.close()
+        for worker in workers:
+            worker.close()
         if measurement is not None:
             measurement.close()
-        for drafter in pair.drafters:
-            drafter.close()
-        pair.target.close()
+        for pair in pairs:
+            for drafter in pair.drafters:
+                drafter.close()
+            pair.target.close()
         if close is not None:
             close()
 

@@ -27,6 +27,8 @@ MAX_DRAFT = MAX_VERIFY_WIDTH - 1
 PROBE_WIDTH = 32
 #: Widths of passes that may be fixed, in rows.
 FIXED_WIDTHS = (2, 3, 4, 6, 8, 12, 16)
+#: Most conversations at the same time: a pass has a row of each.
+MAX_PARALLEL = 64
 #: Tokens of a prefill pass on a CPU: 2% faster than 512 for prompts of 700 to 1,500 tokens.
 _CPU_PASS = 256
 #: Types of a cache's keys and values, as llama.cpp names them.
@@ -275,7 +277,8 @@ class ContextParams:
     ``gpu_layers`` (None: as many as fit the GPUs that llama.cpp reports). ``device``: a name that ``localspec devices``
     lists (None: all GPUs). ``cache_type_k`` and ``cache_type_v``: one of :data:`CACHE_TYPES` (None: q8_0 and f16 on a
     CPU, f16 on a GPU). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
-    ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch.
+    ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch. ``sequences``:
+    conversations at the same time, each with ``ctx_size`` tokens.
     """
 
     ctx_size: int | None = None
@@ -288,9 +291,11 @@ class ContextParams:
     verify_width: int = field(default=MAX_VERIFY_WIDTH)
     tiled: bool = True
     repack: bool = True
+    sequences: int = 1
 
     def __post_init__(self) -> None:
         _own_numbers(self)
+        _check("parallel", self.sequences, 1, MAX_PARALLEL)
         if self.ctx_size is not None:
             _check("ctx_size", self.ctx_size, 1, _HUGE)
         if self.threads is not None:

@@ -29,10 +29,19 @@ def output_rows(outputs: Outputs, n: int) -> int:
 
 def common_length(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
     """Length of the common prefix of ``a`` and ``b``, known to be at least ``start``."""
+    if type(a) is not type(b):
+        a, b = list(a), list(b)
     end = min(len(a), len(b))
     if a[start:end] == b[start:end]:
         return end
-    return next((i for i in range(start, end) if a[i] != b[i]), end)
+    step = 1
+    while a[start : start + step] == b[start : start + step]:
+        start, step = start + step, 2 * step
+    while step > 1:  # they differ within the next ``step`` tokens
+        step = (step + 1) // 2
+        if a[start : start + step] == b[start : start + step]:
+            start += step
+    return start
 
 
 class Vocabulary(Protocol):
@@ -80,6 +89,20 @@ class Context(Protocol):
 
     def close(self) -> None:
         """Free the context. May be called twice."""
+
+
+class Sequences(Protocol):
+    """Several sequences in one model's cache. Each has a :class:`Context` that decodes it alone."""
+
+    def decode(self, first: int, width: int, passes: Sequence[tuple[Sequence[int], Outputs] | None]) -> list[Rows]:
+        """Decode the ``passes`` of consecutive sequences from ``first`` on at once, each in ``width`` rows.
+
+        Shorter passes are padded, and None is padding alone; none of it stays cached. Returns the rows that each
+        pass's outputs select.
+        """
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Replace the cache of ``target`` by the first ``length`` tokens of ``source``, or empty it."""
 
 
 class MtpContext(Protocol):

@@ -22,6 +22,7 @@ from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import BackendError
 from localspec.generation.pair import Pair, Setup
+from localspec.generation.scheduler import Scheduler
 from localspec.params import DraftParams
 from localspec.protocols import Outputs, Rows, output_rows
 
@@ -89,6 +90,8 @@ class ScriptedContext:
         self.decoded: list[int] = []
         self.closed = False
         self._rows = np.empty((0, n_vocab), np.float32)
+        #: Contexts whose rows the next decode overwrites, this one among them.
+        self.neighbours: Sequence[ScriptedContext] = (self,)
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         if self.closed:
@@ -97,7 +100,8 @@ class ScriptedContext:
             raise BackendError(f"cannot decode {len(tokens)} tokens at {len(self.tokens)}.")
         if any(not 0 <= token < self._n_vocab for token in tokens):
             raise BackendError(f"a token of {list(tokens)} is outside the vocabulary of {self._n_vocab}.")
-        self._rows[:] = np.nan  # exposes a row that was kept instead of copied
+        for context in self.neighbours:
+            context._rows[:] = np.nan  # exposes a row that was kept instead of copied
         self.decoded.append(len(tokens))
         rows = []
         for token in tokens:
@@ -127,6 +131,40 @@ class ScriptedContext:
 
     def close(self) -> None:
         self.closed = True
+
+
+class ScriptedSequences:
+    """Several sequences; see :class:`localspec.protocols.Sequences`. ``passes`` lists the rows of the fused passes.
+
+    Rows of a pass of more than ``exact`` rows are not those of a single token, and differ from pass to pass.
+    """
+
+    def __init__(self, contexts: Sequence[ScriptedContext], exact: int = 64) -> None:
+        self.contexts, self._exact = contexts, exact
+        for context in contexts:
+            context.neighbours = contexts
+        self.passes: list[int] = []
+
+    def decode(self, first: int, width: int, passes: Sequence[tuple[Sequence[int], Outputs] | None]) -> list[Rows]:
+        contexts, found = self.contexts[first : first + len(passes)], list[Rows]()
+        if len(contexts) < len(passes) or any(item and len(item[0]) > width for item in passes):
+            raise BackendError(f"cannot decode {len(passes)} sequences from {first} on in {width} rows each.")
+        self.passes.append(width * len(passes))
+        for context, item in zip(contexts, passes, strict=True):
+            if item is not None:
+                rows = context.decode(*item).copy()
+                if self.passes[-1] > self._exact:
+                    rows += np.random.default_rng(self.passes).uniform(-9.0, 9.0, rows.shape).astype(np.float32)
+                found.append(rows)
+        members = [context for context, item in zip(contexts, passes, strict=True) if item is not None]
+        for context, rows in zip(members, found, strict=True):
+            context._rows = rows
+        return found
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        given, taken = self.contexts[source], self.contexts[target]
+        taken.restore(given.state(), list(given.tokens))
+        taken.rewind(length)
 
 
 class ScriptedDrafter:
@@ -161,11 +199,21 @@ def scripted_engine(
     n_ctx: int = 4096,
     draft: DraftParams | None = None,
     control: Control | None = None,
+    parallel: int = 1,
+    exact: int = 64,
 ) -> Engine:
-    """Make an engine on a :class:`ScriptedContext`, with a small chat template."""
+    """Make an engine on a :class:`ScriptedContext`, with a small chat template.
+
+    With ``parallel`` it is one of :class:`ScriptedSequences`, whose passes may have ``exact`` rows.
+    """
     vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
-    target = ScriptedContext(logits, vocabulary.n_tokens, n_ctx)
-    setup = Setup(draft=draft or DraftParams(), control=control or FixedDepth())
-    pair = Pair(target, vocabulary, tuple(drafters))
-    return Engine(pair, setup, model=info, template=ChatTemplate(CHAT_TEMPLATE))
+    template = ChatTemplate(CHAT_TEMPLATE)
+    setup = Setup(draft=draft or DraftParams(), control=control or FixedDepth(), together=exact)
+    if parallel > 1:
+        contexts = [ScriptedContext(logits, vocabulary.n_tokens, n_ctx) for _ in range(parallel)]
+        sequences = ScriptedSequences(contexts, exact)
+        pairs = [Pair(context, vocabulary, tuple(drafters)) for context in contexts]
+        return Engine(pairs[0], setup, model=info, template=template, scheduler=Scheduler(sequences, pairs))
+    pair = Pair(ScriptedContext(logits, vocabulary.n_tokens, n_ctx), vocabulary, tuple(drafters))
+    return Engine(pair, setup, model=info, template=template)

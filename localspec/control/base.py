@@ -16,12 +16,14 @@ class Budget:
 
     The pass decodes ``pending`` tokens of the text that are not in the cache yet, and at most ``max_draft`` draft
     tokens. The answer may have ``tokens_left`` more tokens, those of this pass included. The cache holds ``cached``.
+    The pass also has ``others`` rows of other sequences.
     """
 
     pending: int
     max_draft: int
     tokens_left: int
     cached: int = 0
+    others: int = 0
 
 
 #: Computes the target's probability of a token when called. The call takes time: 0.03 ms for 152k logits.

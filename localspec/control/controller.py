@@ -80,7 +80,7 @@ class Controller:
     """Control by measured ``costs``; passes are at most ``widest`` wide. One for all generations of an engine."""
 
     def __init__(self, costs: Costs, widest: int) -> None:
-        self.verify = LiveCurve(costs.verify, widest)
+        self.verify, self._widest = LiveCurve(costs.verify, widest), widest
         self.models = {name: _Model.of(one) for name, one in costs.drafters.items()}
         self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
         self._plain = self._worth = self._lately = self.verify.seconds(1)
@@ -105,13 +105,19 @@ class Controller:
         for model in self.models.values():
             model.outlook.begin()
 
+    def another(self) -> Controller:
+        """Return a control for another sequence at the same time. Both learn what passes cost, each its own text."""
+        made = Controller(self.costs, self._widest)
+        made.verify = self.verify
+        return made
+
     def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
         self._draft_s = 0.0
         self._resting = self._rest > 0
         if self._resting:
             self._rest -= 1
             return _NOTHING
-        self._plain = self.verify.seconds(1, budget.cached)
+        self._plain = self.verify.share(1, budget.cached, budget.others)
         if not self._generated:
             self._lately = self._worth = self._plain
         self._learn_from_aside(prefix)
@@ -241,10 +247,11 @@ class Controller:
     def learn(
         self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: LazyConfidence | None = None
     ) -> None:
+        rows = budget.pending + len(draft.tokens)
         self._generated += accepted + 1
-        self._answer_s += target_s + self._draft_s
+        self._answer_s += target_s * rows / (rows + budget.others) + self._draft_s
         if not self._resting:
-            self.verify.observe(budget.pending + len(draft.tokens), target_s, budget.cached)
+            self.verify.observe(rows + budget.others, target_s, budget.cached)
             self._learn(draft, accepted)
             if self.models:
                 self._learn_without_lookups(draft.drafter, confidence)

@@ -59,7 +59,7 @@ class Plan:
         return len(self.tokens) >= self.budget.max_draft
 
     def _cost(self, width: int) -> float:
-        return self.curve.seconds(width, self.budget.cached)
+        return self.curve.marginal(width, self.budget.cached, self.budget.others)
 
     def add(self, guess: Guess, name: str, probability: float) -> None:
         """Append a guess that is right with ``probability`` when those before it are."""

@@ -12,9 +12,10 @@ from time import perf_counter
 from localspec.chat.thinking import ThinkingParser
 from localspec.chat.tool_calls import ToolCallParser
 from localspec.chat.tools import ToolCall, make_tool_calls
+from localspec.control.base import Control
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import InputError
-from localspec.generation.loop import Cancelled, Pass, Rules, advance, decode
+from localspec.generation.loop import ALONE, Cancelled, Load, Pass, Rules, advance, decode
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
@@ -28,7 +29,7 @@ class Generation:
     """One answer to ``task``; ``setup`` is that of the drafters in ``pair``, if there are any."""
 
     def __init__(self, pair: Pair, setup: Setup, task: Task) -> None:
-        self._pair, self._setup, self.task = pair, setup, task
+        self._pair, self.setup, self.task = pair, setup, task
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
         continued = chat.continued if chat else ""
@@ -39,8 +40,19 @@ class Generation:
         budget = min(task.room, request.stop.max_tokens or task.room)
         self.answer = Assembler(vocabulary, request.stop.stop, budget, thinking, self._calls)
         self.stats = Stats(prompt_tokens=len(task.tokens))
+        self._load = ALONE
         self._clocks: list[Context | Drafter] = []
         self._before: list[float] = []
+
+    def place(self, pair: Pair, control: Control, load: Load) -> None:
+        """Use another pair of the same models, before it runs; without drafters if it was made without them."""
+        self._pair = pair if self._pair.drafters else replace(pair, drafters=())
+        self.setup, self._load = replace(self.setup, control=control), load
+
+    @property
+    def prefilling(self) -> bool:
+        """True until the first step of the loop."""
+        return not self._clocks
 
     def run(self) -> Generator[Pass | Chunk, Rows, None]:
         """Yield passes to decode and chunks to show; the last chunk has the completion.
@@ -77,7 +89,7 @@ class Generation:
         """Start a new answer in the control, and the clocks."""
         self._clocks = [self._pair.target, *self._pair.drafters]
         self._before = [clock.decode_s for clock in self._clocks]
-        self._setup.control.begin()
+        self.setup.control.begin()
 
     def _end(self) -> Chunk:
         rest, stats = self.answer.flush(), self.stats
@@ -98,7 +110,7 @@ class Generation:
         return rows
 
     def _rules(self) -> Rules:
-        request, setup, answer = self.task.request, self._setup, self.answer
+        request, setup, answer = self.task.request, self.setup, self.answer
         limits = [limit for limit in (request.draft_max, setup.draft.max) if limit is not None]
         return Rules(
             self._pair.vocabulary.is_end,
@@ -108,6 +120,7 @@ class Generation:
             self._pair.reads_hidden,
             setup.passes,
             request.logprobs,
+            self._load,
         )
 
     @property
@@ -136,7 +149,7 @@ class Generation:
             tokens=tuple(answer.tokens),
             finish_reason=reason,
             seed=task.request.sampling.seed or 0,
-            exactness=self._setup.exactness,
+            exactness=self.setup.exactness,
             stats=self.stats,
             thought=answer.thought,
             notice=" ".join(notices) or None,

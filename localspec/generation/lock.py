@@ -172,6 +172,10 @@ class EngineLock:
         finally:
             self._free_if_closed()
 
+    def contended(self) -> bool:
+        """Return True if another use waits behind the first one."""
+        return len(self._queue) > 1
+
     # All uses.
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ serves one sequence (:func:`drive`) and a scheduler of many.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from localspec.control.base import Budget, Control, LazyConfidence
@@ -57,6 +57,20 @@ class Step(NamedTuple):
         return len(self.draft.tokens) - self.draft.padding
 
 
+class Load:
+    """Rows of other sequences in the passes of this one: none. A scheduler has its own."""
+
+    #: In the last pass.
+    last = 0
+
+    def coming(self) -> int:
+        """Return how many the next pass is expected to have."""
+        return 0
+
+
+ALONE = Load()
+
+
 @dataclass(frozen=True)
 class Rules:
     """Settings that hold for all steps of an answer.
@@ -71,6 +85,7 @@ class Rules:
     reads_hidden: bool = False
     passes: PassShape = UNPADDED
     logprobs: int | None = None
+    load: Load = ALONE
 
 
 def decode(
@@ -96,6 +111,8 @@ def decode(
         rows = yield verify(target, prefix, draft, rules)
         seconds = target.decode_s - before
         before_rows = budget.pending - 1 if rules.passes.width > 1 else 0
+        if rules.load.last != budget.others:
+            budget = replace(budget, others=rules.load.last)
 
 
 def verify(target: Context, prefix: Prefix, draft: Draft, rules: Rules) -> Pass:
@@ -113,7 +130,8 @@ def budget_after(target: Context, prefix: Prefix, rules: Rules) -> Budget:
     """Limits of the next pass: the answer's budget, the widest pass and the user's ``draft_max``."""
     cached, left = len(target.tokens), rules.left()
     pending = len(prefix.tokens) - cached
-    return Budget(pending, min(rules.draft_max, rules.passes.room(cached) - pending, left - 1), left, cached)
+    most = min(rules.draft_max, rules.passes.room(cached) - pending, left - 1)
+    return Budget(pending, most, left, cached, rules.load.coming())
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:

@@ -62,6 +62,7 @@ class Setup:
     ``exactness`` holds while drafting, ``passes`` always. ``difference``: the largest one seen between logits of a
     draft's pass and those of plain decoding. ``drafts`` is False until passes are proved to be exact that are wide
     enough to draft in. ``chunk``: see :class:`Prefill`; None leaves it. ``tune`` is None where nothing can be measured.
+    ``together``: most rows of a pass of several sequences that are proved to be those of single-token passes.
     """
 
     exactness: Exactness = "off"
@@ -73,6 +74,13 @@ class Setup:
     notices: tuple[str, ...] = ()
     drafts: bool = True
     chunk: int | None = None
+    together: int = 1
+
+    @property
+    def most_rows(self) -> int:
+        """Most rows of a pass of several sequences: those that are proved, or all where nothing is promised."""
+        promised = self.exactness == "exact" or self.passes.width > 1
+        return self.together if promised else max(self.together, self.passes.widest)
 
     def plain(self) -> Setup:
         """The same without drafting: every row comes from a pass that plain decoding makes."""

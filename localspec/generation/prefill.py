@@ -31,6 +31,8 @@ class Prefill:
         self.use_chunk(chunk)
         #: Tokens at the beginning of the cache that prefill passes computed, without the part behind the last chunk.
         self.prefilled = 0
+        #: True while others wait for each pass: passes are as short as the cells allow.
+        self.shared = False
 
     def use_chunk(self, chunk: int) -> None:
         """Reuse multiples of ``chunk`` tokens from now on, also of what is cached."""
@@ -46,13 +48,14 @@ class Prefill:
         """
         count = len(tokens)
         rest = (count - 1) // CHUNK * CHUNK if self.chunk > 1 else 0  # the last token's row depends on its pass too
-        target.rewind(self._reusable(target.tokens, tokens))
+        target.rewind(self.reusable(target.tokens, tokens))
         cached = end = self.prefilled = len(target.tokens)
         while end < count:
             start = end
             if progress is not None:
                 progress(start - cached, count - cached)
-            end = min(start + self._width, rest if start < rest else count)
+            width = CHUNK if self.shared and self.chunk <= CHUNK else self._width
+            end = min(start + width, rest if start < rest else count)
             rows = yield Pass(tokens[start:end], "last" if end == count else "none")
             self.prefilled = min(end, rest)
         return rows, cached
@@ -65,7 +68,12 @@ class Prefill:
         self.prefilled = prefilled if chunk > 1 else 0
         return cached if self.chunk == 1 else self.prefilled // self.chunk * self.chunk
 
-    def _reusable(self, cached: Sequence[int], tokens: Sequence[int]) -> int:
-        """Tokens of the cache to keep: at most all but the last one of the prompt."""
-        common = min(common_length(cached, tokens), len(tokens) - 1)
-        return common if self.chunk == 1 else min(common, self.prefilled) // self.chunk * self.chunk
+    def reusable(self, cached: Sequence[int], tokens: Sequence[int]) -> int:
+        """Return how many ``cached`` tokens are of use for a prompt of ``tokens``: at most all but its last one."""
+        common = self.whole(cached, tokens)
+        return common if self.chunk == 1 else min(common, self.prefilled // self.chunk * self.chunk)
+
+    def whole(self, tokens: Sequence[int], others: Sequence[int]) -> int:
+        """Return how many cells of prefilled ``tokens`` are those of ``others``."""
+        common = min(common_length(tokens, others), len(others) - 1)
+        return common if self.chunk == 1 else common // self.chunk * self.chunk

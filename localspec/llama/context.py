@@ -8,8 +8,9 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from localspec.llama.saved_cells import is_state_of
 from localspec.params import ContextParams
 from localspec.protocols import Outputs, Rows, output_rows
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class LlamaContext:
     """One sequence in one model's cache; see :class:`localspec.protocols.Context`.
@@ -28,24 +32,39 @@ class LlamaContext:
     With ``hidden=True`` every output row also has its hidden row, which an MTP assistant reads.
     """
 
-    def __init__(self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False) -> None:
-        self.model, self.n_ctx, self.decode_s = model, n_ctx, 0.0
-        self.tokens: list[int] = []
-        #: The last passes whose rows were all outputs: tokens and seconds.
-        self.passes: deque[tuple[int, float]] = deque(maxlen=256)
+    def __init__(
+        self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False, sequences: int = 1
+    ) -> None:
+        """``sequences``: how many the cache has room for. This is the first, and :meth:`neighbour` gives the others."""
+        self.model, self.n_ctx = model, n_ctx
         self.batch = params.batch
-        self.options = context_options(model, params, n_ctx)
+        self.options = context_options(model, params, n_ctx, sequences)
         #: Most tokens that llama.cpp computes in one pass; it cuts longer ones.
         self.pass_width = int(self.options.n_ubatch)
         self._native = NativeContext(model, self.options, params.batch, n_ctx)
         self._width = params.verify_width
         self._kernels = f"device={params.device} tiled={params.tiled} repack={params.repack}"
-        self._n_out = 0
+        self._hidden = hidden_view(self._native.handle, model.n_embd) if hidden else None
+        self._begin(0)
+
+    def _begin(self, sequence: int) -> None:
+        """Set what every sequence has for itself."""
+        self.sequence, self.decode_s = sequence, 0.0
+        self.tokens: list[int] = []
+        #: The last passes whose rows were all outputs: tokens and seconds.
+        self.passes: deque[tuple[int, float]] = deque(maxlen=256)
+        #: The outputs of the last pass: how many, and their place among those of its other sequences.
+        self._n_out = self._first_out = 0
         #: Lengths below this cannot be rewound to: the cells are missing from a restored sliding-window cache.
         self._shortest = 0
         #: True while the cache may hold more than ``tokens``, after an interrupt or an error.
         self._unfinished = False
-        self._hidden = hidden_view(self._native.handle, model.n_embd) if hidden else None
+
+    def neighbour(self, sequence: int) -> Self:
+        """Another sequence in the same cache, which is freed with it."""
+        made = copy(self)
+        made._begin(sequence)
+        return made
 
     @property
     def handle(self) -> Any:
@@ -82,7 +101,8 @@ class LlamaContext:
             raise BackendError(f"cannot give {n} rows at once; the verify width is {self._width}.")
         began = perf_counter()
         self._unfinished = True
-        self._native.fill(tokens, start, self._n_out)
+        self._first_out = 0
+        self._native.fill(tokens, start, self._n_out, self.sequence)
         self._run(tokens)
         rows = self._native.rows(self._n_out)
         if self.model.vocabulary.suppressed.size:  # tokens that the model's file forbids
@@ -101,7 +121,8 @@ class LlamaContext:
     def hidden(self) -> Rows:
         if self._hidden is None:
             raise BackendError("this context was made without hidden rows; make it with hidden=True.")
-        return self._hidden.rows(self._native.handle, self._n_out)
+        first = self._first_out
+        return self._hidden.rows(self._native.handle, first + self._n_out)[first:]
 
     def rewind(self, length: int) -> None:
         """Remove everything from position ``length`` on, or everything at all where that is impossible.
@@ -115,18 +136,21 @@ class LlamaContext:
         if length < self._shortest:
             length = self._shortest = 0
         del self.tokens[length:]
-        if not lib.llama_memory_seq_rm(self._native.memory, 0, length, -1):
+        if not lib.llama_memory_seq_rm(self._native.memory, self.sequence, length, -1):
             self.tokens.clear()
-            lib.llama_memory_clear(self._native.memory, True)
+            if self.options.n_seq_max == 1:
+                lib.llama_memory_clear(self._native.memory, True)
+            else:
+                lib.llama_memory_seq_rm(self._native.memory, self.sequence, -1, -1)
             self._shortest = 0
         self._unfinished = False
 
     def state(self) -> bytes:
         """The cache as bytes, for :meth:`restore` in a context of the same model and :meth:`identity`."""
         self.rewind(len(self.tokens))
-        size = int(lib.llama_state_seq_get_size(self.handle, 0))
+        size = int(lib.llama_state_seq_get_size(self.handle, self.sequence))
         buffer = (ctypes.c_uint8 * size)()
-        written = int(lib.llama_state_seq_get_data(self.handle, buffer, size, 0))
+        written = int(lib.llama_state_seq_get_data(self.handle, buffer, size, self.sequence))
         if written == 0:
             raise BackendError("llama.cpp could not save the cache; there may not be enough memory.")
         found = bytes(memoryview(buffer)[:written])
@@ -144,9 +168,9 @@ class LlamaContext:
         self._shortest, self._unfinished = 0, True  # until all of it is there
         fits = len(tokens) <= self.n_ctx and is_state_of(state, len(tokens))
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if not fits or lib.llama_state_seq_set_data(self.handle, buffer, len(state), 0) != len(state):
+        if not fits or lib.llama_state_seq_set_data(self.handle, buffer, len(state), self.sequence) != len(state):
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
-        if lib.llama_memory_seq_pos_min(self._native.memory, 0) > 0:
+        if lib.llama_memory_seq_pos_min(self._native.memory, self.sequence) > 0:
             self._shortest = len(tokens) - 1
         self.tokens.extend(tokens)
         self._unfinished = False

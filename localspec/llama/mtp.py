@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from copy import copy
 from time import perf_counter
 from typing import Any
 
@@ -31,22 +32,28 @@ class LlamaMtpContext:
 
     def __init__(self, model: LlamaModel, params: ContextParams, target: LlamaContext) -> None:
         self.decode_s = 0.0
-        options = context_options(model, params, target.n_ctx)
-        set_fields(
-            options, ctx_type=_CONTEXT_MTP, ctx_other=target.handle, n_outputs_max=1, n_batch=_BATCH, n_ubatch=_BATCH
-        )
+        sequences = int(target.options.n_seq_max)
+        options = context_options(model, params, target.n_ctx, sequences)
+        rows = dict.fromkeys(("n_batch", "n_ubatch"), max(_BATCH, sequences))
+        set_fields(options, ctx_type=_CONTEXT_MTP, ctx_other=target.handle, n_outputs_max=sequences, **rows)
         for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
             setattr(options, name, getattr(target.options, name))
-        self.model, self._target = model, target
+        self.model, self._target, self._sequence = model, target, target.sequence
         self._native = NativeContext(model, options, _BATCH, target.n_ctx)
         self._hidden = hidden_view(self._native.handle, target.model.n_embd)
         self._input = np.zeros(target.model.n_embd, np.float32)
         self._pointer = self._input.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
+    def neighbour(self, sequence: int) -> LlamaMtpContext:
+        """The same for another sequence of the target."""
+        made = copy(self)
+        made._sequence, made.decode_s = sequence, 0.0
+        return made
+
     def step(self, token: int, position: int, hidden: NDArray[Any]) -> Rows:
         began = perf_counter()
         self._input[:] = hidden
-        self._native.fill((token,), position, 1)
+        self._native.fill((token,), position, 1, self._sequence)
         self._native.run(1, embd=self._pointer)
         rows = self._native.rows(1)
         self.decode_s += perf_counter() - began

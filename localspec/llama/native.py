@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,14 @@ _CLOSED = "the context was closed; load the model again."
 _get_logits = address_getter(lib.llama_get_logits)
 
 
+class BatchPart(NamedTuple):
+    """Rows of one sequence in a pass: its ``tokens`` from position ``start`` on; those in ``outputs`` have logits."""
+
+    tokens: Sequence[int]
+    start: int
+    outputs: range
+
+
 class NativeContext:
     """A ``llama_context`` and a ``llama_batch`` that is written through numpy views.
 
@@ -45,6 +53,7 @@ class NativeContext:
     """
 
     def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int) -> None:
+        """``options``: see :func:`context_options`. ``n_ctx`` is for messages."""
         clear_errors()
         handle = lib.llama_init_from_model(model.handle, options)
         if not handle:
@@ -58,7 +67,8 @@ class NativeContext:
         self._any_threads = options.type_k not in FLOAT_NUMBERS
         self._adaptive = False
         self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
-        self.cells = int(lib.llama_n_ctx(handle))
+        #: Cells of each sequence.
+        self.cells = int(lib.llama_n_ctx_seq(handle))
         self._batch = lib.llama_batch_init(n_batch, 0, 1)
         self._free = free_with(self, _free_context, handle, self._batch)
         view = np.ctypeslib.as_array
@@ -66,8 +76,11 @@ class NativeContext:
         self._token_pointer = ctypes.cast(self._batch.token, type(self._batch.token))  # a copy, not a view of the field
         self._flag = view(self._batch.logits, (n_batch,))
         view(self._batch.n_seq_id, (n_batch,))[:] = 1
-        for i in range(n_batch):
-            self._batch.seq_id[i][0] = 0
+        self._sequence_of = [self._batch.seq_id[i] for i in range(n_batch)]
+        for pointer in self._sequence_of:
+            pointer[0] = 0
+        #: Sequence of each row of the batch.
+        self._rows_of = [0] * n_batch if options.n_seq_max > 1 else []
         self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
         self._logits = RowView(_get_logits, model.n_vocab, "logits; this model cannot generate")
 
@@ -82,7 +95,7 @@ class NativeContext:
     def memory(self) -> Any:
         return lib.llama_get_memory(self.handle)
 
-    def fill(self, tokens: Sequence[int], start: int, n_out: int) -> None:
+    def fill(self, tokens: Sequence[int], start: int, n_out: int, sequence: int = 0) -> None:
         """Write a pass over ``tokens`` at position ``start`` into the batch; the last ``n_out`` rows are outputs."""
         n = len(tokens)
         if self._handle is None:
@@ -92,6 +105,33 @@ class NativeContext:
         self._pos[:n] = self._positions[start : start + n]
         self._flag[: n - n_out] = 0
         self._flag[n - n_out : n] = 1
+        if self._rows_of:
+            self._assign(0, n, sequence)
+
+    def fill_neighbours(self, first: int, parts: Sequence[BatchPart]) -> int:
+        """Write a pass of consecutive sequences from ``first`` on, with equally many rows each; returns the rows.
+
+        llama.cpp computes such a pass at once, and others in parts.
+        """
+        if self._handle is None:
+            raise BackendError(_CLOSED)
+        at, width = 0, len(parts[0].tokens)
+        for sequence, part in enumerate(parts, first):
+            self._token[at : at + width] = part.tokens
+            self._pos[at : at + width] = self._positions[part.start : part.start + width]
+            self._flag[at : at + width] = 0
+            self._flag[at + part.outputs.start : at + part.outputs.stop] = 1
+            self._assign(at, width, sequence)
+            at += width
+        self._batch.n_tokens = at
+        return at
+
+    def _assign(self, at: int, n: int, sequence: int) -> None:
+        """Give ``n`` rows of the batch to a sequence."""
+        known = self._rows_of
+        for row in range(at, at + n):
+            if known[row] != sequence:
+                self._sequence_of[row][0] = known[row] = sequence
 
     def adapt_threads(self, adaptive: bool) -> None:
         """Use fewer threads while other programs use the CPU, or all threads again.
@@ -155,13 +195,14 @@ def hidden_view(handle: Any, n_embd: int) -> RowView:
     return RowView(get, n_embd, "hidden rows; this target cannot feed an assistant")
 
 
-def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any:
-    """llama_context_params for ``n_ctx`` tokens.
+def context_options(model: LlamaModel, params: ContextParams, n_ctx: int, sequences: int = 1) -> Any:
+    """llama_context_params for ``n_ctx`` tokens of each of some ``sequences``.
 
     On the CPU keys are Q8_0 and values F16, with flash attention: of the settings in which rows of a batch equal single
     rows bit for bit, the fastest. On a GPU both are F16, with whatever the device supports. The user may choose other
-    types; quantised values need flash attention. The cache has
-    ``verify_width`` more cells than ``n_ctx``, so that a last draft can be verified in a full context.
+    types; quantised values need flash attention. The cache has ``verify_width`` more cells than ``n_ctx``, so that a
+    last draft can be verified in a full context. Each sequence has cells of its own, which therefore stay in the order
+    of their positions: the sums of attention follow that order.
     """
     gpu = model.placement.gpu
     threads = params.threads or (1 if model.n_bytes < _SMALL else default_threads())
@@ -171,10 +212,11 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int) -> Any
     quantised = values not in FLOAT_NUMBERS
     return set_fields(
         lib.llama_context_default_params(),
-        n_ctx=n_ctx + params.verify_width,
+        n_ctx=sequences * (n_ctx + params.verify_width),
         n_batch=params.batch,
         n_ubatch=params.pass_width(gpu=gpu),
-        n_seq_max=1,
+        n_seq_max=sequences,
+        kv_unified=False,
         n_outputs_max=params.verify_width,
         n_threads=threads,
         n_threads_batch=threads,

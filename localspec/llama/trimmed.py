@@ -25,9 +25,14 @@ class LlamaTrimmedContext(LlamaContext):
     """
 
     def __init__(
-        self, model: LlamaModel, params: ContextParams, n_ctx: int, inputs: Callable[[Sequence[int]], Rows]
+        self,
+        model: LlamaModel,
+        params: ContextParams,
+        n_ctx: int,
+        inputs: Callable[[Sequence[int]], Rows],
+        sequences: int = 1,
     ) -> None:
-        super().__init__(model, params, n_ctx)
+        super().__init__(model, params, n_ctx, sequences=sequences)
         self._inputs = inputs
         self._head_inputs = RowView(_get_embeddings, model.n_embd, "what its head reads; convert it again")
 

@@ -10,7 +10,7 @@ from typing import get_args
 from localspec.chat.choose_template import choose_template
 from localspec.engine import Engine
 from localspec.errors import UsageError
-from localspec.loading.contexts import make_pair, open_contexts
+from localspec.loading.contexts import make_pairs, open_contexts
 from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
 from localspec.loading.models import LoadOptions, load_models, load_template, model_info
@@ -28,6 +28,7 @@ def load(
     draft: str | Path | None = "auto",
     *,
     ctx_size: int | None = None,
+    parallel: int | None = 1,
     threads: int | None = None,
     gpu_layers: int | None = None,
     device: str | None = None,
@@ -45,7 +46,8 @@ def load(
 
     ``target``: ``tiny`` (built in), a path, or the name of a model on disk. ``draft``: ``auto`` (the best drafter on
     disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model of the same
-    vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer.
+    vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer. ``parallel``:
+    calls that are answered at the same time, each in a context of that size; others wait in order.
     ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` proves where it can that drafting keeps every
     bit of the logits, and says ``approximate`` where it does not; ``require`` chooses settings that are exact or
@@ -66,7 +68,7 @@ def load(
     check_pass_width(pass_width, exactness)
     params = ContextParams(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v,
+        cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel,
     )  # fmt: skip
     template, draft_params = choose_template(chat_template), DraftParams(max=draft_max)
     options = LoadOptions(str(target), draft_params, exactness, pass_width, ngram_file, verbose, progress, template)
@@ -100,10 +102,10 @@ def _open(
         models = load_models(files, options, params, draft_layers, stack)
         contexts = open_contexts(models, stack)
         template, about_template = load_template(models.target, options.template)
-        measured = measure(models, contexts, options, [*notices, *models.notices, *about_template], last=last)
+        measured = measure(models, contexts[0], options, [*notices, *models.notices, *about_template], last=last)
         if measured is None:
             return None
         setup, measurement = measured
-        pair = make_pair(models, contexts, options.ngram_file)
-        info = model_info(options.name, models.target)
-        return Engine(pair, setup, measurement, model=info, template=template, close=stack.pop_all().close)
+        pair, scheduler = make_pairs(models, contexts, options.ngram_file)
+        info, close = model_info(options.name, models.target), stack.pop_all().close
+        return Engine(pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,19 +16,22 @@ from localspec.draft.ngram_store import NgramStore
 from localspec.draft.trimmed import TrimmedContext
 from localspec.generation.pair import Pair
 from localspec.generation.prefill import Prefill
+from localspec.generation.scheduler import Scheduler
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
+from localspec.llama.sequences import LlamaSequences
 from localspec.llama.trimmed import LlamaTrimmedContext
 from localspec.probe.contexts import LoadedModels, PairContexts
 
 
-def open_contexts(models: LoadedModels, stack: ExitStack) -> PairContexts:
-    """Make the contexts in which a pair generates. ``stack`` frees them.
+def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
+    """Make the contexts in which a pair generates, for each of its sequences. ``stack`` frees them.
 
     Where the user leaves the number of threads open, they use fewer while other programs are busy.
     """
-    target = LlamaContext(models.target, models.params, models.n_ctx, hidden=models.kind == "mtp")
+    n = models.params.sequences
+    target = LlamaContext(models.target, models.params, models.n_ctx, hidden=models.kind == "mtp", sequences=n)
     stack.callback(target.close)
     drafter: LlamaContext | LlamaMtpContext | None = None
     if models.drafter is not None and models.draft_params is not None:
@@ -35,26 +39,39 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> PairContexts:
             drafter = LlamaMtpContext(models.drafter, models.draft_params, target)
         elif models.trim is not None:
             inputs = models.trim.embeddings
-            drafter = LlamaTrimmedContext(models.drafter, models.draft_params, models.n_ctx, inputs)
+            drafter = LlamaTrimmedContext(models.drafter, models.draft_params, models.n_ctx, inputs, n)
         else:
-            drafter = LlamaContext(models.drafter, models.draft_params, models.n_ctx)
+            drafter = LlamaContext(models.drafter, models.draft_params, models.n_ctx, sequences=n)
         stack.callback(drafter.close)
     for context in (target, drafter):
         if context is not None and models.params.threads is None:
             context.adapt_threads(True)
-    return PairContexts(target, drafter)
+    rest = range(1, models.params.sequences)
+    beside = [PairContexts(target.neighbour(i), drafter.neighbour(i) if drafter else None) for i in rest]
+    return [PairContexts(target, drafter), *beside]
 
 
-def make_pair(models: LoadedModels, contexts: PairContexts, ngram_file: str | Path | None) -> Pair:
-    """The pair of a target and its drafters, lookup first. ``ngram_file``: the user's file of earlier texts."""
-    target, drafters, history = contexts.target, list[Drafter](), None
+def make_pairs(
+    models: LoadedModels, contexts: Sequence[PairContexts], ngram_file: str | Path | None
+) -> tuple[Pair, Scheduler | None]:
+    """The first target with its drafters, lookup first, and the scheduler of several.
+
+    ``ngram_file``: the user's file of earlier texts.
+    """
+    history = _history(ngram_file, models.target) if models.kind != "none" else None
+    pairs = [_make_pair(models, one, history) for one in contexts]
+    several = Scheduler(LlamaSequences([one.target for one in contexts]), pairs) if len(pairs) > 1 else None
+    return pairs[0], several
+
+
+def _make_pair(models: LoadedModels, contexts: PairContexts, history: HistoryDrafter | None) -> Pair:
+    target, drafters = contexts.target, list[Drafter]()
     if models.kind != "none":
         drafters.append(NgramDrafter())
         if isinstance(contexts.drafter, LlamaMtpContext):
             drafters.append(MtpDrafter(contexts.drafter))
         elif contexts.drafter is not None:
             drafters.append(_model_drafter(models, contexts.drafter))
-        history = _history(ngram_file, models.target)
         drafters += [history] if history else []
     prefill = Prefill(target.pass_width, target.pass_width)
     return Pair(target, models.target.vocabulary, tuple(drafters), history, models.kind == "mtp", prefill)

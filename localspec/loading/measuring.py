@@ -51,6 +51,7 @@ def measure(
             notices=(*notices, *([verdict.notice] if verdict.notice else [])),
             drafts=verdict.drafts,
             chunk=verdict.chunk,
+            together=probe.together,
         )
         if not wish.drafts:
             return found

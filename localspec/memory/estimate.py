@@ -104,7 +104,7 @@ def model_memory(
         file=sum(_end(part) for part in parts),
         mapped=sum(_mapped(part, {t.name for t in copies}) for part, copies in zip(parts, doubled, strict=True)),
         repacked=sum(t.bytes or 0 for copies in doubled for t in copies),
-        cache=0 if assistant else sum(layer_caches(parts, cells, gpu=gpu, params=params)),
+        cache=0 if assistant else params.sequences * sum(layer_caches(parts, cells, gpu=gpu, params=params)),
         compute=compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu),
         rows=rows * (n_vocab(parts) + wide) * 4,
         vocabulary=_vocabulary(header),

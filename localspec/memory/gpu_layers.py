@@ -41,7 +41,8 @@ class ModelParts:
         """Bytes of keys and values on a GPU, layer by layer; none for the output."""
         if self.assistant:
             return [0] * self.n_layers
-        return [*layer_caches(self.headers, n_cells(n_ctx, params), gpu=True, params=params), 0]
+        one = layer_caches(self.headers, n_cells(n_ctx, params), gpu=True, params=params)
+        return [*(params.sequences * size for size in one), 0]
 
     def buffers(self, params: ContextParams, n_ctx: int) -> int:
         """Bytes that every GPU needs for a batch."""

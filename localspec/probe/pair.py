@@ -7,7 +7,7 @@ from collections.abc import Callable
 from localspec.control.costs import Costs
 from localspec.probe.contexts import PairContexts
 from localspec.probe.costs import CostMeasurement
-from localspec.probe.exactness import ExactnessVerdict, Known, Wish, verdict_so_far
+from localspec.probe.exactness import ExactnessVerdict, Known, Wish, known_invariance, verdict_so_far
 
 
 class PairProbe:
@@ -21,6 +21,18 @@ class PairProbe:
     def verdict(self) -> ExactnessVerdict:
         """The verdict on what was compared so far."""
         return verdict_so_far(self._contexts.target, self._known, self._wish)
+
+    @property
+    def together(self) -> int:
+        """Most rows of a pass of several sequences that are proved to be those of single-token passes.
+
+        On a CPU a row attends alone over the cells of its sequence, so the widths that are exact for one sequence are
+        exact for several. On a GPU that is not proved, and padded passes are of one sequence.
+        """
+        target = self._contexts.target
+        if self._wish.exactness == "off" or target.model.placement.gpu or self.verdict.passes.width > 1:
+            return 1
+        return known_invariance(target, self._known.rows, self._wish.widest).width
 
     def costs(self) -> Costs:
         """The costs as measured, else as estimated from what was measured so far; those of the passes in use."""

@@ -1,0 +1,219 @@
+"""The scheduler: many generations, one thread. It owns the slots and decides which pass comes next.
+
+Each step decodes once for every running generation, fused where that pays, and prefills one chunk of one prompt. So a
+running stream never waits longer than a chunk. A pass of several sequences has no more rows than are proved to be
+those of a run alone, and the chunks of a prefill leave the cells of a run alone: load does not change an answer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from localspec.generation.fuse import Group, cheapest_groups, pass_seconds
+from localspec.generation.loop import Cancelled, Pass, execute
+from localspec.generation.pair import Pair
+from localspec.generation.result import Chunk
+from localspec.generation.slots import Job, Slot
+from localspec.protocols import Rows, Sequences, common_length
+
+
+class Scheduler:
+    """Runs the jobs that :meth:`add` takes; :meth:`step` makes some passes. One thread calls it at a time.
+
+    ``pairs``: for each sequence its contexts and drafters, in the order of ``sequences``.
+    """
+
+    def __init__(self, sequences: Sequences, pairs: Sequence[Pair]) -> None:
+        self._sequences = sequences
+        self.slots = [Slot(i, pair) for i, pair in enumerate(pairs)]
+        for slot in self.slots:
+            slot.neighbours = self.slots
+        self._waiting: deque[Job] = deque()
+        #: Slots whose prompt is not decoded yet, in the order of their jobs.
+        self._prefilling: list[Slot] = []
+        self._steps = 0
+
+    def add(self, job: Job) -> None:
+        """Append a job to the queue."""
+        self._waiting.append(job)
+
+    @property
+    def busy(self) -> bool:
+        """True while there are jobs."""
+        return bool(self._waiting) or self.running
+
+    @property
+    def running(self) -> bool:
+        """True while a job has a slot."""
+        return any(slot.job is not None for slot in self.slots)
+
+    def step(self, *, admit: bool = True) -> None:
+        """Make one step of every running generation, and prefill a chunk. Without ``admit`` no waiting job begins."""
+        self._steps += 1
+        self._drop_cancelled()
+        while admit and self._waiting and (free := [slot for slot in self.slots if slot.job is None]):
+            self._place(self._waiting.popleft(), free)
+        self._decode()
+        self._prefill()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Cancel all jobs. Those that wait get the ``error``, if there is one."""
+        for slot in self._used():
+            self._cancel(slot)
+        while self._waiting:
+            job = self._waiting.popleft()
+            if error is None:
+                job.give_up()
+            else:
+                job.deliver(error)
+
+    def _used(self) -> Iterator[Slot]:
+        return (slot for slot in self.slots if slot.job is not None)
+
+    # Which job has which slot.
+
+    def _drop_cancelled(self) -> None:
+        for slot in self._used():
+            if slot.job is not None and slot.job.cancelled():
+                self._cancel(slot)
+        for job in [job for job in self._waiting if job.cancelled()]:
+            self._waiting.remove(job)
+            job.give_up()
+
+    def _cancel(self, slot: Slot) -> None:
+        assert slot.job is not None
+        if slot.coroutine is None:
+            job = slot.job
+            self._leave(slot)
+            job.give_up()
+        else:
+            self._resume(slot, Cancelled())
+
+    def _place(self, job: Job, free: Sequence[Slot]) -> None:
+        """Give ``job`` the free slot whose cache it continues, else the one that was used least recently."""
+        chunk = job.generation.setup.chunk
+        for slot in self.slots if chunk is not None else ():
+            slot.pair.prefill.use_chunk(chunk or 1)
+        best = max(free, key=lambda slot: common_length(slot.tokens, job.prompt))
+        slot = best if best.continued_by(job.prompt) else min(free, key=lambda slot: slot.used if slot.tokens else -1)
+        slot.take(job)
+        known = max(found.reusable(job.prompt) for found in self.slots)
+        for other in self._prefilling:
+            assert other.job is not None
+            later = other.pair.prefill.whole(other.job.prompt, job.prompt)
+            if later > known:
+                known, slot.waits = later, (other, other.job, later)
+        self._prefilling.append(slot)
+
+    def _leave(self, slot: Slot) -> None:
+        if slot in self._prefilling:
+            self._prefilling.remove(slot)
+        slot.leave(self._steps)
+
+    # Passes.
+
+    def _decode(self) -> None:
+        """Make the passes that the running generations wait for."""
+        running = [slot for slot in self.slots if slot.decodes]
+        if not running:
+            return
+        setups = [slot.job.generation.setup for slot in running if slot.job is not None]
+        rows = [slot.decodes for slot in self.slots]
+        most = min(setup.most_rows for setup in setups)
+        for group in cheapest_groups(rows, pass_seconds(setups[0].control), most):
+            self._run(group)
+
+    def _run(self, group: Group) -> None:
+        """Make one pass and hand its rows out."""
+        slots = self.slots[group.first : group.end]
+        members = [slot for slot in slots if slot.decodes]
+        items = [slot.item if slot.decodes else None for slot in slots]
+        try:
+            if len(slots) == 1:
+                assert items[0] is not None
+                found = [execute(slots[0].pair.target, items[0])]
+            else:
+                found = self._sequences.decode(
+                    group.first, group.width, [item and (item.tokens, item.outputs) for item in items]
+                )
+        except BaseException as error:
+            for slot in members:
+                self._fail(slot, error)
+            return
+        for slot, rows in zip(members, found, strict=True):
+            slot.last = group.rows - slot.decodes
+            self._resume(slot, rows)
+
+    def _prefill(self) -> None:
+        """Decode one chunk of a prompt: of the oldest and of the one that is ready soonest, by turns."""
+        ready = [slot for slot in self._prefilling if not self._must_wait(slot)]
+        if not ready:
+            return
+        slot = ready[0] if self._steps % 2 else min(ready, key=_left)
+        slot.pair.prefill.shared = any(other.decodes for other in self.slots)
+        if slot.coroutine is None:
+            self._share(slot)
+            slot.start()
+            self._resume(slot, None)
+        if slot.prefilling and slot.item is not None:
+            try:
+                rows = execute(slot.pair.target, slot.item)
+            except BaseException as error:
+                self._fail(slot, error)
+                return
+            self._resume(slot, rows)
+
+    def _must_wait(self, slot: Slot) -> bool:
+        """Return True while another slot is about to prefill what this one needs too."""
+        if slot.waits is None or slot.coroutine is not None:
+            return False
+        other, job, tokens = slot.waits
+        return other.job is job and other.prefilling and len(other.tokens) < tokens
+
+    def _share(self, slot: Slot) -> None:
+        """Copy the longest prefix of the prompt that another sequence has, if it is longer than what is here."""
+        assert slot.job is not None
+        prompt = slot.job.prompt
+        source = max(self.slots, key=lambda found: (found.reusable(prompt), found is slot))
+        if source is not slot:
+            length = source.reusable(prompt)
+            self._sequences.copy(source.index, slot.index, length)
+            slot.pair.prefill.prefilled = len(slot.tokens)
+
+    def _resume(self, slot: Slot, sent: Rows | Cancelled | None) -> None:
+        """Let a generation go on to its next pass or its end, and deliver its chunks."""
+        job, coroutine = slot.job, slot.coroutine
+        assert job is not None
+        assert coroutine is not None
+        slot.item = None
+        try:
+            item: Pass | Chunk
+            if isinstance(sent, Cancelled):
+                item = coroutine.throw(sent)
+            else:
+                item = next(coroutine) if sent is None else coroutine.send(sent)
+            while not isinstance(item, Pass):
+                job.deliver(item)
+                if item.completion is not None:
+                    self._leave(slot)
+                    return
+                item = next(coroutine)
+        except BaseException as error:  # raised where the chunks are read
+            self._fail(slot, error)
+            return
+        slot.item = item
+        if slot in self._prefilling and not slot.prefilling:
+            self._prefilling.remove(slot)
+
+    def _fail(self, slot: Slot, error: BaseException) -> None:
+        job = slot.job
+        self._leave(slot)
+        if job is not None:
+            job.deliver(error)
+
+
+def _left(slot: Slot) -> int:
+    """Tokens of the prompt that are not decoded yet."""
+    assert slot.job is not None
+    return len(slot.job.prompt) - (len(slot.tokens) if slot.coroutine is not None else slot.reusable(slot.job.prompt))

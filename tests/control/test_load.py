@@ -1,0 +1,76 @@
+"""Laws of drafting under load: rows of others make a draft cheaper or dearer, and a sequence alone drafts as before."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localspec.control.base import Budget
+from localspec.control.controller import Controller
+from localspec.control.costs import Costs, Curve, LiveCurve
+from localspec.control.plan import Plan
+from localspec.draft.base import Draft, Guess
+from localspec.testing import ScriptedDrafter
+from tests.helpers.support import prefix_of
+
+WIDTHS = (1, 2, 4, 8, 16, 32)
+#: Two cores, where every row costs, and a GPU, where rows cost little up to 16 of them.
+CPU = Curve(WIDTHS, (1.0, 1.9, 3.6, 7.0, 13.8, 27.0))
+GPU = Curve(WIDTHS, (1.0, 1.01, 1.02, 1.04, 1.08, 2.1))
+
+
+def length(curve: Curve, others: int, likely: float = 0.8) -> int:
+    """Draft tokens of a step with eight guesses that are accepted with the probability ``likely`` each."""
+    live = LiveCurve(curve, 32)
+    plan = Plan(live, Budget(1, 8, 100, 0, others), live.share(1, 0, others))
+    for _ in range(8):
+        plan.add(Guess(5, likely), "ngram", likely)
+    return plan.best().length
+
+
+def test_what_a_row_displaces_decides() -> None:
+    """Alone on a GPU all is verified, and beside eight others still much; beside 16 others, whose rows cost, little.
+
+    On two cores nothing is worth a row that another sequence could have, unless it is nearly sure.
+    """
+    assert length(GPU, 0) >= 7
+    assert length(GPU, 8) >= 4
+    assert length(GPU, 16) < length(GPU, 8)
+    assert length(CPU, 8) == 0
+    assert length(CPU, 8, likely=0.999) > 0
+
+
+@given(st.sampled_from([CPU, GPU]), st.integers(1, 16), st.integers(0, 16), st.integers(0, 4000))
+def test_costs_add_up(curve: Curve, n: int, others: int, cached: int) -> None:
+    """What n rows add to the others is the cost of the pass; shares of all rows are the pass; alone both are c(n)."""
+    live = LiveCurve(curve, 32)
+    whole = live.seconds(n + others, cached)
+    rest = live.seconds(others, cached) if others else 0.0
+    assert abs(live.marginal(n, cached, others) + rest - whole) < 1e-9
+    assert abs(live.share(n, cached, others) + (live.share(others, cached, n) if others else 0.0) - whole) < 1e-9
+    assert live.marginal(n, cached, 0) == live.share(n, cached, 0) == live.seconds(n, cached)
+
+
+def test_a_pass_is_learned_whole() -> None:
+    """The curve learns what the whole pass takes for all its rows."""
+    control = Controller(Costs(CPU), 32)
+    before = control.verify.seconds(8)
+    for _ in range(60):
+        control.learn(Draft(), 0, Budget(1, 0, 100, 0, 7), 14.0)
+    assert abs(control.verify.seconds(8) - 14.0) < abs(before - 14.0) / 10
+
+
+def test_controls_of_several_sequences_share_what_passes_cost() -> None:
+    """And nothing of their texts."""
+    control = Controller(Costs(CPU), 32)
+    other = control.another()
+    for _ in range(60):
+        other.learn(Draft(), 0, Budget(1, 0, 100), 3.0)
+    assert control.verify.seconds(1) == other.verify.seconds(1) > 2.0
+    prefix, budget = prefix_of([1, 2, 3]), Budget(1, 8, 100)
+    wrong = ScriptedDrafter(lambda tokens: [5] * 8)
+    for _ in range(30):
+        other.learn(other.draft(prefix, [wrong], budget), 0, budget, 1.0)
+    fresh = Controller(control.costs, 32)
+    fresh.verify = control.verify
+    assert control.draft(prefix, [wrong], budget) == fresh.draft(prefix, [wrong], budget)

@@ -1,0 +1,248 @@
+"""Laws of an engine that answers several calls at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import threading
+import weakref
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import localspec
+from localspec.draft.ngram import NgramDrafter
+from localspec.engine import Engine
+from localspec.errors import BackendError, InputError, UsageError
+from localspec.testing import ScriptedVocabulary, scripted_engine
+from tests.helpers.callers import LOGITS, LONG, PROMPT, SHORT, Caller, Gate, N, until
+from tests.helpers.support import load_fixed
+
+SYSTEM = {"role": "system", "content": "Answer in one sentence. " * 8}
+
+
+def engine_of(logits: Any = LOGITS, parallel: int = 3, drafters: Any = (), **options: Any) -> Engine:
+    return scripted_engine(logits, drafters, vocabulary=ScriptedVocabulary(N), parallel=parallel, **options)
+
+
+def alone(prompt: str, **options: Any) -> tuple[int, ...]:
+    with engine_of(parallel=1) as engine:
+        return engine.generate(prompt, **options).tokens
+
+
+def scheduler_of(engine: Engine) -> Any:
+    assert engine._parallel is not None
+    return engine._parallel.scheduler
+
+
+def running(engine: Engine) -> int:
+    return sum(slot.job is not None for slot in scheduler_of(engine).slots)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ngram", "built-in"])
+def test_eight_threads_at_the_same_time(kind: str) -> None:
+    """With cancels, stops, abandoned streams, other verbs and a close: who ends normally has the tokens of a run
+    alone."""
+    dice = random.Random(kind)
+    prompts = ["Once upon a time", "Once upon us", "The little dog", "x"]
+    samplings: list[dict[str, Any]] = [{"temperature": 0}, {"temperature": 0.9, "seed": 5}]
+    requests = [(prompt, {**sampling, "max_tokens": 6}) for prompt in prompts for sampling in samplings]
+
+    def made(parallel: int) -> Engine:
+        if kind == "built-in":
+            return load_fixed("tiny", "auto", ctx_size=256, parallel=parallel)
+        return engine_of(parallel=parallel, drafters=[NgramDrafter(min_match=1)] if kind == "ngram" else [], exact=5)
+
+    with made(1) as fresh:
+        expected = [fresh.generate(prompt, **option).tokens for prompt, option in requests]
+    engine, counts = made(3), {"normal": 0, "cancelled": 0, "ended": 0, "closed": 0, "other": 0}
+
+    def call(dice: random.Random) -> None:
+        number = dice.randrange(len(requests))
+        prompt, option = requests[number]
+        kind = dice.choice(["generate", "generate", "cancel", "stream", "abandon", "other", "stop"])
+        cancel = threading.Event()
+        if kind == "cancel":
+            threading.Timer(dice.random() * 0.05, cancel.set).start()
+        if kind == "stop" and dice.random() < 0.3:
+            engine.stop()
+        if kind == "other":
+            assert engine.detokenize(engine.tokenize(prompt)) == prompt
+            dice.choice([engine.forget, lambda: engine.prompt_tokens([{"role": "user", "content": prompt}])])()
+            return
+        tokens: list[int] = []
+        for chunk in engine.stream(prompt, cancel=cancel, **option):
+            tokens += chunk.tokens
+            if kind == "abandon" and dice.random() < 0.5:
+                counts["ended"] += 1
+                return
+            done = chunk.completion
+        assert done is not None
+        counts["cancelled" if done.finish_reason == "cancelled" else "normal"] += 1
+        assert tuple(tokens) == done.tokens == expected[number][: len(tokens)]
+        assert done.finish_reason == "cancelled" or done.tokens == expected[number]
+
+    def work(seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(60):
+            try:
+                call(dice)
+            except BackendError as error:
+                counts["closed" if "closed" in str(error) else "other"] += 1
+
+    callers = [Caller(lambda seed=seed: work(seed)) for seed in range(8)]  # type: ignore[misc]
+    until(lambda: sum(counts.values()) > dice.randrange(200, 300))
+    engine.close()
+    for caller in callers:
+        caller.result()
+    assert counts["normal"] > 60
+    assert counts["closed"] > 0
+    assert counts["other"] == 0
+
+
+def test_streams_of_one_thread_run_side_by_side() -> None:
+    """None ends another, and closing one ends its generation."""
+    with engine_of() as engine:
+        streams = [engine.stream(prompt, **LONG) for prompt in ("abc", "abd")]
+        for stream in streams:
+            next(stream)
+        assert engine.generate(PROMPT, **SHORT).tokens == alone(PROMPT, **SHORT)
+        streams[0].close()
+        until(lambda: running(engine) <= 1)
+        del streams
+        gc.collect()
+        until(lambda: running(engine) == 0)
+
+
+def test_more_calls_than_slots_wait() -> None:
+    with engine_of(parallel=2) as engine:
+        callers = [Caller(lambda i=i: engine.generate(f"{i} {PROMPT}", **SHORT).tokens) for i in range(9)]  # type: ignore[misc]
+        assert [caller.result() for caller in callers] == [alone(f"{i} {PROMPT}", **SHORT) for i in range(9)]
+
+
+def test_async_verbs_run_side_by_side() -> None:
+    """A task that is cancelled ends its generation, and an error of a request is raised where it was made."""
+
+    async def everything(engine: Engine) -> Any:
+        done = await asyncio.gather(*(engine.agenerate(prompt, **SHORT) for prompt in ("abc", "abd", "xyz", "zyx")))
+        chats = [[chunk async for chunk in engine.astream_chat([SYSTEM], **SHORT)]]
+        task = asyncio.create_task(engine.agenerate(PROMPT, **LONG))
+        while not running(engine):
+            await asyncio.sleep(0.001)
+        task.cancel()
+        while running(engine):
+            await asyncio.sleep(0.001)
+        async with aclosing(engine.astream(PROMPT, **LONG)) as stream:
+            await anext(stream)
+        while running(engine):
+            await asyncio.sleep(0.001)
+        with pytest.raises(UsageError, match="temperature"):
+            await engine.agenerate(PROMPT, temperature=-1)
+        return done, chats
+
+    with engine_of() as engine:
+        done, chats = asyncio.run(everything(engine))
+        assert [found.tokens for found in done] == [alone(text, **SHORT) for text in ("abc", "abd", "xyz", "zyx")]
+        assert chats[0][-1].completion.tokens == engine.chat([SYSTEM], **SHORT).tokens
+
+
+def test_a_prompt_depends_on_its_messages_alone() -> None:
+    """A reply in it is text, whoever generated it: what others said changes no token."""
+    question = [SYSTEM, {"role": "user", "content": "Hi"}]
+    with engine_of() as engine:
+        turn = [*question, engine.chat(question, **SHORT).message, {"role": "user", "content": "Go on"}]
+        found = engine.chat(turn, **SHORT)
+    with engine_of(parallel=1) as fresh:
+        assert found.tokens == fresh.chat(turn, **SHORT).tokens
+    assert found.stats.cached_tokens > 0
+
+
+def test_other_verbs_wait_for_what_runs_and_begin_before_what_waits() -> None:
+    gate = Gate(free=30)
+    with engine_of(gate, parallel=2) as engine:
+        first = [Caller(lambda: engine.generate(PROMPT, **SHORT)) for _ in range(2)]
+        assert gate.reached.wait(60)
+        other = Caller(engine.forget)
+        until(engine._lock.contended)
+        late = Caller(lambda: engine.generate("late", **SHORT))
+        gate.open()
+        for caller in (*first, other, late):
+            caller.result()
+        assert late.result().tokens == alone("late", **SHORT)
+        assert all(
+            not slot.tokens or slot.tokens[:4] == [ord(char) for char in "late"] for slot in scheduler_of(engine).slots
+        )
+
+
+def test_stop_ends_what_runs_and_what_waits_and_no_later_call() -> None:
+    with engine_of(parallel=2) as engine:
+        callers = [Caller(lambda: engine.generate(PROMPT, **LONG)) for _ in range(4)]
+        until(lambda: running(engine) == 2)
+        until(lambda: len(scheduler_of(engine)._waiting) == 2)
+        engine.stop()
+        assert {caller.result().finish_reason for caller in callers} == {"cancelled"}
+        assert engine.generate(PROMPT, **SHORT).tokens == alone(PROMPT, **SHORT)
+
+
+def test_a_callback_cannot_generate_but_can_stop_and_close() -> None:
+    with engine_of() as engine:
+
+        def generate(done: int, total: int) -> None:
+            engine.generate(PROMPT, **SHORT)
+
+        for verb in (generate, lambda done, total: engine.forget()):
+            with pytest.raises(BackendError, match="callback"):
+                engine.generate(PROMPT, progress=verb, **SHORT)
+        stopped = engine.generate(PROMPT, progress=lambda done, total: engine.stop(), **LONG)
+        assert stopped.finish_reason == "cancelled"
+        closed = engine.generate(PROMPT, progress=lambda done, total: engine.close(), **LONG)
+        assert closed.finish_reason == "cancelled"
+        with pytest.raises(BackendError, match="closed"):
+            engine.generate(PROMPT, **SHORT)
+
+
+def test_close_ends_everything_and_frees_every_slot() -> None:
+    """Also the engine's thread; calls that wait raise."""
+    engine = engine_of(parallel=2)
+    callers = [Caller(lambda: engine.generate(PROMPT, **LONG)) for _ in range(4)]
+    until(lambda: len(scheduler_of(engine)._waiting) == 2)
+    targets, thread = [slot.pair.target for slot in scheduler_of(engine).slots], engine._parallel._thread  # type: ignore[union-attr]
+    engine.close()
+    assert all(target.closed for target in targets)
+    ends = []
+    for caller in callers:
+        try:
+            ends.append(caller.result().finish_reason)
+        except BackendError:
+            ends.append("raised")
+    assert sorted(ends) == ["cancelled", "cancelled", "raised", "raised"]
+    assert thread is not None
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_an_engine_that_nobody_has_is_closed_and_collected() -> None:
+    engine = engine_of()
+    engine.generate(PROMPT, **SHORT)
+    targets, gone = [slot.pair.target for slot in scheduler_of(engine).slots], weakref.ref(engine)
+    del engine
+    gc.collect()
+    assert gone() is None
+    assert all(target.closed for target in targets)
+
+
+def test_states_are_of_one_conversation(tmp_path: Path) -> None:
+    with engine_of() as engine:
+        engine.generate(PROMPT, **SHORT)
+        for verb in (engine.save_state, engine.load_state):
+            with pytest.raises(UsageError, match="parallel=1"):
+                verb(tmp_path / "state")
+
+
+@pytest.mark.parametrize("parallel", [0, -1, 65, "two"])
+def test_parallel_has_a_range(parallel: Any) -> None:
+    with pytest.raises((UsageError, InputError), match="parallel"):
+        localspec.load("tiny", "none", parallel=parallel)
