@@ -16,7 +16,7 @@ from localspec.memory.speed import MachineSpeed
 #: Bytes that are read: more than caches hold.
 _READ = 256 * 2**20
 #: Rows and columns of the matrices that are multiplied.
-_SIDE = 1024
+_SIDE = 512
 #: Seconds of each of the two measurements; the best of the repetitions counts, since other programs only slow them.
 _SECONDS = 0.4
 

@@ -147,3 +147,10 @@ def test_speed_is_expected_for_each_pair_that_fits() -> None:
         "(slower than people read)"
     )
     assert not [line for line in report_lines(REPORT | {"speed": None}) if line.startswith("speed")]
+
+
+def test_models_of_other_programs_are_named_with_them() -> None:
+    """Their drafters are found when they are loaded."""
+    row = {"name": "owl:1b", "role": "model", "bytes": 1, "drafters": [], "source": "ollama"}
+    (told,) = [line for line in report_lines(REPORT | {"models": [row]}) if line.startswith("on disk")]
+    assert told == "on disk    owl:1b of Ollama"

@@ -53,45 +53,38 @@ def list(as_json: bool) -> None:
 
 
 def _all_rows() -> Sequence[dict[str, Any]]:
-    """Pulled models, then those of other programs; files that are damaged are left out of the latter."""
+    """Pulled models, then those of other programs."""
     from localspec.models import store
     from localspec.models.found.usable import usable_models
 
     pulled, found = store.stored_models(), usable_models()
     names = {**{model.path: model.name for model in found}, **{model.path: model.name for model in pulled}}
-    rows = [{**_row(model, _drafter(model, names)), "last_used": model.last_used, "source": _OURS} for model in pulled]
-    for model in found:
-        drafter = _drafter(model, names)
-        if drafter is not _DAMAGED:
-            rows.append({**_row(model, drafter), "last_used": None, "source": model.source})
-    return rows
+    return [
+        *({**_row(model, names), "last_used": model.last_used, "source": _OURS} for model in pulled),
+        *({**_row(model, names), "last_used": None, "source": model.source} for model in found),
+    ]
 
 
-def _row(model: StoredModel | FoundModel, drafter: str | None) -> dict[str, Any]:
+def _row(model: StoredModel | FoundModel, names: Mapping[Path, str]) -> dict[str, Any]:
     return {
         "name": model.name,
         "role": model.role,
         "bytes": model.size,
         "path": str(model.path),
-        "drafter": drafter or None,
+        "drafter": _drafter(model.path, names) if model.role == "model" else None,
     }
 
 
-#: Result of :func:`_drafter` for a file that cannot be read.
-_DAMAGED = ""
-
-
-def _drafter(model: StoredModel | FoundModel, names: Mapping[Path, str]) -> str | None:
+def _drafter(path: Path, names: Mapping[Path, str]) -> str | None:
     """The name of the drafter that -d auto uses, its path if it has no name, or None for n-gram lookup."""
     from localspec.errors import LocalspecError
     from localspec.gguf.header import read_header
     from localspec.models.pairing import find_drafter
 
     try:
-        header = read_header(model.path)
-        found = find_drafter(header) if model.role == "model" else None
+        found = find_drafter(read_header(path))
     except LocalspecError:
-        return _DAMAGED
+        return None
     return names.get(found, str(found)) if found else None
 
 

@@ -9,6 +9,7 @@ from localspec.cli.terminal.wrap import wrap
 from localspec.files import size_text
 from localspec.memory.estimate import memory_text
 from localspec.memory.speed import rate_text
+from localspec.models.found.model import PROGRAMS
 from localspec.models.hub.names import short_name
 from localspec.types import difference_text
 
@@ -101,11 +102,11 @@ def _pair(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _models(disk: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     models = [row for row in disk if row["role"] == "model"]
-    named = [f"{row['name']} with {_listed(row['drafters']) or 'n-gram lookup'}" for row in models[:_NAMED]]
+    named = [f"{row['name']} {_with(row)}" for row in models[:_NAMED]]
     more = len(models) - len(named)
     if more:
         named.append(f"{more} more (localspec list)")
-    rows = [("on disk", "; ".join(named) or "no pulled model")]
+    rows = [("on disk", "; ".join(named) or "no model")]
     fitting, others = ([row for row in fits if row["fits"] == fit and row["download"]] for fit in (True, False))
     if fitting:
         best = fitting[-1]
@@ -116,6 +117,12 @@ def _models(disk: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) -> l
             ("fits", f"the built-in pair; {others[0]['title']} takes {memory_text(others[0]['needs'])} of memory")
         )
     return rows
+
+
+def _with(row: dict[str, Any]) -> str:
+    """The drafters that were pulled for a model, or the program whose file it is."""
+    program = PROGRAMS.get(row.get("source", ""))
+    return f"of {program}" if program else f"with {_listed(row['drafters']) or 'n-gram lookup'}"
 
 
 def _speed(report: dict[str, Any]) -> list[tuple[str, str]]:

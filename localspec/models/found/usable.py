@@ -15,12 +15,12 @@ from localspec.models.pairing import is_assistant
 def usable_models() -> list[FoundModel]:
     """Found models without projectors and damaged files, in the roles that their headers tell.
 
-    Reads the start of each file: fifty take less than 0.1 s.
+    Reads the header of each file, which for a vocabulary of 262k tokens takes about 0.1 s.
     """
     usable = []
     for model in found_models():
         with contextlib.suppress(LocalspecError, OSError):
-            start = read_header(model.path, start_only=True)
-            if start.architecture != "clip" and start.metadata.get("general.type", "model") == "model":
-                usable.append(replace(model, role="drafter") if is_assistant(start) else model)
+            header = read_header(model.path)
+            if header.architecture != "clip" and header.metadata.get("general.type", "model") == "model":
+                usable.append(replace(model, role="drafter") if is_assistant(header) else model)
     return usable
