@@ -106,7 +106,7 @@ def _models(disk: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]]) -> l
     more = len(models) - len(named)
     if more:
         named.append(f"{more} more (localspec list)")
-    rows = [("on disk", "; ".join(named) or "no model")]
+    rows = [("on disk", "; ".join(named) or "no pulled model")]
     fitting, others = ([row for row in fits if row["fits"] == fit and row["download"]] for fit in (True, False))
     if fitting:
         best = fitting[-1]
