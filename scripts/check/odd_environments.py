@@ -161,7 +161,7 @@ def outcome(environment: Environment, words: tuple[str, ...]) -> tuple[int, str]
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return 124, "no end after 300 s"
-    text = (done.stdout + done.stderr).decode(errors="replace")
+    text = (done.stdout + done.stderr).replace(b"\0", b"").decode(errors="replace")  # UTF-16
     blame = next((line for line in text.splitlines() if any(word in line for word in BLAMES)), "")
     if blame:
         return done.returncode, blame
