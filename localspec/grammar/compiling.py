@@ -39,13 +39,14 @@ def on_deep_stack(work: Callable[[], T]) -> T:
     A stack that overflows would end the process; that of a caller's thread may hold as few as 60 levels.
     """
     with ThreadPoolExecutor(1) as pool:
-        before = threading.stack_size(_STACK)
         try:
-            done = pool.submit(work)
-        except RuntimeError:  # no memory for such a stack
+            before = threading.stack_size(_STACK)
+            try:
+                done = pool.submit(work)
+            finally:
+                threading.stack_size(before)
+        except (RuntimeError, ValueError):  # no memory for such a stack, or no say in its size
             return work()
-        finally:
-            threading.stack_size(before)
         return done.result()
 
 

@@ -6,8 +6,10 @@ import ctypes
 import json
 import random
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
 
 import pytest
 
@@ -16,6 +18,7 @@ from localspec.engine import Engine
 from localspec.errors import InputError
 from localspec.gguf.header import read_header
 from localspec.grammar.answer import answer_grammar
+from localspec.grammar.compiling import compiled
 from localspec.grammar.gbnf import Alt, Chars, Node, Ref, Rep, Seq, Text, parse_gbnf
 from localspec.grammar.lark import gbnf_grammar, to_lark
 from localspec.grammar.vocabulary import GrammarVocabulary
@@ -230,3 +233,17 @@ def test_rules_that_name_each_other_in_any_order() -> None:
     assert to_lark(rules).splitlines()[1] == "start: (WHOLE)?"
     assert to_lark(parse_gbnf('root ::= a "x"\na ::= ""')).splitlines()[1] == "start: WHOLE"
     assert "r0: " in to_lark(parse_gbnf('root ::= a\na ::= "x" b\nb ::= a | "y"'))
+
+
+def test_where_no_deep_stack_is_to_be_had_grammars_are_still_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the caller's own; the size of other stacks stays what it was."""
+    before = threading.stack_size()
+    assert compiled(gbnf_grammar('root ::= "a"')[0]) == (False, [])
+    assert threading.stack_size() == before
+
+    def refuse(self: ThreadPoolExecutor, work: object) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert compiled(gbnf_grammar('root ::= "a"')[0]) == (False, [])
+    assert threading.stack_size() == before
