@@ -71,6 +71,22 @@ def test_exact_file_is_taken_for_an_open_name(hub: HubServer) -> None:
     assert names() == []
 
 
+def test_second_pull_reads_no_header_again(hub: HubServer) -> None:
+    """The exact file is on disk."""
+    pull("gemma-4-e2b-qat")
+    before = len(hub.requests)
+    assert "is on disk already" in pull("gemma-4-e2b-qat").stderr
+    assert {request.where for request in hub.requests[before:]} == {"listing"}
+
+
+def test_exact_file_is_not_replaced(hub: HubServer) -> None:
+    """The other is not even looked at."""
+    hub.add(UNSLOTH, MIXED, TINY_TARGET.read_bytes())
+    pull("gemma-4-e2b-qat")
+    assert f"{UNSLOTH}:UD-Q4_K_XL" in names()
+    assert not any("google" in request.name for request in hub.requests)
+
+
 @pytest.mark.parametrize("name", [UNSLOTH, f"{UNSLOTH}:UD-Q4_K_XL", "gemma-4-e2b-qat:UD-Q4_K_XL"])
 def test_name_that_was_given_in_full_is_kept(hub: HubServer, name: str) -> None:
     """Its price is told, and that of an exact copy."""

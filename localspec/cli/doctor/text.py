@@ -127,9 +127,11 @@ def _with(row: dict[str, Any]) -> str:
 
 def _speed(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Bandwidth and arithmetic, and the tokens a second that are expected of each pair that fits."""
-    speed = report.get("speed")
-    if not speed:
+    if "speed" not in report:
         return []
+    speed = report["speed"]
+    if speed is None:
+        return [("speed", "not estimated where a GPU has memory of its own; localspec bench measures a pair")]
     computes = f" and computes {speed['compute'] / 1e9:.0f} GFLOPS" if speed["compute"] else ""
     rows = [row for row in report["fits"] if row["fits"] and row["download"]]
     found = [

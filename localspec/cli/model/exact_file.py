@@ -30,12 +30,15 @@ def prefer_exact(hub: Hub, text: str, plan: PullPlan, note: Note) -> PullPlan:
 
     ``text``: the name as typed. ``note`` is told both files with their prices.
     """
+    from localspec.models import store
     from localspec.models.hub.names import exact_alternative
     from localspec.models.pull import plan_pull
 
     other = exact_alternative(text)
     if other is None or plan.target is None or plan.target.on_disk() or not _on_cpu():
         return plan
+    if store.find(other.repo, role="model"):
+        return replace(plan, target=plan_pull(hub, other, draft="none").target)
     chosen = _peek(hub, plan.target)
     if chosen is None or chosen.exact:
         return plan
