@@ -22,8 +22,8 @@ class WidthContext(ScriptedContext):
 
     In wider ones whole groups of ``group`` tokens, from the pass's first on, have cells of a second kind, and those of
     the rest depend on their number. ``group`` None: every width has cells of its own. A row depends on all cells up to
-    its own and, in a wide pass, on the width of the pass. ``edge``: a row of a wide pass depends on the number of cells
-    that attention reads, a multiple of this.
+    its own and, in a wide pass, on the width of the pass. ``edge``: rows and cells of a wide pass depend on the
+    number of cells that attention reads, a multiple of this.
     """
 
     def __init__(
@@ -43,11 +43,12 @@ class WidthContext(ScriptedContext):
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         assert len(tokens) <= self.pass_width
         rows = super().decode(tokens, outputs)
-        self._kinds += self._kinds_of(len(tokens))
+        wide = len(tokens) > self._narrow
+        read = -(-len(self.tokens) // self._edge) if self._edge and wide else 0
+        self._kinds += [kind + 100_000 * read for kind in self._kinds_of(len(tokens))]
         for i in range(len(rows)):
             seen = self._kinds[: len(self._kinds) - len(rows) + i + 1]
-            width = len(tokens) if len(tokens) > self._narrow else 0
-            read = -(-len(self.tokens) // self._edge) if self._edge and width else 0
+            width = len(tokens) if wide else 0
             rows[i] += _noise([*seen, width, read], rows.shape[1])
         return rows
 

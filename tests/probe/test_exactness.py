@@ -173,6 +173,8 @@ def test_a_width_of_the_user_is_used_and_named_what_it_is(monkeypatch: pytest.Mo
         with load("tiny", "ngram", pass_width=8) as engine:
             assert (engine.exactness, engine.difference) == (exactness, found)
             assert engine.passes == PassShape.fixed(8)
+            assert engine.costs is not None
+            assert engine.costs.verify.seconds(1) == engine.costs.verify.seconds(8) < 60  # also of a draft of no token
     with pytest.raises(ModelFileError, match=r"by up to 0\.25"):
         load("tiny", "ngram", pass_width=8, exactness="require")
 
