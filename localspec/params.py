@@ -278,7 +278,8 @@ class ContextParams:
     lists (None: all GPUs). ``cache_type_k`` and ``cache_type_v``: one of :data:`CACHE_TYPES` (None: q8_0 and f16 on a
     CPU, f16 on a GPU). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
     ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch. ``sequences``:
-    conversations at the same time, each with ``ctx_size`` tokens.
+    conversations at the same time, each with ``ctx_size`` tokens. ``fast``: llama-server's cache types and passes on a
+    CPU too, whether or not rows depend on them.
     """
 
     ctx_size: int | None = None
@@ -292,6 +293,7 @@ class ContextParams:
     tiled: bool = True
     repack: bool = True
     sequences: int = 1
+    fast: bool = False
 
     def __post_init__(self) -> None:
         _own_numbers(self)
@@ -310,4 +312,4 @@ class ContextParams:
 
     def pass_width(self, *, gpu: bool) -> int:
         """Most tokens that llama.cpp computes at once."""
-        return self.batch if gpu else min(self.batch, _CPU_PASS)
+        return self.batch if gpu or self.fast else min(self.batch, _CPU_PASS)

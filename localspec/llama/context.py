@@ -41,7 +41,7 @@ class LlamaContext:
         self.options = context_options(model, params, n_ctx, sequences)
         #: Most tokens that llama.cpp computes in one pass; it cuts longer ones.
         self.pass_width = int(self.options.n_ubatch)
-        self._native = NativeContext(model, self.options, params.batch, n_ctx)
+        self._native = NativeContext(model, self.options, params.batch, n_ctx, fast=params.fast)
         self._width = params.verify_width
         self._kernels = f"device={params.device} tiled={params.tiled} repack={params.repack}"
         self._hidden = hidden_view(self._native.handle, model.n_embd) if hidden else None

@@ -39,7 +39,7 @@ class LlamaMtpContext:
         for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
             setattr(options, name, getattr(target.options, name))
         self.model, self._target, self._sequence = model, target, target.sequence
-        self._native = NativeContext(model, options, _BATCH, target.n_ctx)
+        self._native = NativeContext(model, options, _BATCH, target.n_ctx, fast=params.fast)
         self._hidden = hidden_view(self._native.handle, target.model.n_embd)
         self._input = np.zeros(target.model.n_embd, np.float32)
         self._pointer = self._input.ctypes.data_as(ctypes.POINTER(ctypes.c_float))

@@ -49,10 +49,10 @@ class BatchPart(NamedTuple):
 class NativeContext:
     """A ``llama_context`` and a ``llama_batch`` that is written through numpy views.
 
-    ``threads`` is the number of threads of the next pass.
+    ``threads`` is the number of threads of the next pass. ``fast``: it may change although rows depend on it.
     """
 
-    def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int) -> None:
+    def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int, *, fast: bool = False) -> None:
         """``options``: see :func:`context_options`. ``n_ctx`` is for messages."""
         clear_errors()
         handle = lib.llama_init_from_model(model.handle, options)
@@ -63,8 +63,8 @@ class NativeContext:
             )
         self._handle = handle
         self.threads = self._most_threads = int(options.n_threads)
-        #: True if no row depends on the number of threads. Attention over float keys splits its sums by thread.
-        self._any_threads = options.type_k not in FLOAT_NUMBERS
+        #: True if the number may change. No row depends on it, but attention over float keys splits its sums by thread.
+        self._any_threads = fast or options.type_k not in FLOAT_NUMBERS
         self._adaptive = False
         self._model, self._n_embd = model, model.n_embd  # a context must not outlive its model
         #: Cells of each sequence.
@@ -136,7 +136,7 @@ class NativeContext:
     def adapt_threads(self, adaptive: bool) -> None:
         """Use fewer threads while other programs use the CPU, or all threads again.
 
-        No effect where a row could depend on the number of threads.
+        No effect where a row could depend on the number of threads, except with ``fast``.
         """
         self._adaptive = adaptive and self._any_threads and self._most_threads > 1
         if self._adaptive:
@@ -200,13 +200,14 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int, sequen
 
     On the CPU keys are Q8_0 and values F16, with flash attention: of the settings in which rows of a batch equal single
     rows bit for bit, the fastest. On a GPU both are F16, with whatever the device supports. The user may choose other
-    types; quantised values need flash attention. The cache has ``verify_width`` more cells than ``n_ctx``, so that a
-    last draft can be verified in a full context. Each sequence has cells of its own, which therefore stay in the order
-    of their positions: the sums of attention follow that order.
+    types; quantised values need flash attention. With ``fast`` both are F16 on the CPU too, as in llama-server: wide
+    passes then have attention in tiles. The cache has ``verify_width`` more cells than ``n_ctx``, so that a last draft
+    can be verified in a full context. Each sequence has cells of its own, which therefore stay in the order of their
+    positions: the sums of attention follow that order.
     """
     gpu = model.placement.gpu
     threads = params.threads or (1 if model.n_bytes < _SMALL else default_threads())
-    exact = not gpu and all(size % _BLOCK == 0 for size in model.key_lengths)
+    exact = not (gpu or params.fast) and all(size % _BLOCK == 0 for size in model.key_lengths)
     keys = _type_number(params.cache_type_k, _Q8_0 if exact else _F16)
     values = _type_number(params.cache_type_v, _F16)
     quantised = values not in FLOAT_NUMBERS

@@ -51,10 +51,10 @@ def load(
     ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` proves where it can that drafting keeps every
     bit of the logits, and says ``approximate`` where it does not; ``require`` chooses settings that are exact or
-    raises; ``off`` does neither. ``pass_width``: pad every pass to so many rows, 1: none, None: where that is exact and
-    costs little. ``ngram_file``: a file to keep the tokens of finished texts in and to draft from. ``chat_template``:
-    one to use in place of the model's: ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``progress`` is called
-    with the share loaded, 0.0 to 1.0.
+    raises; ``off`` does neither, and takes llama-server's cache types and passes. ``pass_width``: pad every pass to so
+    many rows, 1: none, None: where that is exact and costs little. ``ngram_file``: a file to keep the tokens of
+    finished texts in and to draft from. ``chat_template``: one to use in place of the model's: ``gemma``, ``chatml``,
+    ``llama3``, a file, or its text. ``progress`` is called with the share loaded, 0.0 to 1.0.
 
     A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
     (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
@@ -68,7 +68,7 @@ def load(
     check_pass_width(pass_width, exactness)
     params = ContextParams(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel,
+        cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel, fast=exactness == "off",
     )  # fmt: skip
     template, draft_params = choose_template(chat_template), DraftParams(max=draft_max)
     options = LoadOptions(str(target), draft_params, exactness, pass_width, ngram_file, verbose, progress, template)

@@ -130,16 +130,17 @@ def layer_caches(
 ) -> list[int]:
     """Bytes of keys and values of ``cells`` tokens, layer by layer.
 
-    Unless ``params`` name types, keys are Q8_0 and values F16 on the CPU, and both are F16 on a GPU. Sliding-window
-    layers are kept in full, so that they can be rewound. The last ``shared_kv_layers`` read other layers' caches.
-    Recurrent layers have a state of some MiB, which is left out.
+    Unless ``params`` name types, keys are Q8_0 and values F16 on the CPU; both are F16 on a GPU, and with ``fast``.
+    Sliding-window layers are kept in full, so that they can be rewound. The last ``shared_kv_layers`` read other
+    layers' caches. Recurrent layers have a state of some MiB, which is left out.
     """
     header, count = parts[0], _layers(parts[0])
     own = count - max(0, header.number("attention.shared_kv_layers") or 0)
     attending = _attending(parts)
     heads = _per_layer(header, "attention.head_count_kv", header.number("attention.head_count") or 1)
     key, value = head_sizes(header)
-    default_key = "F16" if gpu or any(size % BLOCKS[TYPE_NUMBERS["Q8_0"]][0] for size in key) else "Q8_0"
+    float_keys = gpu or (params is not None and params.fast)
+    default_key = "F16" if float_keys or any(size % BLOCKS[TYPE_NUMBERS["Q8_0"]][0] for size in key) else "Q8_0"
     names = (params.cache_type_k, params.cache_type_v) if params else (None, None)
     types = [BLOCKS[TYPE_NUMBERS[(names[0] or default_key).upper()]], BLOCKS[TYPE_NUMBERS[(names[1] or "F16").upper()]]]
     latent = header.number("attention.key_length_mla") is not None  # such a cache has keys alone

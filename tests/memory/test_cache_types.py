@@ -10,6 +10,7 @@ import pytest
 import localspec
 from localspec.errors import UsageError
 from localspec.gguf.header import read_header
+from localspec.llama.binding import bindings
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
 from localspec.memory.cache_types import cache_notice, check_cache_types
@@ -100,3 +101,22 @@ def test_drafting_on_chosen_types_is_exact() -> None:
     assert texts[None, "auto"] == texts[None, "none"]
     assert texts["q4_0", "auto"] == texts["q4_0", "none"]
     assert len({identity for _, identity in settings}) == 2
+
+
+def test_off_has_the_cache_types_and_the_passes_of_llama_server() -> None:
+    """llama.cpp's own defaults, which the estimate of memory knows, without a notice. A type that is chosen stays."""
+    defaults = bindings().llama_context_default_params()
+    found = {}
+    for mode in ("off", "prefer"):
+        with localspec.load("tiny", exactness=mode, ctx_size=512, threads=1) as llm:  # type: ignore[arg-type]
+            target = llm._target
+            assert isinstance(target, LlamaContext)
+            options = target.options
+            found[mode] = options.type_k, options.type_v, options.n_ubatch
+            assert not llm.notices
+    assert found["off"] == (defaults.type_k, defaults.type_v, defaults.n_ubatch)
+    assert found["prefer"] != found["off"]
+    with localspec.load("tiny", exactness="off", ctx_size=512, threads=1, cache_type_k="q4_0") as llm:
+        assert "type_k=2 " in llm._target.settings()  # type: ignore[attr-defined]
+    fast, named = ContextParams(fast=True), ContextParams(cache_type_k="f16", cache_type_v="f16")
+    assert layer_caches([HEADER], 512, params=fast) == layer_caches([HEADER], 512, params=named)

@@ -154,7 +154,7 @@ model_options = bundle(
             default="prefer",
             show_default=True,
             help="Same output as without a drafter: require (proved, else an error), prefer (proved where possible, "
-            "else approximate), off (not checked).",
+            "else approximate), off (not checked; llama-server's cache types and passes).",
         ),
         "pass_width": click.option(
             "--pass-width",
