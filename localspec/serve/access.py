@@ -18,8 +18,8 @@ from localspec.errors import UsageError
 from localspec.serve.problem import RequestError
 from localspec.serve.stream import problem_response
 
-#: Paths that need no key: a service manager asks for the first.
-OPEN_PATHS = frozenset({"/health", "/v1/health"})
+#: Paths that need no key: service managers have none, and the page asks for it.
+OPEN_PATHS = frozenset({"/health", "/v1/health", "/"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Access:
             raise RequestError(403, f"the host {host!r:.80} is not this server's; --allow-host NAME adds one.")
         if origin is not None and not self.allows_origin(origin, host):
             raise RequestError(403, f"pages of {origin!r:.80} may not ask; --cors-origin ORIGIN allows one.")
-        if scope["path"] not in OPEN_PATHS and not self.allows_key(headers):
+        open_to_all = scope["path"] in OPEN_PATHS or scope["path"].startswith("/page/")
+        if not open_to_all and not self.allows_key(headers):
             raise RequestError(401, "the key is missing or wrong; send it as `Authorization: Bearer KEY`.")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self.max_body:

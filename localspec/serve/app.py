@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from localspec.serve.access import Access, Guard
 from localspec.serve.endpoints import ENDPOINTS, Endpoint, both_prefixes, openapi
+from localspec.serve.page import page_routes
 from localspec.serve.problem import RequestError
 from localspec.serve.scheduler import known
 from localspec.serve.service import Service
@@ -30,7 +31,7 @@ def make_app(service: Service, access: Access) -> Starlette:
         return json_response(description)
 
     routes = [Route(path, _safely(service, one), methods=[one.method]) for one in ENDPOINTS for path in _paths(one)]
-    routes.append(Route("/openapi.json", describe))
+    routes += [Route("/openapi.json", describe), *page_routes()]
     # The outermost first: a page that may ask gets its headers with every answer, also with a refusal.
     cors = Middleware(
         CORSMiddleware, allow_origins=list(access.origins), allow_methods=_METHODS, allow_headers=["*"], max_age=3600

@@ -186,11 +186,18 @@ class Service:
                 "n_vocab": engine.model.n_vocab,
                 "total_slots": 1,
                 "drafters": list(engine.drafters),
+                "plain_ms_per_token": _plain_ms(engine),
                 "exactness": engine.exactness,
                 "notices": list(engine.notices),
                 "modalities": {"vision": False, "audio": False},
             }
         )
+
+
+def _plain_ms(engine: Engine) -> float | None:
+    """Milliseconds of a pass over one token, as the passes of answers show it; None before it is measured."""
+    costs = engine.costs
+    return round(1000 * (costs.verify.seconds(1) + costs.python), 3) if costs else None
 
 
 def _client(request: Request) -> str:
