@@ -17,6 +17,7 @@ from localspec.models.found.search import found_models
 from localspec.models.found.usable import usable_models
 from localspec.models.pairing import find_drafter
 from localspec.models.resolve import resolve_model
+from tests.helpers.odd_json import ODD, paths, replaced
 from tests.helpers.other_programs import ASSISTANT, TARGET, Home
 
 
@@ -220,6 +221,25 @@ def test_manifest_of_any_content_is_no_model(home: Home, manifest: object) -> No
     """Nor an error."""
     home.manifest("registry.ollama.ai/library/evil/latest", manifest)
     assert found_models() == []
+
+
+def test_odd_values_anywhere_in_the_small_files_are_passed_over(home: Home) -> None:
+    """Manifests of Ollama and llama.cpp, and LM Studio's settings: every value of every kind in every place."""
+    home.in_lm_studio("u/r/m-Q8_0.gguf")
+    manifest = {"schemaVersion": 2, "layers": [home.layer(), {"mediaType": "x"}]}
+    listed = {"manifests": [{"runner": "ollama", "digest": f"sha256:{'a' * 64}"}, manifest]}
+    flat = {"ggufFile": {"rfilename": "m-00001-of-00002.gguf", "lfs": {}}}
+    settings = {"downloadsFolder": str(home.lm_studio)}
+    for whole, path in (
+        (manifest, home.ollama / "manifests/a/b/c/d"),
+        (listed, home.ollama / "manifests/a/b/c/d"),
+        (flat, home.llama_cpp / "manifest=u=r=latest.json"),
+        (settings, home.lm_studio.parent / "settings.json"),
+    ):
+        for place in paths(whole):
+            for odd in ODD:
+                home.write(path, json.dumps(replaced(whole, place, odd)).encode())
+                assert "u/r:Q8_0" in [model.name for model in found_models()], (place, odd)
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../../secret", "../secret", "sha256-" + "a" * 63, "", 7, None])
