@@ -17,6 +17,7 @@ import localspec
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine
 from localspec.errors import BackendError, InputError, UsageError
+from localspec.probe.gaps import Gaps
 from localspec.testing import ScriptedVocabulary, scripted_engine
 from tests.helpers.callers import LOGITS, LONG, PROMPT, SHORT, Caller, Gate, N, until
 from tests.helpers.support import load_fixed
@@ -246,3 +247,27 @@ def test_states_are_of_one_conversation(tmp_path: Path) -> None:
 def test_parallel_has_a_range(parallel: Any) -> None:
     with pytest.raises((UsageError, InputError), match="parallel"):
         localspec.load("tiny", "none", parallel=parallel)
+
+
+def test_a_pair_is_measured_while_nobody_stops_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two steps there is a gap now and then, and answers that come later follow what was found."""
+    monkeypatch.setattr("localspec.generation.parallel._NO_GAP_S", 0.0)
+    passes, whole = [0], threading.Event()
+
+    def measure(gate: Any, publish: Any) -> None:
+        for _ in range(5):
+            with gate.one_pass():
+                passes[0] += 1
+        whole.set()
+
+    with engine_of() as engine:
+        gaps = Gaps[Any](measure)
+        engine._measurement = engine._parallel._measurement = gaps  # type: ignore[union-attr]
+        stream = engine.stream(PROMPT, **LONG)
+        tokens: list[int] = []
+        while not whole.is_set():
+            tokens += next(stream).tokens
+        assert running(engine) == 1
+        stream.close()
+        gaps.close()
+    assert tuple(tokens) == alone(PROMPT, **LONG)[: len(tokens)]

@@ -59,7 +59,10 @@ class Plan:
         return len(self.tokens) >= self.budget.max_draft
 
     def _cost(self, width: int) -> float:
-        return self.curve.marginal(width, self.budget.cached, self.budget.others)
+        budget = self.budget
+        if budget.others:
+            return self.curve.marginal(width, budget.cached, budget.others)
+        return self.curve.seconds(width, budget.cached)
 
     def add(self, guess: Guess, name: str, probability: float) -> None:
         """Append a guess that is right with ``probability`` when those before it are."""

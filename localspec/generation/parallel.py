@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 
 from localspec.errors import BackendError
 from localspec.generation.generation import Generation
@@ -16,6 +17,10 @@ from localspec.generation.result import Chunk
 from localspec.generation.scheduler import Scheduler
 from localspec.generation.slots import Job, Stops
 
+#: Seconds that the thread of a measurement needs to begin a pass.
+_BREATH_S = 0.001
+#: Seconds of work without a gap, after which a measurement of the pair may make a pass.
+_NO_GAP_S = 0.5
 _CLOSED = "the engine was closed; load it again."
 
 
@@ -115,21 +120,27 @@ class Parallel:
         use = self._lock.enqueue(stoppable=False)
         try:
             if self._lock.wait(use):
-                with self._measurement.request() if self._measurement else nullcontext():
-                    self._steps(use)
+                while self._steps(use):
+                    sleep(_BREATH_S)
             if use.cancelled():
                 self.scheduler.end(BackendError(_CLOSED))
         finally:
             self._lock.leave(use)
 
-    def _steps(self, use: Use) -> None:
-        while self.scheduler.busy and not use.cancelled():
-            admit = not self._lock.contended()
-            if admit:
-                self._take_new()
-            elif not self.scheduler.running:
-                return
-            self.scheduler.step(admit=admit)
+    def _steps(self, use: Use) -> bool:
+        """Make steps until nothing is left to do; returns True if it is time for a pass of the measurement before."""
+        since, measurement = monotonic(), self._measurement
+        with measurement.request() if measurement else nullcontext():
+            while self.scheduler.busy and not use.cancelled():
+                admit = not self._lock.contended()
+                if admit:
+                    self._take_new()
+                elif not self.scheduler.running:
+                    break
+                self.scheduler.step(admit=admit)
+                if measurement and monotonic() - since > _NO_GAP_S:
+                    return True
+        return False
 
     def _take_new(self) -> None:
         with suppress(Empty):
