@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from localspec.engine import Engine
@@ -18,10 +19,11 @@ Load = Callable[[Model, Callable[[float], None]], Engine]
 class _Loaded:
     engine: Engine
     used: float = field(default_factory=time.monotonic)
+    uses: int = 0
 
 
 class Engines:
-    """Engines by the id of their model. One is used at a time, so any other may be freed.
+    """Engines by the id of their model. One that is in use is not freed.
 
     ``need`` tells what a load takes, None where that is unknown. ``keep_alive``: seconds after which an idle engine is
     freed; None keeps it.
@@ -37,7 +39,8 @@ class Engines:
         self.catalog = catalog
         self._load, self._need, self._keep_alive = load, need, keep_alive
         self._loaded: dict[str, _Loaded] = {}
-        self._loading = asyncio.Lock()
+        self._loading, self._making_room = asyncio.Lock(), asyncio.Lock()
+        self._left = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._freeing = set[asyncio.Task[None]]()
 
@@ -51,14 +54,32 @@ class Engines:
         return found.engine if found else None
 
     async def get(self, model: Model, note: Callable[[str], None]) -> Engine:
-        """The engine of ``model``, loaded if need be. A load that nobody waits for any more goes on and is kept."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """The engine of ``model``, loaded if need be; it may be freed for another one.
+
+        A load that nobody waits for any more goes on and is kept.
+        """
+        self._cancel_timer()
         engine = self.loaded(model)
         if engine is None:
             engine = await asyncio.shield(asyncio.ensure_future(self._get(model, note)))
-        self._loaded[model.id].used = time.monotonic()
+        if model.id in self._loaded:
+            self._loaded[model.id].used = time.monotonic()
         return engine
+
+    @asynccontextmanager
+    async def use(self, model: Model, note: Callable[[str], None]) -> AsyncGenerator[Engine, None]:
+        """The engine of ``model``, which is not freed within the block."""
+        async with self._making_room:  # those that wait for others to end come first
+            pass
+        while (found := self._loaded.get(model.id)) is None:
+            await self.get(model, note)
+        self._cancel_timer()
+        found.uses, found.used = found.uses + 1, time.monotonic()
+        try:
+            yield found.engine
+        finally:
+            found.uses -= 1
+            self._left.set()
 
     async def _get(self, model: Model, note: Callable[[str], None]) -> Engine:
         async with self._loading:
@@ -83,18 +104,29 @@ class Engines:
 
     async def _make_room(self, model: Model, note: Callable[[str], None]) -> None:
         """Free engines, the one that is idle longest first, until ``model`` fits."""
-        while self._loaded:
-            need = await asyncio.to_thread(self._need, model)
-            if need is not None and need.fits:
-                return
-            oldest = min(self._loaded, key=lambda name: self._loaded[name].used)
-            note(f"freeing {oldest}")
-            await self._free(oldest)
+        async with self._making_room:
+            while self._loaded:
+                need = await asyncio.to_thread(self._need, model)
+                if need is not None and need.fits:
+                    return
+                self._left.clear()
+                idle = [name for name, found in self._loaded.items() if not found.uses]
+                if not idle:
+                    note(f"waiting for {', '.join(self._loaded)} to end")
+                    await self._left.wait()
+                    continue
+                oldest = min(idle, key=lambda name: self._loaded[name].used)
+                note(f"freeing {oldest}")
+                await self._free(oldest)
 
     async def _free(self, name: str) -> None:
         found = self._loaded.pop(name, None)
         if found is not None:
             await asyncio.to_thread(found.engine.close)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def idle(self) -> None:
         """Nothing runs from now on."""
@@ -102,7 +134,7 @@ class Engines:
             self._timer = asyncio.get_running_loop().call_later(self._keep_alive, self._free_idle)
 
     def _free_idle(self) -> None:
-        for name in list(self._loaded):
+        for name in [name for name, found in self._loaded.items() if not found.uses]:
             task = asyncio.ensure_future(self._free(name))
             self._freeing.add(task)
             task.add_done_callback(self._freeing.discard)

@@ -63,7 +63,7 @@ class Job:
 
 
 class Scheduler:
-    """Runs requests one after another, in turns between clients; each has the engine of its model.
+    """Runs requests in turns between clients, some at the same time; each has the engine of its model.
 
     ``finished`` is told of each request that ended, with an error or without.
     """
@@ -112,7 +112,10 @@ class Scheduler:
             job.events.put_nowait(problem)
 
     async def _answer(self, job: Job) -> None:
-        engine = await self.engines.get(job.model, lambda text: job.put(Note(text)))
+        async with self.engines.use(job.model, lambda text: job.put(Note(text))) as engine:
+            await self._answer_with(engine, job)
+
+    async def _answer_with(self, engine: Engine, job: Job) -> None:
         if job.begun is None:
             job.put(Begun(job.model.id, await asyncio.to_thread(count_tokens, engine, job.ask)))
         for index, prompt, options in job.ask.runs(job.ask.options["seed"]):

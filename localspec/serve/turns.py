@@ -1,4 +1,4 @@
-"""A bounded queue in front of the engines: one request at a time, in turns between clients."""
+"""A bounded queue in front of the engines: so many requests at a time, in turns between clients."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ _LONGEST = 120
 
 
 class Turns:
-    """Places in a queue of at most ``limit`` waiting requests. A client with many requests delays no other by more
-    than one."""
+    """Places in a queue of at most ``limit`` waiting requests, of which ``parallel`` run at the same time.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    A client with many requests delays no other by more than one.
+    """
+
+    def __init__(self, limit: int, parallel: int = 1) -> None:
+        self._limit, self._parallel = limit, parallel
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._busy = False
+        #: Places that run, and when they began.
+        self._running: dict[asyncio.Future[None], float] = {}
         self.closed = False
-        self._since = 0.0
         #: Seconds of a request, the recent ones counted most.
         self._mean = 1.0
 
@@ -34,7 +36,7 @@ class Turns:
     @property
     def running(self) -> int:
         """Requests that run."""
-        return int(self._busy)
+        return len(self._running)
 
     def enter(self, client: str) -> asyncio.Future[None]:
         """A place for a request of ``client``: done when its turn comes. :meth:`leave` must follow.
@@ -44,10 +46,10 @@ class Turns:
         if self.closed:
             raise _stopping()
         place = asyncio.get_running_loop().create_future()
-        if not self._busy:
+        if self.running < self._parallel:
             self._give(place)
         elif self.waiting >= self._limit:
-            seconds = min(_LONGEST, max(1, round(self._mean * self._limit)))
+            seconds = min(_LONGEST, max(1, round(self._mean * self._limit / self._parallel)))
             message = f"{self._limit} requests wait already; try again in {seconds} seconds."
             raise RequestError(503, message, code="queue_full", retry_after=seconds)
         else:
@@ -63,9 +65,8 @@ class Turns:
                     places.remove(place)
                 if not places:
                     del self._waiting[client]
-        elif not place.cancelled() and place.exception() is None:
-            self._mean += (time.monotonic() - self._since - self._mean) / 4
-            self._busy = False
+        elif (since := self._running.pop(place, None)) is not None:
+            self._mean += (time.monotonic() - since - self._mean) / 4
             self._next()
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class Turns:
             return
 
     def _give(self, place: asyncio.Future[None]) -> None:
-        self._busy, self._since = True, time.monotonic()
+        self._running[place] = time.monotonic()
         place.set_result(None)
 
 

@@ -140,6 +140,7 @@ def serving(
     access: Access | None = None,
     *,
     queue: int = 8,
+    parallel: int = 1,
     ping_s: float = 15.0,
     grace: float = 5.0,
     others: Mapping[str, Callable[[], Engine]] | None = None,
@@ -158,7 +159,7 @@ def serving(
 
     engines = Engines(catalog, lambda model, progress: others[model.id]())
     engines.add(default, engine)
-    scheduler = Scheduler(engines, Turns(queue), finished)
+    scheduler = Scheduler(engines, Turns(queue, parallel), finished)
     service = Service(scheduler, metrics, max_tokens=max_tokens, ping_s=ping_s)
     with bind("127.0.0.1", 0) as listener:
         ending = Ending(scheduler.turns.close, engines.stop, grace)

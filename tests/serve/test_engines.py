@@ -82,6 +82,31 @@ def test_the_one_idle_longest_makes_room() -> None:
     asyncio.run(run(Machine(room=1)))
 
 
+def test_an_engine_in_use_is_not_freed() -> None:
+    """A model that needs its room waits for the end of its answers, and requests that come later wait for the model."""
+
+    async def run(machine: Machine) -> None:
+        engines, notes, order = machine.engines(), list[str](), list[str]()
+
+        async def ask(model: Model) -> None:
+            async with engines.use(model, notes.append) as engine:
+                order.append(engine.name)  # type: ignore[attr-defined]
+
+        async with engines.use(A, silent), engines.use(A, silent):
+            other = asyncio.create_task(ask(B))
+            while "waiting for a to end" not in notes:
+                await asyncio.sleep(0.001)
+            late = asyncio.create_task(ask(A))
+            await asyncio.sleep(0.01)
+            assert not machine.made[0].closed
+            assert order == []
+        await asyncio.gather(other, late)
+        assert order == ["b", "a"]
+        assert machine.loads == ["a", "b", "a"]
+
+    asyncio.run(run(Machine(room=1)))
+
+
 def test_a_load_that_fails_harms_no_other() -> None:
     """It is tried again by the next request."""
 

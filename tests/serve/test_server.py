@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from localspec.engine import Engine
 from localspec.serve.access import Access
-from tests.helpers.callers import Gate, until
+from localspec.testing import ScriptedVocabulary, scripted_engine
+from tests.helpers.callers import LOGITS, Caller, Gate, N, until
 from tests.helpers.server import HELLO, Answer, Running, engine_of, replying, serving
 
 REPLY = "Once upon a time there was a café. The end."
@@ -392,3 +394,23 @@ def test_other_models_are_loaded_when_asked_for() -> None:
         events = server.chat(model="broken", stream=True).events
         assert "damaged" in events[0][1]["error"]["message"]
         assert text_of(server.chat(model="other")) == "other"
+
+
+def test_several_requests_at_the_same_time() -> None:
+    """Each with the answer that it has alone; a client that leaves frees its place."""
+
+    def engine(parallel: int) -> Engine:
+        return scripted_engine(LOGITS, vocabulary=ScriptedVocabulary(N), parallel=parallel)
+
+    asks = [{"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 12} for text in "abcdef"]
+    with serving(engine(1)) as running:
+        expected = [running.ask("/v1/chat/completions", ask).json()["choices"][0] for ask in asks]
+    with serving(engine(3), parallel=3) as running:
+        long = {**asks[0], "max_tokens": 3000, "stream": True}
+        leaving = [running.send("/v1/chat/completions", long) for _ in range(2)]
+        callers = [Caller(lambda ask=ask: running.ask("/v1/chat/completions", ask)) for ask in asks]  # type: ignore[misc]
+        found = [caller.result().json()["choices"][0] for caller in callers]
+        for connection in leaving:
+            connection.close()
+        until(lambda: running.service.scheduler.turns.running == 0)
+    assert found == expected

@@ -90,3 +90,20 @@ def test_a_closed_queue_refuses_all() -> None:
             turns.enter("b")
 
     in_loop(check)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.integers(1, 4), st.data())
+def test_so_many_run_at_the_same_time(clients: list[str], parallel: int, data: st.DataObject) -> None:
+    """Never more, and never fewer while anybody waits."""
+
+    async def check() -> None:
+        turns = Turns(len(clients), parallel)
+        places = [turns.enter(client) for client in clients]
+        while running := [place for place in places if place.done()]:
+            assert turns.running == len(running) == min(parallel, len(places))
+            place = data.draw(st.sampled_from(running))
+            places.remove(place)
+            turns.leave(place)
+        assert not places
+
+    in_loop(check)

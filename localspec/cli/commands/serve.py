@@ -16,6 +16,7 @@ from localspec.cli.options.model import ModelOptions, model_options
 from localspec.cli.options.values import FileName
 from localspec.cli.terminal.notes import Notes, notice
 from localspec.errors import InputError
+from localspec.params import MAX_PARALLEL
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
@@ -28,6 +29,7 @@ class ServeOptions:
 
     host: str
     port: int
+    parallel: int
     queue: int
     grace: float
     keep_alive: float | None
@@ -58,6 +60,14 @@ class ServeOptions:
 @model_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0: a free one.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, MAX_PARALLEL),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Answers at the same time, each with a context of its own.",
+)
 @click.option("--api-key", multiple=True, metavar="KEY", help="Key that requests must send. May be repeated.")
 @click.option("--api-key-file", type=FileName(), metavar="FILE", help="File of such keys, one a line.")
 @click.option("--insecure", is_flag=True, help="Serve other machines without a key.")
@@ -126,18 +136,18 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
     from localspec.serve.turns import Turns
 
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that go away and send garbage
-    engine = load_engine(models)
+    engine = load_engine(models, parallel=options.parallel)
     only = frozenset(name.strip().lower() for name in (options.only or "").split(",") if name.strip())
     catalog = Catalog(named(models.model), on_disk, only, options.any_model)
-    need, metrics = _need(models), Metrics()
-    engines = Engines(catalog, _loader(models), need, options.keep_alive)
+    need, metrics = _need(models, options.parallel), Metrics()
+    engines = Engines(catalog, _loader(models, options.parallel), need, options.keep_alive)
     engines.add(catalog.default, engine)
 
     def finished(job: Any, problem: Any) -> None:
         metrics.add(job, problem)
         _log(options, line(job, problem, texts=options.log_texts))
 
-    scheduler = Scheduler(engines, Turns(options.queue), finished)
+    scheduler = Scheduler(engines, Turns(options.queue, options.parallel), finished)
     service = Service(
         scheduler,
         metrics,
@@ -153,7 +163,7 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
         engines.close()
 
 
-def _loader(models: ModelOptions) -> Callable[[Model, Callable[[float], None]], Engine]:
+def _loader(models: ModelOptions, parallel: int) -> Callable[[Model, Callable[[float], None]], Engine]:
     """Loads a model with its best drafter and the settings of the first one."""
 
     def load(model: Model, progress: Callable[[float], None]) -> Engine:
@@ -164,6 +174,7 @@ def _loader(models: ModelOptions) -> Callable[[Model, Callable[[float], None]], 
             model.target,
             models.draft if first or models.draft in ("auto", "none", "ngram") else "auto",
             ctx_size=models.ctx_size or None,
+            parallel=parallel,
             threads=models.threads,
             gpu_layers=models.gpu_layers,
             device=models.device,
@@ -176,10 +187,13 @@ def _loader(models: ModelOptions) -> Callable[[Model, Callable[[float], None]], 
     return load
 
 
-def _need(models: ModelOptions) -> Callable[[Model], Need | None]:
+def _need(models: ModelOptions, parallel: int) -> Callable[[Model], Need | None]:
     from localspec.serve.catalog import need
 
-    sizes = {"ctx_size": models.ctx_size or None, "gpu_layers": models.gpu_layers, "device": models.device}
+    sizes = {
+        "ctx_size": models.ctx_size or None, "gpu_layers": models.gpu_layers, "device": models.device,
+        "sequences": parallel,
+    }  # fmt: skip
     return lambda model: need(model.target, "auto", sizes)
 
 

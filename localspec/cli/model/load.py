@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from localspec.engine import Engine
 
 
-def load_engine(options: ModelOptions, *, measured: bool = False) -> Engine:
-    """Load target and drafter. ``measured``: also measure exactness and costs now. Ctrl-C ends the program."""
+def load_engine(options: ModelOptions, *, measured: bool = False, parallel: int = 1) -> Engine:
+    """Load target and drafter, for ``parallel`` answers at the same time. Ctrl-C ends the program.
+
+    ``measured``: also measure exactness and costs now.
+    """
     with silent_keys() as restore, ProgressBar(f"Loading {short_name(options.model)}", sys.stderr) as bar:
 
         def leave() -> None:
@@ -28,7 +31,7 @@ def load_engine(options: ModelOptions, *, measured: bool = False) -> Engine:
             os._exit(INTERRUPTED)
 
         with catching_interrupts(leave):
-            engine = _load(options, bar)
+            engine = _load(options, parallel, bar)
     if measured:
         _measure(engine)
     for sentence in engine.notices:
@@ -46,13 +49,14 @@ def _measure(engine: Engine) -> None:
         raise
 
 
-def _load(options: ModelOptions, bar: ProgressBar) -> Engine:
+def _load(options: ModelOptions, parallel: int, bar: ProgressBar) -> Engine:
     import localspec
 
     return localspec.load(
         options.model,
         options.draft,
         ctx_size=_context_size(options),
+        parallel=parallel,
         threads=options.threads,
         gpu_layers=options.gpu_layers,
         device=options.device,
