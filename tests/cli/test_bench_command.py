@@ -23,6 +23,7 @@ from localspec.control.costs import Costs
 from localspec.draft.base import Drafter
 from localspec.draft.model import ModelDrafter
 from localspec.engine import Engine
+from localspec.generation.passes import PassShape
 from localspec.testing import ScriptedContext, ScriptedDrafter, ScriptedVocabulary, chain_logits
 from localspec.testing import scripted_engine as made
 
@@ -56,7 +57,8 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     def load(*args: Any, **options: Any) -> Engine:
         found.append({"args": args, **options})
         engine = made(LOGITS, drafters(), vocabulary=ScriptedVocabulary(N), control=FixedDepth(3))
-        engine._setup = replace(engine._setup, tune=lambda progress: COSTS)  # a clock's work
+        passes = PassShape.fixed(options.get("pass_width") or 1)
+        engine._decide(replace(engine._setup, tune=lambda progress: COSTS, passes=passes))  # a clock's work
         return engine
 
     monkeypatch.setattr(localspec, "load", load, raising=False)
@@ -212,6 +214,13 @@ def test_costs_as_table_plot_file_and_picture(tune: Run) -> None:
     words = [node.text for node in ElementTree.parse("here.svg").getroot().iter() if node.tag.endswith("text")]
     assert {"target", "drafter model"} <= set(words)
     assert CliRunner().invoke(cli, ["bench", "-f", "p.jsonl", "-n", "4", "--simulate", "here.json"]).exit_code == 0
+
+
+def test_padded_passes_are_named(tune: Run) -> None:
+    """Their times are all the same."""
+    assert "padded to 4 rows" in tune("--pass-width", "4").stdout
+    assert "padded" not in tune().stdout
+    assert json.loads(tune("--pass-width", "4", "--json").stdout)["pass_width"] == 4
 
 
 def test_costs_as_json(tune: Run) -> None:

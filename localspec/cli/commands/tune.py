@@ -49,14 +49,15 @@ def tune(models: ModelOptions, name: str | None, save: Path | None, plot: Path |
 
     with load_engine(models, measured=True) as engine:
         costs = _measure(engine)
-        curve = NamedCosts(name or short_name(engine.model.name), machine(), costs, engine.passes.widest)
+        passes = engine.passes
+        curve = NamedCosts(name or short_name(engine.model.name), machine(), costs, passes.widest)
     if save is not None:
         write_file(save, (json.dumps(curve.to_dict(), indent=1) + "\n").encode())
         notice(f"wrote {save}.")
     if plot is not None:
         save_picture(plot, _picture(curve))
         notice(f"wrote {plot}.")
-    _show(curve, as_json)
+    _show(curve, passes.width, as_json)
 
 
 def _measure(engine: Engine) -> Costs:
@@ -73,13 +74,14 @@ def _measure(engine: Engine) -> Costs:
         return engine.tune(progress)
 
 
-def _show(curve: NamedCosts, as_json: bool) -> None:
+def _show(curve: NamedCosts, pass_width: int, as_json: bool) -> None:
     from localspec.bench.report import wrapped
     from localspec.bench.tuning import best_depths_dict, tune_lines
     from localspec.cli.terminal.style import columns
 
     if as_json:
-        click.echo(json.dumps({**curve.to_dict(), "best": best_depths_dict(curve.costs, curve.widest)}))
+        best = best_depths_dict(curve.costs, curve.widest)
+        click.echo(json.dumps({**curve.to_dict(), "pass_width": pass_width, "best": best}))
         return
     from localspec.bench.plot.terminal import can_show, plot_lines
 
@@ -88,6 +90,7 @@ def _show(curve: NamedCosts, as_json: bool) -> None:
     wide = min(width, _WIDEST_PLOT) - 1
     lines = [
         *wrapped(f"{curve.name} on {curve.machine}", width),
+        *(wrapped(f"Every pass is padded to {pass_width} rows, so all take the same time.", width) * (pass_width > 1)),
         "",
         *tune_lines(curve.costs, curve.widest, width),
         "",
