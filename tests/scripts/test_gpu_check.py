@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import localspec
+from localspec.bench.trace import Trace, trace_lines
 from localspec.control.costs import Costs, Curve
 from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
@@ -18,7 +19,7 @@ from localspec.params import ContextParams
 from localspec.protocols import Rows
 from scripts.check.gpu_check.files import TYPES, write_assistant, write_target
 from scripts.check.gpu_check.jobs import by_pair, plan, seconds_for
-from scripts.check.gpu_check.predict import PUBLISHED, conditional, fixed_ratio, gains
+from scripts.check.gpu_check.predict import PUBLISHED, conditional, fixed_ratio, gains, simulate
 from scripts.check.gpu_check.report import page
 from scripts.check.gpu_check.rows import compare_fixed, compare_variable, fill, totals
 from scripts.check.gpu_check.shapes import SHAPES, Shape
@@ -127,11 +128,30 @@ def test_gains_follow_the_costs() -> None:
     assert fixed_ratio(steep, None, 0.5, 2) == pytest.approx(0.75)
 
 
+def test_traces_are_replayed_at_measured_costs(tmp_path: Path) -> None:
+    """A drafter without costs is left out with a sentence; a text that repeats gains by lookup where width is free."""
+    tokens = (5, 6, 7, 8) * 12
+    traces = [Trace("a", "edit", tokens[:8], tokens, {"model": [[]] * len(tokens)})]
+    path = tmp_path / "traces.jsonl"
+    path.write_text("".join(trace_lines(traces)))
+    found = simulate(Costs(Curve((1, 32), (1.0, 1.0))), "here", path)
+    assert found["sources"] == ["ngram"]
+    assert "model" in found["notices"][0]
+    assert found["categories"][0]["ratio"] > 2
+
+
 def test_page_tells_what_failed_and_what_was_cut_off() -> None:
     about = {"date": "today", "localspec": "1", "platform": "x", "build": {"how": "installed", "devices": []}}
     rows = {"variable": {"2": {"rows": 3, "differing": 1, "largest": 0.5}}, "fixed": {}}
-    jobs = {"a": {"about": "a", "failed": "it broke"}, "b": {"about": "b", "rows": rows}, "c": {"complete": True}}
+    jobs: dict[str, Any] = {
+        "a": {"about": "a", "failed": "it broke"},
+        "b": {"about": "b", "rows": rows},
+        "c": {"complete": True},
+    }
+    answer = {"answers": 9, "differing": 0, "exactness": "exact", "pass_width": 4, "accepted": 1, "proposed": 2}
+    jobs["d"] = {"about": "d", "answers": {"mtp": {**answer, "tokens_per_s": 3.0}}, "complete": True}
     text = page(about, jobs)
+    assert "| d | mtp | 0 of 9 | exact | 4 | 1 of 2 | 3.0 |" in text
     assert "| b | 2: 1 of 3 (0.5) |  |" in text
     assert "- a: it broke" in text
     assert "- b: cut off by the time" in text

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -67,21 +66,22 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="*", default=[4, 8], help="fixed widths of passes to try as well")
     arguments = parser.parse_args()
     result = Result(arguments.result, arguments.seconds, about=arguments.about, target=arguments.target.name)
-    widths: list[int | None] = [None]
-    if "pass_width" in inspect.signature(localspec.load).parameters:
-        widths += arguments.widths
     found: dict[str, Any] = {}
-    for width in widths:
-        chosen: dict[str, Any] = {} if width is None else {"pass_width": width}
+    for width in (None, *arguments.widths):
         plain: list[dict[str, Any]] = []
         for drafter in ("none", "ngram", str(arguments.assistant)):
             if result.left < 0:
                 return
-            with localspec.load(arguments.target, drafter, ctx_size=arguments.ctx, **chosen) as engine:
+            with localspec.load(arguments.target, drafter, ctx_size=arguments.ctx, pass_width=width) as engine:
                 measured = engine.measure(max(1.0, result.left / 2))
                 given = answers(engine, arguments.tokens, result)
                 plain = plain or given
-                about = {"exactness": engine.exactness, "measured": measured, "notices": list(engine.notices)}
+                about = {
+                    "exactness": engine.exactness,
+                    "pass_width": engine.passes.width,
+                    "measured": measured,
+                    "notices": list(engine.notices),
+                }
             name = "mtp" if drafter == str(arguments.assistant) else drafter
             key = name if width is None else f"{name}, width {width}"
             found[key] = {**compared(plain, given), **about}

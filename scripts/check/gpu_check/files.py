@@ -24,7 +24,7 @@ from gguf_convert.output.gguf_file import _pad, write_header
 from gguf_convert.output.tensor_types import OutputTensor, choose_type
 from gguf_convert.recipes import Recipe, make_recipe
 from gguf_convert.tensors import ArraySource
-from gguf_convert.tokenizer import read_vocabulary
+from gguf_convert.tokenizer import GgufVocabulary, read_vocabulary
 from scripts.check import exact_rows
 from scripts.check.gpu_check.shapes import Shape, assistant_config, target_config, tensor_shapes
 from tests.helpers import tiny_checkpoint as tiny
@@ -126,8 +126,11 @@ def _mapped(config: dict[str, Any]) -> MappedCheckpoint:
         for name, shape in tensor_shapes(config).items()
     }
     model = map_checkpoint(Checkpoint(Path("."), Fields(config, "config.json"), tensors))
-    rows = config.get("text_config", config)["vocab_size"]
+    return MappedCheckpoint("random", model, _vocabulary(config.get("text_config", config)["vocab_size"]), "BF16")
+
+
+@cache
+def _vocabulary(rows: int) -> GgufVocabulary:
     with tempfile.TemporaryDirectory() as name:
-        tiny.write(Path(name) / "in", config, weights={}, vocabulary=exact_rows.vocabulary(rows))
-        vocabulary = read_vocabulary(Path(name) / "in", rows)
-    return MappedCheckpoint("random", model, vocabulary, "BF16")
+        tiny.write(Path(name) / "in", weights={}, vocabulary=exact_rows.vocabulary(rows))
+        return read_vocabulary(Path(name) / "in", rows)

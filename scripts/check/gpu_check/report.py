@@ -22,7 +22,7 @@ def page(about: Mapping[str, Any], jobs: Mapping[str, Mapping[str, Any]]) -> str
         *_table("Rows that differ", ("pair", "passes of n tokens", "passes of a fixed width"), _rows(jobs)),
         *_table(
             "Answers that differ from plain decoding",
-            ("pair", "drafter", "differing", "exactness", "accepted", "tokens/s"),
+            ("pair", "drafter", "differing", "exactness", "padded to", "accepted", "tokens/s"),
             _answers(jobs),
         ),
         *_table("Memory", ("pair", "layers on a GPU", "device", "estimate", "host peak", "estimate"), _memory(jobs)),
@@ -79,7 +79,8 @@ def _answers(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
         for drafter, one in job.get("answers", {}).items():
             speed = f"{one['tokens_per_s']:.1f}" if one["tokens_per_s"] else ""
             differing, accepted = f"{one['differing']} of {one['answers']}", f"{one['accepted']} of {one['proposed']}"
-            yield (job["about"], drafter, differing, one["exactness"], accepted, speed)
+            width = str(one["pass_width"]) if one["pass_width"] > 1 else "-"
+            yield (job["about"], drafter, differing, one["exactness"], width, accepted, speed)
 
 
 def _memory(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
@@ -92,6 +93,12 @@ def _memory(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
                 job["about"], layers, _gib(device), _gib(estimate["device"]), _gib(measured["host_peak"] or 0),
                 _gib(estimate["host_peak"]),
             )  # fmt: skip
+
+
+def _doctor(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    for job in jobs.values():
+        if report := job.get("doctor"):
+            yield job["about"], report["verdict"]["text"], report["pair"]["exactness"]
 
 
 def _gains(jobs: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
