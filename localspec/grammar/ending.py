@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import combinations, islice
-from typing import TYPE_CHECKING
 
+from localspec.grammar.matcher import Matcher
 from localspec.grammar.vocabulary import GrammarVocabulary, check
-
-if TYPE_CHECKING:
-    from llguidance import LLMatcher
 
 #: Tokens of an ending at most: longer ones would fill a context of 2048.
 _MAX_TOKENS = 2048
@@ -38,7 +35,7 @@ _MAX_CONSUMED = 4
 Ending = tuple[int, ...]
 
 
-def find_ending(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int | None = None) -> Ending | None:
+def find_ending(matcher: Matcher, vocabulary: GrammarVocabulary, limit: int | None = None) -> Ending | None:
     """A short ending from the matcher's state, None if none was found.
 
     If it has more than ``limit`` tokens, a shorter one is searched for.
@@ -53,7 +50,7 @@ def find_ending(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int | 
     return found
 
 
-def adapt_ending(matcher: LLMatcher, vocabulary: GrammarVocabulary, ending: Ending) -> Ending | None:
+def adapt_ending(matcher: Matcher, vocabulary: GrammarVocabulary, ending: Ending) -> Ending | None:
     """The ``ending`` known one token before, adapted to the new state; None if it does not complete the answer.
 
     It is unchanged, lacks its first tokens, or has one more closing token in front.
@@ -67,9 +64,9 @@ def adapt_ending(matcher: LLMatcher, vocabulary: GrammarVocabulary, ending: Endi
     return None
 
 
-def is_ending(matcher: LLMatcher, tokens: Ending) -> bool:
+def is_ending(matcher: Matcher, tokens: Ending) -> bool:
     """True if the answer is complete after ``tokens``."""
-    consumed = matcher.try_consume_tokens(list(tokens))
+    consumed = matcher.try_consume_tokens(tokens)
     try:
         return consumed == len(tokens) and bool(matcher.is_accepting())
     finally:
@@ -77,7 +74,7 @@ def is_ending(matcher: LLMatcher, tokens: Ending) -> bool:
 
 
 def _find_by_choice(
-    matcher: LLMatcher, vocabulary: GrammarVocabulary, most: int = _MAX_CHOICES, *, every_byte: bool = False
+    matcher: Matcher, vocabulary: GrammarVocabulary, most: int = _MAX_CHOICES, *, every_byte: bool = False
 ) -> Ending | None:
     """Take the most promising token at each state; where legal tokens repeat, the next most promising one."""
     path: list[int] = []
@@ -108,7 +105,7 @@ def _find_by_choice(
     return _without_loops(matcher, tuple(path), list(positions.values()))
 
 
-def _without_loops(matcher: LLMatcher, ending: Ending, groups: list[list[int]]) -> Ending:
+def _without_loops(matcher: Matcher, ending: Ending, groups: list[list[int]]) -> Ending:
     """``ending`` without the tokens between two positions of one group, where it stays an ending."""
     kept = list(range(len(ending)))
     for positions in groups:
@@ -124,7 +121,7 @@ def _without_loops(matcher: LLMatcher, ending: Ending, groups: list[list[int]]) 
     return tuple(ending[at] for at in kept)
 
 
-def _find_by_backtracking(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> Ending | None:
+def _find_by_backtracking(matcher: Matcher, vocabulary: GrammarVocabulary) -> Ending | None:
     """Depth-first search that goes back from states that were visited too often."""
     for max_visits in _MAX_VISITS:
         left, path = _MAX_STEPS, list[int]()
@@ -139,7 +136,7 @@ def _find_by_backtracking(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> 
                     del path[len(path) - n :]
                     continue
                 left -= 1
-                matcher.consume_tokens(list(step))
+                matcher.consume_tokens(step)
                 path += step
                 if matcher.is_accepting():
                     return tuple(path)
@@ -153,7 +150,7 @@ def _find_by_backtracking(matcher: LLMatcher, vocabulary: GrammarVocabulary) -> 
     return None
 
 
-def _find_shorter(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int) -> Ending | None:
+def _find_shorter(matcher: Matcher, vocabulary: GrammarVocabulary, limit: int) -> Ending | None:
     """Search for an ending of at most ``limit`` tokens, shortest paths first."""
     queue: list[tuple[int, int, Ending]] = [(0, 0, ())]
     visits: dict[bytes, int] = {}
@@ -162,7 +159,7 @@ def _find_shorter(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int)
         if not queue:
             return None
         _, _, path = heappop(queue)
-        matcher.consume_tokens(list(path))
+        matcher.consume_tokens(path)
         try:
             if matcher.is_accepting():
                 return path
@@ -177,7 +174,7 @@ def _find_shorter(matcher: LLMatcher, vocabulary: GrammarVocabulary, limit: int)
     return None
 
 
-def _steps(matcher: LLMatcher, vocabulary: GrammarVocabulary, most: int | None) -> tuple[Iterator[Ending], bytes]:
+def _steps(matcher: Matcher, vocabulary: GrammarVocabulary, most: int | None) -> tuple[Iterator[Ending], bytes]:
     """At most ``most`` continuations, and bytes that identify the state: the legal tokens as bits, or forced tokens."""
     bits = matcher.compute_bitmask()
     check(matcher)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from localspec.errors import InputError
 from localspec.grammar.ending import Ending, adapt_ending, find_ending
+from localspec.grammar.matcher import Matcher
 from localspec.grammar.vocabulary import GrammarVocabulary, check
 from localspec.protocols import Mask, common_length
-
-if TYPE_CHECKING:
-    from llguidance import LLMatcher
 
 #: Tokens left of the budget above which an answer without a known ending may continue.
 _AMPLE_BUDGET = 512
@@ -55,7 +53,7 @@ class AnswerStates:
     def __init__(
         self,
         vocabulary: GrammarVocabulary,
-        matcher: LLMatcher,
+        matcher: Matcher,
         first: State,
         shortest: Ending | None,
         budget: int,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from localspec.errors import BackendError, InputError
 from localspec.grammar.compiling import import_llguidance, on_deep_stack, parser_limits
+from localspec.grammar.matcher import Matcher
 from localspec.protocols import MARKER, Mask, Vocabulary
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class GrammarVocabulary:
         self._bytes = np.array([token for token, piece in enumerate(pieces) if len(piece) == 1], np.int64)
         self._letters = np.array([self._ids[char] for char in (b"a", b"z", b"A") if char in self._ids], np.int64)
 
-    def matcher(self, grammar: str) -> LLMatcher:
+    def matcher(self, grammar: str) -> Matcher:
         """A new matcher at the start of ``grammar``. Raises :class:`InputError` for a grammar that is too large."""
         found = self._compiled.get(grammar)
         if found is None:
@@ -79,8 +80,7 @@ class GrammarVocabulary:
             while len(self._compiled) >= _CACHE_SIZE:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[grammar] = found
-        fresh: LLMatcher = found.deep_copy()
-        return fresh
+        return Matcher(found.deep_copy())
 
     def mask(self, bits: bytes) -> Mask:
         """llguidance's bits as flags (n_tokens,)."""
@@ -143,7 +143,7 @@ class _Tokenizer:
         return self._vocabulary.tokenize(data if isinstance(data, bytes) else data.encode())
 
 
-def check(matcher: LLMatcher) -> None:
+def check(matcher: Matcher | LLMatcher) -> None:
     """Raise :class:`InputError` if the matcher has failed: no text may follow, or a mask took too much work.
 
     Raises KeyboardInterrupt if one struck while llguidance called the tokenizer, which it reports as its own error.
