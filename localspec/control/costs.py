@@ -150,10 +150,6 @@ class LiveCurve:
         known = self._times[n] if n < len(self._times) else self._curve.seconds(n)
         return self._scale * (known + self._cell * n * cached)
 
-    def marginal(self, n: int, cached: int, others: int) -> float:
-        """Return c(others + n) − c(others), what ``n`` rows add to a pass with ``others`` rows of other sequences."""
-        return self.seconds(others + n, cached) - self.seconds(others, cached) if others else self.seconds(n, cached)
-
     def share(self, n: int, cached: int, others: int) -> float:
         """Return the part of c(others + n) that belongs to ``n`` of its rows."""
         return self.seconds(others + n, cached) * n / (others + n) if others else self.seconds(n, cached)

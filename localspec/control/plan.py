@@ -60,9 +60,7 @@ class Plan:
 
     def _cost(self, width: int) -> float:
         budget = self.budget
-        if budget.others:
-            return self.curve.marginal(width, budget.cached, budget.others)
-        return self.curve.seconds(width, budget.cached)
+        return self.curve.seconds(width, budget.cached) if budget.seconds is None else budget.seconds(width)
 
     def add(self, guess: Guess, name: str, probability: float) -> None:
         """Append a guess that is right with ``probability`` when those before it are."""

@@ -26,8 +26,15 @@ class Group(NamedTuple):
         return (self.end - self.first) * self.width
 
 
-def cheapest_groups(rows: Sequence[int], seconds: Callable[[int], float], most: int) -> list[Group]:
-    """Return the passes that take the least time together. Sequence *i* needs ``rows[i]`` rows, or 0 for none.
+class Passes(NamedTuple):
+    """Passes of one step of all sequences, and the ``seconds`` that they take together."""
+
+    seconds: float
+    groups: list[Group]
+
+
+def cheapest_passes(rows: Sequence[int], seconds: Callable[[int], float], most: int) -> Passes:
+    """Return the passes that take the least time. Sequence *i* needs ``rows[i]`` rows, or 0 for none.
 
     Sequences of one pass are consecutive and have equally many rows; the rest of them are padding. ``seconds`` is the
     time of a pass by its rows. A pass of several sequences has at most ``most``.
@@ -37,20 +44,38 @@ def cheapest_groups(rows: Sequence[int], seconds: Callable[[int], float], most: 
         best, found, width = times[-1] if not rows[end - 1] else math.inf, None, 0
         for first in range(end - 1, -1, -1) if rows[end - 1] else ():
             width = max(width, rows[first])
-            group = Group(first, end, width)
-            if end - first > 1 and group.rows > most:
+            total = width * (end - first)
+            if end - first > 1 and total > most:
                 break
-            if rows[first] and (time := times[first] + seconds(group.rows)) < best:
-                best, found = time, group
+            if rows[first] and (time := times[first] + seconds(total)) < best:
+                best, found = time, Group(first, end, width)
         times.append(best)
         last.append(found)
     groups, end = list[Group](), len(rows)
     while end:
-        group_at_end = last[end - 1]
-        if group_at_end is not None:
-            groups.append(group_at_end)
-        end = group_at_end.first if group_at_end is not None else end - 1
-    return groups[::-1]
+        group = last[end - 1]
+        if group is not None:
+            groups.append(group)
+        end = group.first if group is not None else end - 1
+    return Passes(times[-1], groups[::-1])
+
+
+class Price:
+    """Seconds that n rows of one sequence add to the passes of all, which need ``rows`` each, this one included."""
+
+    def __init__(self, rows: Sequence[int], index: int, seconds: Callable[[int], float], most: int) -> None:
+        self._rows, self._index, self._seconds, self._most = list(rows), index, seconds, most
+        self._known: dict[int, float] = {}
+        self._others = self._total(0)
+
+    def __call__(self, n: int) -> float:
+        if n not in self._known:
+            self._known[n] = self._total(n) - self._others
+        return self._known[n]
+
+    def _total(self, n: int) -> float:
+        self._rows[self._index] = n
+        return cheapest_passes(self._rows, self._seconds, self._most).seconds
 
 
 def pass_seconds(control: Control) -> Callable[[int], float]:

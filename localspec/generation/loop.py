@@ -63,9 +63,9 @@ class Load:
     #: In the last pass.
     last = 0
 
-    def coming(self) -> int:
-        """Return how many the next pass is expected to have."""
-        return 0
+    def coming(self) -> tuple[int, Callable[[int], float] | None]:
+        """Return how many the next pass is expected to have, and the price of rows; see :class:`Budget`."""
+        return 0, None
 
 
 ALONE = Load()
@@ -131,7 +131,7 @@ def budget_after(target: Context, prefix: Prefix, rules: Rules) -> Budget:
     cached, left = len(target.tokens), rules.left()
     pending = len(prefix.tokens) - cached
     most = min(rules.draft_max, rules.passes.room(cached) - pending, left - 1)
-    return Budget(pending, most, left, cached, rules.load.coming())
+    return Budget(pending, most, left, cached, *rules.load.coming())
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:

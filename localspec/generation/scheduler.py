@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from localspec.generation.fuse import Group, cheapest_groups, pass_seconds
+from localspec.generation.fuse import Group, cheapest_passes, pass_seconds
 from localspec.generation.loop import Cancelled, Pass, execute
 from localspec.generation.pair import Pair
 from localspec.generation.result import Chunk
@@ -121,7 +121,7 @@ class Scheduler:
         setups = [slot.job.generation.setup for slot in running if slot.job is not None]
         rows = [slot.decodes for slot in self.slots]
         most = min(setup.most_rows for setup in setups)
-        for group in cheapest_groups(rows, pass_seconds(setups[0].control), most):
+        for group in cheapest_passes(rows, pass_seconds(setups[0].control), most).groups:
             self._run(group)
 
     def _run(self, group: Group) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from localspec.control.base import Control, FixedDepth
 from localspec.control.controller import Controller
+from localspec.generation.fuse import Price, pass_seconds
 from localspec.generation.generation import Generation
 from localspec.generation.loop import Load, Pass
 from localspec.generation.pair import Pair
@@ -76,12 +77,15 @@ class Slot(Load):
         """Rows that the next step of its generation needs; 0 if there is none."""
         return len(self.item.tokens) if self.item is not None and not self.prefilling else 0
 
-    def coming(self) -> int:
-        running = [slot for slot in self.neighbours if slot is not self and slot.job is not None]
+    def coming(self) -> tuple[int, Callable[[int], float] | None]:
         assert self.job is not None
-        if not running or self.job.generation.setup.most_rows == 1:
-            return 0
-        return sum(slot.decodes or 1 for slot in running if not slot.prefilling)
+        setup = self.job.generation.setup
+        rows = [slot.decodes or int(slot.job is not None and not slot.prefilling) for slot in self.neighbours]
+        rows[self.index] = 0
+        others = sum(rows)
+        if not others or setup.most_rows == 1:
+            return 0, None
+        return others, Price(rows, self.index, pass_seconds(setup.control), setup.most_rows)
 
     def control(self, shared: Control) -> Control:
         """Return the control of this sequence, of the same kind as the engine's."""
