@@ -300,6 +300,8 @@ def test_the_last_message_is_continued_on_request(program, tmp_path):
     (tmp_path / "m.json").write_text(json.dumps(talk))
     (tmp_path / "q.json").write_text(json.dumps(USER))
     (tmp_path / "m.jsonl").write_text(json.dumps({"id": 1, "messages": talk}))
+    (tmp_path / "f.jsonl").write_text(json.dumps({"id": 1, "messages": talk, "grammar": 'root ::= "x"'}))
+    (tmp_path / "s.json").write_text("{}")
     for source in (("--messages", "m.json"), ("--jsonl", "m.jsonl")):
         result = program("generate", *source, "--continue")
         assert result.exit_code == 0
@@ -315,6 +317,8 @@ def test_the_last_message_is_continued_on_request(program, tmp_path):
         (("-p", "x"), 2, "add it"),
         ((), 2, "add it"),
         (("--messages", "m.json", "--raw"), 2, "leave out --raw"),
+        (("--messages", "m.json", "--json-schema", "s.json"), 2, "a structured answer cannot continue"),
+        (("--jsonl", "f.jsonl"), 2, "a structured answer cannot continue"),
     ):
         result = program("generate", *words, "--continue")
         assert (result.exit_code, result.stdout) == (code, "")

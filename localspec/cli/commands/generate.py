@@ -75,6 +75,7 @@ def generate(
 
     keywords = {**answer.keywords(), **_more_keywords(tools, logprobs, raw, as_json or jsonl is not None)}
     if source.continued:
+        _require_free_text(bool(answer.format))
         keywords["continue_final"] = True
     if jsonl is not None:
         prompts = _read_jsonl(jsonl, source, raw, answer)
@@ -113,6 +114,12 @@ def _more_keywords(tools: str | None, logprobs: int | None, raw: bool, as_json: 
     return found
 
 
+def _require_free_text(structured: bool) -> None:
+    """Raise UsageError for a structured answer, whose beginning cannot lie in the prompt."""
+    if structured:
+        raise click.UsageError("a structured answer cannot continue a message; leave out --continue or the format.")
+
+
 def _read_jsonl(path: str, source: PromptOptions, raw: bool, answer: AnswerOptions) -> list[JsonlPrompt]:
     """The prompts of ``--jsonl``. Raises UsageError for options that do not go with it."""
     from localspec.cli.input.jsonl import read_jsonl
@@ -122,6 +129,8 @@ def _read_jsonl(path: str, source: PromptOptions, raw: bool, answer: AnswerOptio
     if others:
         raise click.UsageError(f"--jsonl gives the prompts; leave out {' and '.join(others)}.")
     prompts = read_jsonl(path, continued=source.continued)
+    if source.continued:
+        _require_free_text(any(prompt.answer_format for prompt in prompts))
     if answer.stop and any(prompt.answer_format for prompt in prompts):
         raise click.UsageError("--stop would cut a structured answer before its end; leave it out.")
     return prompts
