@@ -106,13 +106,36 @@ def test_thought_that_the_final_text_opens_goes_on(text: str, channel: str) -> N
     assert ThinkingParser(VOCABULARY, prompt.text, prompt.continued).channel == channel
 
 
+@pytest.mark.parametrize("name", ["chatml", "qwen2.5", "gemma-4", "llama-3"])
+def test_reply_goes_on_with_the_tokens_that_were_generated(name: str) -> None:
+    """Not with those of its text, through any number of cuts and into the next turn."""
+    chat, messages = conversation(name), [user("Hi")]
+    prompt = first = chat.prompt(messages)
+    replies, text = ["hello", " there", " in the"], ""
+    for number, reply in enumerate(replies, start=1):
+        chat.add_reply(prompt, reply, list(reply.encode()))  # no merged pairs
+        text += reply
+        messages = [user("Hi"), said(text)]
+        prompt = chat.prompt(messages, continue_final=True)
+        assert prompt.tokens == (*first.tokens, *text.encode()), number
+        assert spelled(prompt.tokens) == prompt.text
+    after = chat.prompt([*messages, user("And?")])
+    assert after.tokens[: len(prompt.tokens)] == prompt.tokens
+    other = chat.prompt([user("Hi"), said("lo")], continue_final=True)
+    assert list(other.tokens) == VOCABULARY.tokenize(other.text, add_special=False)
+
+
 def test_json_after_a_text_is_no_call() -> None:
     """Bare JSON is a call only at the beginning of an answer; a marked call is one anywhere."""
     found = ToolCallParser(SYNTAXES["qwen"], ["get_weather"], begun=True)
     bare = '{"name": "get_weather", "arguments": {}}'
     assert found.add(bare) + found.flush(complete=True) == bare
+    options: dict[str, Any] = {"temperature": 0, "tools": TOOLS, "continue_final": True}
+    with engine_saying("qwen", [bare]) as engine:
+        done = engine.chat([user("Rome?"), said("So: ")], **options)
+    assert (done.text, done.tool_calls) == (bare, ())
     with engine_saying("qwen", [f" see. {CALLS['qwen']}"]) as engine:
-        done = engine.chat([user("Rome?"), said("Let me")], temperature=0, tools=TOOLS, continue_final=True)
+        done = engine.chat([user("Rome?"), said("Let me")], **options)
     assert (done.text, len(done.tool_calls)) == (" see.", 1)
     assert done.message["content"] == "Let me see."
 

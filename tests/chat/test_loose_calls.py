@@ -77,6 +77,12 @@ def test_any_beginning_of_json_waits_for_more(value: Any, end: int) -> None:
         read_json(text[: end % len(text)], 0)
 
 
+def test_deep_json_in_pieces_is_that_in_one() -> None:
+    """Deeper than loose writings are read."""
+    deep = f'{{"a": {"[" * 90}"</tool_call>"{"]" * 90}}}'
+    assert loose(deep) == json.loads(deep)
+
+
 # Loose writings with one meaning.
 
 
