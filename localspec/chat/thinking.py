@@ -53,9 +53,8 @@ def find_markers(vocabulary: Vocabulary, prompt: str, continued: str = "") -> Th
             closing[opening] = closes
             if opening_text == _NAMED:
                 named.add(opening)
-            if _ends_with_opening(prompt, opening_text) or continued.rfind(opening_text) > continued.rfind(
-                closing_text
-            ):
+            unclosed = continued.rfind(opening_text) > continued.rfind(closing_text)
+            if unclosed or _ends_with_opening(prompt, opening_text):
                 pending = closes
     return ThinkingMarkers(closing, pending, frozenset(named))
 
