@@ -38,11 +38,13 @@ def settings_path() -> Path:
 
 def read_settings(path: Path) -> str:
     """The text of the file, empty where there is none. Raises :class:`InputError` if it cannot be read."""
+    if not os.path.exists(path):  # False also in a folder that may not be entered: the home of another user
+        return ""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path} has more than {_MOST_BYTES >> 10} KiB and is no settings file; give another one.")
         content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

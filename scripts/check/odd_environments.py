@@ -70,7 +70,7 @@ ENVIRONMENTS = {
     "no streams": Environment('"$@" <&- >&- 2>&-'),
     "full output": Environment('"$@" >/dev/full', hinders=tuple(COMMANDS)),
     "full error stream": Environment('"$@" 2>/dev/full'),
-    "reader gone": Environment('"$@" | true'),
+    "reader gone": Environment('"$@" | true', hinders=tuple(COMMANDS)),
     "C locale": Environment(variables=C_LOCALE),
     "unknown locale": Environment(variables={"LC_ALL": "xx_YY.UTF-8"}),
     "ASCII": Environment(variables={"PYTHONIOENCODING": "ascii"}),
@@ -100,8 +100,8 @@ ENVIRONMENTS = {
     "no byte code": Environment(variables={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}),
     "no search path": Environment(variables={"PATH": ""}),
     "interrupts ignored": Environment("trap '' INT HUP PIPE; \"$@\""),
-    "nobody": Environment(
-        'chmod 755 "$PWD" "$HOME"; setpriv --reuid 65534 --regid 65534 --clear-groups "$@"',
+    "home of another": Environment(
+        'chmod 755 "$PWD/.."; setpriv --reuid 65534 --regid 65534 --clear-groups "$@"',
         hinders=WRITING,
         needs="setpriv --reuid 65534 --regid 65534 --clear-groups true",
     ),
@@ -144,7 +144,7 @@ def outcome(environment: Environment, words: tuple[str, ...]) -> tuple[int, str]
     with tempfile.TemporaryDirectory(prefix="odd") as folder:
         place, home = Path(folder) / "work", Path(folder) / "home"
         place.mkdir()
-        home.mkdir()
+        home.mkdir(mode=0o700)
         for where in (Path(folder), place):
             (where / "prompts.jsonl").write_text('{"id": 1, "messages": [{"role": "user", "content": "Grüß"}]}\n')
         variables = {key: value for key, value in os.environ.items() if not key.startswith(("LOCALSPEC_", "XDG_"))}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localspec.cli import cli
 from localspec.cli.settings_file import (
     FIRST_LINE,
     as_text,
@@ -125,6 +128,23 @@ def test_no_file_and_a_byte_order_mark_are_no_text(tmp_path):
     assert read_settings(tmp_path / "none") == ""
     (tmp_path / "bom").write_bytes(b"\xef\xbb\xbftemp = 1")
     assert parse(read_settings(tmp_path / "bom"), HERE) == {"temp": 1}
+
+
+def test_settings_in_a_folder_that_may_not_be_entered_are_none(tmp_path, monkeypatch):
+    """A service may run as another user than the one whose home it has."""
+    real = os.stat
+
+    def refuse(path, *args, **options):
+        if str(path).startswith(str(tmp_path / "home")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setenv("LOCALSPEC_CONFIG", str(tmp_path / "home" / "config.toml"))
+    assert read_settings(tmp_path / "home" / "config.toml") == ""
+    done = CliRunner().invoke(cli, ["config"])
+    assert done.exit_code == 0, done.output
+    assert "does not exist yet" in done.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and permissions differ there")

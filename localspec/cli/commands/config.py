@@ -140,7 +140,7 @@ def _show(as_json: bool) -> None:
         row = "\n".join(lines)
         click.echo(style.dim(row) if source == "default" else row, color=style.on)
     file = settings_path()
-    click.echo(f"\n{file}{'' if file.exists() else ' does not exist yet'}")
+    click.echo(f"\n{file}{'' if os.path.exists(file) else ' does not exist yet'}")
 
 
 def _default_text(key: str) -> str:
