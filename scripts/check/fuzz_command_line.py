@@ -4,7 +4,7 @@
 
 Flags are those of the commands; values are allowed ones, or of any kind. Answers come from a scripted engine, and
 nothing connects. A failure is an exit code other than 0, 1, 2 and 130, a traceback, a message that blames localspec, or
-an error without a message. Commands that convert or measure are left out.
+an error without a message. Commands that convert, measure or serve are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import localspec
 from localspec.cli import COMMANDS, cli
 from tests.helpers.fake_engine import FakeEngine
 
-LEFT_OUT = ("convert", "quantize", "trim-draft", "imatrix", "bench", "tune", "doctor")
+LEFT_OUT = ("convert", "quantize", "trim-draft", "imatrix", "bench", "tune", "doctor", "serve")
 FILES = ("messages.json", "prompts.jsonl", "tools.json", "rules.gbnf", "text.txt")
 VALUES = (
     "", "tiny", "none", "-1", "0", "1", "99999999999999999999", "1e9", "nan", "-inf", "0.5", "a/b", "a/b:Q4_0", "../..",
@@ -58,6 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         os.environ.update(LOCALSPEC_CONFIG="config.toml", LOCALSPEC_DATA="data", HF_HOME="hf", HF_HUB_OFFLINE="1")
+        os.environ.update(LMSTUDIO_HOME="lm", LLAMA_CACHE="llama", OLLAMA_MODELS="ollama")
         for _ in range(options.count):
             words = command_line(random)
             done = CliRunner().invoke(cli, words, input=random.choice(INPUTS))
