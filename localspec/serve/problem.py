@@ -97,7 +97,7 @@ def problem_of(error: BaseException) -> RequestError:
         if isinstance(error, kind):
             option = _OPTION.match(str(error)) if status == 400 else None
             retry = 10 if status == 503 else None
-            about = field or (option[1] if option else None)
+            about = "tools" if "takes no tools" in str(error) else field or (option[1] if option else None)
             return RequestError(status, without_folders(str(error)), field=about, code=code, retry_after=retry)
     return RequestError(500, "this is an error in localspec itself; the server's own output has more.")
 

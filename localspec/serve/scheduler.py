@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from localspec.serve.engines import Engines
 from localspec.serve.problem import RequestError, problem_of
 from localspec.serve.turns import Turns
 
+_LEFT = RequestError(499, "the client went away.")
 _log = logging.getLogger("localspec.serve")
 
 
@@ -33,9 +34,10 @@ class Job:
         self._pieces: dict[int, bytes] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, run: Any) -> None:
-        """Start ``run``, the coroutine that makes the events."""
+    def start(self, run: Coroutine[None, None, None], ended: Callable[[asyncio.Task[None]], None]) -> None:
+        """Start ``run``, which makes the events. ``ended`` is called at its end, also if it never began."""
         self._task = asyncio.ensure_future(run)
+        self._task.add_done_callback(ended)
 
     def cancel(self) -> None:
         """End the work between two passes."""
@@ -79,7 +81,7 @@ class Scheduler:
         job = Job(ask, model, self.turns.enter(f"{client} {ask.user}"))
         if begun is not None:
             job.put(begun)
-        job.start(self._run(job))
+        job.start(self._run(job), lambda task: self._ended(job, task))
         return job
 
     async def engine(self, name: str | None, client: str) -> Engine:
@@ -95,21 +97,17 @@ class Scheduler:
             self.turns.leave(place)
 
     async def _run(self, job: Job) -> None:
-        problem: RequestError | None = RequestError(499, "the client went away.")
-        try:
-            await job.place
-            await self._answer(job)
-            problem = None
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            problem = known(error)
-        finally:
-            self.turns.leave(job.place)
-            if not self.turns.running:
-                self.engines.idle()
-            self._finished(job, problem)
-            job.events.put_nowait(problem)
+        await job.place
+        await self._answer(job)
+
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+        error = _LEFT if task.cancelled() else task.exception()
+        problem = known(error) if error else None
+        self.turns.leave(job.place)
+        if not self.turns.running:
+            self.engines.idle()
+        self._finished(job, problem)
+        job.events.put_nowait(problem)
 
     async def _answer(self, job: Job) -> None:
         async with self.engines.use(job.model, lambda text: job.put(Note(text))) as engine:
@@ -164,7 +162,7 @@ def count_tokens(engine: Engine, ask: Ask) -> int:
         raise known(error) from error
 
 
-def known(error: Exception) -> RequestError:
+def known(error: BaseException) -> RequestError:
     """What to tell the client; an error that nobody expects is also shown on standard error."""
     problem = problem_of(error)
     if not isinstance(error, (RequestError, LocalspecError)):

@@ -57,24 +57,24 @@ class Turns:
         return place
 
     def leave(self, place: asyncio.Future[None]) -> None:
-        """Give up a place, waiting or running."""
-        if not place.done():
-            place.cancel()
-            for client, places in list(self._waiting.items()):
-                with suppress(ValueError):
-                    places.remove(place)
-                if not places:
-                    del self._waiting[client]
-        elif (since := self._running.pop(place, None)) is not None:
+        """Give up a place, waiting or running; a task that waited for it and was cancelled has cancelled it, too."""
+        if (since := self._running.pop(place, None)) is not None:
             self._mean += (time.monotonic() - since - self._mean) / 4
             self._next()
+            return
+        for client, places in list(self._waiting.items()):
+            with suppress(ValueError):
+                places.remove(place)
+            if not places:
+                del self._waiting[client]
 
     def close(self) -> None:
         """Refuse what waits and what comes."""
         self.closed = True
         for places in self._waiting.values():
             for place in places:
-                place.set_exception(_stopping())
+                if not place.done():
+                    place.set_exception(_stopping())
         self._waiting.clear()
 
     def _next(self) -> None:
@@ -88,7 +88,8 @@ class Turns:
 
     def _give(self, place: asyncio.Future[None]) -> None:
         self._running[place] = time.monotonic()
-        place.set_result(None)
+        if not place.done():  # else it was cancelled, and will be left
+            place.set_result(None)
 
 
 def _stopping() -> RequestError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from localspec.engine import Engine
 from localspec.serve.access import Access
+from localspec.serve.dialects.job import Ask
 from localspec.testing import ScriptedVocabulary, scripted_engine
 from tests.helpers.callers import LOGITS, Caller, Gate, N, until
 from tests.helpers.server import HELLO, Answer, Running, engine_of, replying, serving
@@ -276,6 +278,23 @@ def test_a_client_that_goes_away_ends_its_work(stream: bool) -> None:
         assert server.jobs[0][1].status == 499
         target: Any = server.service.scheduler.engines.loaded(server.service.scheduler.engines.catalog.default)
         assert sum(target._pair.target.decoded) < 100
+
+
+def test_a_request_that_is_left_at_once_keeps_no_place() -> None:
+    """Its work ends before it begins."""
+
+    async def run() -> None:
+        scheduler = server.service.scheduler
+        for _ in range(3):
+            (await scheduler.submit(Ask((HELLO,), {"seed": 1, "max_tokens": 1}), "client")).cancel()
+        job = await scheduler.submit(Ask((HELLO,), {"seed": 1, "max_tokens": 1}), "client")
+        while await job.events.get() is not None:
+            pass
+        assert scheduler.turns.running == scheduler.turns.waiting == 0
+
+    with serving(engine_of(replying("x"))) as server:
+        asyncio.run(asyncio.wait_for(run(), 30))
+        assert [problem and problem.status for _, problem in server.jobs] == [499, 499, 499, None]
 
 
 def test_a_full_queue_refuses() -> None:

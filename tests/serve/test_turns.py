@@ -13,14 +13,19 @@ from localspec.serve.problem import RequestError
 from localspec.serve.turns import Turns
 
 
-def order(clients: list[str], leaving: set[int]) -> list[int]:
-    """Numbers of the requests in the order in which they run; those ``leaving`` give up while they wait."""
+def order(clients: list[str], leaving: set[int], cancelled: bool = False) -> list[int]:
+    """Numbers of the requests in the order in which they run; those ``leaving`` give up while they wait.
+
+    ``cancelled``: as by a task that waited.
+    """
 
     async def run() -> list[int]:
         turns = Turns(len(clients))
         first = turns.enter("first")
         places = [turns.enter(client) for client in clients]
         for number in leaving:
+            if cancelled:
+                places[number].cancel()
             turns.leave(places[number])
         turns.leave(first)
         found = []
@@ -41,15 +46,30 @@ def test_clients_take_turns() -> None:
     assert order(["a", "a", "a", "b", "c", "b"], set()) == [0, 3, 4, 1, 5, 2]
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.data())
-def test_everyone_who_stays_has_a_turn(clients: list[str], data: st.DataObject) -> None:
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.booleans(), st.data())
+def test_everyone_who_stays_has_a_turn(clients: list[str], cancelled: bool, data: st.DataObject) -> None:
     """Those of one client in order, whoever leaves."""
     leaving = data.draw(st.sets(st.integers(0, len(clients) - 1), max_size=len(clients) - 1))
-    found = order(clients, leaving)
+    found = order(clients, leaving, cancelled)
     assert sorted(found) == sorted(set(range(len(clients))) - leaving)
     for client in set(clients):
         own = [n for n in found if clients[n] == client]
         assert own == sorted(own)
+
+
+def test_a_place_that_is_cancelled_when_its_turn_comes_passes_it_on() -> None:
+    """Once it is left."""
+
+    async def check() -> None:
+        turns = Turns(4)
+        first, second, third = (turns.enter("a") for _ in range(3))
+        second.cancel()
+        turns.leave(first)
+        assert not third.done()
+        turns.leave(second)
+        assert third.done()
+
+    in_loop(check)
 
 
 def in_loop(check: Callable[[], Awaitable[None]]) -> None:
