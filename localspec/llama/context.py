@@ -17,7 +17,7 @@ import numpy as np
 from localspec.errors import BackendError
 from localspec.llama.binding import build_id, lib
 from localspec.llama.model import LlamaModel
-from localspec.llama.native import NativeContext, context_options, hidden_view
+from localspec.llama.native import NativeContext, context_options, hidden_view, tiled_kernels
 from localspec.llama.saved_cells import is_state_of
 from localspec.params import ContextParams
 from localspec.protocols import Outputs, Rows, output_rows
@@ -43,7 +43,7 @@ class LlamaContext:
         self.pass_width = int(self.options.n_ubatch)
         self._native = NativeContext(model, self.options, params.batch, n_ctx, fast=params.fast)
         self._width = params.verify_width
-        self._kernels = f"device={params.device} tiled={params.tiled} repack={params.repack}"
+        self._device, self._repack = params.device, params.repack
         self._hidden = hidden_view(self._native.handle, model.n_embd) if hidden else None
         self._begin(0)
 
@@ -80,7 +80,8 @@ class LlamaContext:
         options, placement = self.options, self.model.placement
         names = ("n_threads", "n_ubatch", "type_k", "type_v", "flash_attn_type", "swa_full")
         found = [f"{name}={getattr(options, name)}" for name in names]
-        return " ".join([*found, f"layers={placement.layers}", f"gpu={placement.gpu}", self._kernels])
+        found += [f"layers={placement.layers}", f"gpu={placement.gpu}", f"device={self._device}"]
+        return " ".join([*found, f"tiled={tiled_kernels()}", f"repack={self._repack}"])
 
     def adapt_threads(self, adaptive: bool) -> None:
         """Use fewer threads while other programs use the CPU, or all threads again. No bit of a row changes."""

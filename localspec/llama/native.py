@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +46,17 @@ class BatchPart(NamedTuple):
     tokens: Sequence[int]
     start: int
     outputs: range
+
+
+@cache
+def _tiled() -> bool:
+    """Whether llama.cpp uses its tiled kernels. It reads the variable once, at the first decode of the process."""
+    return os.environ.get("GGML_CPU_TILED_MM") != "0"
+
+
+def tiled_kernels() -> bool:
+    """Whether the next pass uses llama.cpp's tiled kernels, whatever a model was loaded with."""
+    return _tiled() if _tiled.cache_info().currsize else _tiled.__wrapped__()
 
 
 class NativeContext:
@@ -153,6 +166,7 @@ class NativeContext:
         """Decode the batch of ``n`` tokens, with ``embd`` (a pointer to floats) beside or in place of them."""
         if self._adaptive:
             self._set_threads(thread_count(self._most_threads, self.threads, FREE_CPUS.count()))
+        _tiled()
         clear_errors()
         self._batch.embd = embd
         code = lib.llama_decode(self.handle, self._batch)

@@ -24,7 +24,7 @@ from localspec.probe.fixed_width import DEAREST, PaddedFindings, probe_padded
 from localspec.types import Exactness, difference_text
 
 #: Kinds of the remembered facts. The number grows when they mean something else.
-_KIND, _PADDED_KIND = "rows-6", "padded-1"
+_KIND, _PADDED_KIND = "rows-6", "padded-2"
 #: Tokens of a context that is made for measuring: enough for the long cache of the probes.
 PROBE_CTX = 704
 #: Narrowest passes that are worth drafting in, in tokens.
@@ -196,7 +196,7 @@ def _free(found: Invariance, known: Known, wish: Wish) -> ExactnessVerdict:
     narrow, dearest = wish.narrow(found), wish.dearest(found)
     width = known.padded.choice(dearest) if wish.pass_width is None else None
     if width is not None and not (narrow and known.padded.best_up_to(found.width) >= known.padded.worth(width)):
-        cost = known.padded.cost(width)
+        cost = known.padded.costs[width]
         notice = f"Passes are padded to {width} rows, which is exact here: plain decoding takes {cost:.2f}× the time."
         return ExactnessVerdict("exact", PassShape.fixed(width), notice=notice)
     if narrow:

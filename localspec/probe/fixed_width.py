@@ -31,8 +31,8 @@ from localspec.protocols import Rows
 DEAREST = 1.05
 #: Once a width takes so many times the time of a single row, wider ones are not timed.
 _HOPELESS = 1.5
-#: Timed passes of a width; the first is not counted. Other programs only slow passes down.
-_PASSES = 5
+#: Passes of a width that are timed, by turns with passes of one row: other programs only slow passes down.
+_PASSES = 6
 #: Share of draft tokens that are expected to be accepted. The choice must not depend on a drafter, or the text would.
 _ACCEPTANCE = 0.7
 
@@ -41,31 +41,27 @@ _ACCEPTANCE = 0.7
 class PaddedFindings:
     """What is known of padded passes, by width, so that another process can go on with it.
 
-    ``seconds``: of the fastest pass of that many rows, 1 included. ``differences``: the largest one seen between logits
-    of a pass with several real tokens and of passes with one; 0 where all bits are equal.
+    ``costs``: times that a pass takes the time of one row. ``differences``: the largest one seen between logits of a
+    pass with several real tokens and of passes with one; 0 where all bits are equal.
     """
 
-    seconds: dict[int, float] = field(default_factory=dict)
+    costs: dict[int, float] = field(default_factory=dict)
     differences: dict[int, float] = field(default_factory=dict)
-
-    def cost(self, width: int) -> float:
-        """Seconds of a pass of ``width`` rows, in those of a single row."""
-        return self.seconds[width] / self.seconds[1]
 
     def worth(self, width: int) -> float:
         """Expected tokens of a pass that drafts ``width`` - 1 tokens, by its cost: 1 is plain decoding."""
-        return (1 - _ACCEPTANCE**width) / (1 - _ACCEPTANCE) / self.cost(width)
+        return (1 - _ACCEPTANCE**width) / (1 - _ACCEPTANCE) / self.costs[width]
 
     def best_up_to(self, width: int) -> float:
         """The largest worth of passes of at most ``width`` rows, of those that were timed; at least 1."""
-        return max(self.worth(timed) for timed in self.seconds if timed <= width)
+        return max([1.0, *(self.worth(timed) for timed in self.costs if timed <= width)])
 
     def pending(self, dearest: float) -> tuple[str, int] | None:
         """What to do next to find a width that costs at most ``dearest``: ``time`` or ``compare``, and the width."""
-        for width in (1, *FIXED_WIDTHS):
-            if width not in self.seconds:
+        for width in FIXED_WIDTHS:
+            if width not in self.costs:
                 return "time", width
-            if self.cost(width) > max(dearest, _HOPELESS):
+            if self.costs[width] > max(dearest, _HOPELESS):
                 break
         for width in self._ranking(dearest):
             if width not in self.differences:
@@ -79,8 +75,8 @@ class PaddedFindings:
         return next((width for width in self._ranking(dearest) if self.differences.get(width) == 0.0), None)
 
     def _ranking(self, dearest: float) -> list[int]:
-        timed = [width for width in self.seconds if width > 1 and self.cost(width) <= dearest]
-        return sorted(timed, key=self.worth, reverse=True)
+        cheap = [width for width, cost in self.costs.items() if cost <= dearest]
+        return sorted(cheap, key=self.worth, reverse=True)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,10 +87,10 @@ class PaddedFindings:
         if not isinstance(values, dict) or values.keys() != {item.name for item in fields(cls)}:
             return None
         try:
-            seconds, differences = numbers_by_width(values["seconds"], 1), numbers_by_width(values["differences"])
+            costs, differences = (numbers_by_width(values[name]) for name in ("costs", "differences"))
         except (TypeError, ValueError, AttributeError):
             return None
-        return cls(seconds, differences) if all(seconds.values()) else None
+        return cls(costs, differences) if all(costs.values()) else None
 
 
 def probe_padded(
@@ -119,7 +115,7 @@ def probe_padded(
         while step := findings.pending(dearest):
             kind, width = step
             if kind == "time":
-                findings.seconds[width] = _seconds(context, text, width)
+                findings.costs[width] = _cost(context, text, width)
             else:
                 findings.differences[width] = compare_padded(context, text, width)
             checkpoint(findings)
@@ -127,16 +123,17 @@ def probe_padded(
         context.rewind(0)
 
 
-def _seconds(context: ProbedContext, text: Sequence[int], width: int) -> float:
-    """The fastest of some passes of ``width`` rows in a short cache."""
-    tokens, times = repeat(text, HELD + width), list[float]()
+def _cost(context: ProbedContext, text: Sequence[int], width: int) -> float:
+    """The fastest of some passes of ``width`` rows in a short cache, in passes of one row; at least 1."""
+    tokens, fastest = repeat(text, HELD + width), {1: math.inf, width: math.inf}
     start = hold(context, tokens[:HELD])
     for _ in range(_PASSES):
-        before = context.decode_s
-        context.decode(tokens[HELD:])
-        times.append(context.decode_s - before)
-        context.rewind(start)
-    return max(min(times[1:]), 1e-9)
+        for rows in (1, width):
+            before = context.decode_s
+            context.decode(tokens[HELD : HELD + rows])
+            fastest[rows] = min(fastest[rows], context.decode_s - before)
+            context.rewind(start)
+    return max(1.0, fastest[width] / max(fastest[1], 1e-9))
 
 
 def compare_padded(context: ProbedContext, text: Sequence[int], width: int) -> float:

@@ -11,6 +11,7 @@ import pytest
 from localspec.errors import BackendError, InputError, MissingFeatureError, UsageError
 from localspec.gguf.header import read_header
 from localspec.llama import model as llama_model
+from localspec.llama import native
 from localspec.llama.binding import devices, system_info
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
@@ -43,6 +44,28 @@ def row_after(context: LlamaContext, tokens: list[int]) -> Rows:
     context.rewind(0)
     context.decode(tokens[:-1], "none")
     return context.decode(tokens[-1:])[0].copy()
+
+
+# Settings.
+
+
+def test_kernels_are_named_that_the_process_uses(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first decode decides for good: a verdict on other kernels would be remembered for these."""
+    native._tiled.cache_clear()
+    monkeypatch.delenv("GGML_CPU_TILED_MM", raising=False)
+    try:
+        for tiled in ("True", "False"):
+            made = LlamaContext(model, PARAMS, 128)
+            assert f"tiled={tiled}" in made.settings()
+            monkeypatch.setenv("GGML_CPU_TILED_MM", "0")
+            made.close()
+        made = LlamaContext(model, PARAMS, 128)
+        made.decode(TOKENS)
+        monkeypatch.delenv("GGML_CPU_TILED_MM")
+        assert "tiled=False" in made.settings()
+        made.close()
+    finally:
+        native._tiled.cache_clear()
 
 
 # The model.
