@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Many clients at one server of the built-in pair: no answer is lost, mixed or wrong, and the memory stays flat.
 
-    python -m scripts.check.serve_load [--clients 64] [--seconds 60]
+    python -m scripts.check.serve_load [--clients 64] [--seconds 60] [--parallel 4]
 
 A third of the requests leave before their answer ends, streamed or not; some send garbage, read nothing, or stop in the
 middle of a request. Every answer that ends must be that of an engine alone. Exits 1 where one is not.
@@ -108,10 +108,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--parallel", type=int, default=1)
     args = parser.parse_args()
     bodies = requests()
     texts = alone(bodies)
     command = [sys.executable, "-m", "localspec", "serve", "-m", "tiny", "-t", "1", "--port", "0", "--queue", "256"]
+    command += ["--parallel", str(args.parallel)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy()) as server:
         assert server.stderr is not None
         port = 0

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 import localspec
+from localspec.cli.commands.serve import _loader
+from localspec.cli.options.model import ModelOptions
+from localspec.serve.catalog import Model
 from tests.helpers.server import serving
 
 QUESTION = {"role": "user", "content": "Tell me a story about a brave cat."}
@@ -106,3 +109,21 @@ def test_no_answer_depends_on_other_conversations() -> None:
         for thread in threads:
             thread.join()
     assert [found[number] for number in range(len(prompts))] == [[text] * 2 for text in expected]
+
+
+def test_other_models_have_the_settings_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But its own drafter, template and texts; the first one is loaded again as it was."""
+    loads: list[tuple[Any, dict[str, Any]]] = []
+    monkeypatch.setattr(localspec, "load", lambda *names, **options: loads.append((names, options)))
+    models = ModelOptions(
+        "big.gguf", "small.gguf", 512, 2, None, None, 3, "prefer", 4, False, ngram_file="said", template="gemma"
+    )  # fmt: skip
+    load = _loader(models, 2)
+    for target in ("other.gguf", "big.gguf"):
+        load(Model(target, target), lambda share: None)
+    (other, other_options), (first, options) = loads
+    assert (other, first) == (("other.gguf", "auto"), ("big.gguf", "small.gguf"))
+    assert (options.pop("ngram_file"), options.pop("chat_template")) == ("said", "gemma")
+    assert (other_options.pop("ngram_file"), other_options.pop("chat_template")) == (None, None)
+    assert (options["ctx_size"], options["threads"], options["parallel"], options["draft_max"]) == (512, 2, 2, 3)
+    assert {**options, "progress": None} == {**other_options, "progress": None}

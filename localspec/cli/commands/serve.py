@@ -164,25 +164,15 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
 
 
 def _loader(models: ModelOptions, parallel: int) -> Callable[[Model, Callable[[float], None]], Engine]:
-    """Loads a model with its best drafter and the settings of the first one."""
+    """Loads a model: the first one as before, others with its settings but those that belong to one model."""
+    from localspec.cli.model.load import open_engine
+
+    draft = models.draft if models.draft in ("auto", "none", "ngram") else "auto"
+    others = replace(models, draft=draft, ngram_file=None, template=None)
 
     def load(model: Model, progress: Callable[[float], None]) -> Engine:
-        import localspec
-
-        first = model.target == models.model
-        return localspec.load(
-            model.target,
-            models.draft if first or models.draft in ("auto", "none", "ngram") else "auto",
-            ctx_size=models.ctx_size or None,
-            parallel=parallel,
-            threads=models.threads,
-            gpu_layers=models.gpu_layers,
-            device=models.device,
-            draft_max=models.draft_max,
-            exactness=models.exactness,
-            verbose=models.verbose,
-            progress=progress,
-        )
+        own = models if model.target == models.model else replace(others, model=model.target)
+        return open_engine(own, parallel, progress)
 
     return load
 

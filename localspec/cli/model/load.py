@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localspec.cli.errors import INTERRUPTED
@@ -31,7 +32,7 @@ def load_engine(options: ModelOptions, *, measured: bool = False, parallel: int 
             os._exit(INTERRUPTED)
 
         with catching_interrupts(leave):
-            engine = _load(options, parallel, bar)
+            engine = open_engine(options, parallel, bar.fraction)
     if measured:
         _measure(engine)
     for sentence in engine.notices:
@@ -49,7 +50,8 @@ def _measure(engine: Engine) -> None:
         raise
 
 
-def _load(options: ModelOptions, parallel: int, bar: ProgressBar) -> Engine:
+def open_engine(options: ModelOptions, parallel: int, progress: Callable[[float], None]) -> Engine:
+    """Load target and drafter without a word; ``progress`` is called with the share loaded."""
     import localspec
 
     return localspec.load(
@@ -68,7 +70,7 @@ def _load(options: ModelOptions, parallel: int, bar: ProgressBar) -> Engine:
         ngram_file=options.ngram_file,
         verbose=options.verbose,
         chat_template=options.template,
-        progress=bar.fraction,
+        progress=progress,
     )
 
 
