@@ -191,6 +191,8 @@ class Engine:
     def _forget(self) -> None:
         if self._tasks.conversation is not None:
             self._tasks.conversation.clear()
+        if self._parallel is not None:
+            self._parallel.scheduler.kept.clear()
         for pair in self._pairs:
             pair.target.rewind(0)
             for drafter in pair.drafters:

@@ -17,6 +17,11 @@ import localspec
 from localspec.draft.ngram import NgramDrafter
 from localspec.engine import Engine
 from localspec.errors import BackendError, InputError, UsageError
+from localspec.generation.kept import KeptCaches
+from localspec.gguf.header import read_header
+from localspec.memory.fit import LoadRequest, Machine, choose_settings, kept_bytes
+from localspec.models.resolve import TINY_TARGET
+from localspec.params import ContextParams
 from localspec.probe.gaps import Gaps
 from localspec.testing import ScriptedVocabulary, scripted_engine
 from tests.helpers.callers import LOGITS, LONG, PROMPT, SHORT, Caller, Gate, N, until
@@ -271,3 +276,38 @@ def test_a_pair_is_measured_while_nobody_stops_asking(monkeypatch: pytest.Monkey
         stream.close()
         gaps.close()
     assert tuple(tokens) == alone(PROMPT, **LONG)[: len(tokens)]
+
+
+def test_forget_forgets_kept_caches() -> None:
+    with engine_of(parallel=2) as engine:
+        kept = scheduler_of(engine).kept = KeptCaches(1 << 20)
+        for i in range(5):
+            engine.generate(f"{i}" + PROMPT * 20, **SHORT)
+        assert kept._kept
+        engine.forget()
+        assert not kept._kept
+        assert engine.generate("0" + PROMPT * 20, **SHORT).stats.cached_tokens == 0
+
+
+@pytest.mark.parametrize("cache_ram", [-1, 0.5, True, "all"])
+def test_cache_ram_has_a_range(cache_ram: Any) -> None:
+    with pytest.raises(UsageError, match="cache_ram"):
+        localspec.load("tiny", "none", parallel=2, cache_ram=cache_ram)
+
+
+def test_kept_caches_take_what_the_user_grants_or_an_eighth_of_what_is_free() -> None:
+    """Nothing for one conversation."""
+    several, machine = ContextParams(sequences=2), Machine(1 << 34, 1 << 31)
+    assert kept_bytes(None, several, machine) == 1 << 28
+    assert kept_bytes(None, several, Machine(1 << 40, 1 << 39)) == kept_bytes(None, several, Machine(None)) == 1 << 30
+    assert kept_bytes(3, several, machine) == 3 << 20
+    assert kept_bytes(3, ContextParams(), machine) == 0
+
+
+def test_caches_of_several_conversations_are_counted() -> None:
+    """Memory grows by a cache for each, and by nothing else."""
+    request = LoadRequest.from_headers(read_header(TINY_TARGET), None, "none")
+    sizes = [
+        choose_settings(request, ContextParams(ctx_size=1024, sequences=n), Machine(1 << 34)).private for n in (1, 2, 5)
+    ]
+    assert sizes[2] - sizes[0] == 4 * (sizes[1] - sizes[0]) > 0

@@ -68,10 +68,15 @@ class Prefill:
         self.prefilled = prefilled if chunk > 1 else 0
         return cached if self.chunk == 1 else self.prefilled // self.chunk * self.chunk
 
-    def reusable(self, cached: Sequence[int], tokens: Sequence[int]) -> int:
-        """Return how many ``cached`` tokens are of use for a prompt of ``tokens``: at most all but its last one."""
+    def reusable(self, cached: Sequence[int], tokens: Sequence[int], prefilled: int | None = None) -> int:
+        """Return how many ``cached`` tokens are of use for a prompt of ``tokens``: at most all but its last one.
+
+        ``prefilled``: see :attr:`prefilled`; of the cache that is meant, this target's if left out.
+        """
         common = self.whole(cached, tokens)
-        return common if self.chunk == 1 else min(common, self.prefilled // self.chunk * self.chunk)
+        if self.chunk == 1:
+            return common
+        return min(common, (self.prefilled if prefilled is None else prefilled) // self.chunk * self.chunk)
 
     def whole(self, tokens: Sequence[int], others: Sequence[int]) -> int:
         """Return how many cells of prefilled ``tokens`` are those of ``others``."""

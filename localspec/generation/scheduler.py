@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from localspec.generation.fuse import Group, cheapest_passes, pass_seconds
+from localspec.generation.kept import KeptCaches
 from localspec.generation.loop import Cancelled, Pass, execute
 from localspec.generation.pair import Pair
+from localspec.generation.prefill import CHUNK
 from localspec.generation.result import Chunk
 from localspec.generation.slots import Job, Slot
 from localspec.protocols import Rows, Sequences, common_length
@@ -21,11 +23,12 @@ from localspec.protocols import Rows, Sequences, common_length
 class Scheduler:
     """Runs the jobs that :meth:`add` takes; :meth:`step` makes some passes. One thread calls it at a time.
 
-    ``pairs``: for each sequence its contexts and drafters, in the order of ``sequences``.
+    ``pairs``: for each sequence its contexts and drafters, in the order of ``sequences``. ``kept``: caches of earlier
+    conversations.
     """
 
-    def __init__(self, sequences: Sequences, pairs: Sequence[Pair]) -> None:
-        self._sequences = sequences
+    def __init__(self, sequences: Sequences, pairs: Sequence[Pair], kept: KeptCaches | None = None) -> None:
+        self._sequences, self.kept = sequences, kept or KeptCaches()
         self.slots = [Slot(i, pair) for i, pair in enumerate(pairs)]
         for slot in self.slots:
             slot.neighbours = self.slots
@@ -172,14 +175,20 @@ class Scheduler:
         return other.job is job and other.prefilling and len(other.tokens) < tokens
 
     def _share(self, slot: Slot) -> None:
-        """Copy the longest prefix of the prompt that another sequence has, if it is longer than what is here."""
+        """Bring the longest prefix of the prompt that any sequence or kept cache has; keep what it replaces."""
         assert slot.job is not None
-        prompt = slot.job.prompt
+        prompt, target = slot.job.prompt, slot.pair.target
         source = max(self.slots, key=lambda found: (found.reusable(prompt), found is slot))
+        length = source.reusable(prompt)
+        lost = len(slot.tokens) - slot.reusable(prompt)
+        others = (found.tokens for found in self.slots if found is not slot)
+        if lost >= CHUNK and all(common_length(tokens, slot.tokens) < len(slot.tokens) for tokens in others):
+            self.kept.keep(slot.pair)
+        if self.kept.restore(slot.pair, prompt, length):
+            return
         if source is not slot:
-            length = source.reusable(prompt)
             self._sequences.copy(source.index, slot.index, length)
-            slot.pair.prefill.prefilled = len(slot.tokens)
+            slot.pair.prefill.prefilled = len(target.tokens)
 
     def _resume(self, slot: Slot, sent: Rows | Cancelled | None) -> None:
         """Let a generation go on to its next pass or its end, and deliver its chunks."""

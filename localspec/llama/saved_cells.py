@@ -1,9 +1,10 @@
 """The bytes of a saved sequence: checked before llama.cpp reads them, because it aborts on some, and made longer.
 
 Layout, from ``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_write``: a magic number and the sequence;
-then for each cache the number of streams (1) and of cells; for each cell its position and its sequences (1); a flag for
-transposed values and the number of layers; then the keys and the values. These are, for each layer, a type, the bytes
-of a cell and the cells; or for transposed values a type, the bytes of an element, the elements of a cell and the cells.
+then for each cache the number of streams, and for each stream the number of cells, which is 0 for those of other
+sequences; for each cell its position and its sequences (1); a flag for transposed values and the number of layers; then
+the keys and the values. These are, for each layer, a type, the bytes of a cell and the cells; or for transposed values
+a type, the bytes of an element, the elements of a cell and the cells.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import numpy as np
 _MAGIC = 0xAF143CD8
 #: Magic number and sequence.
 _START = struct.Struct("<Ii")
-#: Streams and cells of a cache.
-_CACHE = struct.Struct("<II")
+#: Streams of a cache, or cells of a stream; and both for a cache of one stream.
+_COUNT, _CACHE = struct.Struct("<I"), struct.Struct("<II")
+#: Most streams of llama.cpp.
+_MOST_STREAMS = 256
 #: Flag for transposed values, and layers.
 _DATA = struct.Struct("<II")
 #: Type, and bytes of a cell.
@@ -50,8 +53,8 @@ def repeat_cells(state: bytes, times: int) -> bytes | None:
     """
     if len(state) < _START.size + _CACHE.size:
         return None
-    n_tokens = int(_CACHE.unpack_from(state, _START.size)[1])
-    if not is_state_of(state, n_tokens):
+    streams, n_tokens = map(int, _CACHE.unpack_from(state, _START.size))
+    if streams != 1 or not is_state_of(state, n_tokens):
         return None
     parts, at = [state[: _START.size]], _START.size
     while at < len(state):
@@ -84,9 +87,23 @@ def _repeat_cache(state: bytes, at: int, end: int, n_tokens: int, times: int) ->
 
 def _cache_end(state: bytes, at: int, n_tokens: int) -> int:
     """The offset behind the cache at ``at``. Raises ValueError or struct.error for anything else than a whole one."""
-    streams, cells = _CACHE.unpack_from(state, at)
-    at += _CACHE.size
-    if streams != 1 or not 0 < cells <= n_tokens or at + cells * _CELL.itemsize > len(state):
+    (streams,) = _COUNT.unpack_from(state, at)
+    at += _COUNT.size
+    ends = list[int]()
+    for _ in range(min(streams, _MOST_STREAMS)):
+        (cells,) = _COUNT.unpack_from(state, at)
+        at += _COUNT.size
+        if cells:
+            at = _stream_end(state, at, cells, n_tokens)
+            ends.append(at)
+    if len(ends) != 1 or streams > _MOST_STREAMS:
+        raise ValueError("not one sequence")
+    return at
+
+
+def _stream_end(state: bytes, at: int, cells: int, n_tokens: int) -> int:
+    """The offset behind the cells of a stream, which begin at ``at``. Raises likewise."""
+    if cells > n_tokens or at + cells * _CELL.itemsize > len(state):
         raise ValueError("not one sequence of so many tokens")
     found = np.frombuffer(state, _CELL, cells, at)
     if not (found["sequences"] == 1).all() or (found["position"] != np.arange(n_tokens - cells, n_tokens)).any():

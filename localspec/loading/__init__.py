@@ -15,7 +15,7 @@ from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
 from localspec.loading.models import LoadOptions, load_models, load_template, model_info
 from localspec.memory.cache_types import check_cache_types
-from localspec.memory.fit import LoadRequest, choose_settings
+from localspec.memory.fit import LoadRequest, choose_settings, kept_bytes
 from localspec.memory.machine import read_machine
 from localspec.models.store import mark_used
 from localspec.params import ContextParams, DraftParams, ExactnessMode, check_pass_width
@@ -29,6 +29,7 @@ def load(
     *,
     ctx_size: int | None = None,
     parallel: int | None = 1,
+    cache_ram: int | None = None,
     threads: int | None = None,
     gpu_layers: int | None = None,
     device: str | None = None,
@@ -47,7 +48,8 @@ def load(
     ``target``: ``tiny`` (built in), a path, or the name of a model on disk. ``draft``: ``auto`` (the best drafter on
     disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model of the same
     vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer. ``parallel``:
-    calls that are answered at the same time, each in a context of that size; others wait in order.
+    calls that are answered at the same time, each in a context of that size; others wait in order. ``cache_ram``: MiB
+    in which such an engine keeps caches of earlier conversations (1024, or an eighth of the memory that is free).
     ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` proves where it can that drafting keeps every
     bit of the logits, and says ``approximate`` where it does not; ``require`` chooses settings that are exact or
@@ -70,12 +72,15 @@ def load(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
         cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel, fast=exactness == "off",
     )  # fmt: skip
-    template, draft_params = choose_template(chat_template), DraftParams(max=draft_max)
-    options = LoadOptions(str(target), draft_params, exactness, pass_width, ngram_file, verbose, progress, template)
+    template, draft_params, machine = choose_template(chat_template), DraftParams(max=draft_max), read_machine()
+    kept = kept_bytes(cache_ram, params, machine)
+    options = LoadOptions(
+        str(target), draft_params, exactness, pass_width, ngram_file, verbose, progress, template, kept
+    )
     files = find_files(target, draft)
     check_cache_types(files.target, params)
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
-    fitted = choose_settings(request, params, read_machine())
+    fitted = choose_settings(request, params, machine)
     for path in files.paths:
         mark_used(path)
     notices = [*fitted.notices, *try_files(files.target.path, files.draft_path, files.kind, params)]
@@ -106,6 +111,6 @@ def _open(
         if measured is None:
             return None
         setup, measurement = measured
-        pair, scheduler = make_pairs(models, contexts, options.ngram_file)
+        pair, scheduler = make_pairs(models, contexts, options)
         info, close = model_info(options.name, models.target), stack.pop_all().close
         return Engine(pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler)

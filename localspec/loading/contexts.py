@@ -14,6 +14,7 @@ from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
 from localspec.draft.ngram_store import NgramStore
 from localspec.draft.trimmed import TrimmedContext
+from localspec.generation.kept import KeptCaches
 from localspec.generation.pair import Pair
 from localspec.generation.prefill import Prefill
 from localspec.generation.scheduler import Scheduler
@@ -22,6 +23,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.sequences import LlamaSequences
 from localspec.llama.trimmed import LlamaTrimmedContext
+from localspec.loading.models import LoadOptions
 from localspec.probe.contexts import LoadedModels, PairContexts
 
 
@@ -52,16 +54,15 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
 
 
 def make_pairs(
-    models: LoadedModels, contexts: Sequence[PairContexts], ngram_file: str | Path | None
+    models: LoadedModels, contexts: Sequence[PairContexts], options: LoadOptions
 ) -> tuple[Pair, Scheduler | None]:
-    """The first target with its drafters, lookup first, and the scheduler of several.
-
-    ``ngram_file``: the user's file of earlier texts.
-    """
-    history = _history(ngram_file, models.target) if models.kind != "none" else None
+    """The first target with its drafters, lookup first, and the scheduler of several."""
+    history = _history(options.ngram_file, models.target) if models.kind != "none" else None
     pairs = [_make_pair(models, one, history) for one in contexts]
-    several = Scheduler(LlamaSequences([one.target for one in contexts]), pairs) if len(pairs) > 1 else None
-    return pairs[0], several
+    if len(pairs) == 1:
+        return pairs[0], None
+    sequences = LlamaSequences([one.target for one in contexts])
+    return pairs[0], Scheduler(sequences, pairs, KeptCaches(options.kept_bytes))
 
 
 def _make_pair(models: LoadedModels, contexts: PairContexts, history: HistoryDrafter | None) -> Pair:

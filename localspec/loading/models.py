@@ -25,7 +25,8 @@ from localspec.probe.contexts import LoadedModels
 class LoadOptions:
     """Options of :func:`localspec.load` that are not about files and settings of the contexts.
 
-    ``name`` is the target's. ``template``: the user's choice in place of the model's chat template.
+    ``name`` is the target's. ``template``: the user's choice in place of the model's chat template. ``kept_bytes``: of
+    the caches of earlier conversations.
     """
 
     name: str
@@ -36,6 +37,7 @@ class LoadOptions:
     verbose: bool
     progress: Callable[[float], None] | None
     template: ChosenTemplate | None = None
+    kept_bytes: int = 0
 
 
 def load_models(

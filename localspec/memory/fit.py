@@ -13,7 +13,7 @@ from localspec.errors import UsageError
 from localspec.files import parts
 from localspec.gguf.header import GgufHeader, read_header
 from localspec.llama.devices import Device, chosen_gpus
-from localspec.memory.estimate import BASE, ModelMemory, memory_text, model_memory, peak, private
+from localspec.memory.estimate import BASE, MIB, ModelMemory, memory_text, model_memory, peak, private
 from localspec.memory.gpu_layers import (
     ALL,
     ModelParts,
@@ -28,6 +28,8 @@ from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams
 
 #: Most tokens of a context whose size the user leaves open.
 DEFAULT_CTX = 8192
+#: Most bytes of the caches of earlier conversations where the user leaves them open.
+_KEPT = 1024 * MIB
 #: Contexts are proposed in multiples of this many tokens.
 _STEP = 256
 #: Smallest context that a message proposes, in tokens.
@@ -98,6 +100,20 @@ class LoadSettings:
     private: int = 0
     device: int = 0
     notices: tuple[str, ...] = ()
+
+
+def kept_bytes(cache_ram: int | None, params: ContextParams, machine: Machine) -> int:
+    """Bytes of the caches of earlier conversations; ``cache_ram`` is in MiB. None are kept for one conversation.
+
+    Raises :class:`UsageError` for a negative number.
+    """
+    if isinstance(cache_ram, bool) or not isinstance(cache_ram, int | None) or (cache_ram or 0) < 0:
+        raise UsageError(f"cache_ram is {cache_ram!r}; it must be 0 or more MiB.")
+    if params.sequences == 1:
+        return 0
+    if cache_ram is not None:
+        return cache_ram * MIB
+    return _KEPT if machine.available is None else min(_KEPT, machine.available // 8)
 
 
 def context_size(header: GgufHeader, params: ContextParams) -> int:

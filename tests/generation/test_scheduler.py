@@ -14,6 +14,7 @@ from localspec.control.base import FixedDepth
 from localspec.draft.base import Drafter
 from localspec.errors import BackendError
 from localspec.generation.generation import Generation
+from localspec.generation.kept import KeptCaches
 from localspec.generation.options import Request
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.passes import PassShape
@@ -62,6 +63,7 @@ class Bench:
         chunk: int = 1,
         setup: Setup | None = None,
         width: int = 256,
+        kept: int = 0,
     ) -> None:
         self.sequences = ScriptedSequences(contexts, exact)
         self.setup = setup or Setup("exact", control=FixedDepth(4), together=together, chunk=chunk)
@@ -70,7 +72,7 @@ class Bench:
             Pair(context, VOCABULARY, drafters(kind), prefill=prefill)
             for context, prefill in zip(contexts, prefills, strict=True)
         ]
-        self.scheduler, self.stops = Scheduler(self.sequences, self.pairs), Stops()
+        self.scheduler, self.stops = Scheduler(self.sequences, self.pairs, KeptCaches(kept)), Stops()
 
     def add(self, prompt: Sequence[int], **options: Any) -> Answer:
         request = Request.from_options({"max_tokens": 10, "temperature": 0, **options})  # type: ignore[typeddict-item]
@@ -370,3 +372,72 @@ def test_a_pass_that_fails_ends_the_answers_in_it(monkeypatch: pytest.MonkeyPatc
     again = bench.add([1])
     bench.run()
     assert again.tokens == alone([1])
+
+
+# Kept caches.
+
+
+def test_a_conversation_whose_slot_went_to_others_goes_on() -> None:
+    """Its cache was kept; without room for it the prompt is decoded anew, and the tokens are the same."""
+    prompts = [[i, *SHARED[: 100 + i]] for i in range(6)]
+    for most, known in ((0, False), (1 << 20, True)):
+        bench = Bench(plain(2), kept=most)
+        first = bench.add(prompts[0])
+        bench.run()
+        for prompt in prompts[1:]:
+            bench.add(prompt)
+        bench.run()
+        again = bench.add([*prompts[0], *first.tokens, 9])
+        bench.run()
+        assert again.tokens == alone([*prompts[0], *first.tokens, 9])
+        assert (again.done.stats.cached_tokens >= len(prompts[0])) == known
+
+
+@given(
+    st.lists(st.tuples(PROMPTS, st.integers(0, 3)), min_size=2, max_size=8), st.sampled_from([0, 2000, 1 << 20]), CELLS
+)
+@settings(max_examples=60, deadline=None)
+def test_kept_caches_change_no_answer(prompts: Any, most: int, cells: tuple[int | None, int]) -> None:
+    """Whatever is kept and thrown away, also where cells depend on their passes."""
+    group, chunk = cells
+
+    def make() -> WidthContext:
+        return WidthContext(LOGITS, N_VOCAB, group=group)
+
+    setup = Setup("exact", PassShape(3), control=FixedDepth(2), together=3, chunk=chunk)
+    bench = Bench([make() for _ in range(2)], exact=3, setup=setup, kept=most)
+    for prompt, rest in prompts:
+        answer = bench.add(prompt)
+        bench.run()
+        text = [*prompt, *answer.tokens, rest]
+        longer = bench.add(text)
+        bench.run()
+        assert answer.tokens == alone(prompt, make, chunk=chunk)
+        assert longer.tokens == alone(text, make, chunk=chunk)
+        assert sum(len(kept.state) for kept in bench.scheduler.kept._kept) <= most
+
+
+def test_a_kept_cache_that_cannot_be_rewound_is_used_whole() -> None:
+    """Such as one without the cells before a sliding window."""
+
+    class Window(ScriptedContext):
+        restored = False
+
+        def restore(self, state: bytes, tokens: Sequence[int]) -> None:
+            super().restore(state, tokens)
+            self.restored = True
+
+        def rewind(self, length: int) -> None:
+            super().rewind(0 if self.restored and length < len(self.tokens) else length)
+            self.restored = False
+
+    bench = Bench([Window(LOGITS, N_VOCAB) for _ in range(2)], kept=1 << 20)
+    first = bench.add(SHARED)
+    bench.run()
+    for i in range(4):
+        bench.add([60 - i, *SHARED])
+    bench.run()
+    for prompt in ([*SHARED[:-10], 1, 2], [*SHARED, *first.tokens, 9]):
+        answer = bench.add(prompt)
+        bench.run()
+        assert answer.tokens == alone(prompt)

@@ -121,6 +121,23 @@ def test_a_copied_prefix_is_as_if_it_had_been_decoded(sequences: LlamaSequences,
         assert (rows == [row[: rows.shape[1]] for row in alone[3][:2]]).all()
 
 
+def test_a_state_is_restored_in_any_sequence(sequences: LlamaSequences, alone: list[list[Rows]]) -> None:
+    """With the rows of the sequence that it was saved from; another model's bytes are refused."""
+    contexts = sequences.contexts
+    fill(contexts)
+    state = contexts[2].state()
+    contexts[0].rewind(5)
+    contexts[0].restore(state, TEXTS[2])
+    rows = contexts[0].decode(NEXT[2][:2])
+    assert (rows == [row[: rows.shape[1]] for row in alone[2][:2]]).all()
+    for i in (1, 3):
+        rows = contexts[i].decode(NEXT[i][:1])
+        assert (rows == [row[: rows.shape[1]] for row in alone[i][:1]]).all()
+    with pytest.raises(BackendError, match="does not fit"):
+        contexts[0].restore(state[:-1], TEXTS[2])
+    assert contexts[0].tokens == []
+
+
 def test_the_assistant_drafts_for_each_sequence(model: LlamaModel, sequences: LlamaSequences) -> None:
     """From the hidden rows of a fused pass, the rows that it has for one sequence alone."""
     assistant = LlamaModel(read_header(TINY_ASSISTANT), PARAMS)

@@ -18,6 +18,7 @@ import pytest
 
 import localspec
 from localspec.cli.commands.serve import _loader
+from localspec.cli.model.load import Several
 from localspec.cli.options.model import ModelOptions
 from localspec.serve.catalog import Model
 from tests.helpers.server import serving
@@ -118,12 +119,13 @@ def test_other_models_have_the_settings_of_the_first(monkeypatch: pytest.MonkeyP
     models = ModelOptions(
         "big.gguf", "small.gguf", 512, 2, None, None, 3, "prefer", 4, False, ngram_file="said", template="gemma"
     )  # fmt: skip
-    load = _loader(models, 2)
+    load = _loader(models, Several(2, 64))
     for target in ("other.gguf", "big.gguf"):
         load(Model(target, target), lambda share: None)
     (other, other_options), (first, options) = loads
     assert (other, first) == (("other.gguf", "auto"), ("big.gguf", "small.gguf"))
     assert (options.pop("ngram_file"), options.pop("chat_template")) == ("said", "gemma")
     assert (other_options.pop("ngram_file"), other_options.pop("chat_template")) == (None, None)
-    assert (options["ctx_size"], options["threads"], options["parallel"], options["draft_max"]) == (512, 2, 2, 3)
+    names = ("ctx_size", "threads", "parallel", "cache_ram", "draft_max")
+    assert [options[name] for name in names] == [512, 2, 2, 64, 3]
     assert {**options, "progress": None} == {**other_options, "progress": None}

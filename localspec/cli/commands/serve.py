@@ -19,6 +19,7 @@ from localspec.errors import InputError
 from localspec.params import MAX_PARALLEL
 
 if TYPE_CHECKING:
+    from localspec.cli.model.load import Several
     from localspec.engine import Engine
     from localspec.serve.catalog import Model, Need
 
@@ -30,6 +31,7 @@ class ServeOptions:
     host: str
     port: int
     parallel: int
+    cache_ram: int | None
     queue: int
     grace: float
     keep_alive: float | None
@@ -67,6 +69,12 @@ class ServeOptions:
     show_default=True,
     metavar="N",
     help="Answers at the same time, each with a context of its own.",
+)
+@click.option(
+    "--cache-ram",
+    type=click.IntRange(0),
+    metavar="MIB",
+    help="Memory for caches of earlier conversations, with --parallel.  [default: 1024, or 1/8 of what is free]",
 )
 @click.option("--api-key", multiple=True, metavar="KEY", help="Key that requests must send. May be repeated.")
 @click.option("--api-key-file", type=FileName(), metavar="FILE", help="File of such keys, one a line.")
@@ -124,7 +132,7 @@ def _with_model(models: ModelOptions) -> ModelOptions:
 
 
 def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: Any) -> None:
-    from localspec.cli.model.load import load_engine
+    from localspec.cli.model.load import Several, load_engine
     from localspec.serve.app import make_app
     from localspec.serve.catalog import Catalog, named, on_disk
     from localspec.serve.engines import Engines
@@ -136,11 +144,12 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
     from localspec.serve.turns import Turns
 
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that go away and send garbage
-    engine = load_engine(models, parallel=options.parallel)
+    several = Several(options.parallel, options.cache_ram)
+    engine = load_engine(models, several=several)
     only = frozenset(name.strip().lower() for name in (options.only or "").split(",") if name.strip())
     catalog = Catalog(named(models.model), on_disk, only, options.any_model)
     need, metrics = _need(models, options.parallel), Metrics()
-    engines = Engines(catalog, _loader(models, options.parallel), need, options.keep_alive)
+    engines = Engines(catalog, _loader(models, several), need, options.keep_alive)
     engines.add(catalog.default, engine)
 
     def finished(job: Any, problem: Any) -> None:
@@ -163,7 +172,7 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
         engines.close()
 
 
-def _loader(models: ModelOptions, parallel: int) -> Callable[[Model, Callable[[float], None]], Engine]:
+def _loader(models: ModelOptions, several: Several) -> Callable[[Model, Callable[[float], None]], Engine]:
     """Loads a model: the first one as before, others with its settings but those that belong to one model."""
     from localspec.cli.model.load import open_engine
 
@@ -172,7 +181,7 @@ def _loader(models: ModelOptions, parallel: int) -> Callable[[Model, Callable[[f
 
     def load(model: Model, progress: Callable[[float], None]) -> Engine:
         own = models if model.target == models.model else replace(others, model=model.target)
-        return open_engine(own, parallel, progress)
+        return open_engine(own, several, progress)
 
     return load
 

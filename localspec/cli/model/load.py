@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from localspec.cli.errors import INTERRUPTED
 from localspec.cli.options.model import ModelOptions
@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from localspec.engine import Engine
 
 
-def load_engine(options: ModelOptions, *, measured: bool = False, parallel: int = 1) -> Engine:
-    """Load target and drafter, for ``parallel`` answers at the same time. Ctrl-C ends the program.
+class Several(NamedTuple):
+    """How many answers at the same time, and MiB for the caches of earlier conversations; see ``localspec.load``."""
 
-    ``measured``: also measure exactness and costs now.
-    """
+    parallel: int = 1
+    cache_ram: int | None = None
+
+
+ONE = Several()
+
+
+def load_engine(options: ModelOptions, *, measured: bool = False, several: Several = ONE) -> Engine:
+    """Load target and drafter. Ctrl-C ends the program. ``measured``: also measure exactness and costs now."""
     with silent_keys() as restore, ProgressBar(f"Loading {short_name(options.model)}", sys.stderr) as bar:
 
         def leave() -> None:
@@ -32,7 +39,7 @@ def load_engine(options: ModelOptions, *, measured: bool = False, parallel: int 
             os._exit(INTERRUPTED)
 
         with catching_interrupts(leave):
-            engine = open_engine(options, parallel, bar.fraction)
+            engine = open_engine(options, several, bar.fraction)
     if measured:
         _measure(engine)
     for sentence in engine.notices:
@@ -50,7 +57,7 @@ def _measure(engine: Engine) -> None:
         raise
 
 
-def open_engine(options: ModelOptions, parallel: int, progress: Callable[[float], None]) -> Engine:
+def open_engine(options: ModelOptions, several: Several, progress: Callable[[float], None]) -> Engine:
     """Load target and drafter without a word; ``progress`` is called with the share loaded."""
     import localspec
 
@@ -58,7 +65,8 @@ def open_engine(options: ModelOptions, parallel: int, progress: Callable[[float]
         options.model,
         options.draft,
         ctx_size=_context_size(options),
-        parallel=parallel,
+        parallel=several.parallel,
+        cache_ram=several.cache_ram,
         threads=options.threads,
         gpu_layers=options.gpu_layers,
         device=options.device,
