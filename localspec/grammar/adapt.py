@@ -24,6 +24,14 @@ _COMPLEMENTS = {
     r".*\.\.": r"^(?:\.?[^.])*\.?$",
     r"^[-+.]*$": r"[^-+.]",
 }
+_HEX = "[0-9a-fA-F]"
+_UUID = f"^{_HEX}{{8}}-{_HEX}{{4}}-%s{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}$"
+#: Patterns of formats that llguidance does not know, or not for the names of members.
+_FORMATS = {
+    "base64": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+    "uuid": _UUID % "[1-8]",
+    **{f"uuid{version}": _UUID % version for version in range(1, 9)},
+}
 _LOOK_AHEAD = re.compile(r"\^\(\?([=!])((?:[^()\\\[]|\\.|\[(?:[^\]\\]|\\.)*\])*)\)")
 #: What patterns of ECMAScript have and Python's ``re`` has not.
 _ECMA_ONLY = re.compile(r"\\[pPkcu](?:\{[^}]*\}|<[^>]*>|[A-Za-z])|\\/|\(\?<(?![=!])[^>]*>")
@@ -40,6 +48,8 @@ def adapt(part: dict[str, Any], root: Mapping[str, Any]) -> list[str]:
     kind = part.get("format")
     if isinstance(kind, str) and failure({"type": "string", "format": kind}):
         del part["format"]
+        if kind in _FORMATS:
+            part.setdefault("pattern", _FORMATS[kind])
         if "pattern" not in part and "string" in str(
             part.get("type", "string")
         ):  # zod writes the pattern of its formats
@@ -128,6 +138,8 @@ def _adapt_names(part: dict[str, Any], rule: Any) -> bool:
     if part.get("properties") or part.get("patternProperties"):
         return False
     value = part.get("additionalProperties", True)
+    if (kind := str(rule.get("format"))) in _FORMATS:
+        rule = {"pattern": _FORMATS[kind], **rule}
     if "const" in rule or isinstance(rule.get("enum"), list):
         names = rule["enum"] if "enum" in rule else [rule["const"]]
         part["properties"] = {name: value for name in names if isinstance(name, str)}

@@ -160,6 +160,24 @@ def test_look_ahead_of_the_common_generators_is_kept(
         assert takes(vocabulary, schema, text) == bool(re.search(pattern, text)), text
 
 
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        ("uuid4", "123e4567-e89b-42d3-a456-426614174000", "123e4567-e89b-12d3-a456-426614174000"),
+        ("uuid7", "123E4567-E89B-72D3-8456-426614174000", "x"),
+        ("base64", "aGVsbG8=", "aGVsbG8"),
+    ],
+)
+def test_formats_of_common_generators_have_patterns(
+    vocabulary: GrammarVocabulary, kind: str, right: str, wrong: str
+) -> None:
+    """Where llguidance does not know them."""
+    schema = {"type": "string", "format": kind}
+    assert notices_of(schema) == ""
+    assert takes(vocabulary, schema, right)
+    assert not takes(vocabulary, schema, wrong)
+
+
 def test_a_member_for_no_value_is_absent(vocabulary: GrammarVocabulary) -> None:
     """A list of nothing is empty."""
     schema = {"type": "object", "properties": {"a": {"not": {}}, "b": {"type": "array", "items": {"not": {}}}}}
@@ -179,6 +197,7 @@ def test_a_member_for_no_value_is_absent(vocabulary: GrammarVocabulary) -> None:
         ({"pattern": "^x-"}, "x-y", "y"),
         ({"minLength": 2, "maxLength": 3}, "ab", "abcd"),
         ({"minLength": 2}, "abcdef", "a"),
+        ({"format": "uuid"}, "123e4567-e89b-12d3-a456-426614174000", "x"),
     ],
 )
 def test_names_of_a_record_follow_their_schema(
