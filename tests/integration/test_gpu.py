@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -13,12 +14,19 @@ from localspec.cli import cli
 from localspec.engine import Engine
 from localspec.llama.binding import devices
 from localspec.llama.context import LlamaContext
+from localspec.params import ContextParams
 
 GPUS = [device for device in devices() if device.kind in ("gpu", "igpu")]
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(not GPUS, reason="llama.cpp has no GPU here")]
 #: ggml's numbers of cache types.
 F16, Q8_0 = 1, 8
 PROMPTS = ("Tell me a story about a brave cat.", "Once upon a time there was a cat. Once upon a time there was a")
+
+
+@pytest.fixture(autouse=True)
+def narrow_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts in passes of 64 tokens: wide ones take minutes on lavapipe."""
+    monkeypatch.setattr("localspec.loading.ContextParams", partial(ContextParams, batch=64))
 
 
 def options(engine: Engine) -> tuple[bool, int, int]:

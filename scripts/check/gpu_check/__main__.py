@@ -118,6 +118,7 @@ class Check:
         if job.kind == "answers":
             return command
         command += ["--parts", ",".join(job.parts), "--ctx", str(self.arguments.ctx), *threads]
+        command += ["--batch", str(self.arguments.batch)]
         return [*command, "--layers", str(_PART)] if job.half else command
 
     def _files(self, job: Job) -> tuple[Path, Path]:
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", choices=TYPES, default=["Q4_0", "Q4_K_M", "Q8_0"], help="file types")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the layers and the vocabulary to make")
     parser.add_argument("--ctx", type=int, default=8192, help="tokens of the context")
+    parser.add_argument("--batch", type=int, default=512, help="tokens of a prefill pass; 64 is the least")
     parser.add_argument("--threads", type=int, help="threads of llama.cpp")
     parser.add_argument("--traces", type=Path, help="file of `localspec bench --traces` to replay at the costs")
     parser.add_argument("--source", type=Path, help="folder or sdist with llama.cpp's source, if it must be built")

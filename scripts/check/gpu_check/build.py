@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def _make(folder: Path, source: Path | None, nvcc: str | None, seconds: float) -
     options = [f"-DLLAMA_{name}=OFF" for name in _OFF]
     if nvcc:
         options += ["-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
+    options += shlex.split(os.environ.get("CMAKE_ARGS", ""))  # as pip's builds have them; the last of a name counts
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     configure = ["cmake", "-S", str(tree), "-B", str(folder / "build"), *generator, "-DCMAKE_BUILD_TYPE=Release"]
     compile_all = ["cmake", "--build", str(folder / "build"), "-j", str(os.cpu_count() or 2), "--target", *_LIBRARIES]

@@ -102,7 +102,7 @@ def costs(pair: Pair) -> dict[str, Any]:
         found = replace(found, drafters={"mtp": measure_mtp(pair.assistant, pair.context, pair.tokens)})
     prefill = {}
     for length in (n for n in _PROMPTS[: 2 if one < _QUICK_S else 1] if n <= pair.settings.n_ctx):
-        seconds = _fastest(partial(fill, pair.context, pair.tokens, length, 512), pair.context, 2)
+        seconds = _fastest(partial(fill, pair.context, pair.tokens, length), pair.context, 2)
         prefill[str(length)] = length / seconds
     return {**found.to_dict(), "prefill_tokens_per_s": prefill}
 
@@ -113,7 +113,7 @@ def long_costs(pair: Pair, result: Result) -> dict[str, dict[str, float]]:
     for length in (n for n in _CACHES if n + MAX_VERIFY_WIDTH < pair.settings.n_ctx):
         if result.left < 0:
             break
-        fill(pair.context, pair.tokens, length, 512)
+        fill(pair.context, pair.tokens, length)
         row = found.setdefault(str(length), {})
         for width in _CACHE_WIDTHS:
             tokens = pair.tokens[length : length + width]
@@ -168,10 +168,13 @@ def main() -> None:
     parser.add_argument("--ctx", type=int, default=8192)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--layers", type=int, help="layers on the GPU")
+    parser.add_argument("--batch", type=int, default=512, help="tokens of a prefill pass")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     result = Result(arguments.result, arguments.seconds, about=arguments.about, target=arguments.target.name)
-    params = ContextParams(ctx_size=arguments.ctx, threads=arguments.threads, gpu_layers=arguments.layers)
+    params = ContextParams(
+        ctx_size=arguments.ctx, threads=arguments.threads, gpu_layers=arguments.layers, batch=arguments.batch
+    )
     with ExitStack() as stack:
         pair = Pair(arguments.target, arguments.assistant, params, stack)
         result.add("devices", [asdict(device) for device in binding.devices()])

@@ -41,12 +41,12 @@ class Compared:
         return asdict(self)
 
 
-def fill(context: LlamaContext, tokens: Sequence[int], length: int, step: int = 256) -> None:
+def fill(context: LlamaContext, tokens: Sequence[int], length: int) -> None:
     """Bring the cache to the first ``length`` of ``tokens``, whatever it holds."""
     context.rewind(min(length, len(context.tokens)))
     while len(context.tokens) < length:
         start = len(context.tokens)
-        context.decode(tokens[start : min(start + step, length)], "none")
+        context.decode(tokens[start : min(start + context.batch, length)], "none")
 
 
 def compare_variable(context: LlamaContext, tokens: Sequence[int], length: int, width: int) -> Compared:
