@@ -19,9 +19,14 @@ from localspec.errors import InputError
 from localspec.params import MAX_PARALLEL
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from localspec.cli.model.load import Several
     from localspec.engine import Engine
+    from localspec.serve.access import Access
     from localspec.serve.catalog import Model, Need
+    from localspec.serve.problem import RequestError
+    from localspec.serve.scheduler import Job
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def _with_model(models: ModelOptions) -> ModelOptions:
     return replace(models, model=last)
 
 
-def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: Any) -> None:
+def _serve(models: ModelOptions, options: ServeOptions, access: Access, listener: socket) -> None:
     from localspec.cli.model.load import Several, load_engine
     from localspec.serve.app import make_app
     from localspec.serve.catalog import Catalog, named, on_disk
@@ -152,7 +157,7 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Any, listener: A
     engines = Engines(catalog, _loader(models, several), need, options.keep_alive)
     engines.add(catalog.default, engine)
 
-    def finished(job: Any, problem: Any) -> None:
+    def finished(job: Job, problem: RequestError | None) -> None:
         metrics.add(job, problem)
         _log(options, line(job, problem, texts=options.log_texts))
 
@@ -201,7 +206,7 @@ def _log(options: ServeOptions, entry: dict[str, Any]) -> None:
         Notes(sys.stderr).plain(json.dumps(entry, ensure_ascii=False))
 
 
-def _show_address(engine: Engine, model: Model, listener: Any, with_key: bool) -> None:
+def _show_address(engine: Engine, model: Model, listener: socket, with_key: bool) -> None:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     base, drafters = f"http://{host}:{port}", " and ".join(engine.drafters) or "no drafter"
@@ -209,6 +214,7 @@ def _show_address(engine: Engine, model: Model, listener: Any, with_key: bool) -
     body = '{"messages": [{"role": "user", "content": "Hello"}]}'
     Notes(sys.stderr).plain(
         f"localspec serves {model.id} ({drafters}) at {base}\n"
+        f"  In a browser:      {base}/\n"
         f"  OpenAI clients:    {base}/v1\n"
         f"  Anthropic clients: {base}\n"
         f"Try: curl {base}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
