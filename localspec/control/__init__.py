@@ -1,1 +1,1 @@
-"""Which drafter, and how far: costs as measured, acceptance as estimated, and the choice between them."""
+"""Choice of the drafter and the draft length: measured costs, estimated acceptance, and the decision."""

@@ -1,8 +1,8 @@
-"""What passes cost on a machine: c(n), the seconds of one pass over n tokens, and the seconds of drafting.
+"""Costs of passes on a machine: c(n), the seconds of one pass over n tokens, and the seconds of drafting.
 
-A curve is measured at some widths, the only ones that are then used: few widths let llama.cpp reuse its graphs, and
-kernels that work in groups of rows make some widths cheaper than narrower ones. A live curve follows real passes, since
-context length, other programs and heat change them.
+A curve is measured at some widths, and only these are used: few widths let llama.cpp reuse its graphs, and kernels that
+work in groups of rows make some widths cheaper than narrower ones. A live curve follows real passes, because other
+programs and heat change them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any
 
 from localspec.errors import InputError
 
-#: The widths that are measured, those of groups of four and eight rows above all.
+#: Widths that are measured: mostly whole groups of four and eight rows.
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
-#: How far a pass moves the scale and its own width, that of one not measured before, and the most it says.
-_FAST, _SLOW, _FIRST, _JUMP = 0.1, 0.15, 0.8, 0.4
+#: Share by which a pass moves the scale of the curve, and its own width.
+FOLLOW = 0.1
+#: Largest deviation of one pass that counts, as the logarithm of a factor.
+OUTLIER = 0.4
+#: Longest time that is accepted in a file, in seconds.
 _LONGEST = 3600.0
 
 
@@ -25,8 +28,8 @@ _LONGEST = 3600.0
 class Curve:
     """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them, in a short context.
 
-    ``cell``: what each token in the cache adds to each row, in seconds: attention looks at all of them. Beyond the last
-    width a row costs what it costs there: a staircase that ends on a cheap step must not go on falling.
+    ``cell``: seconds that each token in the cache adds to each row: attention reads all of them. Beyond the last width
+    the time of a row is constant: a staircase that ends on a cheap step must not continue to fall.
     """
 
     widths: tuple[int, ...]
@@ -44,7 +47,7 @@ class Curve:
             raise InputError(f"a token in the cache costs {self.cell} s a row; it must be at least 0 and below 1.")
 
     def seconds(self, n: int, cached: int = 0) -> float:
-        """c(n), n ≥ 1, behind ``cached`` tokens."""
+        """Return c(n), n ≥ 1, behind ``cached`` tokens."""
         return self._short(n) + self.cell * n * cached
 
     def _short(self, n: int) -> float:
@@ -56,16 +59,16 @@ class Curve:
         return times[i - 1] + slope * (n - widths[i - 1])
 
     def scaled(self, factor: float) -> Curve:
-        """The same shape, ``factor`` times as slow."""
+        """Return the same shape with all times multiplied by ``factor``."""
         return Curve(self.widths, tuple(factor * seconds for seconds in self.times), factor * self.cell)
 
     def to_dict(self) -> dict[str, float]:
-        """Width → milliseconds, for :meth:`from_dict`, without what cached tokens add."""
+        """Return width → milliseconds, as :meth:`from_dict` reads it, without ``cell``."""
         return {str(n): round(1000 * t, 4) for n, t in zip(self.widths, self.times, strict=True)}
 
     @classmethod
     def from_dict(cls, record: object, cell: float = 0.0) -> Curve:
-        """From width → milliseconds, and the seconds of a ``cell``. Raises :class:`InputError` where it is not that."""
+        """Read width → milliseconds; ``cell`` is in seconds. Raises :class:`InputError`."""
         if not isinstance(record, dict) or not record:
             raise InputError(f"a cost curve is {record!r:.80}; it must map widths to milliseconds.")
         try:
@@ -77,8 +80,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class DraftCosts:
-    """``first``: one pass over the n tokens that the drafter has not seen, which gives the first draft token.
+    """Costs of a drafter that decodes.
 
+    ``first``: one pass over the n tokens that the drafter has not read yet, which gives the first draft token.
     ``step``: seconds of each further draft token.
     """
 
@@ -88,21 +92,21 @@ class DraftCosts:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a target (``verify``) and its drafters by name, in seconds. ``python``: of a step, outside llama.cpp."""
+    """Costs of a target (``verify``) and of its drafters by name. ``python``: seconds of a step outside llama.cpp."""
 
     verify: Curve
     drafters: Mapping[str, DraftCosts] = field(default_factory=dict)
     python: float = 0.0
 
     def padded(self, width: int) -> Costs:
-        """The costs where each pass of the target is padded to ``width`` rows; 1: not padded."""
+        """Return the costs where each pass of the target is padded to ``width`` rows; 1: not padded."""
         if width == 1:
             return self
         seconds = self.verify.seconds(width)
         return replace(self, verify=Curve((1, width), (seconds, seconds)))
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can say, in milliseconds, for :meth:`from_dict`."""
+        """Return values for JSON, in milliseconds, as :meth:`from_dict` reads them."""
         drafters = {
             name: {"first": costs.first.to_dict(), "step": round(1000 * costs.step, 4)}
             for name, costs in self.drafters.items()
@@ -116,7 +120,7 @@ class Costs:
 
     @classmethod
     def from_dict(cls, record: object) -> Costs:
-        """What :meth:`to_dict` gave. Raises :class:`InputError` where it is not that."""
+        """Read the values of :meth:`to_dict`. Raises :class:`InputError`."""
         if not isinstance(record, dict) or "verify" not in record:
             raise InputError('costs must be an object with "verify": {width: milliseconds}; run `localspec tune`.')
         given, python, cell = record.get("drafters", {}), record.get("python", 0.0), record.get("cell", 0.0)
@@ -136,7 +140,7 @@ class Costs:
 
 
 class LiveCurve:
-    """A curve that follows what passes really take: a scale common to all widths, and a factor of each width."""
+    """A curve that follows real passes: a scale common to all widths, and a factor of each width."""
 
     def __init__(self, curve: Curve, widest: int) -> None:
         self.widths: Sequence[int] = sorted(n for n in {*curve.widths, *WIDTHS} if n <= widest)
@@ -146,7 +150,7 @@ class LiveCurve:
         self._guessed = set(self.widths) - set(curve.widths)
 
     def seconds(self, n: int, cached: int = 0) -> float:
-        """c(n) now, behind ``cached`` tokens."""
+        """Return c(n) as it is now, behind ``cached`` tokens."""
         known = self._times[n] if n < len(self._times) else self._curve.seconds(n)
         return self._scale * (known + self._cell * n * cached)
 
@@ -155,15 +159,15 @@ class LiveCurve:
         return self.seconds(others + n, cached) * n / (others + n) if others else self.seconds(n, cached)
 
     def observe(self, n: int, seconds: float, cached: int = 0) -> None:
-        """A pass over ``n`` tokens took so long. One outlier moves little: its logarithm is clipped."""
+        """Learn that a pass over ``n`` tokens took ``seconds``. Its deviation is clipped: one outlier moves little."""
         if n >= len(self._times) or seconds <= 0.0:
             return
-        off = max(-_JUMP, min(_JUMP, math.log(seconds / self.seconds(n, cached))))
-        self._scale *= math.exp(_FAST * off)
-        self._times[n] *= math.exp((_FIRST if n in self._guessed else _SLOW) * off)
+        off = max(-OUTLIER, min(OUTLIER, math.log(seconds / self.seconds(n, cached))))
+        self._scale *= math.exp(FOLLOW * off)
+        self._times[n] *= math.exp((1.0 if n in self._guessed else FOLLOW) * off)
         self._guessed.discard(n)
 
     def now(self) -> Curve:
-        """As it is, for the next run."""
+        """Return the curve as it is now."""
         widths = self._curve.widths
         return Curve(widths, tuple(self.seconds(n) for n in widths), self._scale * self._cell)

@@ -1,9 +1,7 @@
-"""How likely a draft token is right: what its drafter says, corrected by what came of it lately.
+"""Probabilities that are learned: decayed Beta distributions, and what is built of them.
 
-Pure. ``sure`` is the drafter's own probability: a model's confidence, or the share of n-gram matches of that length
-that went on alike in real text. In each of a few bands of it the share of right guesses is followed (a mean with older
-verdicts forgotten, the drafter's word counting as so many of them) and the log-odds are moved by what it is off. What a
-model will be worth before it guessed is forecast from how sure the target is of its own tokens (:class:`Outlook`).
+A confidence says in advance how likely an outcome is: the drafter's for one guess, the target's for the guesses of a
+drafting model. A :class:`Beta` follows how often it came true and corrects it.
 """
 
 from __future__ import annotations
@@ -11,117 +9,119 @@ from __future__ import annotations
 import math
 from bisect import bisect
 
-_EDGE = 0.003
-#: Guesses of like sureness are corrected alike: one text goes on well after long matches only, another after all. And
-#: what is usual in each band.
-_BANDS, _USUAL = (0.6, 0.85, 0.945), (0.4, 0.75, 0.9, 0.975)
-#: A drafter's word counts as so many verdicts; each verdict keeps so much of those before it.
-_TRUST, _KEPT = 14.0, 0.94
-#: Until there are verdicts drafters are believed less than they say: too long a draft costs more than too short a one.
-_CAREFUL = -0.6
-#: Verdicts that the target's word for a model counts as, and the most that is believed by it. So much of what a model
-#: is worse at first guesses counts for those that follow too.
-_FAITH, _MOST, _SHARED = 4.0, 0.9, 0.5
-#: The same of what is learned of a pair from all its answers, and the memory of that, in verdicts; and what a step
-#: without guesses leaves of the verdicts of one answer.
-_PAIR, _PAIR_MEMORY, _FADED = 12.0, 100.0, 0.98
-#: Until there are verdicts a model is believed so much less than the target's word says.
-_WORSE = -0.1
+#: Verdicts that the prior counts as.
+WEIGHT = 14.0
+#: Memory, in verdicts, and of the time of a token, in tokens.
+MEMORY = 17.0
+#: Memory of the verdicts of a pair in all answers, in verdicts.
+PAIR_MEMORY = 50.0
+#: Correction without verdicts, in log-odds. Below 0, because a wrong guess costs more than a right one gains.
+CAUTION = -0.7
+#: Edges of the bands of confidence that are corrected separately, as probabilities.
+BANDS = (0.5, 0.9)
+#: Distance that probabilities keep from 0 and 1.
+EDGE = 0.003
 
 
 def log_odds(p: float) -> float:
-    """log p/(1-p), p kept away from 0 and 1."""
-    p = min(1.0 - _EDGE, max(_EDGE, p))
+    """Return log p/(1-p), with p kept away from 0 and 1."""
+    p = min(1.0 - EDGE, max(EDGE, p))
     return math.log(p / (1.0 - p))
 
 
-class _Band:
-    """Verdicts of guesses of like sureness, older ones counting less: how many, how many right, how many expected."""
+def probability(odds: float) -> float:
+    """Return the probability of log-odds."""
+    return 1.0 / (1.0 + math.exp(-odds))
 
-    def __init__(self, usual: float) -> None:
-        self._usual = usual
+
+class Beta:
+    """Decayed Beta distribution of an outcome that was expected with some probability.
+
+    ``shift`` corrects the expected log-odds. It begins at ``caution`` and follows the last :data:`MEMORY` verdicts.
+    """
+
+    def __init__(self, caution: float = CAUTION, memory: float = MEMORY, *, prior_fades: bool = False) -> None:
+        self.shift = self._caution = caution
+        self._keep = 1.0 - 1.0 / memory
+        self._prior, self._prior_kept = WEIGHT, self._keep if prior_fades else 1.0
         self._count = self._right = self._expected = 0.0
-        self.shift = _CAREFUL  # what the log-odds of a guess are off
 
-    def learn(self, sure: float, right: bool) -> None:
-        self._count = _KEPT * self._count + 1.0
-        self._right = _KEPT * self._right + right
-        self._expected = _KEPT * self._expected + sure
-        total, usual = _TRUST + self._count, _TRUST * self._usual
-        found, said = log_odds((usual + self._right) / total), log_odds((usual + self._expected) / total)
-        self.shift = found - said + _CAREFUL * _TRUST / total
+    def corrected(self, expected: float) -> float:
+        """Return the probability of an outcome that is ``expected`` with some probability."""
+        return probability(log_odds(expected) + self.shift)
+
+    def learn(self, expected: float, right: float) -> None:
+        """Add a verdict from 0, wrong, to 1, right, where ``expected`` was its probability."""
+        self._prior *= self._prior_kept
+        self._count = self._keep * self._count + 1.0
+        self._right = self._keep * self._right + right
+        self._expected = self._keep * self._expected + expected
+        self._update()
+
+    def fade(self) -> None:
+        """Forget as much as a verdict makes it forget."""
+        if self._count < EDGE:
+            return
+        self._prior += (1.0 - self._keep) * (WEIGHT - self._prior)
+        self._count, self._right, self._expected = (self._keep * n for n in (self._count, self._right, self._expected))
+        self._update()
+
+    def _update(self) -> None:
+        total, mean = self._prior + self._count, self._expected / self._count
+        found = (self._prior * mean + self._right) / total
+        self.shift = log_odds(found) - log_odds(mean) + self._caution * self._prior / total
 
 
 class Calibration:
-    """A drafter's confidence → the probability that the token is accepted."""
+    """Maps a drafter's confidence to the probability that the token is accepted, a :class:`Beta` for each band."""
 
     def __init__(self) -> None:
-        self._bands = [_Band(usual) for usual in _USUAL]
+        self._bands = [Beta() for _ in range(len(BANDS) + 1)]
 
-    def probability(self, sure: float) -> float:
-        return 1.0 / (1.0 + math.exp(-(log_odds(sure) + self._bands[bisect(_BANDS, sure)].shift)))
+    def probability(self, confidence: float) -> float:
+        """Return the probability that a guess of this confidence is accepted."""
+        return self._bands[bisect(BANDS, confidence)].corrected(confidence)
 
-    def learn(self, sure: float, right: bool) -> None:
-        """A token that the drafter was ``sure`` of turned out ``right`` or wrong."""
-        self._bands[bisect(_BANDS, sure)].learn(sure, right)
-
-
-class Rate:
-    """A share that is followed: the mean of verdicts, older ones forgotten, ``prior`` as good as ``weight`` of them."""
-
-    def __init__(self, prior: float, weight: float = 3.0, memory: float = 40.0) -> None:
-        self._prior, self._weight, self._keep = prior, weight, 1.0 - 1.0 / memory
-        self._sum = self._count = 0.0
-
-    @property
-    def value(self) -> float:
-        return (self._prior * self._weight + self._sum) / (self._weight + self._count)
-
-    def learn(self, value: float) -> None:
-        self._sum, self._count = self._keep * self._sum + value, self._keep * self._count + 1.0
-
-    def fade(self, keep: float) -> None:
-        """What was learned counts ``keep`` of what it did."""
-        self._sum, self._count = keep * self._sum, keep * self._count
+    def learn(self, confidence: float, right: bool) -> None:
+        """Learn that a guess of this confidence was ``right`` or wrong."""
+        self._bands[bisect(BANDS, confidence)].learn(confidence, right)
 
 
-class Outlook:
-    """What a model's next draft is worth before it is made: acceptance of its first token, and of each one after.
+class AcceptanceForecast:
+    """Forecasts the acceptance of a model's guesses before they are made, from the target's confidence.
 
-    A smaller model is right about as often as the target is ``sure`` of its own tokens: both find the same text easy.
-    (Means of 43 answers of a 1.5B in eight categories, against the shares that a 0.5B had right: 0.03 apart, as a
-    standard deviation.) What a pair is off is learned.
+    A smaller model is right about as often as the target is confident: both find the same text easy. (43 answers of a
+    1.5B: the shares that a 0.5B had right differ from the means of the target's confidence by 0.03.) One
+    :class:`Beta` corrects this for the pair, in all answers, and one for the current answer; both separately for the
+    first guess of a draft and for later ones.
     """
 
     def __init__(self) -> None:
-        self._pair = [Rate(_WORSE, _PAIR, _PAIR_MEMORY) for _ in range(2)]
+        self._pair = [Beta(memory=PAIR_MEMORY, prior_fades=True) for _ in range(2)]
         self.begin()
 
     def begin(self) -> None:
-        """A new answer, of which only what the pair is off in general is known."""
-        self._own = [Rate(0.0, _FAITH) for _ in range(2)]
+        """Forget the last answer, and keep the statistics of the pair."""
+        self._answer = [Beta(caution=0.0, prior_fades=True) for _ in range(2)]
 
-    def first(self, sure: float) -> float:
-        """Of the first guess, where the target was ``sure`` of its tokens lately."""
-        return _probable(min(sure, _MOST) + self._off(0))
+    def first(self, confidence: float) -> float:
+        """Return the probability that the first guess is accepted, where the target had this mean ``confidence``."""
+        return self._probability(False, confidence)
 
-    def rest(self, sure: float) -> float:
-        """Of each later guess, those before it being right."""
-        return _probable(min(sure, _MOST) + self._off(1) + min(0.0, _SHARED * self._own[0].value))
+    def rest(self, confidence: float) -> float:
+        """Return the probability that each later guess is accepted, if those before it are."""
+        return self._probability(True, confidence)
 
-    def learn(self, later: bool, right: float, sure: float) -> None:
-        """The first guess in a row, or a ``later`` one, was right: 1, wrong: 0, or so likely to be right."""
-        self._own[later].learn(right - min(sure, _MOST) - self._pair[later].value)
-        self._pair[later].learn(right - sure)  # with no most: easy texts would say too much good of it for hard ones
+    def _probability(self, later: bool, confidence: float) -> float:
+        return probability(log_odds(confidence) + self._pair[later].shift + self._answer[later].shift)
+
+    def learn(self, later: bool, right: float, confidence: float) -> None:
+        """Add a verdict on the first guess of a draft or a ``later`` one: 0, wrong, to 1, right."""
+        expected = self._pair[later].corrected(confidence)
+        self._pair[later].learn(confidence, right)
+        self._answer[later].learn(expected, right)
 
     def fade(self) -> None:
-        """A step without its guesses: what was seen of this answer counts less, so that it is tried again some day."""
-        for rate in self._own:
-            rate.fade(_FADED)
-
-    def _off(self, later: int) -> float:
-        return self._pair[later].value + self._own[later].value
-
-
-def _probable(p: float) -> float:
-    return min(1.0 - _EDGE, max(_EDGE, p))
+        """Count the current answer less after a step without guesses, so that the model is tried again later."""
+        for beta in self._answer:
+            beta.fade()

@@ -1,4 +1,4 @@
-"""Costs of a pair before they are measured: a shipped curve of the kind of device, scaled by what is known."""
+"""Costs of a pair before they are measured: a shipped curve of the kind of device, scaled by the passes so far."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from localspec.control.costs import Costs, Curve, DraftCosts
 
 #: Folder of the curves that ship, one JSON file each, named after its kind of machine.
 CURVES = Path(__file__).parent / "curves"
-#: Bytes of weights that a CPU and a GPU read in a second: only the scale before the first pass, which passes correct.
-_CPU_BANDWIDTH, _GPU_BANDWIDTH = 20e9, 300e9
+#: Bandwidth in bytes of weights a second: the scale before the first pass; passes correct it.
+_CPU_BANDWIDTH = 20e9
+_GPU_BANDWIDTH = 300e9
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PairSize:
 
 
 def prior_costs(size: PairSize, passes: Mapping[int, float]) -> Costs:
-    """Costs from the passes measured so far (width → seconds), elsewhere the shipped curve, scaled by them.
+    """Return costs from the ``passes`` measured so far (width → seconds), and from the shipped curve scaled by them.
 
     The scale at a width is that of the nearest measured one. A drafter's pass costs its share of the weights.
     """

@@ -1,4 +1,4 @@
-"""Lookup in earlier conversations as drafter: what followed, in a kept store, when a text went on like this."""
+"""Lookup in earlier conversations as drafter: proposes the tokens that followed a text like this in a kept store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HistoryDrafter:
         return 0
 
     def observe(self, prefix: Prefix) -> None:
-        """Nothing: a text is kept when it is finished."""
+        """Do nothing: a text is kept when it is finished."""
 
     def keep(self, tokens: Sequence[int]) -> None:
         """Add a finished text and write the file. Raises :class:`InputError` where it cannot be written."""
@@ -39,4 +39,4 @@ class HistoryDrafter:
         self._store.save()
 
     def close(self) -> None:
-        """Nothing to free: every text was written when it was finished."""
+        """Do nothing: every text was written when it was finished."""

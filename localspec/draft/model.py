@@ -1,4 +1,4 @@
-"""A separate small model as drafter, with a cache of its own that is never decoded twice."""
+"""A separate small model as drafter. Its own cache keeps every token that is still part of the text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from localspec.protocols import Context, Rows, common_length
 
 
 class ModelDrafter:
-    """Drafts with ``context``; it decodes nothing, not even the prompt, before it is asked.
+    """Drafts with ``context``. Nothing is decoded before the first guess is requested, not even the prompt.
 
-    ``n_vocab`` is the part of the vocabulary that both models have: padded ones differ in size.
+    ``n_vocab`` is the number of tokens that both models have: padded vocabularies differ in size.
     """
 
     name, free = "model", False
@@ -29,10 +29,10 @@ class ModelDrafter:
         if keep < len(self._context.tokens):
             self._context.rewind(keep)
         keep = len(self._context.tokens)  # a rewind may take more
-        missing = [*prefix.tokens[keep:], *ahead[max(0, keep - len(prefix.tokens)) :]]
-        if max(missing) >= self._n_vocab:
+        pending = [*prefix.tokens[keep:], *ahead[max(0, keep - len(prefix.tokens)) :]]
+        if max(pending) >= self._n_vocab:
             return  # a token that only the target has
-        row = self._feed(missing)[0]
+        row = self._feed(pending)[0]
         draft = list(ahead)
         while True:
             guess = guess_from_row(prefix, row[: self._n_vocab], draft)
@@ -44,12 +44,12 @@ class ModelDrafter:
         return len(prefix.tokens) + len(ahead) - self._kept(prefix, ahead)
 
     def observe(self, prefix: Prefix) -> None:
-        """Nothing to decode before it is asked, but an emptied text empties the cache."""
+        """Empty the cache if the text was emptied. Nothing is decoded before the first guess."""
         if not prefix.tokens:
             self._context.rewind(0)
 
     def _kept(self, prefix: Prefix, ahead: Sequence[int]) -> int:
-        """How much of its cache is of use: the last token is always decoded anew, for its row."""
+        """Return the length of the cache that is kept: the last token is always decoded again, for its row."""
         own, n = self._context.tokens, len(prefix.tokens)
         shared = self._known.shared(own, prefix)
         if shared == n:

@@ -1,6 +1,6 @@
-"""Gemma 4's MTP assistant as drafter: it reads the target's cache and hidden rows and keeps no cache of its own.
+"""Gemma 4's MTP assistant as drafter: it reads the target's cache and hidden rows and has no cache of its own.
 
-Every draft token is one pass at the same position, the length of the target's cache: the assistant was trained so.
+Every draft token is one pass at the same position, the length of the target's cache, as in the assistant's training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from localspec.protocols import MtpContext
 
 
 class MtpDrafter:
-    """Drafts with an assistant. It cannot go on from another drafter's tokens: it needs the target's hidden row."""
+    """Drafts with an assistant. It cannot continue another drafter's tokens: it needs the target's hidden row."""
 
     name, free = "mtp", False
 
@@ -36,7 +36,7 @@ class MtpDrafter:
         return 1
 
     def observe(self, prefix: Prefix) -> None:
-        """Nothing to note: what it needs comes with the prefix."""
+        """Do nothing: all that it needs comes with the prefix."""
 
     def close(self) -> None:
         self._context.close()

@@ -1,8 +1,8 @@
-"""N-gram lookup as drafter: what followed the last time the text ended like this.
+"""N-gram lookup as drafter: proposes the tokens that followed the last time the text ended like this.
 
-The longest suffix of the text that occurred before is found with an online suffix automaton (Blumer et al. 1985),
-amortised constant time a token; the draft is what followed its latest earlier occurrence. The longer the match, and the
-more it went on alike, the surer the guess. In a copy the draft is what its source says next (:mod:`.copying`).
+The longest suffix of the text that occurred before is found with an online suffix automaton (Blumer et al. 1985), in
+amortised constant time a token. The draft is the continuation of its latest earlier occurrence. The confidence grows
+with the length of the match. In a copy the draft is the continuation of its source (:mod:`.copying`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from localspec.draft.base import Guess, KnownPrefix, Prefix
 from localspec.draft.copying import Copy, alike
 from localspec.params import MAX_DRAFT
 
-#: How far up the suffix links the latest occurrence is kept current: constant work a token.
-_REFRESH = 8
-#: A match of fewer tokens that went on in several ways says less.
-_MANY, _TORN = 16, 0.5
+#: Suffixes of the text, longest first, whose latest occurrence is kept current: constant work a token.
+REFRESH = 8
 
 
 class Match(NamedTuple):
-    """A suffix of ``length`` tokens that occurred before, lastly up to index ``end``, and went on in ``ways`` ways."""
+    """A suffix of ``length`` tokens that occurred before, most recently up to index ``end``.
+
+    ``ways``: how many different tokens followed its occurrences.
+    """
 
     length: int
     end: int
@@ -31,8 +32,8 @@ class Match(NamedTuple):
 class SuffixAutomaton:
     """All substrings of a growing token list, with the longest suffix that occurred before.
 
-    States are numbered; state 0 is the root. For each: the longest substring's ``length``, its suffix ``link``,
-    its transitions, and where an occurrence ``end``\\ s (index of its last token).
+    States are numbered; state 0 is the root. Each has the ``length`` of its longest substring, its suffix ``link``, its
+    transitions, and the ``end`` of an occurrence (index of its last token).
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class SuffixAutomaton:
         self.match_end = -1
 
     def append(self, token: int) -> None:
-        """Add ``token``; afterwards ``match_length`` and ``match_end`` describe the longest earlier suffix."""
+        """Add ``token``, and set ``match_length`` and ``match_end`` to the longest suffix that occurred before."""
         at = len(self.tokens)
         self.tokens.append(token)
         new = self._state(self._length[self._last] + 1, at)
@@ -57,7 +58,7 @@ class SuffixAutomaton:
         self._note_match(at)
 
     def match(self, ahead: Sequence[int] = ()) -> Match:
-        """The longest suffix of the text and ``ahead`` that occurs in the text, with something behind it."""
+        """Return the longest suffix of the text and ``ahead`` that occurs in the text before its last token."""
         state, length, end = self._link[self._last], self.match_length, self.match_end
         for token in ahead:
             while state > 0 and token not in self._next[state]:
@@ -75,7 +76,7 @@ class SuffixAutomaton:
         return len(self._length) - 1
 
     def _split(self, p: int, token: int) -> int:
-        """The state of the suffix that ends in ``token`` after ``p``, cloned off when longer ones share it."""
+        """Return the state of the suffix that ends in ``token`` after ``p``, cloned if longer ones share it."""
         q = self._next[p][token]
         if self._length[q] == self._length[p] + 1:
             return q
@@ -91,7 +92,7 @@ class SuffixAutomaton:
     def _note_match(self, at: int) -> None:
         state = self._link[self._last]
         self.match_length, self.match_end = self._length[state], self._end[state]
-        for _ in range(_REFRESH):
+        for _ in range(REFRESH):
             if state <= 0:
                 break
             self._end[state] = at
@@ -99,7 +100,7 @@ class SuffixAutomaton:
 
 
 class NgramDrafter:
-    """Proposes what followed the longest earlier match of at least ``min_match`` tokens, and so on."""
+    """Proposes the continuation of the longest earlier match of at least ``min_match`` tokens."""
 
     name, free = "ngram", True
     decode_s = 0.0
@@ -118,19 +119,17 @@ class NgramDrafter:
         return copied if copied is not None else self._occurrence(match, ahead)
 
     def _occurrence(self, match: Match, ahead: Sequence[int]) -> Iterator[Guess]:
-        """What followed the ``match`` the last time."""
-        length, end, sure = match.length, match.end, alike(match.length)
-        if match.ways > 1 and length < _MANY:
-            sure *= _TORN
+        """Yield the tokens that followed the latest occurrence of ``match``."""
+        length, end = match.length, match.end
         if length < self._min_match or end < 0:
             return
-        text = self._automaton.tokens
-        said = text[end + 1 : end + 1 + MAX_DRAFT]
-        if len(said) < MAX_DRAFT:
-            said += ahead  # where the match reaches the end of the text, the text goes on periodically
+        followed = self._automaton.tokens[end + 1 : end + 1 + MAX_DRAFT]
+        if len(followed) < MAX_DRAFT:
+            followed += ahead  # where the match reaches the end of the text, the text continues periodically
         for i in range(MAX_DRAFT):
-            guess = Guess(said[i], alike(length + i) if i else sure)
-            said.append(guess.token)
+            ambiguous = i == 0 and match.ways > 1
+            guess = Guess(followed[i], alike(length + i) / (2 if ambiguous else 1))
+            followed.append(guess.token)
             yield guess
 
     def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
@@ -141,7 +140,7 @@ class NgramDrafter:
         if shared < len(self._automaton.tokens) or self._growing:
             self._automaton, shared = SuffixAutomaton(), 0
             self._copy = Copy(self._automaton.tokens)
-        self._growing = True  # an interrupt in the middle of an append leaves an automaton that is none
+        self._growing = True  # an interrupt in the middle of an append leaves a broken automaton
         automaton = self._automaton
         for token in prefix.tokens[shared:]:
             automaton.append(token)
@@ -149,4 +148,4 @@ class NgramDrafter:
         self._growing = False
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free nothing."""

@@ -1,7 +1,7 @@
 """The file of an n-gram store: its bytes, and the lock under which it is replaced.
 
-Invariant: :func:`read_texts` returns what :func:`write_texts` was given; every other file is refused and never
-overwritten. Layout: a sealed file whose header names the vocabulary and whose one part holds the texts as
+Invariant: :func:`read_texts` returns the texts that :func:`write_texts` wrote. Every other file is refused and never
+overwritten. Layout: a sealed file whose header names the vocabulary, and whose one part holds the texts as
 little-endian int32, each closed by :data:`SEPARATOR`.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from localspec.errors import InputError
 from localspec.files import DamagedFileError, read_sealed, reason, write_sealed
 
-#: Stands after every text; token ids are never negative.
+#: Closes every text; token ids are never negative.
 SEPARATOR = -1
 _MAGIC = b"LSNGRAM1"
 _LOCK_S = 10.0
@@ -28,14 +28,14 @@ _LOCK_S = 10.0
 
 @dataclass(frozen=True)
 class StoredTexts:
-    """``flat`` (n,) int32, every text closed by :data:`SEPARATOR`; ``digest`` tells states of the file apart."""
+    """Texts as ``flat`` (n,) int32, each closed by :data:`SEPARATOR`; ``digest`` identifies the state of the file."""
 
     flat: NDArray[Any]
     digest: bytes
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:
-    """The file that ``path`` names, links followed. Raises :class:`InputError` where it could never be written."""
+    """Resolve the links of ``path``. Raises :class:`InputError` if no file could be written there."""
     try:
         place = Path(os.path.realpath(path))
         if not place.parent.is_dir():
@@ -46,7 +46,7 @@ def place_of(path: str | os.PathLike[str]) -> Path:
 
 
 def read_texts(path: Path, vocabulary: str, most: int, vocabulary_size: int) -> StoredTexts:
-    """Read the texts of ``path``; none where there is no such file.
+    """Read the texts of ``path``; none if there is no such file.
 
     Raises :class:`InputError` for a file of another vocabulary, of more than ``most`` int32, or of another kind.
     """
@@ -73,7 +73,7 @@ def read_texts(path: Path, vocabulary: str, most: int, vocabulary_size: int) -> 
 
 
 def write_texts(path: Path, vocabulary: str, flat: NDArray[Any]) -> bytes:
-    """Replace ``path`` with ``flat`` (n,) int32, whole or not at all, readable by its owner only; returns its digest.
+    """Replace ``path`` atomically with ``flat`` (n,) int32, readable by its owner only; return its digest.
 
     Raises :class:`InputError`. The caller has read ``path`` under :func:`locked`.
     """
@@ -86,7 +86,7 @@ def write_texts(path: Path, vocabulary: str, flat: NDArray[Any]) -> bytes:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold what keeps other processes from replacing ``path``. Raises :class:`InputError` after ten seconds."""
+    """Keep other processes from replacing ``path``. Raises :class:`InputError` after ten seconds."""
     import filelock
 
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S)

@@ -1,9 +1,9 @@
-"""N-grams kept across conversations: the token texts of finished prompts and answers, and what followed in them.
+"""N-grams kept across conversations: the tokens of finished prompts and answers, indexed for lookup.
 
-Kept in a file only where the user names one. **The file holds what was said**, as token ids that anyone with the model
-can read. It is readable by the user alone (mode 0600); deleting it forgets everything, and no session that is still
-open writes it back. Invariant: a match never runs across two texts, and the store never holds more than ``most``
-tokens, the oldest dropped first.
+They are kept in a file only if the user names one. **The file holds prompts and answers**, as token ids that anyone
+with the model can decode. Only the user may read it (mode 0600). Deleting it forgets everything: no open session writes
+it back. Invariant: a match never runs across two texts, and the store never holds more than ``most`` tokens; the oldest
+are dropped first.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from localspec.draft.ngram_file import SEPARATOR, locked, place_of, read_texts, 
 from localspec.errors import UsageError
 from localspec.protocols import common_length
 
-#: Tokens that a match has at least: the n-gram that is looked up.
+#: Fewest tokens of a match: the n-gram that is looked up.
 KEY = 4
-#: How far back a match is followed.
+#: Most tokens of a match.
 LONGEST = 32
-#: Tokens a store holds, separators included: 4 MB.
+#: Most tokens of a store, separators included: 4 MB.
 MOST = 1_000_000
-#: Occurrences of a key that are looked at, the latest ones.
+#: Occurrences of a key that are compared, the latest ones.
 _LATEST = 256
 #: Tokens in the small index that is sorted again at every :meth:`NgramStore.add`.
 _FRESH = 32_768
@@ -40,10 +40,10 @@ _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93, 0xA0761D6478
 
 @dataclass(frozen=True)
 class Found:
-    """What followed the best occurrence of a suffix: the one with the longest match, and the latest of those.
+    """Continuation of the best occurrence of a suffix: the latest of those with the longest match.
 
-    ``length`` is the match in tokens (:data:`KEY` … :data:`LONGEST`). Of ``count`` occurrences of the last :data:`KEY`
-    tokens (the latest 256 at most), ``agree`` go on with the same token as ``tokens``.
+    ``length``: tokens of the match (:data:`KEY` … :data:`LONGEST`). Of ``count`` occurrences of the last :data:`KEY`
+    tokens (the latest 256 at most), ``agree`` continue with the same token as ``tokens``.
     """
 
     length: int
@@ -56,7 +56,7 @@ class NgramStore:
     """The most recent texts of a vocabulary, indexed by their n-grams. Not for several threads at once."""
 
     def __init__(self, path: Path, vocabulary: str, most: int = MOST, vocabulary_size: int = 2**31) -> None:
-        """An empty store for ``path``, which is not looked at; see :meth:`open`."""
+        """Make an empty store for ``path``, which is not read; see :meth:`open`."""
         if not LONGEST < most <= MOST:
             raise UsageError(f"a store of {most} tokens was asked for; choose {LONGEST + 1} to {MOST}.")
         self._path, self._vocabulary, self._most, self._size = path, vocabulary, most, vocabulary_size
@@ -71,10 +71,10 @@ class NgramStore:
     def open(
         cls, path: str | os.PathLike[str], vocabulary: str, *, most: int = MOST, vocabulary_size: int = 2**31
     ) -> NgramStore:
-        """The store in the file ``path``; an empty one where there is no such file yet.
+        """Open the store in the file ``path``; it is empty if there is no such file yet.
 
-        ``vocabulary`` is whatever identifies the meaning of token ids, which lie below ``vocabulary_size``. Raises
-        :class:`InputError` for a file of another vocabulary, damaged, or of another kind, and for a missing folder.
+        ``vocabulary`` identifies the meaning of token ids, which lie below ``vocabulary_size``. Raises
+        :class:`InputError` for a damaged file, for one of another vocabulary or kind, and for a missing folder.
         """
         store = cls(place_of(path), vocabulary, most, vocabulary_size)
         stored = read_texts(store._path, vocabulary, MOST, vocabulary_size)
@@ -83,14 +83,14 @@ class NgramStore:
         return store
 
     def __len__(self) -> int:
-        """Tokens held, separators included."""
+        """Return the number of tokens, separators included."""
         return len(self._flat) - _WINDOW
 
     def add(self, tokens: Sequence[int]) -> None:
-        """Take in a finished text: a prompt and its answer. In memory; :meth:`save` writes it.
+        """Add a finished text, a prompt and its answer, in memory; :meth:`save` writes it.
 
-        Of a text that begins like the one before it, as the turns of a chat do, only what follows is taken, with the
-        :data:`LONGEST` tokens before. Raises :class:`UsageError` for what is no token id.
+        If the text begins like the one before it, as the turns of a chat do, only the rest is added, with the
+        :data:`LONGEST` tokens before it. Raises :class:`UsageError` for a value that is no token id.
         """
         text = self._checked(tokens)
         before, self._last = self._last, text.tolist()
@@ -108,10 +108,10 @@ class NgramStore:
         self._windows = _windows(self._flat)
 
     def save(self) -> None:
-        """Write what was added to the file, after whatever other processes added there meanwhile.
+        """Write the added texts to the file, after texts that other processes have added meanwhile.
 
-        Nothing is written where nothing was added. Raises :class:`InputError` where the file is no longer one of ours
-        or cannot be written; what was added is then kept for the next call.
+        Nothing is written if nothing was added. Raises :class:`InputError` if the file is no longer an n-gram file or
+        cannot be written; the added texts are then kept for the next call.
         """
         if not self._unsaved:
             return
@@ -125,9 +125,9 @@ class NgramStore:
         self._unsaved = []
 
     def find(self, suffix: Sequence[int], most: int) -> Found | None:
-        """What followed where a text said what ``suffix`` ends in, at most ``most`` tokens; None if none did.
+        """Return at most ``most`` tokens that followed the longest match of the end of ``suffix``; None without one.
 
-        Only occurrences that a token follows count.
+        Occurrences at the end of a text do not count.
         """
         if len(suffix) < KEY or most < 1:
             return None
@@ -151,7 +151,7 @@ class NgramStore:
         return Found(length, len(ends), agree, tuple(tokens))
 
     def _ends(self, key: Sequence[int]) -> NDArray[Any]:
-        """Index after each of the latest occurrences of ``key``, in order."""
+        """Return the index after each of the latest occurrences of ``key``, in order."""
         a, b, c, d = key
         low = (a * _ODD[0] + b * _ODD[1] + c * _ODD[2] + d * _ODD[3]) & _HASH
         bounds = np.array((low, low | _WORD ^ _HASH), np.uint64)
@@ -176,7 +176,7 @@ class NgramStore:
         return text.astype(np.int32)
 
     def _rebuild(self, flat: NDArray[Any]) -> None:
-        """Hold ``flat`` (n,) alone, sorted as one."""
+        """Replace all texts by ``flat`` (n,), in one sorted index."""
         before = np.full(_WINDOW, SEPARATOR, np.int32)
         self._flat = np.concatenate([before, _bounded(flat, self._most)])
         self._sorted_to = len(self._flat)
@@ -186,15 +186,15 @@ class NgramStore:
 
 
 def _bounded(flat: NDArray[Any], most: int) -> NDArray[Any]:
-    """``flat``, or the latest seven eighths of ``most`` where it is longer, so that dropping is rare."""
+    """Return ``flat``; if it is longer than ``most``, its last seven eighths of ``most``, so that dropping is rare."""
     return flat if len(flat) <= most else flat[len(flat) - most * 7 // 8 :]
 
 
 def _sorted_keys(flat: NDArray[Any], start: int) -> NDArray[Any]:
-    """Hash (44 bits) and position (20 bits) of every n-gram from ``start`` on that a token of its text follows, sorted.
+    """Return the sorted hashes (44 bits) and positions (20 bits) of the n-grams from ``start`` on.
 
-    So the occurrences of one n-gram lie side by side, in the order of the texts. Keys with a separator among them are
-    never asked for.
+    The occurrences of one n-gram are neighbours, in the order of the texts. Those at the end of a text are left out.
+    Keys that contain a separator are never looked up.
     """
     count = len(flat) - start - KEY
     if count <= 0:
@@ -208,5 +208,5 @@ def _sorted_keys(flat: NDArray[Any], start: int) -> NDArray[Any]:
 
 
 def _windows(flat: NDArray[Any]) -> NDArray[Any]:
-    """Every run of :data:`_WINDOW` tokens, as a view."""
+    """Return every run of :data:`_WINDOW` tokens, as a view."""
     return np.lib.stride_tricks.sliding_window_view(flat, _WINDOW)

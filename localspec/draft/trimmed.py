@@ -1,9 +1,9 @@
-"""The context of a trimmed drafter, in the target's vocabulary: it can say the kept tokens, and those of the text.
+"""Context of a trimmed drafter, in the target's vocabulary: it proposes the kept tokens, and those of the text.
 
-Every token can be fed, so its cache holds the same tokens as the text, position by position. The head computes logits
-of the kept tokens. A text's rare words come again: so those of its tokens that are not kept get their logits too, a
-few rows of the whole head times what the head read. All others are −inf. Rows are as long as the vocabulary, because
-whoever reads them (noise, penalties, masks) knows the target's ids; only what can be said is written.
+Every token can be decoded, so the cache holds the same tokens as the text, position by position. The head computes
+logits of the kept tokens. Rare tokens of a text often return, so those that are not kept get logits as well: a few rows
+of the whole head times the head's input. All others are −inf. Rows are as long as the vocabulary, because noise,
+penalties and masks use the target's ids.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from localspec.protocols import Context, Outputs, Rows
 
-#: So many of a text's tokens that are not kept, the latest: a matrix that a core multiplies in 0.1 ms.
+#: Most tokens of the text that get logits without being kept, the latest: a core multiplies their rows in 0.1 ms.
 _MOST = 512
 
 
 class TrimmedContext:
-    """A :class:`Context` around ``inner``, whose logits are those of the tokens ``ids`` (ascending) of ``n_vocab``.
+    """A :class:`Context` around ``inner``, which gives logits of the tokens ``ids`` (ascending) of ``n_vocab``.
 
-    ``inner.hidden()`` are what its head read, shape (n, n_embd), and ``head`` gives rows of the whole one: n tokens →
-    (n, n_embd). Logits are ``softcap`` · tanh(· / ``softcap``) where that is not 0.
+    ``inner.hidden()`` is the input of its head, shape (n, n_embd). ``head`` returns rows of the whole head: n tokens →
+    (n, n_embd). If ``softcap`` is not 0, logits are ``softcap`` · tanh(· / ``softcap``).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TrimmedContext:
 
 
 class _TextTokens:
-    """The latest tokens of the text that are not kept, with their rows of the head."""
+    """The latest tokens of the text that are not kept, and their rows of the head."""
 
     def __init__(self, kept: NDArray[np.int64], n_vocab: int, rows_of: Callable[[Sequence[int]], Rows]) -> None:
         self._known = bytearray(n_vocab)
@@ -99,12 +99,12 @@ class _TextTokens:
 
     @property
     def head(self) -> Rows:
-        """Shape (n, n_embd), in the order of :attr:`ids`."""
+        """Rows of the head, shape (n, n_embd), in the order of :attr:`ids`."""
         assert self._head is not None
         return self._head[: len(self._order)]
 
     def add(self, tokens: Sequence[int]) -> list[int]:
-        """Take note of ``tokens``; gives those that had to go for them."""
+        """Add ``tokens``, and return those that were removed for them."""
         known = self._known
         new = [token for token in dict.fromkeys(tokens) if not known[token]][-_MOST:]
         if not new:

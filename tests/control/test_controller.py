@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from localspec.control.base import Budget
 from localspec.control.controller import Controller
 from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts
-from localspec.control.estimates import Outlook
+from localspec.control.estimates import AcceptanceForecast
 from localspec.control.plan import Plan
 from localspec.draft.base import Draft, Drafter, Guess, Prefix
 from localspec.draft.model import ModelDrafter
@@ -160,14 +160,14 @@ def test_a_model_that_is_worse_than_the_target_s_word_is_left_alone() -> None:
     costly = Costs(MILD, {"model": DraftCosts(Curve((1, 64), (0.002, 0.05)), 0.002)})
     new, pair = Controller(costly, 64), Controller(costly, 64)
     for _ in range(30):
-        pair.models["model"].outlook.learn(False, 0.0, 0.97)
+        pair.models["model"].acceptance.learn(False, 0.0, 0.97)
     assert asked_after(0.97, pair=new) < 40
     assert asked_after(0.97, pair=pair) == 60
 
 
 def test_what_an_answer_showed_of_a_model_fades_and_what_its_pair_is_off_stays() -> None:
     """So it is tried again later in an answer, and in the next one, with what all of them taught."""
-    new, outlook = Outlook(), Outlook()
+    new, outlook = AcceptanceForecast(), AcceptanceForecast()
     for _ in range(20):
         outlook.learn(False, 0.0, 0.9)
     low = outlook.first(0.9)

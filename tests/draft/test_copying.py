@@ -56,10 +56,10 @@ def test_a_change_that_came_again_outlasts_an_exception() -> None:
 
 def test_a_change_is_surer_the_more_often_it_came() -> None:
     """The confidence stays below 1."""
-    sure = [Change([1], [2], right=n).sure for n in range(5)]
+    sure = [Change([1], [2], right=n).confidence for n in range(5)]
     assert sure == sorted(sure)
     assert sure[-1] < 1.0
-    assert Change([1], [2], wrong=1).sure < 0.5 < sure[0]
+    assert Change([1], [2], wrong=1).confidence < 0.5 < sure[0]
 
 
 def test_longer_matches_are_surer() -> None:
