@@ -37,7 +37,8 @@ def probability(odds: float) -> float:
 class Beta:
     """Decayed Beta distribution of an outcome that was expected with some probability.
 
-    ``shift`` corrects the expected log-odds. It begins at ``caution`` and follows the last :data:`MEMORY` verdicts.
+    ``shift`` corrects the expected log-odds. It begins at ``caution`` and follows about the last ``memory`` verdicts.
+    ``prior_fades``: verdicts replace the prior, which is only where to begin; otherwise it keeps its weight.
     """
 
     def __init__(self, caution: float = CAUTION, memory: float = MEMORY, *, prior_fades: bool = False) -> None:
