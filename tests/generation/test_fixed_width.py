@@ -102,6 +102,12 @@ def test_a_pass_reads_as_many_cells_as_each_of_its_rows_alone(width: int, cached
     assert room == width or read(cached + room) > read(cached)
 
 
+def test_a_width_of_one_is_none() -> None:
+    """Passes then have as many rows as they have tokens."""
+    assert PassShape.fixed(1) == UNPADDED
+    assert UNPADDED.room(EDGE - 1) == UNPADDED.widest
+
+
 @pytest.mark.parametrize("width", [4, 8])
 @pytest.mark.parametrize("length", [5, *range(EDGE - 15, EDGE - 9)])
 def test_forced_tokens_fit_the_pass(width: int, length: int) -> None:

@@ -142,8 +142,9 @@ def test_a_busy_machine_does_not_make_wide_passes_cheap() -> None:
 
 def test_the_width_of_the_user_is_compared_alone() -> None:
     """Whatever it costs."""
-    found = PaddedFindings()
-    probe_padded(Timed(steep, (6,)), TEXT, found, only=6)
+    found, kept = PaddedFindings(), list[PaddedFindings]()
+    probe_padded(Timed(steep, (6,)), TEXT, found, only=6, checkpoint=kept.append)
+    assert kept == [found]
     assert (list(found.differences), found.costs) == ([6], {})
     assert found.differences[6] == pytest.approx(2.5)
 
