@@ -311,3 +311,34 @@ def test_caches_of_several_conversations_are_counted() -> None:
         choose_settings(request, ContextParams(ctx_size=1024, sequences=n), Machine(1 << 34)).private for n in (1, 2, 5)
     ]
     assert sizes[2] - sizes[0] == 4 * (sizes[1] - sizes[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("draft", "settings"),
+    [("none", {}), ("ngram", {}), ("auto", {}), (str(TINY_TARGET), {}), ("auto", {"pass_width": 4})],
+)
+def test_every_option_gives_what_it_gives_alone(draft: str, settings: dict[str, Any]) -> None:
+    """With every kind of drafter, and in padded passes: samplings, grammars, log probabilities, stop strings, streams and chats."""
+    story = [{"role": "system", "content": "Tell a story."}, {"role": "user", "content": "Of a dog"}]
+    requests: list[tuple[str, Any, dict[str, Any]]] = [
+        ("generate", "Once upon a time", {"temperature": 0}),
+        ("generate", "Once upon a time", {"temperature": 1.2, "seed": 3, "repeat_penalty": 1.1}),
+        ("generate", "The little dog", {"temperature": 0, "logprobs": 2}),
+        ("chat", story, {"temperature": 0.8, "seed": 1, "stop": ["the"]}),
+        ("chat", story, {"temperature": 0, "response_format": {"type": "json_object"}}),
+        ("chat", [*story, {"role": "user", "content": "Or a cat"}], {"temperature": 0.8, "seed": 2, "draft_max": 1}),
+    ]
+
+    def answer(engine: Engine, number: int) -> Any:
+        verb, prompt, options = requests[number % len(requests)]
+        return getattr(engine, verb)(prompt, max_tokens=40, **options)
+
+    with load_fixed("tiny", draft, ctx_size=256, **settings) as engine:
+        alone = [answer(engine, number) for number in range(len(requests))]
+    with load_fixed("tiny", draft, ctx_size=256, parallel=3, **settings) as engine:
+        numbers = [*range(len(requests))] * 2
+        callers = [Caller(lambda number=number: answer(engine, number)) for number in numbers]  # type: ignore[misc]
+        found = [caller.result() for caller in callers]
+    for number, one in zip(numbers, found, strict=True):
+        for field in ("text", "tokens", "finish_reason", "exactness", "logprobs", "notice"):
+            assert getattr(one, field) == getattr(alone[number], field), (number, field)
