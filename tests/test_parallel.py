@@ -318,7 +318,7 @@ def test_caches_of_several_conversations_are_counted() -> None:
     [("none", {}), ("ngram", {}), ("auto", {}), (str(TINY_TARGET), {}), ("auto", {"pass_width": 4})],
 )
 def test_every_option_gives_what_it_gives_alone(draft: str, settings: dict[str, Any]) -> None:
-    """With every kind of drafter, and in padded passes: samplings, grammars, log probabilities, stop strings, streams and chats."""
+    """With every kind of drafter, and in padded passes: samplings, grammars, log probabilities, stop strings, chats."""
     story = [{"role": "system", "content": "Tell a story."}, {"role": "user", "content": "Of a dog"}]
     requests: list[tuple[str, Any, dict[str, Any]]] = [
         ("generate", "Once upon a time", {"temperature": 0}),

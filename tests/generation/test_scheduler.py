@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localspec.control.base import FixedDepth
-from localspec.draft.base import Drafter
+from localspec.control.base import Budget, FixedDepth
+from localspec.draft.base import Draft, Drafter, Prefix
 from localspec.errors import BackendError
 from localspec.generation.generation import Generation
 from localspec.generation.kept import KeptCaches
@@ -227,6 +227,20 @@ def test_a_prompt_that_many_share_is_prefilled_once() -> None:
     assert sum(sum(context.decoded) for context in contexts) < len(SHARED) + 4 * 24
 
 
+@pytest.mark.parametrize("chunk", [1, 64])
+def test_a_short_prompt_waits_for_the_part_that_a_long_one_has_too(chunk: int) -> None:
+    """And begins when that is there, before the rest of the long one; also where only whole chunks are shared."""
+    contexts = plain(2)
+    bench = Bench(contexts, chunk=chunk, width=64)
+    long, short = bench.add([*SHARED, *[9] * 2000]), bench.add([*SHARED, 8])
+    while not short.over:
+        bench.scheduler.step()
+    assert not long.chunks
+    bench.run()
+    assert short.done.stats.cached_tokens == len(SHARED)
+    assert sum(sum(context.decoded) for context in contexts) < len(SHARED) + 2000 + 40
+
+
 def test_a_conversation_goes_on_in_its_slot() -> None:
     """While others go on in theirs, and new ones take those that were used least recently."""
     bench, texts = Bench(plain(3)), [[i, *SHARED[: 70 + i]] for i in range(3)]
@@ -297,6 +311,43 @@ def test_passes_are_fused_where_that_pays() -> None:
     bench.run()
     assert all(answer.over for answer in answers)
     assert bench.sequences.passes.count(4) >= 8
+
+
+class Recording(FixedDepth):
+    """A control that notes the budgets of its decisions and lessons."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.drafted: list[Budget] = []
+        self.learned: list[Budget] = []
+
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
+        self.drafted.append(budget)
+        return super().draft(prefix, drafters, budget)
+
+    def learn(self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: Any = None) -> None:
+        self.learned.append(budget)
+
+
+def test_the_control_is_told_of_the_others() -> None:
+    """What their rows are expected to be before a pass, and what they were after it; of nobody where it is alone."""
+    control = Recording()
+    bench = Bench(plain(3), kind="right", setup=Setup("exact", control=control, together=64))
+    bench.add(endless(1)[0])
+    bench.run()
+    assert {budget.others for budget in (*control.drafted, *control.learned)} == {0}
+    assert all(budget.seconds is None for budget in control.drafted)
+    control.drafted.clear()
+    control.learned.clear()
+    for prompt in endless(3):
+        bench.add(prompt, max_tokens=10)
+    bench.run()
+    with_others = [budget for budget in control.drafted if budget.others]
+    assert with_others
+    assert all(budget.seconds is not None and budget.seconds(9) > budget.seconds(1) for budget in with_others)
+    fused = [rows for rows in bench.sequences.passes if rows > 1]
+    assert {budget.others for budget in control.learned if budget.others} <= {n - m for n in fused for m in range(1, n)}
+    assert any(budget.others for budget in control.learned)
 
 
 # Ends.
@@ -406,14 +457,14 @@ def test_kept_caches_change_no_answer(prompts: Any, most: int, cells: tuple[int 
 
     setup = Setup("exact", PassShape(3), control=FixedDepth(2), together=3, chunk=chunk)
     bench = Bench([make() for _ in range(2)], exact=3, setup=setup, kept=most)
-    for prompt, rest in prompts:
-        answer = bench.add(prompt)
-        bench.run()
-        text = [*prompt, *answer.tokens, rest]
-        longer = bench.add(text)
-        bench.run()
-        assert answer.tokens == alone(prompt, make, chunk=chunk)
-        assert longer.tokens == alone(text, make, chunk=chunk)
+    texts = [prompt for prompt, _ in prompts]
+    for _ in range(2):
+        answers = []
+        for text in texts:
+            answers.append(bench.add(text))
+            bench.run()
+        assert [answer.tokens for answer in answers] == [alone(text, make, chunk=chunk) for text in texts]
+        texts = [[*text, *answer.tokens, n] for text, answer, (_, n) in zip(texts, answers, prompts, strict=True)]
         assert sum(len(kept.state) for kept in bench.scheduler.kept._kept) <= most
 
 
