@@ -42,7 +42,7 @@ class EventStream(Response):
         try:
             # Headers leave before the queue and the prefill: a client's time limit may be shorter than they are.
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await _unless_gone(receive, self._send_all(send))
+            await _unless_gone(receive, self._job, self._send_all(send))
         except asyncio.TimeoutError:
             pass  # a reader that is too slow: the server closes an answer without an end
         finally:
@@ -89,19 +89,22 @@ async def whole_answer(job: Job, view: View, receive: Receive) -> Response:
         return done
 
     try:
-        done = await _unless_gone(receive, collect())
+        done = await _unless_gone(receive, job, collect())
     finally:
         job.cancel()
     return json_response({} if done is None else view.whole(done))
 
 
-async def _unless_gone(receive: Receive, work: Coroutine[None, None, _Result]) -> _Result | None:
+async def _unless_gone(receive: Receive, job: Job, work: Coroutine[None, None, _Result]) -> _Result | None:
     """The result of ``work``; None, and the work is cancelled, if the client goes away first."""
     task, watch = asyncio.ensure_future(work), asyncio.ensure_future(gone(receive))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         return await task if task.done() else None
     finally:
+        # The job first: before Python 3.12 a wait_for() that has just ended keeps a cancelled task going, until the
+        # job's last event ends it.
+        job.cancel()
         for one in (task, watch):
             one.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
