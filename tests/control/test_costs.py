@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.control.costs import Costs, Curve, DraftCosts, LiveCurve
+from localspec.control.costs import WIDTHS, Costs, Curve, DraftCosts, LiveCurve
 from localspec.errors import InputError
 from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
@@ -147,3 +149,133 @@ def test_disturbed_passes_are_known_by_what_cannot_be() -> None:
     curve = curve_from_samples([(1, 9.0), *quiet[1:], (4, 7.0)])
     assert curve.seconds(1) <= 1.35 * 1.6
     assert curve.seconds(4) == 2.0
+
+
+@given(curves)
+def test_a_measured_width_costs_exactly_what_was_measured(curve: Curve) -> None:
+    """No arithmetic moves it; between widths the time is linear, beyond them the time of a row stays."""
+    assert all(curve.seconds(n) == seconds for n, seconds in zip(curve.widths[:-1], curve.times[:-1], strict=True))
+    inside = range(1, curve.widths[-1] + 1)
+    linear = np.interp(inside, curve.widths, curve.times)
+    assert [curve.seconds(n) for n in inside] == pytest.approx(linear.tolist())
+    for n in (curve.widths[-1], curve.widths[-1] + 1, 500):
+        assert curve.seconds(n) == pytest.approx(curve.times[-1] * n / curve.widths[-1])
+
+
+tenths = st.integers(1, 10**8)
+
+
+@given(st.dictionaries(st.integers(2, 64), tenths, max_size=6), tenths, st.integers(0, 10**6), st.integers(0, 10**8))
+def test_files_keep_tenths_of_a_microsecond(rest: dict[int, int], first: int, cell: int, python: int) -> None:
+    """Exactly; finer digits are noise and are not written. A cell keeps hundredths of a nanosecond."""
+    written = {1: first, **dict(sorted(rest.items()))}
+    curve = Curve(tuple(written), tuple((n + 0.2) * 1e-7 for n in written.values()), (cell + 0.2) * 1e-11)
+    record = Costs(curve, {"model": DraftCosts(curve, (first + 0.2) * 1e-7)}, (python + 0.2) * 1e-7).to_dict()
+    expected = {str(n): tenths / 1e4 for n, tenths in written.items()}
+    assert record == {
+        "verify": expected,
+        "cell": cell / 1e8,
+        "drafters": {"model": {"first": expected, "step": first / 1e4}},
+        "python": python / 1e4,
+    }
+    assert Costs.from_dict(json.loads(json.dumps(record))).to_dict() == record
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"verify": {"1": 3_600_000}}, "has a time of 3600.0 s; it must be above 0 and below an hour"),
+        ({"verify": {"1": 0}}, "has a time of 0.0 s; it must be above 0"),
+        ({"verify": {"1": 1, "2": 3_600_000}}, "below an hour"),
+        ({"verify": {"1": 1}, "cell": 1000}, "costs 1.0 s a row; it must be at least 0 and below 1"),
+        ({"verify": {"1": 1}, "cell": None}, "the cell of a cost curve is None; it must be milliseconds"),
+        ({"verify": {"1": 1}, "python": 3_600_000}, "the python time of a cost curve is 3600000"),
+        ({"verify": {"1": 1}, "python": -0.1}, "the python time of a cost curve is -0.1"),
+        ({"verify": {"1": 1}, "python": None}, "the python time of a cost curve is None"),
+        ({"verify": {"2": 1, "4": 1}}, r"has the widths \[2, 4\]; they must rise from 1"),
+        ({"verify": {"1": 1, "01": 1}}, r"has the widths \[1, 1\]"),
+        ({"verify": {"1": 1, "two": 1}}, "must map widths to milliseconds"),
+        ({"verify": {"1": [1]}}, "must map widths to milliseconds"),
+        ({"verify": [1, 2]}, r"a cost curve is \[1, 2\]; it must map"),
+        ({"verify": {}}, "a cost curve is {}; it must map"),
+        ({}, "run `localspec tune`"), ([], "run `localspec tune`"), ("verify", "run `localspec tune`"),
+        ({"verify": {"1": 1}, "drafters": []}, "the drafters of a cost curve must be"),
+        ({"verify": {"1": 1}, "drafters": {"model": {"first": {"1": 1}}}}, "the drafters of a cost curve must be"),
+        ({"verify": {"1": 1}, "drafters": {"model": [1]}}, "the drafters of a cost curve must be"),
+        ({"verify": {"1": 1}, "drafters": {"a": {"step": 1}, "b": 1}}, "the drafters of a cost curve must be"),
+        ({"verify": {"1": 1}, "drafters": {"model": {"step": 0}}}, "has a time of 0.0 s"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_value(record: Any, message: str) -> None:
+    """At the edges too."""
+    with pytest.raises(InputError, match=message):
+        Costs.from_dict(record)
+
+
+def test_values_just_inside_are_accepted() -> None:
+    """Nearly an hour, no time in Python, no cost of the cache. A drafter without a curve costs its step."""
+    costs = Costs.from_dict(
+        {"verify": {"1": 3_599_999.0}, "cell": 999.9, "drafters": {"mtp": {"step": 2}}, "python": 0}
+    )
+    assert (costs.verify.times, costs.python) == ((3599.999,), 0.0)
+    assert costs.verify.cell == pytest.approx(0.9999)
+    assert costs.drafters["mtp"] == DraftCosts(Curve((1,), (0.002,)), 0.002)
+    least = Costs.from_dict({"verify": {"1": 1}})
+    assert (least.verify.cell, least.python, dict(least.drafters)) == (0.0, 0.0, {})
+    assert Costs.from_dict({"verify": {"1": 1}, "python": 3_599_999}).python == 3599.999
+    with pytest.raises(InputError):
+        Curve((), ())
+    with pytest.raises(InputError):
+        Curve((1, 2), (1.0,))
+    with pytest.raises(InputError):
+        Curve((1, 2, 2), (1.0, 1.0, 1.0))
+
+
+@given(curves, st.integers(2, 64))
+def test_padded_passes_cost_the_same_up_to_their_width(curve: Curve, width: int) -> None:
+    """Whatever is in them. The rest of the costs, and costs that are not padded, stay."""
+    costs = Costs(curve, {"mtp": DraftCosts(curve, 0.5)}, 0.25)
+    padded = costs.padded(width)
+    for n in (1, (width + 1) // 2, width):
+        assert padded.verify.seconds(n) == pytest.approx(curve.seconds(width))
+    assert (padded.drafters, padded.python) == (costs.drafters, 0.25)
+    assert costs.padded(1) is costs
+
+
+@given(curves, st.integers(1, 64))
+def test_a_live_curve_begins_as_it_was_measured(curve: Curve, widest: int) -> None:
+    """At every width, also beyond those that are used; it uses what was measured and what `tune` would measure."""
+    live = LiveCurve(curve, widest)
+    assert list(live.widths) == sorted({n for n in (*curve.widths, *WIDTHS) if n <= widest})
+    for n in range(1, 200):
+        assert live.seconds(n) == pytest.approx(curve.seconds(n))
+    now = live.now()
+    assert (now.widths, now.times) == (curve.widths, pytest.approx(curve.times))
+
+
+@given(curves, st.integers(1, 64), st.floats(0.01, 100.0), st.integers(0, 1000))
+def test_what_a_pass_moves(curve: Curve, at: int, factor: float, cached: int) -> None:
+    """All widths by a tenth of its deviation, its own by another tenth; a width that was not measured wholly, once."""
+    curve = replace(curve, cell=1e-6)
+    live, off = LiveCurve(curve, 64), max(-0.4, min(0.4, math.log(factor)))
+    guessed = at in WIDTHS and at not in curve.widths
+    live.observe(at, factor * curve.seconds(at, cached), cached)
+    for n in range(1, 130):
+        own = (1.0 if guessed else 0.1) if n == at else 0.0
+        assert live.seconds(n) == pytest.approx(curve.seconds(n) * math.exp((0.1 + own) * off))
+    before = live.seconds(at)
+    live.observe(at, factor * before)
+    assert live.seconds(at) == pytest.approx(before * math.exp(0.2 * off))
+    cell = live.now().cell
+    assert cell == pytest.approx(1e-6 * math.exp(0.2 * off))
+
+
+def test_what_is_no_pass_moves_nothing() -> None:
+    """One of no time, and one that is wider than any that is used."""
+    curve = Curve((1, 4), (1.0, 2.0))
+    live = LiveCurve(curve, 8)
+    for n, seconds in ((1, 0.0), (1, -1.0), (9, 1.0), (100, 1.0)):
+        live.observe(n, seconds)
+    assert [live.seconds(n) for n in range(1, 20)] == [curve.seconds(n) for n in range(1, 20)]
+    live.observe(8, 5.0)
+    assert live.seconds(8) > 4.0
