@@ -233,12 +233,14 @@ def repeat(text: Sequence[int], count: int) -> list[int]:
 class _Comparison:
     """Compares rows of a wide pass with those of single-token passes behind ``held``, or behind many copies of it."""
 
+    _single: Rows
+    #: Length of the cache behind which the single rows were computed.
+    _start: int
+
     def __init__(self, context: ProbedContext, held: Sequence[int], tokens: Sequence[int]) -> None:
         self._context, self._held, self._tokens = context, held, tokens
-        self._single: Rows = np.empty((0, 0), np.float32)
-        #: Cache of the single rows (long or not), and its length; None before the first.
+        #: Cache of the single rows (long or not); None before the first.
         self._long: bool | None = None
-        self._start = 0
 
     def start(self, *, long: bool) -> int:
         """Bring the cache to the tokens behind which rows are compared; returns their number."""

@@ -27,6 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _INVARIANCE = "tests/probe/test_batch_invariance.py"
+_PADDED = "tests/generation/test_fixed_width.py"
 #: Sources and the tests that state their laws, quick tests first.
 GROUPS = {
     "accept": (
@@ -35,7 +36,12 @@ GROUPS = {
     ),
     "loop": (
         ["localspec/generation/loop.py"],
-        ["tests/generation/test_loop.py", "tests/generation/test_fixed_width.py", "tests/test_engine.py"],
+        [
+            "tests/generation/test_drive.py",
+            "tests/generation/test_loop.py",
+            _PADDED,
+            "tests/test_engine.py",
+        ],
     ),
     "sampling": (
         ["localspec/sampling"],
@@ -43,7 +49,14 @@ GROUPS = {
     ),
     "batch_invariance": (
         ["localspec/probe/batch_invariance.py", "localspec/probe/fixed_width.py", "localspec/generation/passes.py"],
-        ["tests/probe/test_probe.py", _INVARIANCE, "tests/probe/test_fixed_width.py", "tests/probe/test_exactness.py"],
+        [
+            f"{_PADDED}::test_a_pass_reads_as_many_cells_as_each_of_its_rows_alone",
+            f"{_PADDED}::test_a_width_of_one_is_none",
+            "tests/probe/test_probe.py",
+            _INVARIANCE,
+            "tests/probe/test_fixed_width.py",
+            "tests/probe/test_exactness.py",
+        ],
     ),
     "control": (["localspec/control"], ["tests/control", "tests/draft/test_model.py"]),
 }
