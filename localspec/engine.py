@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +18,10 @@ from localspec.control.costs import Costs
 from localspec.draft.base import Prefix
 from localspec.errors import BackendError, InputError, UsageError
 from localspec.files import file_identity
-from localspec.generation.background import Background
+from localspec.generation.alone import Alone
 from localspec.generation.detokenize import detokenize
 from localspec.generation.generation import Generation
-from localspec.generation.lock import EngineLock, Use
-from localspec.generation.loop import drive
+from localspec.generation.lock import EngineLock
 from localspec.generation.options import ChatOptions, Options
 from localspec.generation.pair import Measurement, Pair, Setup
 from localspec.generation.parallel import Parallel
@@ -88,12 +87,13 @@ class Engine:
         conversation = Conversation(template, pair.vocabulary) if template else None
         self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=pair.target.n_ctx)
         self._lock = EngineLock()
-        self._background = Background(self._lock)
-        self._parallel = Parallel(self._lock, scheduler, measurement) if scheduler else None
-        self._pairs = tuple(slot.pair for slot in scheduler.slots) if scheduler else (pair,)
-        workers = [worker for worker in (self._background, self._parallel) if worker]
+        self._runner: Alone | Parallel = Alone(self._lock, self._tasks, measurement)
+        self._pairs: tuple[Pair, ...] = (pair,)
+        if scheduler is not None:
+            self._runner = Parallel(self._lock, scheduler, measurement)
+            self._pairs = tuple(slot.pair for slot in scheduler.slots)
         # At exit the engine is closed before its contexts are freed, and so is one that is collected.
-        self._closing = weakref.finalize(self, _close, self._lock, workers, measurement, self._pairs, close)
+        self._closing = weakref.finalize(self, _close, self._lock, self._runner, measurement, self._pairs, close)
 
     @property
     def drafters(self) -> tuple[str, ...]:
@@ -191,8 +191,7 @@ class Engine:
     def _forget(self) -> None:
         if self._tasks.conversation is not None:
             self._tasks.conversation.clear()
-        if self._parallel is not None:
-            self._parallel.scheduler.kept.clear()
+        self._runner.forget()
         for pair in self._pairs:
             pair.target.rewind(0)
             for drafter in pair.drafters:
@@ -236,14 +235,15 @@ class Engine:
         with self._lock.exclusive():
             self._forget()
             self._target.restore(saved.cache, saved.tokens)
-            self._use_chunk()
+            if self._setup.chunk is not None:
+                self._pair.prefill.use_chunk(self._setup.chunk)
             reusable = self._pair.prefill.restore(len(saved.tokens), saved.chunk, saved.prefilled)
             if self._tasks.conversation and last and max(last.tokens, default=0) < self.vocabulary.n_tokens:
                 self._tasks.conversation.resume(last)
         return reusable
 
     def _check_alone(self) -> None:
-        if self._parallel is not None:
+        if len(self._pairs) > 1:
             raise UsageError("an engine of several conversations cannot save or load one; load it with parallel=1.")
 
     def _identity(self) -> str:
@@ -286,7 +286,7 @@ class Engine:
 
     def astream(self, prompt: str, **options: Unpack[Options]) -> AsyncGenerator[Chunk, None]:
         """:meth:`stream` that does not block the event loop, nor wait for the consumer of a chunk."""
-        return self._stream_in_background(options, lambda: self._text(prompt, options))
+        return self._runner.astream(lambda: self._text(prompt, options), options.get("cancel"))
 
     async def achat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
         """:meth:`chat` that does not block the event loop. Cancelling the task ends it between two passes."""
@@ -294,7 +294,7 @@ class Engine:
 
     def astream_chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
         """:meth:`stream_chat` that does not block the event loop, nor wait for the consumer of a chunk."""
-        return self._stream_in_background(options, lambda: self._chat(messages, options))
+        return self._runner.astream(lambda: self._chat(messages, options), options.get("cancel"))
 
     def stop(self) -> None:
         """End every generation that runs or waits, from any thread; its finish reason is ``cancelled``.
@@ -302,8 +302,7 @@ class Engine:
         A running one ends after its pass. An open stream loses its place at once, and its next chunk is its last.
         """
         self._lock.stop()
-        if self._parallel is not None:
-            self._parallel.stop()
+        self._runner.stop()
 
     def _text(self, prompt: str, options: Options) -> Generation:
         with self._lock.vocabulary():
@@ -335,11 +334,6 @@ class Engine:
         self._setup, self.notices = setup, setup.notices
         self.exactness, self.difference, self.passes = setup.exactness, setup.difference, setup.passes
 
-    def _use_chunk(self) -> None:
-        """Reuse of the cache what is proved to be reusable."""
-        if self._setup.chunk is not None:
-            self._pair.prefill.use_chunk(self._setup.chunk)
-
     def measure(self, seconds: float | None = None) -> bool:
         """Wait until exactness and costs of the pair are measured, at most ``seconds``; returns False if they are not.
 
@@ -351,49 +345,12 @@ class Engine:
         self._adopt()
         return done
 
-    def _run(self, generation: Generation, use: Use | None = None) -> Generator[Chunk, None, None]:
-        """Drive ``generation`` when ``use``, or a new one, is first in the queue; with others where there is room."""
-        if self._parallel is not None:
-            yield from self._parallel.stream(generation)
-            return
-        use, requests = use or self._lock.enqueue(generation.task.request.cancel), ExitStack()
-        try:
-            if self._lock.wait(use):
-                requests.enter_context(self._measurement.request() if self._measurement else nullcontext())
-                self._use_chunk()
-                for chunk in drive(self._target, generation.run(), use.cancelled):
-                    if chunk.completion is not None:
-                        break
-                    self._lock.suspend(use)
-                    yield chunk
-                    self._lock.resume(use)
-            else:
-                chunk = generation.give_up()
-        finally:
-            requests.close()
-            self._reply(generation, use)
-            self._lock.leave(use)
-        yield chunk
-
-    def _reply(self, generation: Generation, use: Use) -> None:
-        """Store the reply in the conversation, also one that was cut short, unless it had not begun."""
-        answer, chat = generation.answer, generation.task.chat
-        began = answer.tokens or answer.finish_reason not in (None, "cancelled")
-        if chat and self._tasks.conversation and not use.lost and began:
-            calls, reusable = generation.tool_calls, generation.reusable
-            self._tasks.conversation.add_reply(chat, answer.text, answer.tokens, reusable=reusable, calls=calls)
-
-    def _stream_in_background(self, options: Options, prepare: Callable[[], Generation]) -> AsyncGenerator[Chunk, None]:
-        if self._parallel is not None:
-            return self._parallel.astream(prepare)
-        return self._background.stream(options.get("cancel"), lambda use: self._run(prepare(), use))
+    def _run(self, generation: Generation) -> Generator[Chunk, None, None]:
+        """Yield the chunks of ``generation``. The stream refers to the engine, which is not collected before."""
+        yield from self._runner.stream(generation)
 
     async def _in_background(self, options: Options, prepare: Callable[[], Generation]) -> Completion:
-        def last(use: Use) -> Generator[Chunk, None, None]:
-            yield from (chunk for chunk in self._run(prepare(), use) if chunk.completion)
-
-        stream = self._parallel.astream(prepare) if self._parallel else None
-        async with aclosing(stream or self._background.stream(options.get("cancel"), last)) as chunks:
+        async with aclosing(self._runner.astream(prepare, options.get("cancel"))) as chunks:
             async for chunk in chunks:
                 if chunk.completion is not None:
                     return chunk.completion
@@ -419,14 +376,13 @@ def _completion(chunks: Iterator[Chunk]) -> Completion:
 
 def _close(
     lock: EngineLock,
-    workers: Sequence[Background | Parallel],
+    runner: Alone | Parallel,
     measurement: Measurement | None,
     pairs: Sequence[Pair],
     close: Callable[[], None] | None,
 ) -> None:
     def free() -> None:
-        for worker in workers:
-            worker.close()
+        runner.close()
         if measurement is not None:
             measurement.close()
         for pair in pairs:

@@ -40,8 +40,7 @@ def alone(prompt: str, **options: Any) -> tuple[int, ...]:
 
 
 def scheduler_of(engine: Engine) -> Any:
-    assert engine._parallel is not None
-    return engine._parallel.scheduler
+    return engine._runner.scheduler  # type: ignore[union-attr]
 
 
 def running(engine: Engine) -> int:
@@ -215,7 +214,7 @@ def test_close_ends_everything_and_frees_every_slot() -> None:
     engine = engine_of(parallel=2)
     callers = [Caller(lambda: engine.generate(PROMPT, **LONG)) for _ in range(4)]
     until(lambda: len(scheduler_of(engine)._waiting) == 2)
-    targets, thread = [slot.pair.target for slot in scheduler_of(engine).slots], engine._parallel._thread  # type: ignore[union-attr]
+    targets, thread = [slot.pair.target for slot in scheduler_of(engine).slots], engine._runner._thread  # type: ignore[union-attr]
     engine.close()
     assert all(target.closed for target in targets)
     ends = []
@@ -267,7 +266,7 @@ def test_a_pair_is_measured_while_nobody_stops_asking(monkeypatch: pytest.Monkey
 
     with engine_of() as engine:
         gaps = Gaps[Any](measure)
-        engine._measurement = engine._parallel._measurement = gaps  # type: ignore[union-attr]
+        engine._measurement = engine._runner._measurement = gaps  # type: ignore[assignment]
         stream = engine.stream(PROMPT, **LONG)
         tokens: list[int] = []
         while not whole.is_set():

@@ -29,7 +29,7 @@ class Generation:
     """One answer to ``task``; ``setup`` is that of the drafters in ``pair``, if there are any."""
 
     def __init__(self, pair: Pair, setup: Setup, task: Task) -> None:
-        self._pair, self.setup, self.task = pair, setup, task
+        self.pair, self.setup, self.task = pair, setup, task
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
         continued = chat.continued if chat else ""
@@ -46,7 +46,7 @@ class Generation:
 
     def place(self, pair: Pair, control: Control, load: Load) -> None:
         """Use another pair of the same models, before it runs; without drafters if it was made without them."""
-        self._pair = pair if self._pair.drafters else replace(pair, drafters=())
+        self.pair = pair if self.pair.drafters else replace(pair, drafters=())
         self.setup, self._load = replace(self.setup, control=control), load
 
     @property
@@ -59,7 +59,7 @@ class Generation:
 
         Thrown :class:`Cancelled`, it ends with the tokens so far.
         """
-        pair, answer, stats = self._pair, self.answer, self.stats
+        pair, answer, stats = self.pair, self.answer, self.stats
         chunks = iter(list[Chunk]())
         try:
             prefix = Prefix(list(self.task.tokens), self.task.sampler)
@@ -87,7 +87,7 @@ class Generation:
 
     def _begin(self) -> None:
         """Start a new answer in the control, and the clocks."""
-        self._clocks = [self._pair.target, *self._pair.drafters]
+        self._clocks = [self.pair.target, *self.pair.drafters]
         self._before = [clock.decode_s for clock in self._clocks]
         self.setup.control.begin()
 
@@ -101,8 +101,8 @@ class Generation:
     def _prefill(self, prefix: Prefix) -> Generator[Pass, Rows, Rows]:
         """Bring target and drafters up to the prompt; returns the last token's logits (1, n_vocab)."""
         began, stats, progress = perf_counter(), self.stats, self.task.request.progress
-        rows, stats.cached_tokens = yield from self._pair.prefill.run(self._pair.target, prefix.tokens, progress)
-        for drafter in self._pair.drafters:
+        rows, stats.cached_tokens = yield from self.pair.prefill.run(self.pair.target, prefix.tokens, progress)
+        for drafter in self.pair.drafters:
             drafter.observe(prefix)
         if progress is not None:
             progress(stats.prefilled_tokens, stats.prefilled_tokens)
@@ -113,11 +113,11 @@ class Generation:
         request, setup, answer = self.task.request, self.setup, self.answer
         limits = [limit for limit in (request.draft_max, setup.draft.max) if limit is not None]
         return Rules(
-            self._pair.vocabulary.is_end,
+            self.pair.vocabulary.is_end,
             lambda: answer.left,
             setup.control,
             min(limits, default=MAX_DRAFT),
-            self._pair.reads_hidden,
+            self.pair.reads_hidden,
             setup.passes,
             request.logprobs,
             self._load,
@@ -161,7 +161,7 @@ class Generation:
     def _notices(self) -> Sequence[str]:
         found = []
         if self.answer.finish_reason == "length" and len(self.answer.tokens) == self.task.room:
-            n_ctx = self._pair.target.n_ctx
+            n_ctx = self.pair.target.n_ctx
             found.append(f"The context of {n_ctx} tokens is full; set a larger --ctx-size, or start anew.")
         if self._calls is not None and self._calls.malformed:
             found.append("A tool call could not be read, and was left in the text.")
@@ -170,8 +170,8 @@ class Generation:
     def _keep(self) -> Sequence[str]:
         """Add the finished text to the file of earlier ones; a notice where that failed, which the answer survives."""
         try:
-            if self._pair.history is not None:
-                self._pair.history.keep([*self.task.tokens, *self.answer.tokens])
+            if self.pair.history is not None:
+                self.pair.history.keep([*self.task.tokens, *self.answer.tokens])
         except InputError as error:
             return [f"The text was not kept: {error}"]
         return []

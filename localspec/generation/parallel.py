@@ -53,8 +53,10 @@ class Parallel:
         finally:
             job.stopped = True
 
-    async def astream(self, prepare: Callable[[], Generation]) -> AsyncGenerator[Chunk, None]:
-        """:meth:`stream` for an event loop. ``prepare`` makes the generation, in another thread."""
+    async def astream(
+        self, prepare: Callable[[], Generation], cancel: threading.Event | None
+    ) -> AsyncGenerator[Chunk, None]:
+        """:meth:`stream` for an event loop. ``prepare`` makes the generation, in another thread; it has ``cancel``."""
         loop, chunks = asyncio.get_running_loop(), asyncio.Queue[Chunk | BaseException]()
 
         def deliver(found: Chunk | BaseException) -> None:
@@ -73,6 +75,10 @@ class Parallel:
                     return
         finally:
             job.stopped = True
+
+    def forget(self) -> None:
+        """Drop the caches of conversations that have no slot."""
+        self.scheduler.kept.clear()
 
     def stop(self) -> None:
         """End every job that runs or waits after its pass, from any thread."""
