@@ -6,13 +6,15 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it for what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("localspec", deadline=None, derandomize=True, max_examples=60, database=None)
 settings.load_profile("localspec")
+#: Of scripts/check/mutate.py, for which any failure will do.
+settings.register_profile("mutants", settings.get_profile("localspec"), phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.fixture(autouse=True, scope="session")

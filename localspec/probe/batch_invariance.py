@@ -284,12 +284,12 @@ def _reusable_chunk(
 ) -> int:
     """Compare the cells of one wide pass with those of narrower ones, where possible across the split of attention.
 
-    ``narrow``: a width whose rows are exact, None if not all are. Returns :attr:`Invariance.chunk`.
+    The cache holds ``held``. ``narrow``: a width whose rows are exact, None if not all are. Returns
+    :attr:`Invariance.chunk`.
     """
     widest = context.pass_width
     count = min(2 * CHUNK if slow else widest, widest, context.n_ctx - HELD)
     try:
-        context.rewind(HELD)
         if context.n_ctx >= HELD * _BEFORE_SPLIT + count:
             extend_cache(context, held, _BEFORE_SPLIT)
         if narrow and _same_cells(context, tokens[: count - _RAGGED], narrow):

@@ -211,7 +211,8 @@ class Checker:
 
     def run(self) -> tuple[bool, float, str]:
         """(passed, processor seconds, last lines)."""
-        tests = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *self.tests]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--hypothesis-profile=mutants"]
+        tests = [sys.executable, "-m", "pytest", *options, *self.tests]
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         process = subprocess.Popen(

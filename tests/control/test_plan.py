@@ -89,6 +89,14 @@ def test_a_pass_beside_others_costs_what_it_adds_to_theirs() -> None:
     assert forecast.value == pytest.approx(0.1 * (1.71 + 0.405 + 0.2025) - 0.005 - 0.02 - 3 * PYTHON_S)
 
 
+def test_a_guess_that_is_worth_its_step_is_looked_at() -> None:
+    """Only one of less ends the forecast; here a wider pass is cheaper."""
+    live = LiveCurve(Curve((1, 2, 3), (1.0, 1.0, 0.5)), 3)
+    for step, length in ((0.25, 2), (0.26, 1)):
+        choice = Plan(live, Budget(1, 4, 99), 1.0).forecast(0.5, 0.5, 0.1, step)
+        assert choice.length == length
+
+
 @given(st.integers(1, 4), st.integers(0, 5), st.integers(0, 4))
 def test_a_draft_is_padded_with_its_last_token(pending: int, length: int, padding: int) -> None:
     """By the drafter of that token, with no confidence. Without a token nothing is padded."""

@@ -119,6 +119,36 @@ def test_the_exact_width_that_is_worth_most_is_chosen(
     assert context.tokens == []
 
 
+@given(st.dictionaries(st.integers(2, 16), st.floats(1.0, 20.0), min_size=1, max_size=5), st.integers(2, 16))
+def test_the_worth_of_a_width_is_its_tokens_by_its_cost(costs: dict[int, float], widest: int) -> None:
+    """With seven of ten draft tokens accepted: one, and the first, and the second where the first is, and so on."""
+    found = PaddedFindings(costs)
+    worth = {width: sum(0.7**i for i in range(width)) / cost for width, cost in costs.items()}
+    for width in costs:
+        assert found.worth(width) == pytest.approx(worth[width])
+    assert found.best_up_to(widest) == pytest.approx(max([1.0, *(w for n, w in worth.items() if n <= widest)]))
+
+
+def test_what_is_done_next() -> None:
+    """Widths are timed from the narrowest on, up to one that is too dear; then the best ones are compared."""
+    cheap = dict.fromkeys(FIXED_WIDTHS, 1.0)
+    widest = FIXED_WIDTHS[-1]
+    assert PaddedFindings().pending(1.05) == ("time", 2)
+    assert PaddedFindings({2: 1.0}).pending(1.05) == ("time", 3)
+    assert PaddedFindings({2: 1.5}).pending(1.05) == ("time", 3)
+    assert PaddedFindings({2: 1.51}).pending(1.05) is None
+    assert PaddedFindings({2: 1.75}).pending(1.75) == ("time", 3)
+    assert PaddedFindings({2: 1.76}).pending(1.75) is None
+    assert PaddedFindings(cheap).pending(1.0) == ("compare", widest)
+    assert PaddedFindings(cheap).pending(0.99) is None
+    assert PaddedFindings(cheap, {widest: 0.0}).pending(1.05) is None
+    assert PaddedFindings(cheap, {widest: 0.5}).pending(1.05) == ("compare", FIXED_WIDTHS[-2])
+    assert PaddedFindings(cheap, {widest: 0.5, FIXED_WIDTHS[-2]: 0.0}).choice(1.05) == FIXED_WIDTHS[-2]
+    assert PaddedFindings(cheap, {widest: 0.5}).choice(1.05) is None
+    assert PaddedFindings({2: 1.05}, {2: 0.0}).choice(DEAREST) == 2
+    assert PaddedFindings({2: 1.06}, {2: 0.0}).choice(DEAREST) is None
+
+
 def test_wide_passes_are_not_timed_where_narrow_ones_are_dear() -> None:
     """They would be dearer."""
     found = PaddedFindings()
