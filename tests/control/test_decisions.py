@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -207,3 +208,23 @@ def test_what_must_be_read_anyway_is_part_of_the_draft() -> None:
     model.forgone = 1.0
     model.begin()
     assert model.forgone == 0.0
+
+
+@pytest.mark.parametrize("generated", [0, 1, 100])
+def test_what_a_wide_pass_costs_more_counts_more_at_first(generated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one in the prior's verdicts and the tokens of the answer. A token is worth what it took lately."""
+    seen: list[Plan] = []
+
+    class Seen(Plan):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            seen.append(self)
+
+    monkeypatch.setattr(controller, "Plan", Seen)
+    control, budget = control_of(), Budget(1, 8, 99, 5, 2)
+    control._generated, control._worth = generated, 0.003
+    control.draft(prefix_of([1]), [], budget)
+    share = MILD.seconds(3) / 3
+    assert (seen[0].caution, seen[0].budget, seen[0].curve) == (1.0 / (14 + generated), budget, control.verify)
+    assert seen[0].worth == pytest.approx(0.003 if generated else share)
+    assert control._plain == pytest.approx(share)

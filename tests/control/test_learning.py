@@ -13,7 +13,7 @@ from localspec.control.base import Budget
 from localspec.control.controller import GRAMMAR
 from localspec.control.costs import Costs, Curve, DraftCosts
 from localspec.control.estimates import Calibration
-from localspec.draft.base import Draft
+from localspec.draft.base import Draft, Guess
 from tests.helpers.listed import FREE, MILD, Listed, control_of
 from tests.helpers.support import prefix_of
 
@@ -183,3 +183,28 @@ def test_another_sequence_has_its_own_answer() -> None:
     assert other._widest == 64
     assert other.models.keys() == control.models.keys()
     assert other.models["model"] is not control.models["model"]
+
+
+def test_a_new_answer_begins_anew() -> None:
+    """With nothing generated, spent, forgone or pending; what was learned of the pair and of passes stays."""
+    control, fresh = control_of(model=0.001), control_of(model=0.001)
+    model = control.models["model"]
+    for _ in range(20):
+        model.acceptance.learn(False, 0.0, 0.9)
+        control._calibrations["ngram"].learn(0.9, False)
+        control._target.learn(0.75, 0.0)
+    pair = model.acceptance._pair[0].shift
+    model.forgone, control._spent, control._draft_s, control._rest, control._resting = 1.0, 1.0, 1.0, 9, True
+    control._generated, control._answer_s, control._learned = 50, 2.0, (50, 2.0)
+    control._unverified = (1, "ngram", Guess(5, 0.5))
+    control.begin()
+    assert model.forgone == 0.0
+    assert model.acceptance._answer[0].shift == 0.0
+    assert model.acceptance._pair[0].shift == pair < -0.7
+    assert control._calibrations["ngram"].probability(0.9) == fresh._calibrations["ngram"].probability(0.9)
+    for name in (
+        "_generated", "_answer_s", "_learned", "_draft_s", "_spent", "_rest", "_resting", "_unverified", "_confidence"
+    ):  # fmt: skip
+        assert getattr(control, name) == getattr(fresh, name)
+    assert (control._generated, control._answer_s, control._learned) == (0, 0.0, (0, 0.0))
+    assert (control._draft_s, control._spent, control._rest, control._resting) == (0.0, 0.0, 0, False)
