@@ -223,6 +223,7 @@ def test_values_just_inside_are_accepted() -> None:
     least = Costs.from_dict({"verify": {"1": 1}})
     assert (least.verify.cell, least.python, dict(least.drafters)) == (0.0, 0.0, {})
     assert Costs.from_dict({"verify": {"1": 1}, "python": 3_599_999}).python == 3599.999
+    assert (Costs(least.verify).python, dict(Costs(least.verify).drafters), Curve((1,), (1.0,)).cell) == (0.0, {}, 0.0)
     with pytest.raises(InputError):
         Curve((), ())
     with pytest.raises(InputError):

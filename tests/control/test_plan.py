@@ -89,6 +89,15 @@ def test_a_pass_beside_others_costs_what_it_adds_to_theirs() -> None:
     assert forecast.value == pytest.approx(0.1 * (1.71 + 0.405 + 0.2025) - 0.005 - 0.02 - 3 * PYTHON_S)
 
 
+def test_a_sequence_alone_at_the_start_of_a_text() -> None:
+    """Has no cache, no others, no price but the curve's; a plan without guesses is certain and not cautious."""
+    budget = Budget(1, 2, 3)
+    assert (budget.cached, budget.others, budget.seconds) == (0, 0, None)
+    plan = Plan(LiveCurve(Curve((1,), (1.0,)), 1), budget, 1.0)
+    assert (plan.caution, plan.q, plan.tokens, plan.reach) == (0.0, 1.0, [], [])
+    assert Choice(1.0, 0, 1).pace == math.inf
+
+
 def test_a_guess_that_is_worth_its_step_is_looked_at() -> None:
     """Only one of less ends the forecast; here a wider pass is cheaper."""
     live = LiveCurve(Curve((1, 2, 3), (1.0, 1.0, 0.5)), 3)
