@@ -113,22 +113,6 @@ def check_vocabulary(target: GgufHeader, drafter: GgufHeader) -> None:
         )
 
 
-def find_assistant(target: GgufHeader) -> Path | None:
-    """An assistant for ``target`` in its folder or in ``MTP/`` there; the built-in assistant for ``tiny``."""
-    if target.path.resolve() == TINY_TARGET.resolve():
-        return TINY_ASSISTANT
-    if target.architecture not in _TARGETS:
-        return None
-    for path in _beside(target):
-        try:
-            start = read_header(path, start_only=True)
-            if is_assistant(start) and assistant_mismatch(target, read_header(path)) is None:
-                return path
-        except LocalspecError:
-            continue
-    return None
-
-
 @dataclass(frozen=True)
 class Pairing:
     """A candidate and its kind as a drafter for the target. If ``kind`` is None it cannot draft, for ``reason``."""

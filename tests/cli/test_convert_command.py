@@ -12,7 +12,7 @@ import localspec
 from localspec.cli import cli
 from localspec.gguf.header import read_header
 from localspec.gguf.types import TYPE_NAMES
-from localspec.models.pairing import find_assistant
+from localspec.models.pairing import find_drafter
 from tests.helpers import tiny_checkpoint as tiny
 
 
@@ -39,7 +39,7 @@ def test_a_pair_is_converted_in_one_command(pair: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     target, assistant = out / "it-Q4_0.gguf", out / "mtp-it-assistant-Q4_0.gguf"
     assert sorted(out.iterdir()) == [target, assistant]
-    assert find_assistant(read_header(target)) == assistant
+    assert find_drafter(read_header(target)) == assistant
     assert made_of(assistant) == {"Q4_0"}
     assert made_of(target) == {"Q4_0", "Q8_0"}
     assert "llama.cpp loads and decodes both." in result.stderr

@@ -17,7 +17,6 @@ from localspec.models.pairing import (
     assistant_mismatch,
     check_assistant,
     drafter_candidates,
-    find_assistant,
     find_drafter,
     is_assistant,
     rank_drafters,
@@ -153,27 +152,27 @@ def test_assistant_beside_the_target_is_found(make: Make) -> None:
     (target.path.parent / "c-folder.gguf").mkdir()
     expected = make("d.gguf", ASSISTANT)
     make("e.gguf", ASSISTANT)
-    assert find_assistant(target) == expected.path
+    assert find_drafter(target) == expected.path
 
 
 def test_assistant_in_the_mtp_folder_is_found(make: Make, tmp_path: Path) -> None:
     """unsloth's repositories have this folder."""
     (tmp_path / "MTP").mkdir()
     expected = make("MTP/mtp-x.gguf", ASSISTANT)
-    assert find_assistant(make("model.gguf", "gemma4")) == expected.path
+    assert find_drafter(make("model.gguf", "gemma4")) == expected.path
 
 
 def test_nothing_is_found_where_nothing_fits(make: Make) -> None:
     """An assistant does not fit another kind of model."""
-    assert find_assistant(make("model.gguf", "gemma4")) is None
+    assert find_drafter(make("model.gguf", "gemma4")) is None
     make("d.gguf", ASSISTANT)
-    assert find_assistant(make("qwen.gguf", "qwen2")) is None
+    assert find_drafter(make("qwen.gguf", "qwen2")) is None
 
 
 def test_built_in_target_has_the_built_in_assistant() -> None:
     """By whatever path it is reached."""
     header = GgufHeader(TINY_TARGET.parent / ".." / "builtin" / TINY_TARGET.name, {}, {}, ())
-    assert find_assistant(header) == TINY_ASSISTANT
+    assert find_drafter(header) == TINY_ASSISTANT
 
 
 # The best drafter.
