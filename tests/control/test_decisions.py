@@ -193,6 +193,7 @@ def test_what_must_be_read_anyway_is_part_of_the_draft() -> None:
     """The pending tokens and the draft so far; more is reading that pays later. It starts to draft only then."""
     first = Curve((1, 2, 3, 4, 8), (0.001, 0.002, 0.003, 0.004, 0.008))
     model = DraftingModel(DraftCosts(first, 0.0005))
+    assert (model.forgone, model.pace) == (0.0, math.inf)
     plan = Plan(control_of().verify, Budget(2, 8, 99), 0.010)
     for lag, late in ((1, 0.0), (2, 0.0), (3, 0.001), (8, 0.006)):
         assert model.start(plan, 0.9, lag)[1] == pytest.approx(late)

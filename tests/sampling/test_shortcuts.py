@@ -68,6 +68,11 @@ def test_a_nucleus_is_looked_for_near_the_maximum_first(top_p: float, distance: 
     assert ids.tolist() == np.flatnonzero(row >= -distance).tolist()
 
 
+def test_a_nucleus_of_all_mass_has_all_tokens() -> None:
+    """Also those whose probability is lost in rounding."""
+    assert nucleus_candidates(np.array([0.0, -200.0], np.float32), 1.0, LOWEST_FINITE)[0].tolist() == [0, 1]
+
+
 def test_a_first_cut_is_no_larger_than_it_has_to_be() -> None:
     """Exact for min-p and for sigma, and by the nearer of both; all where typical-p has to see all."""
     row = row_of(2000)
