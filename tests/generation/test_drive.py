@@ -197,7 +197,8 @@ def test_a_step_s_proposals_are_no_padding() -> None:
     assert (Step((1,), 0, Draft()).forced, Step((1,), 0, Draft()).logprobs) == (0, ())
 
 
-def test_hidden_rows_of_padded_passes() -> None:
+@pytest.mark.parametrize("width", [2, 8])
+def test_hidden_rows_of_padded_passes(width: int) -> None:
     """That of the second last token, with forced tokens before it in the pass or without."""
 
     def logits(tokens: tuple[int, ...]) -> Any:
@@ -208,7 +209,7 @@ def test_hidden_rows_of_padded_passes() -> None:
     for drafters in ([], [ScriptedDrafter(lambda tokens: [len(tokens) % N_VOCAB] * 3)]):
         target, prefix = ScriptedContext(logits, N_VOCAB), Prefix(list(PROMPT), Sampler(GREEDY, Forcing()))
         rows, _ = prefill(target, prefix, 512)
-        rules = Rules(lambda _: False, lambda: 1 << 20, FixedDepth(3), reads_hidden=True, passes=PassShape.fixed(8))
+        rules = Rules(lambda _: False, lambda: 1 << 20, FixedDepth(3), reads_hidden=True, passes=PassShape.fixed(width))
         seen = 0
         for step in islice(decode(target, prefix, rows, drafters, rules), 30):
             assert (prefix.hidden is None) == (step.forced > 0)
