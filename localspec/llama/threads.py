@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -23,9 +23,12 @@ _INTERVAL_S = 0.2
 _TOLERATED = 0.4
 #: The share at which a thread comes back. The distance to _TOLERATED covers errors of counting.
 _RETURN = 0.25
+#: An interval that is longer, in seconds, tells more of the past than of the present.
+_STALE_S = 1.0
 #: The columns of /proc/stat that count idle time, in ticks: idle and iowait.
 _IDLE_COLUMNS = (4, 5)
 _STAT = Path("/proc/stat")
+_LOADAVG = Path("/proc/loadavg")
 #: Variables of libgomp, llama.cpp's OpenMP library on Linux, that set how long a thread spins at a barrier.
 _SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 #: Turns of that wait before the thread sleeps. A turn takes 25 ns (measured on an AMD Zen 4) to 60 ns. The default,
@@ -76,16 +79,29 @@ def read_idle() -> float:
     return idle_seconds(_STAT.read_text(), os.sched_getaffinity(0), 1 / os.sysconf("SC_CLK_TCK"))
 
 
+def read_free() -> float:
+    """CPUs of the machine less the other threads that can run at this moment. Raises OSError, ValueError, IndexError.
+
+    One reading is off where a program runs or sleeps for a moment, so it serves for one interval only.
+    """
+    runnable = int(_LOADAVG.read_text().split()[3].partition("/")[0])
+    return (os.cpu_count() or 1) - (runnable - 1)
+
+
 class FreeCpus:
-    """Number of CPUs that other programs leave to this process: those that are idle and those that it uses."""
+    """Number of CPUs that other programs leave to this process: those that are idle and those that it uses.
+
+    ``free_now`` is asked where the last count is long ago: what ran between two answers may have ended.
+    """
 
     def __init__(
         self,
         idle: Callable[[], float] = read_idle,
         own: Callable[[], float] = process_time,
         clock: Callable[[], float] = perf_counter,
+        free_now: Callable[[], float] | None = None,
     ) -> None:
-        self._idle, self._own, self._clock = idle, own, clock
+        self._idle, self._own, self._clock, self._free_now = idle, own, clock, free_now
         self._free = math.inf
         self._next = 0.0
         self._before: tuple[float, float, float] | None = None
@@ -104,8 +120,11 @@ class FreeCpus:
         self._before, self._next = (now, idle, own), now + _INTERVAL_S
         if before is not None:
             self._free = (idle - before[1] + own - before[2]) / (now - before[0])
+            if self._free_now is not None and now - before[0] > _STALE_S:
+                with suppress(OSError, ValueError, IndexError):
+                    self._free = self._free_now()
         return self._free
 
 
 #: Counts for all contexts of this process.
-FREE_CPUS = FreeCpus()
+FREE_CPUS = FreeCpus(free_now=read_free)

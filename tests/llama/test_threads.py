@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import localspec
 from localspec.gguf.header import read_header
-from localspec.llama import native
+from localspec.llama import native, threads
 from localspec.llama.binding import set_fields
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
-from localspec.llama.threads import FreeCpus, brief_spinning, idle_seconds, read_idle, thread_count
+from localspec.llama.threads import FreeCpus, brief_spinning, idle_seconds, read_free, read_idle, thread_count
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
 from localspec.protocols import Rows
@@ -128,6 +128,41 @@ def test_a_system_that_does_not_count_is_read_once(error: type[Exception]) -> No
         machine.run(1.0, 1.0, 1.0)
         assert free.count() == math.inf
     assert machine.reads == 1
+
+
+def test_after_a_pause_the_present_counts() -> None:
+    """What ran between two answers may have ended, and what idled may be busy."""
+    machine, present = Machine(), [2.0]
+    free = FreeCpus(machine.read_idle, lambda: machine.own, lambda: machine.now, lambda: present[0])
+    free.count()
+    machine.run(20.0, 0.0, 2.0)  # others had both CPUs
+    assert free.count() == 2.0
+    machine.run(0.3, 1.0, 1.0)
+    assert free.count() == pytest.approx(1.0)
+    machine.run(20.0, 0.0, 0.0)
+    present[0] = 1.0
+    assert free.count() == 1.0
+
+
+def test_a_present_that_cannot_be_read_leaves_the_count() -> None:
+    def fail() -> float:
+        raise IndexError
+
+    machine = Machine()
+    free = FreeCpus(machine.read_idle, lambda: machine.own, lambda: machine.now, fail)
+    free.count()
+    machine.run(20.0, 0.0, 0.5)
+    assert free.count() == pytest.approx(1.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts on Linux only")
+def test_what_can_run_now_is_read_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reading counts this thread as well, which takes no CPU from itself."""
+    assert read_free() <= (os.cpu_count() or 1)
+    monkeypatch.setattr(threads, "_LOADAVG", tmp_path / "loadavg")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    (tmp_path / "loadavg").write_text("1.58 2.32 4.48 3/82 20657\n")
+    assert read_free() == 6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts on Linux only")
