@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 
 #: Seconds between two counts. The kernel counts in ticks of 0.01 s.
 _INTERVAL_S = 0.2
@@ -25,6 +25,8 @@ _TOLERATED = 0.4
 _RETURN = 0.25
 #: An interval that is longer, in seconds, tells more of the past than of the present.
 _STALE_S = 1.0
+#: Readings of what can run now, and the seconds between them.
+_READINGS, _APART_S = 3, 0.002
 #: The columns of /proc/stat that count idle time, in ticks: idle and iowait.
 _IDLE_COLUMNS = (4, 5)
 _STAT = Path("/proc/stat")
@@ -82,8 +84,12 @@ def read_idle() -> float:
 def read_free() -> float:
     """CPUs of the machine less the other threads that can run at this moment. Raises OSError, ValueError, IndexError.
 
-    One reading is off where a program runs or sleeps for a moment, so it serves for one interval only.
+    The most of some readings: a program that runs for a moment, such as the one that sends a request, is not busy.
     """
+    return max(_read_free() for number in range(_READINGS) if not (number and sleep(_APART_S)))
+
+
+def _read_free() -> float:
     runnable = int(_LOADAVG.read_text().split()[3].partition("/")[0])
     return (os.cpu_count() or 1) - (runnable - 1)
 
