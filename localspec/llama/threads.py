@@ -86,7 +86,11 @@ def read_free() -> float:
 
     The most of some readings: a program that runs for a moment, such as the one that sends a request, is not busy.
     """
-    return max(_read_free() for number in range(_READINGS) if not (number and sleep(_APART_S)))
+    found = _read_free()
+    for _ in range(_READINGS - 1):
+        sleep(_APART_S)
+        found = max(found, _read_free())
+    return found
 
 
 def _read_free() -> float:
