@@ -88,6 +88,8 @@ class Findings:
     def pending(self, widest: int, n_ctx: int) -> list[tuple[bool, int]]:
         """Comparisons to make in a context of ``n_ctx`` tokens, in order: in a long cache or not, and the width."""
         wanted = _FEW_WIDTHS if self.slow or self.differing else (*_WIDTHS, widest)
+        if 4 in self.differing:  # K-quants on x86: kernels change at four rows, and drafts of two tokens are worth it
+            wanted = (*wanted, 3)
         short = sorted({width for width in wanted if width <= widest})
         long = sorted({2, 4, min(_ROWS, widest)} if n_ctx > HELD * LONG else {})
         order = [*((False, width) for width in short), *((True, width) for width in long)]

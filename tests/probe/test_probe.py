@@ -139,6 +139,14 @@ def test_few_passes_are_made_with_a_slow_model(seconds: Callable[[int], float], 
     assert context.widths()[:4] == widths
 
 
+@pytest.mark.parametrize("exact", [2, 3])
+def test_a_slow_model_is_exact_up_to_three_rows_where_it_is(exact: int) -> None:
+    """The kernels of K-quants change at four rows: three are compared too, since drafts of two tokens are worth it."""
+    context = Made(wide([1.0, 0, 0, 0, 0, 0], above=exact), seconds=lambda number: 0.3)
+    assert probe(context, TEXT).width == exact
+    assert 3 in context.widths()
+
+
 @pytest.mark.parametrize(("row", "width"), [(0, 1), (7, 7), (8, 8), (9, 32)])
 def test_nine_rows_of_a_pass_are_compared(row: int, width: int) -> None:
     """A difference further on is not seen."""
