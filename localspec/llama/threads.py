@@ -101,7 +101,8 @@ def _read_free() -> float:
 class FreeCpus:
     """Number of CPUs that other programs leave to this process: those that are idle and those that it uses.
 
-    ``free_now`` is asked where the last count is long ago: what ran between two answers may have ended.
+    ``free_now`` is asked where the last count is long ago: what ran between two answers may have ended. The next count
+    is soon, because it tells only of a moment.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class FreeCpus:
             self._free = (idle - before[1] + own - before[2]) / (now - before[0])
             if self._free_now is not None and now - before[0] > _STALE_S:
                 with suppress(OSError, ValueError, IndexError):
-                    self._free = self._free_now()
+                    self._free, self._next = self._free_now(), now + _INTERVAL_S / 2
         return self._free
 
 

@@ -137,7 +137,9 @@ def test_after_a_pause_the_present_counts() -> None:
     free.count()
     machine.run(20.0, 0.0, 2.0)  # others had both CPUs
     assert free.count() == 2.0
-    machine.run(0.3, 1.0, 1.0)
+    machine.run(0.09, 1.0, 1.0)
+    assert free.count() == 2.0
+    machine.run(0.02, 1.0, 1.0)  # it is counted again after half an interval
     assert free.count() == pytest.approx(1.0)
     machine.run(20.0, 0.0, 0.0)
     present[0] = 1.0
