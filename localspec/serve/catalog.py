@@ -60,7 +60,7 @@ class Catalog:
     def find(self, name: str | None) -> Model:
         """The model of a name. Raises :class:`RequestError` with the names that there are."""
         wanted = (name or "").strip().lower()
-        if wanted in _DEFAULT_NAMES:
+        if wanted in _DEFAULT_NAMES or wanted in _names(self.default):  # without a look at the disk
             return self.default
         models = self.models()
         for model in models:

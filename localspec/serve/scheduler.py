@@ -75,7 +75,7 @@ class Scheduler:
 
     async def submit(self, ask: Ask, client: str) -> Job:
         """Check a request and queue it. Raises :class:`RequestError` if it cannot be answered or the queue is full."""
-        model = self.engines.catalog.find(ask.model)
+        model = await self.model(ask.model)
         engine = self.engines.loaded(model)
         begun = Begun(model.id, await asyncio.to_thread(count_tokens, engine, ask)) if engine else None
         job = Job(ask, model, self.turns.enter(f"{client} {ask.user}"))
@@ -84,9 +84,13 @@ class Scheduler:
         job.start(self._run(job), lambda task: self._ended(job, task))
         return job
 
+    async def model(self, name: str | None) -> Model:
+        """The model of a name, found in a thread: the disk may be slow. Raises :class:`RequestError`."""
+        return await asyncio.to_thread(self.engines.catalog.find, name)
+
     async def engine(self, name: str | None, client: str) -> Engine:
         """The engine of a model, for a look at its vocabulary; loaded in turn if need be."""
-        model = self.engines.catalog.find(name)
+        model = await self.model(name)
         if engine := self.engines.loaded(model):
             return engine
         place = self.turns.enter(client)
@@ -163,7 +167,7 @@ def count_tokens(engine: Engine, ask: Ask) -> int:
 
 
 def known(error: BaseException) -> RequestError:
-    """What to tell the client; an error that nobody expects is also shown on standard error."""
+    """The error for the client. An unexpected one is also shown on standard error."""
     problem = problem_of(error)
     if not isinstance(error, (RequestError, LocalspecError)):
         _log.error("unexpected error", exc_info=error)

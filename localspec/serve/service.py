@@ -136,13 +136,13 @@ class Service:
 
     async def list_models(self, request: Request) -> Response:
         """Models in the forms of OpenAI's and of Anthropic's list at once."""
-        models = self.scheduler.engines.catalog.models()
+        models = await asyncio.to_thread(self.scheduler.engines.catalog.models)
         rows = await asyncio.to_thread(lambda: [self._model(model) for model in models])
         ends = {"first_id": models[0].id, "last_id": models[-1].id, "has_more": False}
         return json_response({"object": "list", "data": rows, **ends})
 
     async def get_model(self, request: Request) -> Response:
-        model = self.scheduler.engines.catalog.find(request.path_params["id"])
+        model = await self.scheduler.model(request.path_params["id"])
         return json_response(await asyncio.to_thread(self._model, model))
 
     def _model(self, model: Model) -> JsonObject:
@@ -175,16 +175,17 @@ class Service:
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def props(self, request: Request) -> Response:
-        engine = await self.scheduler.engine(request.query_params.get("model"), _client(request))
+        model = await self.scheduler.model(request.query_params.get("model"))
+        engine = await self.scheduler.engine(model.id, _client(request))
         return json_response(
             {
                 "build_info": f"localspec-{__version__}",
-                "model": self.scheduler.engines.catalog.find(request.query_params.get("model")).id,
+                "model": model.id,
                 "architecture": engine.model.architecture,
                 "n_ctx": engine.n_ctx,
                 "n_ctx_train": engine.model.n_ctx_train,
                 "n_vocab": engine.model.n_vocab,
-                "total_slots": 1,
+                "total_slots": self.scheduler.turns.parallel,
                 "drafters": list(engine.drafters),
                 "plain_ms_per_token": _plain_ms(engine),
                 "exactness": engine.exactness,

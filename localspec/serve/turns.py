@@ -20,7 +20,7 @@ class Turns:
     """
 
     def __init__(self, limit: int, parallel: int = 1) -> None:
-        self._limit, self._parallel = limit, parallel
+        self._limit, self.parallel = limit, parallel
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         #: Places that run, and when they began.
         self._running: dict[asyncio.Future[None], float] = {}
@@ -46,10 +46,10 @@ class Turns:
         if self.closed:
             raise _stopping()
         place = asyncio.get_running_loop().create_future()
-        if self.running < self._parallel:
+        if self.running < self.parallel:
             self._give(place)
         elif self.waiting >= self._limit:
-            seconds = min(_LONGEST, max(1, round(self._mean * self._limit / self._parallel)))
+            seconds = min(_LONGEST, max(1, round(self._mean * self._limit / self.parallel)))
             message = f"{self._limit} requests wait already; try again in {seconds} seconds."
             raise RequestError(503, message, code="queue_full", retry_after=seconds)
         else:
