@@ -88,6 +88,8 @@ def read_free() -> float:
     """
     found = _read_free()
     for _ in range(_READINGS - 1):
+        if found >= (os.cpu_count() or 1):
+            break
         sleep(_APART_S)
         found = max(found, _read_free())
     return found
