@@ -45,8 +45,10 @@ def built_backends() -> frozenset[str]:
     """Backends that the libraries of llama.cpp in use are built for; statically linked ones are not found."""
     from importlib.metadata import PackageNotFoundError, files
 
+    from localspec.llama.binding import LIBRARIES
+
     try:
-        if folder := os.environ.get("LLAMA_CPP_LIB_PATH"):
+        if folder := os.environ.get(LIBRARIES):
             return backends_of(os.listdir(folder))
         names = [str(file).replace("\\", "/") for file in files("llama_cpp_python") or ()]
     except (PackageNotFoundError, OSError):
