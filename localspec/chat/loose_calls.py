@@ -27,7 +27,7 @@ _SEPARATOR = re.compile(r"[.:/]")
 
 
 def quoted(text: str, at: int) -> tuple[str, int] | None:
-    """What the quotes that open at ``at`` hold, and the index after them; None if they do not close."""
+    """Text inside the quotes that open at ``at``, and the index after them; None if they do not close."""
     found = _STRINGS[text[at]].match(text, at)
     return (found[1], found.end()) if found else None
 

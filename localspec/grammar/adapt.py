@@ -33,7 +33,7 @@ _FORMATS = {
     **{f"uuid{version}": _UUID % version for version in range(1, 9)},
 }
 _LOOK_AHEAD = re.compile(r"\^\(\?([=!])((?:[^()\\\[]|\\.|\[(?:[^\]\\]|\\.)*\])*)\)")
-#: What patterns of ECMAScript have and Python's ``re`` has not.
+#: Syntax of ECMAScript's patterns that Python's ``re`` lacks.
 _ECMA_ONLY = re.compile(r"\\[pPkcu](?:\{[^}]*\}|<[^>]*>|[A-Za-z])|\\/|\(\?<(?![=!])[^>]*>")
 
 
@@ -50,9 +50,8 @@ def adapt(part: dict[str, Any], root: Mapping[str, Any]) -> list[str]:
         del part["format"]
         if kind in _FORMATS:
             part.setdefault("pattern", _FORMATS[kind])
-        if "pattern" not in part and "string" in str(
-            part.get("type", "string")
-        ):  # zod writes the pattern of its formats
+        is_text = "string" in str(part.get("type", "string"))
+        if is_text and "pattern" not in part:  # zod writes the pattern of its formats
             lost.append(f"format {_short(kind)}")
     bounds = {key: part[key] for key in _BOUNDS if key in part}
     if bounds and (failure({"type": part.get("type", "number"), **bounds}) or "").startswith("Failed to generate"):

@@ -33,7 +33,7 @@ _ENOUGH = 3
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user wants of a pair.
+    """Requirements of the user for a pair.
 
     ``draft_max``: the longest draft, None if left open. ``pass_width``: the fixed width of passes, 1 for passes of any
     width, None if left open. ``drafts``: there is a drafter.

@@ -39,7 +39,7 @@ _ACCEPTANCE = 0.7
 
 @dataclass
 class PaddedFindings:
-    """What is known of padded passes, by width, so that another process can go on with it.
+    """Measurements of padded passes by width, which another process can continue.
 
     ``costs``: times that a pass takes the time of one row. ``differences``: the largest one seen between logits of a
     pass with several real tokens and of passes with one; 0 where all bits are equal.
@@ -57,7 +57,7 @@ class PaddedFindings:
         return max([1.0, *(self.worth(timed) for timed in self.costs if timed <= width)])
 
     def pending(self, dearest: float) -> tuple[str, int] | None:
-        """What to do next to find a width that costs at most ``dearest``: ``time`` or ``compare``, and the width."""
+        """Next measurement for a width that costs at most ``dearest``: ``time`` or ``compare``, and the width."""
         for width in FIXED_WIDTHS:
             if width not in self.costs:
                 return "time", width

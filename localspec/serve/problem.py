@@ -90,7 +90,7 @@ def unsupported(field: str, hint: str = "leave it out", kind: object = None) -> 
 
 
 def problem_of(error: BaseException) -> RequestError:
-    """What to tell the client for an error of the engine."""
+    """The error for the client that stands for an error of the engine."""
     if isinstance(error, RequestError):
         return error
     for kind, status, field, code in _KINDS:

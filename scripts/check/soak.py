@@ -109,7 +109,7 @@ class Soak:
         if answer is not None and reason != "cancelled" and answer.tokens != self.expected(request):
             self.fault(f"{request}: {answer.tokens} in place of {self.expected(request)}")
 
-    # What a round may do.
+    # Actions of a round.
 
     def ordinary(self) -> None:
         request = self.request()

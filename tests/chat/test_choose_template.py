@@ -177,7 +177,7 @@ def test_chosen_template_takes_the_place_of_the_models(tmp_path: Path) -> None:
 
 
 class NoTemplate:
-    """What :func:`load_template` reads of a model."""
+    """Model with the attributes that :func:`load_template` reads."""
 
     def __init__(self, source: str | None) -> None:
         self.chat_template, self.vocabulary = source, Vocabulary()

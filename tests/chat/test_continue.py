@@ -87,7 +87,7 @@ def test_template_that_changes_the_text_is_refused(source: str, text: str) -> No
 
 
 def test_empty_thought_of_a_reply_comes_before_its_beginning() -> None:
-    """As where the model began the reply itself; with thinking on there is none."""
+    """Equal to a reply that the model began itself. With thinking on there is no empty thought."""
     messages = [user("Hi"), said("So")]
     assert prompt_text("gemma-4", messages).endswith(f"<|turn>model\n{EMPTY_THOUGHT}So")
     assert prompt_text("gemma-4", messages, thinking=True).endswith("<|turn>model\nSo")
@@ -101,7 +101,7 @@ def test_empty_thought_of_a_reply_comes_before_its_beginning() -> None:
     [("<think>\nHm", "thought"), ("<think>\nHm\n</think>\n\nSo", "answer"), ("So", "answer"), ("a</think>", "answer")],
 )
 def test_thought_that_the_final_text_opens_goes_on(text: str, channel: str) -> None:
-    """What follows is a thought until its end."""
+    """The text is a thought until its end marker."""
     prompt = conversation("chatml").prompt([user("<think>"), said(text)], continue_final=True)
     assert ThinkingParser(VOCABULARY, prompt.text, prompt.continued).channel == channel
 

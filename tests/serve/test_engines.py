@@ -166,3 +166,15 @@ def test_names_are_those_of_the_list() -> None:
         with pytest.raises(RequestError, match="no model"):
             catalog.find(name)
     assert Catalog(A, any_name=True).find("gpt-4") is A
+
+
+def test_the_servers_own_model_needs_no_look_at_the_disk() -> None:
+    """Reading the headers of all files takes a tenth of a second each, and most requests name this model."""
+
+    def disk() -> list[Model]:
+        raise AssertionError("read")
+
+    catalog = Catalog(A, disk)
+    assert [catalog.find(name) for name in (None, "", A.id, A.id.upper())] == [A] * 4
+    with pytest.raises(AssertionError, match="read"):
+        catalog.find("another")

@@ -1,4 +1,4 @@
-"""What drafting would bring at measured costs: at acceptance rates that others published, and on recorded traces."""
+"""Expected speed of drafting at measured costs: at published acceptance rates, and on recorded traces."""
 
 from __future__ import annotations
 
