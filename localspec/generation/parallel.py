@@ -44,11 +44,9 @@ class Parallel:
         job = self._submit(generation, chunks.put)
         try:
             while True:
-                found = chunks.get()
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
-                if found.completion is not None:
+                chunk = _chunk(chunks.get())
+                yield chunk
+                if chunk.completion is not None:
                     return
         finally:
             job.stopped = True
@@ -67,11 +65,9 @@ class Parallel:
         job = self._submit(await asyncio.to_thread(prepare), deliver)
         try:
             while True:
-                found = await chunks.get()
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
-                if found.completion is not None:
+                chunk = _chunk(await chunks.get())
+                yield chunk
+                if chunk.completion is not None:
                     return
         finally:
             job.stopped = True
@@ -153,3 +149,10 @@ class Parallel:
             while (job := self._inbox.get_nowait()) is not None:
                 self.scheduler.add(job)
             self._inbox.put(None)  # the end, after these
+
+
+def _chunk(found: Chunk | BaseException) -> Chunk:
+    """Return a delivered chunk, or raise the error that took its place."""
+    if isinstance(found, BaseException):
+        raise found
+    return found

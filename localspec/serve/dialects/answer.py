@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from localspec._version import __version__
@@ -12,7 +12,7 @@ from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.result import Completion
 from localspec.generation.stats import Stats
 from localspec.serve.dialects.fields import JsonObject
-from localspec.serve.dialects.job import Bytes, Delta, Done
+from localspec.serve.dialects.job import Bytes, Delta, Done, Sent
 
 FINGERPRINT = f"localspec-{__version__}"
 #: Stands for a log probability of minus infinity, which JSON does not have.
@@ -133,6 +133,17 @@ def stop_met(done: Completion, stops: Sequence[str], piece: Bytes) -> str | None
     longest = max(len(stop.encode()) for stop in stops)
     end = b"".join(piece(token) for token in done.tokens[-longest - 1 :]).decode("utf-8", errors="replace")
     return min((stop for stop in stops if stop in end), key=end.find, default=None)
+
+
+class EndsWithDone:
+    """The end of OpenAI's streams of chunks, also after an error. A comment serves as ping."""
+
+    def ping(self) -> None:
+        return None
+
+    def fail(self, body: JsonObject) -> Iterator[Sent]:
+        yield Sent(body)
+        yield Sent("[DONE]")
 
 
 def calls_of(done: Completion, most: int | None) -> list[dict[str, Any]]:

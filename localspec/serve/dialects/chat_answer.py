@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from localspec.generation.result import Completion
 from localspec.serve.dialects.answer import (
     FINGERPRINT,
+    EndsWithDone,
     calls_of,
     chat_logprobs,
     extras,
@@ -21,7 +22,7 @@ from localspec.serve.dialects.fields import JsonObject
 from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
 
 
-class ChatView:
+class ChatView(EndsWithDone):
     """The answer to one request. The reasoning is sent under both usual names."""
 
     def __init__(self, request: ChatRequest, ask: Ask, piece: Bytes) -> None:
@@ -90,13 +91,6 @@ class ChatView:
         if self._with_usage:
             rest = {"usage": usage(self._done), **extras(self._done)}
             yield Sent({**self._named("chat.completion.chunk"), "choices": [], **rest})
-        yield Sent("[DONE]")
-
-    def ping(self) -> None:
-        return None
-
-    def fail(self, body: JsonObject) -> Iterator[Sent]:
-        yield Sent(body)
         yield Sent("[DONE]")
 
     def whole(self, done: Sequence[Done]) -> JsonObject:

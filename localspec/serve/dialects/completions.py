@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from localspec.serve.dialects.answer import (
     FINGERPRINT,
+    EndsWithDone,
     extras,
     finish_reason,
     new_id,
@@ -54,7 +55,7 @@ def completion_ask(request: CompletionRequest, limit: int | None = None) -> Ask:
     return Ask(prompts, options, request.model, request.n or 1, request.user or "")
 
 
-class CompletionView:
+class CompletionView(EndsWithDone):
     """The answer to one request."""
 
     def __init__(self, request: CompletionRequest, ask: Ask, piece: Bytes) -> None:
@@ -89,13 +90,6 @@ class CompletionView:
         options = self._request.stream_options
         if options and options.include_usage:
             yield self._sent([], {"usage": usage(self._done, len(self._ask.prompts)), **extras(self._done)})
-        yield Sent("[DONE]")
-
-    def ping(self) -> None:
-        return None
-
-    def fail(self, body: JsonObject) -> Iterator[Sent]:
-        yield Sent(body)
         yield Sent("[DONE]")
 
     def whole(self, done: Sequence[Done]) -> JsonObject:
