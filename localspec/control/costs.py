@@ -29,12 +29,14 @@ class Curve:
     """Seconds of one pass over n tokens at some ``widths`` (rising, from 1), linear between them, in a short context.
 
     ``cell``: seconds that each token in the cache adds to each row: attention reads all of them. Beyond the last width
-    the time of a row is constant: a staircase that ends on a cheap step must not continue to fall.
+    the time of a row is constant: a staircase that ends on a cheap step must not continue to fall. A pass over fewer
+    than ``least`` tokens is padded to so many rows.
     """
 
     widths: tuple[int, ...]
     times: tuple[float, ...]
     cell: float = 0.0
+    least: int = 1
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.widths, self.widths[1:], strict=False))
@@ -48,7 +50,7 @@ class Curve:
 
     def seconds(self, n: int, cached: int = 0) -> float:
         """Return c(n), n ≥ 1, behind ``cached`` tokens."""
-        return self._short(n) + self.cell * n * cached
+        return self._short(n) + self.cell * max(n, self.least) * cached
 
     def _short(self, n: int) -> float:
         widths, times = self.widths, self.times
@@ -60,7 +62,8 @@ class Curve:
 
     def scaled(self, factor: float) -> Curve:
         """Return the same shape with all times multiplied by ``factor``."""
-        return Curve(self.widths, tuple(factor * seconds for seconds in self.times), factor * self.cell)
+        times = tuple(factor * seconds for seconds in self.times)
+        return replace(self, times=times, cell=factor * self.cell)
 
     def to_dict(self) -> dict[str, float]:
         """Return width → milliseconds, as :meth:`from_dict` reads it, without ``cell``."""
@@ -103,7 +106,7 @@ class Costs:
         if width == 1:
             return self
         seconds = self.verify.seconds(width)
-        return replace(self, verify=Curve((1, width), (seconds, seconds)))
+        return replace(self, verify=Curve((1, width), (seconds, seconds), self.verify.cell, width))
 
     def to_dict(self) -> dict[str, Any]:
         """Return values for JSON, in milliseconds, as :meth:`from_dict` reads them."""
@@ -152,7 +155,7 @@ class LiveCurve:
     def seconds(self, n: int, cached: int = 0) -> float:
         """Return c(n) as it is now, behind ``cached`` tokens."""
         known = self._times[n] if n < len(self._times) else self._curve.seconds(n)
-        return self._scale * (known + self._cell * n * cached)
+        return self._scale * (known + self._cell * max(n, self._curve.least) * cached)
 
     def share(self, n: int, cached: int, others: int) -> float:
         """Return the part of c(others + n) that belongs to ``n`` of its rows."""
@@ -169,5 +172,5 @@ class LiveCurve:
 
     def now(self) -> Curve:
         """Return the curve as it is now."""
-        widths = self._curve.widths
-        return Curve(widths, tuple(self.seconds(n) for n in widths), self._scale * self._cell)
+        curve = self._curve
+        return replace(curve, times=tuple(self.seconds(n) for n in curve.widths), cell=self._scale * self._cell)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from localspec.errors import BackendError
+from localspec.errors import BackendError, MissingFeatureError
 from localspec.gguf.types import FLOAT_NUMBERS, TYPE_NUMBERS
 from localspec.llama.binding import (
     address_getter,
@@ -74,6 +75,7 @@ class NativeContext:
                 f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path.name}: {first_error()}. "
                 "Try a smaller --ctx-size."
             )
+        _compute_outputs_alone(handle)
         self._handle = handle
         self.threads = self._most_threads = int(options.n_threads)
         #: True if the number may change. No row depends on it, but attention over float keys splits its sums by thread.
@@ -200,6 +202,16 @@ def _free_context(handle: Any, batch: Any) -> None:
     lib.llama_free(handle)
     batch.embd = None  # an interrupt may have left a pointer to a numpy array
     lib.llama_batch_free(batch)
+
+
+def _compute_outputs_alone(handle: Any) -> None:
+    """Compute the last layer of a pass for its outputs alone, as contexts with hidden rows do.
+
+    Gemma 4's graph would compute it for all rows. Where rows depend on their number, the logits behind a prompt would
+    then depend on whether an assistant is loaded.
+    """
+    with suppress(MissingFeatureError):  # without it there is no assistant either
+        staging_function("llama_set_embeddings_nextn")(handle, False, True)
 
 
 def hidden_view(handle: Any, n_embd: int) -> RowView:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import localspec
+from localspec import loading
 from localspec.control.base import FixedDepth
 from localspec.params import ContextParams
 from scripts.check.same_output import first_difference
@@ -118,7 +119,8 @@ def compare(engine: localspec.Engine, name: str, plain: Sequence[tuple[Case, Any
     """Answer every case with a drafter, and count and print those that differ from ``plain``."""
     controller = engine.control
     for case, expected in plain:
-        engine.control = controller if case.depth is None else FixedDepth(case.depth)
+        only = engine.drafters[case.number % len(engine.drafters)]
+        engine.control = controller if case.depth is None else FixedDepth(case.depth, only)
         done = answer(engine, case, prepare=True)
         totals["answers"] += 1
         totals[case.cache] += 1
@@ -137,7 +139,7 @@ def compare(engine: localspec.Engine, name: str, plain: Sequence[tuple[Case, Any
 def main() -> int:
     arguments = parse()
     if arguments.batch:  # no option of the product; wide passes are slow on lavapipe
-        localspec.loading.ContextParams = partial(ContextParams, batch=arguments.batch)  # type: ignore[misc]
+        vars(loading)["ContextParams"] = partial(ContextParams, batch=arguments.batch)
     load = partial(
         localspec.load, arguments.model, ctx_size=arguments.ctx, threads=arguments.threads,
         exactness=arguments.exactness, pass_width=arguments.pass_width,

@@ -232,13 +232,15 @@ def test_values_just_inside_are_accepted() -> None:
         Curve((1, 2, 2), (1.0, 1.0, 1.0))
 
 
-@given(curves, st.integers(2, 64))
-def test_padded_passes_cost_the_same_up_to_their_width(curve: Curve, width: int) -> None:
-    """Whatever is in them. The rest of the costs, and costs that are not padded, stay."""
-    costs = Costs(curve, {"mtp": DraftCosts(curve, 0.5)}, 0.25)
+@given(curves, st.integers(2, 64), st.integers(0, 4000))
+def test_padded_passes_cost_the_same_up_to_their_width(curve: Curve, width: int, cached: int) -> None:
+    """Whatever is in them, and behind any cache. The rest of the costs, and costs that are not padded, stay."""
+    costs = Costs(replace(curve, cell=1e-6), {"mtp": DraftCosts(curve, 0.5)}, 0.25)
     padded = costs.padded(width)
+    live = LiveCurve(padded.verify, width)
     for n in (1, (width + 1) // 2, width):
-        assert padded.verify.seconds(n) == pytest.approx(curve.seconds(width))
+        for same in (padded.verify, padded.verify.scaled(1.0), live, live.now()):
+            assert same.seconds(n, cached) == pytest.approx(costs.verify.seconds(width, cached))
     assert (padded.drafters, padded.python) == (costs.drafters, 0.25)
     assert costs.padded(1) is costs
 

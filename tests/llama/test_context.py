@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from localspec.llama.native import context_options
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
 from localspec.protocols import Rows
+from scripts.check.gpu_check.files import write_target
+from scripts.check.gpu_check.shapes import Shape
 
 PARAMS = ContextParams(threads=1, batch=64)
 TOKENS = [2, *range(300, 340)]
@@ -328,3 +331,23 @@ def test_machine_has_a_cpu() -> None:
     """A line describes it."""
     assert "cpu" in {device.kind for device in devices()}
     assert "CPU" in system_info()
+
+
+# Files whose rows depend on the width of a pass.
+
+
+def test_a_prompt_has_the_same_row_with_an_assistant(tmp_path: Path) -> None:
+    """Contexts with hidden rows compute the last layer for as many rows as contexts without: kernels depend on it."""
+    shape = Shape("small", 256, 512, 4, 2, 2, 1, 64, 2, True, 32, vocab=1024)
+    write_target(tmp_path / "small.gguf", shape, "F16")
+    model = LlamaModel(read_header(tmp_path / "small.gguf"), PARAMS)
+    found = []
+    for hidden in (False, True):
+        made = LlamaContext(model, PARAMS, 128, hidden=hidden)
+        found.append([])
+        for n in (3, 20, 36, 60):
+            made.rewind(0)
+            found[-1].append(made.decode(range(300, 300 + n), "last")[0].tolist())
+        made.close()
+    model.close()
+    assert found[0] == found[1]
