@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PromptTooLongError,
         TemplateError,
         UsageError,
+        WorkerError,
     )
     from localspec.generation.result import Chunk, Completion
     from localspec.generation.stats import Stats
@@ -71,6 +72,7 @@ __all__ = [
     "StopParams",
     "TemplateError",
     "UsageError",
+    "WorkerError",
     "__version__",
     "load",
 ]

@@ -10,7 +10,8 @@
     │   ├── ModelFileError        not a GGUF file, damaged, or of an unsupported kind
     │   └── DraftMismatchError    a drafter that does not fit the target
     ├── BackendError              llama.cpp refused or failed
-    │   └── MissingFeatureError   this build of llama-cpp-python lacks a function
+    │   ├── MissingFeatureError   this build of llama-cpp-python lacks a function
+    │   └── WorkerError           another machine that holds layers cannot be used, or went away
     ├── PromptTooLongError        the prompt does not fit the context
     ├── HubError                  the Hub or the network refused, failed, or sent something unexpected
     ├── TemplateError             the chat template is missing, raised, or tried to leave the sandbox
@@ -60,6 +61,10 @@ class BackendError(LocalspecError):
 
 class MissingFeatureError(BackendError):
     """The installed llama-cpp-python lacks a function."""
+
+
+class WorkerError(BackendError):
+    """Another machine that holds layers of the model cannot be used, or went away. The message names it."""
 
 
 class PromptTooLongError(LocalspecError):

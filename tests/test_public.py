@@ -13,7 +13,7 @@ NAMES = [
     "BackendError", "Chunk", "Completion", "ContextParams", "ConvertError", "DraftMismatchError", "DraftParams",
     "Engine", "HubError", "InputError", "LocalspecError", "MissingFeatureError", "ModelError", "ModelFileError",
     "ModelInfo", "ModelNotFoundError", "PromptTooLongError", "SamplingParams", "Stats", "StopParams", "TemplateError",
-    "UsageError", "__version__", "load",
+    "UsageError", "WorkerError", "__version__", "load",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": "Chat with a model in the terminal.",
     "generate": "Answer one prompt, or a file of prompts.",
     "serve": "Serve models to the clients of OpenAI and Anthropic.",
+    "worker": "Offer this machine to another one's models.",
     "bench": "Compare speed with and without drafting.",
     "tune": "Measure the cost of a pass on this machine.",
     "pull": "Download a model and its drafter from the Hub.",
