@@ -5,7 +5,6 @@ It refuses everything on which llama.cpp would abort the process. One thread dri
 
 from __future__ import annotations
 
-import ctypes
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localspec.errors import BackendError
-from localspec.llama.binding import build_id, lib
+from localspec.llama.binding import build_id
 from localspec.llama.model import LlamaModel
-from localspec.llama.native import NativeContext, context_options, hidden_view, tiled_kernels
+from localspec.llama.native import context_options, open_native, tiled_kernels
 from localspec.llama.saved_cells import is_state_of
 from localspec.params import ContextParams
 from localspec.protocols import Outputs, Rows, output_rows
@@ -41,10 +40,10 @@ class LlamaContext:
         self.options = context_options(model, params, n_ctx, sequences)
         #: Most tokens that llama.cpp computes in one pass; it cuts longer ones.
         self.pass_width = int(self.options.n_ubatch)
-        self._native = NativeContext(model, self.options, params.batch, n_ctx, fast=params.fast)
+        n_hidden = model.n_embd if hidden else 0
+        self._native = open_native(model, self.options, params.batch, n_ctx, n_hidden=n_hidden, fast=params.fast)
         self._width = params.verify_width
         self._device, self._repack = params.device, params.repack
-        self._hidden = hidden_view(self._native.handle, model.n_embd) if hidden else None
         self._begin(0)
 
     def _begin(self, sequence: int) -> None:
@@ -81,6 +80,8 @@ class LlamaContext:
         names = ("n_threads", "n_ubatch", "type_k", "type_v", "flash_attn_type", "swa_full")
         found = [f"{name}={getattr(options, name)}" for name in names]
         found += [f"layers={placement.layers}", f"gpu={placement.gpu}", f"device={self._device}"]
+        if placement.split is not None:
+            found += [f"split={placement.split.remote}"]
         return " ".join([*found, f"tiled={tiled_kernels()}", f"repack={self._repack}"])
 
     def adapt_threads(self, adaptive: bool) -> None:
@@ -120,10 +121,8 @@ class LlamaContext:
         self._native.run(len(tokens))
 
     def hidden(self) -> Rows:
-        if self._hidden is None:
-            raise BackendError("this context was made without hidden rows; make it with hidden=True.")
         first = self._first_out
-        return self._hidden.rows(self._native.handle, first + self._n_out)[first:]
+        return self._native.hidden(first + self._n_out)[first:]
 
     def rewind(self, length: int) -> None:
         """Remove everything from position ``length`` on, or everything at all where that is impossible.
@@ -137,24 +136,21 @@ class LlamaContext:
         if length < self._shortest:
             length = self._shortest = 0
         del self.tokens[length:]
-        if not lib.llama_memory_seq_rm(self._native.memory, self.sequence, length, -1):
+        if not self._native.remove(self.sequence, length):
             self.tokens.clear()
             if self.options.n_seq_max == 1:
-                lib.llama_memory_clear(self._native.memory, True)
+                self._native.clear()
             else:
-                lib.llama_memory_seq_rm(self._native.memory, self.sequence, -1, -1)
+                self._native.remove(self.sequence, -1)
             self._shortest = 0
         self._unfinished = False
 
     def state(self) -> bytes:
         """The cache as bytes, for :meth:`restore` in a context of the same model and :meth:`identity`."""
         self.rewind(len(self.tokens))
-        size = int(lib.llama_state_seq_get_size(self.handle, self.sequence))
-        buffer = (ctypes.c_uint8 * size)()
-        written = int(lib.llama_state_seq_get_data(self.handle, buffer, size, self.sequence))
-        if written == 0:
+        found = self._native.state(self.sequence)
+        if not found:
             raise BackendError("llama.cpp could not save the cache; there may not be enough memory.")
-        found = bytes(memoryview(buffer)[:written])
         if not is_state_of(found, len(self.tokens)):
             raise BackendError("this model's cache is of a kind that cannot be saved.")
         return found
@@ -168,10 +164,9 @@ class LlamaContext:
         self.tokens.clear()
         self._shortest, self._unfinished = 0, True  # until all of it is there
         fits = len(tokens) <= self.n_ctx and is_state_of(state, len(tokens))
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if not fits or lib.llama_state_seq_set_data(self.handle, buffer, len(state), self.sequence) != len(state):
+        if not fits or self._native.set_state(self.sequence, state) != len(state):
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
-        if lib.llama_memory_seq_pos_min(self._native.memory, self.sequence) > 0:
+        if self._native.first_position(self.sequence) > 0:
             self._shortest = len(tokens) - 1
         self.tokens.extend(tokens)
         self._unfinished = False

@@ -31,12 +31,36 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Split:
+    """Layers on devices of other machines, in order: endpoint, number of the device there, layers.
+
+    The ``local`` ones, with the output, come after them.
+    """
+
+    remote: tuple[tuple[str, int, int], ...]
+    local: int
+
+    @property
+    def counts(self) -> list[int]:
+        """Layers of each device, those of this machine last."""
+        return [*(layers for *_, layers in self.remote), self.local]
+
+    @property
+    def first_local(self) -> int:
+        return sum(layers for *_, layers in self.remote)
+
+
+@dataclass(frozen=True)
 class Placement:
-    """The devices of a model. ``handles`` is a NULL-terminated array of them, or None for llama.cpp's choice."""
+    """The devices of a model. ``handles`` is a NULL-terminated array of them, or None for llama.cpp's choice.
+
+    ``split``: layers on other machines, where there are any.
+    """
 
     gpu: bool
     layers: int
     handles: Any = None
+    split: Split | None = None
 
 
 def list_devices(libraries: Sequence[ctypes.CDLL]) -> list[Device]:

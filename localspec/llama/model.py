@@ -11,8 +11,10 @@ from typing import Any
 from localspec.errors import BackendError, ModelFileError
 from localspec.gguf.header import GgufHeader
 from localspec.llama.binding import clear_errors, devices, first_error, free_with, initialise, lib, set_fields
-from localspec.llama.devices import Placement, place
+from localspec.llama.devices import Placement, Split, place
 from localspec.llama.huge_pages import HugePages
+from localspec.llama.passes import OpensContexts
+from localspec.llama.split import local_gpu, place_split, shell_options
 from localspec.llama.vocabulary import LlamaVocabulary
 from localspec.params import ContextParams
 
@@ -21,7 +23,10 @@ _VOCAB_NONE = 0
 
 
 class LlamaModel:
-    """A GGUF model in memory. Free it after every context made from it."""
+    """A GGUF model in memory. Free it after every context made from it.
+
+    ``remote``: the model is loaded in another process, which makes its contexts, and here without its weights.
+    """
 
     def __init__(
         self,
@@ -30,11 +35,17 @@ class LlamaModel:
         *,
         verbose: bool = False,
         progress: Callable[[float], None] | None = None,
+        split: Split | None = None,
+        remote: OpensContexts | None = None,
     ) -> None:
+        """``split``: its layers on other machines, of which those with ``remote`` are in another process."""
+        self.remote = remote
         self.header, self.path = header, header.path
         self._raised: BaseException | None = None
         initialise(verbose)
         self.placement: Placement = place(devices(), params)
+        if split is not None:
+            self.placement = Placement(local_gpu(params) is not None, -1, split=split)
         self._handle = self._load(params, progress)
         self._free = free_with(self, lib.llama_model_free, self._handle)
         vocab = lib.llama_model_get_vocab(self._handle)
@@ -48,7 +59,11 @@ class LlamaModel:
 
     def _load(self, params: ContextParams, progress: Callable[[float], None] | None) -> Any:
         options = set_fields(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
-        if self.placement.handles is not None:
+        if self.remote is not None:
+            self._arrays = shell_options(options)
+        elif self.placement.split is not None:
+            self._arrays = place_split(options, self.placement.split, params)
+        elif self.placement.handles is not None:
             set_fields(options, devices=ctypes.cast(self.placement.handles, ctypes.c_void_p))
         if not params.tiled:
             os.environ["GGML_CPU_TILED_MM"] = "0"  # llama.cpp reads it once, at the first decode

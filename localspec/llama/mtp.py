@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from localspec.llama.binding import set_fields
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
-from localspec.llama.native import NativeContext, context_options, hidden_view
+from localspec.llama.native import context_options, open_native
 from localspec.params import ContextParams
 from localspec.protocols import Rows
 
@@ -35,12 +35,14 @@ class LlamaMtpContext:
         sequences = int(target.options.n_seq_max)
         options = context_options(model, params, target.n_ctx, sequences)
         rows = dict.fromkeys(("n_batch", "n_ubatch"), max(_BATCH, sequences))
-        set_fields(options, ctx_type=_CONTEXT_MTP, ctx_other=target.handle, n_outputs_max=sequences, **rows)
+        set_fields(options, ctx_type=_CONTEXT_MTP, n_outputs_max=sequences, **rows)
         for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
             setattr(options, name, getattr(target.options, name))
         self.model, self._target, self._sequence = model, target, target.sequence
-        self._native = NativeContext(model, options, _BATCH, target.n_ctx, fast=params.fast)
-        self._hidden = hidden_view(self._native.handle, target.model.n_embd)
+        width, beside = target.model.n_embd, target._native
+        self._native = open_native(
+            model, options, _BATCH, target.n_ctx, n_hidden=width, fast=params.fast, beside=beside
+        )
         self._input = np.zeros(target.model.n_embd, np.float32)
         self._pointer = self._input.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
@@ -64,7 +66,7 @@ class LlamaMtpContext:
         self._native.adapt_threads(adaptive)
 
     def hidden(self) -> Rows:
-        return self._hidden.rows(self._native.handle, 1)
+        return self._native.hidden(1)
 
     def close(self) -> None:
         self._native.close()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from localspec.llama.binding import (
 )
 from localspec.llama.host import default_threads
 from localspec.llama.model import LlamaModel
+from localspec.llama.passes import BatchPart, Native
 from localspec.llama.rows import RowView, check_finite
 from localspec.llama.threads import FREE_CPUS, thread_count
 from localspec.params import ContextParams
@@ -41,14 +42,6 @@ _CLOSED = "the context was closed; load the model again."
 _get_logits = address_getter(lib.llama_get_logits)
 
 
-class BatchPart(NamedTuple):
-    """Rows of one sequence in a pass: its ``tokens`` from position ``start`` on; those in ``outputs`` have logits."""
-
-    tokens: Sequence[int]
-    start: int
-    outputs: range
-
-
 @cache
 def _tiled() -> bool:
     """Whether llama.cpp uses its tiled kernels. It reads the variable once, at the first decode of the process."""
@@ -60,14 +53,34 @@ def tiled_kernels() -> bool:
     return _tiled() if _tiled.cache_info().currsize else _tiled.__wrapped__()
 
 
-class NativeContext:
-    """A ``llama_context`` and a ``llama_batch`` that is written through numpy views.
+def open_native(
+    model: LlamaModel,
+    options: Any,
+    n_batch: int,
+    n_ctx: int,
+    *,
+    n_hidden: int = 0,
+    fast: bool = False,
+    beside: Native | None = None,
+) -> Native:
+    """Make a context where the model is loaded. ``beside``: another one, whose cache it reads.
 
-    ``threads`` is the number of threads of the next pass. ``fast``: it may change although rows depend on it.
+    ``options``: see :func:`context_options`. ``n_ctx`` is for messages. ``n_hidden``: width of the hidden rows, 0 for
+    none. ``fast``: the number of threads may change although rows depend on it.
     """
+    if model.remote is not None:
+        return model.remote.open(model, options, n_batch, n_ctx, n_hidden=n_hidden, fast=fast, beside=beside)
+    if beside is not None:
+        set_fields(options, ctx_other=beside.handle)
+    return NativeContext(model, options, n_batch, n_ctx, n_hidden=n_hidden, fast=fast)
 
-    def __init__(self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int, *, fast: bool = False) -> None:
-        """``options``: see :func:`context_options`. ``n_ctx`` is for messages."""
+
+class NativeContext:
+    """A ``llama_context`` and a ``llama_batch`` that is written through numpy views; see :class:`Native`."""
+
+    def __init__(
+        self, model: LlamaModel, options: Any, n_batch: int, n_ctx: int, *, n_hidden: int = 0, fast: bool = False
+    ) -> None:
         clear_errors()
         handle = lib.llama_init_from_model(model.handle, options)
         if not handle:
@@ -98,10 +111,10 @@ class NativeContext:
         self._rows_of = [0] * n_batch if options.n_seq_max > 1 else []
         self._positions = np.arange(self.cells + n_batch, dtype=np.int32)
         self._logits = RowView(_get_logits, model.n_vocab, "logits; this model cannot generate")
+        self._hidden = hidden_view(handle, n_hidden) if n_hidden else None
 
     @property
     def handle(self) -> Any:
-        """The llama_context. Raises BackendError after :meth:`close`, when its memory is freed."""
         if self._handle is None:
             raise BackendError(_CLOSED)
         return self._handle
@@ -111,7 +124,6 @@ class NativeContext:
         return lib.llama_get_memory(self.handle)
 
     def fill(self, tokens: Sequence[int], start: int, n_out: int, sequence: int = 0) -> None:
-        """Write a pass over ``tokens`` at position ``start`` into the batch; the last ``n_out`` rows are outputs."""
         n = len(tokens)
         if self._handle is None:
             raise BackendError(_CLOSED)  # the arrays behind the views are freed
@@ -124,10 +136,6 @@ class NativeContext:
             self._assign(0, n, sequence)
 
     def fill_neighbours(self, first: int, parts: Sequence[BatchPart]) -> int:
-        """Write a pass of consecutive sequences from ``first`` on, with equally many rows each; returns the rows.
-
-        llama.cpp computes such a pass at once, and others in parts.
-        """
         if self._handle is None:
             raise BackendError(_CLOSED)
         at, width = 0, len(parts[0].tokens)
@@ -149,10 +157,6 @@ class NativeContext:
                 self._sequence_of[row][0] = known[row] = sequence
 
     def adapt_threads(self, adaptive: bool) -> None:
-        """Use fewer threads while other programs use the CPU, or all threads again.
-
-        No effect where a row could depend on the number of threads, except with ``fast``.
-        """
         self._adaptive = adaptive and self._any_threads and self._most_threads > 1
         if self._adaptive:
             FREE_CPUS.count()  # begins to count
@@ -165,7 +169,6 @@ class NativeContext:
             self.threads = threads
 
     def run(self, n: int, embd: Any = None) -> None:
-        """Decode the batch of ``n`` tokens, with ``embd`` (a pointer to floats) beside or in place of them."""
         if self._adaptive:
             self._set_threads(thread_count(self._most_threads, self.threads, FREE_CPUS.count()))
         _tiled()
@@ -177,7 +180,6 @@ class NativeContext:
             raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {first_error()}.")
 
     def run_embedded(self, n: int, inputs: Rows) -> None:
-        """Decode embeddings of shape (n, n_embd) in place of tokens."""
         values = np.ascontiguousarray(inputs, np.float32)
         if values.shape != (n, self._n_embd):
             raise BackendError(f"embeddings of shape {values.shape} were given for {n} tokens of width {self._n_embd}.")
@@ -188,10 +190,36 @@ class NativeContext:
             self._batch.token = self._token_pointer  # it is freed with the batch
 
     def rows(self, n: int) -> Rows:
-        """Logits of the ``n`` outputs of the last pass, shape (n, n_vocab)."""
         found = self._logits.rows(self.handle, n)
         check_finite(found, self._model.path.name)
         return found
+
+    def hidden(self, n: int) -> Rows:
+        if self._hidden is None:
+            raise BackendError("this context was made without hidden rows; make it with hidden=True.")
+        return self._hidden.rows(self.handle, n)
+
+    def remove(self, sequence: int, first: int) -> bool:
+        return bool(lib.llama_memory_seq_rm(self.memory, sequence, first, -1))
+
+    def clear(self) -> None:
+        lib.llama_memory_clear(self.memory, True)
+
+    def copy(self, source: int, target: int) -> None:
+        lib.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+
+    def state(self, sequence: int) -> bytes:
+        size = int(lib.llama_state_seq_get_size(self.handle, sequence))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(lib.llama_state_seq_get_data(self.handle, buffer, size, sequence))
+        return bytes(memoryview(buffer)[:written])
+
+    def set_state(self, sequence: int, state: bytes) -> int:
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return int(lib.llama_state_seq_set_data(self.handle, buffer, len(state), sequence))
+
+    def first_position(self, sequence: int) -> int:
+        return int(lib.llama_memory_seq_pos_min(self.memory, sequence))
 
     def close(self) -> None:
         self._handle = None

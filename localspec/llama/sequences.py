@@ -8,9 +8,8 @@ from time import perf_counter
 import numpy as np
 
 from localspec.errors import BackendError
-from localspec.llama.binding import lib
 from localspec.llama.context import LlamaContext
-from localspec.llama.native import BatchPart
+from localspec.llama.passes import BatchPart
 from localspec.protocols import Outputs, Rows, output_rows
 
 
@@ -55,7 +54,7 @@ class LlamaSequences:
         given.rewind(len(given.tokens))  # what an interrupt left
         taken._unfinished = True
         taken.tokens.clear()
-        lib.llama_memory_seq_cp(given._native.memory, given.sequence, taken.sequence, -1, -1)
+        given._native.copy(given.sequence, taken.sequence)
         taken.tokens.extend(given.tokens)
         taken._shortest = given._shortest
         taken.rewind(length)

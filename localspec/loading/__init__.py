@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,8 @@ from localspec.loading.contexts import make_pairs, open_contexts
 from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
 from localspec.loading.models import LoadOptions, load_models, load_template, model_info
+from localspec.loading.spread import Spread, spread_layers
+from localspec.machines.address import parse_workers
 from localspec.memory.cache_types import check_cache_types
 from localspec.memory.fit import LoadRequest, choose_settings, kept_bytes
 from localspec.memory.machine import read_machine
@@ -39,6 +42,7 @@ def load(
     exactness: ExactnessMode | None = "prefer",
     pass_width: int | None = None,
     ngram_file: str | Path | None = None,
+    rpc: str | Sequence[str] | None = None,
     chat_template: str | Path | None = None,
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
@@ -55,8 +59,9 @@ def load(
     bit of the logits, and says ``approximate`` where it does not; ``require`` chooses settings that are exact or
     raises; ``off`` does neither, and takes llama-server's cache types and passes. ``pass_width``: pad every pass to so
     many rows, 1: none, None: where that is exact and costs little. ``ngram_file``: a file to keep the tokens of
-    finished texts in and to draft from. ``chat_template``: one to use in place of the model's: ``gemma``, ``chatml``,
-    ``llama3``, a file, or its text. ``progress`` is called with the share loaded, 0.0 to 1.0.
+    finished texts in and to draft from. ``rpc``: workers ``HOST:PORT`` that may hold layers (docs/machines.md); what
+    happens to them is told by the logger ``localspec.machines``. ``chat_template``: one to use in place of the model's:
+    ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``progress`` is called with the share loaded, 0.0 to 1.0.
 
     A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
     (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
@@ -80,15 +85,19 @@ def load(
     files = find_files(target, draft)
     check_cache_types(files.target, params)
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
-    fitted = choose_settings(request, params, machine)
+    spread = spread_layers(parse_workers(rpc), request, params, machine) if rpc else None
+    fitted = spread.settings if spread and spread.workers else choose_settings(request, params, machine)
     for path in files.paths:
         mark_used(path)
-    notices = [*fitted.notices, *try_files(files.target.path, files.draft_path, files.kind, params)]
+    if spread and not spread.workers:
+        fitted, spread = replace(fitted, notices=(*fitted.notices, *spread.settings.notices)), None
+    tried = () if spread else try_files(files.target.path, files.draft_path, files.kind, params)
+    notices = [*fitted.notices, *tried]
     *others, last = settings_to_try(exactness, fitted.target)
     for settings in others:
-        if engine := _open(files, options, settings, fitted.drafter.gpu_layers, notices, last=False):
+        if engine := _open(files, options, settings, fitted.drafter.gpu_layers, notices, spread, last=False):
             return engine
-    engine = _open(files, options, last, fitted.drafter.gpu_layers, notices, last=True)
+    engine = _open(files, options, last, fitted.drafter.gpu_layers, notices, spread, last=True)
     assert engine is not None
     return engine
 
@@ -99,12 +108,13 @@ def _open(
     params: ContextParams,
     draft_layers: int | None,
     notices: list[str],
+    spread: Spread | None,
     *,
     last: bool,
 ) -> Engine | None:
     """Load with these settings. Returns None, and frees everything, if they are not exact and not the ``last``."""
     with ExitStack() as stack:
-        models = load_models(files, options, params, draft_layers, stack)
+        models = load_models(files, options, params, draft_layers, spread, stack)
         contexts = open_contexts(models, stack)
         template, about_template = load_template(models.target, options.template)
         measured = measure(models, contexts[0], options, [*notices, *models.notices, *about_template], last=last)

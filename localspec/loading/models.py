@@ -15,6 +15,9 @@ from localspec.gguf.header import is_trimmed
 from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
 from localspec.loading.files import PairFiles
+from localspec.loading.spread import Spread
+from localspec.machines.context import load_remote
+from localspec.machines.machines import Machines
 from localspec.memory.cache_types import cache_notice
 from localspec.memory.fit import DEFAULT_CTX
 from localspec.params import ContextParams, DraftParams, ExactnessMode
@@ -41,15 +44,27 @@ class LoadOptions:
 
 
 def load_models(
-    files: PairFiles, options: LoadOptions, params: ContextParams, draft_layers: int | None, stack: ExitStack
+    files: PairFiles,
+    options: LoadOptions,
+    params: ContextParams,
+    draft_layers: int | None,
+    spread: Spread | None,
+    stack: ExitStack,
 ) -> LoadedModels:
     """Load a target with ``params``, and its drafter with ``draft_layers`` on a GPU. ``stack`` frees them.
+
+    ``spread``: the target's layers on several machines.
 
     Raises :class:`ModelFileError` for a target that cannot generate, :class:`DraftMismatchError` for a drafter that
     cannot draft or that the target cannot use.
     """
     header, notices = files.target, list[str]()
-    target = LlamaModel(header, params, verbose=options.verbose, progress=options.progress)
+    machines = Machines(spread.workers) if spread else None
+    if spread is None or machines is None:
+        target = LlamaModel(header, params, verbose=options.verbose, progress=options.progress)
+    else:
+        stack.callback(machines.close)
+        target = load_remote(machines, header, params, spread.split, options.verbose, options.progress)
     stack.callback(target.close)
     if not target.can_generate:
         raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
@@ -71,7 +86,10 @@ def load_models(
     if draft is None:
         return models
     own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None)
-    drafter = LlamaModel(draft, own, verbose=options.verbose)
+    if machines is not None and kind == "mtp":  # it reads the target's cache
+        drafter = load_remote(machines, draft, own, None, options.verbose)
+    else:
+        drafter = LlamaModel(draft, own, verbose=options.verbose)
     stack.callback(drafter.close)
     if kind == "model" and not (drafter.can_generate and drafter.can_rewind):
         raise DraftMismatchError(f"{draft.path.name} ({draft.architecture}) cannot draft; use `-d ngram`.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from localspec.errors import UsageError
 from localspec.gguf.header import GgufHeader
 from localspec.gguf.types import BLOCKS, TYPE_NUMBERS
@@ -25,6 +27,26 @@ def check_cache_types(header: GgufHeader, params: ContextParams) -> None:
                 f"{option} is {kind}, which stores {block} numbers at a time, and a {what} of {header.path.name} has "
                 f"{odd}; use f16, bf16 or f32."
             )
+
+
+def split_cache_types(header: GgufHeader, params: ContextParams) -> ContextParams:
+    """``params`` with types that a worker's kernels can compute: equal ones, or they abort (llama.cpp #27905).
+
+    Q8_0, in which rows are exact on CPUs, or F16 where its blocks do not divide a head. Raises :class:`UsageError` for
+    other types of the user.
+    """
+    given = params.cache_type_k or params.cache_type_v
+    if given is None:
+        keys, values = head_sizes(header)
+        block = BLOCKS[TYPE_NUMBERS["Q8_0"]][0]
+        given = "f16" if any(size % block for size in (*keys, *values)) else "q8_0"
+    chosen = (params.cache_type_k or given, params.cache_type_v or given)
+    if chosen not in (("q8_0", "q8_0"), ("f16", "f16")):
+        raise UsageError(
+            f"with --rpc keys and values must both be q8_0 or both f16, and not {chosen[0]} and {chosen[1]}: workers "
+            "abort on other types. Leave out -ctk and -ctv."
+        )
+    return replace(params, cache_type_k=chosen[0], cache_type_v=chosen[1])
 
 
 def cache_notice(params: ContextParams, *, gpu: bool) -> str | None:

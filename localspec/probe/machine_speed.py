@@ -29,10 +29,10 @@ def measure_machine(devices: Sequence[Device]) -> MachineSpeed | None:
     gpus = [device for device in devices if device.kind in ("gpu", "igpu")]
     if any(not shares_memory(gpu) for gpu in gpus):
         return None
-    return MachineSpeed(_bandwidth(default_threads()), None if gpus else _arithmetic())
+    return MachineSpeed(read_bandwidth(default_threads()), None if gpus else _arithmetic())
 
 
-def _bandwidth(threads: int) -> float:
+def read_bandwidth(threads: int) -> float:
     """Bytes a second of a scalar product of an array with itself, a part for each thread."""
     parts = np.array_split(np.ones(_READ // 4, np.float32), threads)
     with ThreadPoolExecutor(threads) as pool:

@@ -43,9 +43,9 @@ class FakeWorker:
 
 
 @contextmanager
-def serving(worker: FakeWorker) -> Iterator[Address]:
+def serving(worker: FakeWorker, port: int = 0) -> Iterator[Address]:
     """Serve on the loopback address, one client at a time, within the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     Thread(target=_serve, args=(worker, listener), daemon=True).start()
     try:
         yield Address("127.0.0.1", listener.getsockname()[1])

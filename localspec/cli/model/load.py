@@ -76,6 +76,7 @@ def open_engine(options: ModelOptions, several: Several, progress: Callable[[flo
         exactness=options.exactness,
         pass_width=options.pass_width,
         ngram_file=options.ngram_file,
+        rpc=options.rpc,
         verbose=options.verbose,
         chat_template=options.template,
         progress=progress,

@@ -50,6 +50,7 @@ class ModelOptions:
     offline: bool = False
     chosen: bool = True
     template: str | Path | None = None
+    rpc: str | None = None
 
     @classmethod
     def from_flags(cls, **values: Any) -> ModelOptions:
@@ -71,6 +72,10 @@ class ModelOptions:
         )
         DraftParams(max=self.draft_max)
         check_pass_width(self.pass_width, self.exactness)
+        if self.rpc is not None:
+            from localspec.machines.address import parse_workers
+
+            parse_workers(self.rpc)
 
 
 def _template(name: str | None, file: str | None) -> str | Path | None:
@@ -144,6 +149,12 @@ model_options = bundle(
         ),
         "device": click.option(
             "--device", metavar="NAME", help="Device to compute on; 'localspec devices' lists them."
+        ),
+        "rpc": click.option(
+            "--rpc",
+            metavar="HOST:PORT,...",
+            help="Workers that may hold layers of the model: machines that run localspec worker. HOST:PORT=N gives one "
+            "N layers.",
         ),
         "draft_max": click.option(
             "--draft-max", type=int, metavar="N", help="At most N draft tokens a step.  [default: as many as pay]"

@@ -1,0 +1,106 @@
+"""Spread the layers of a target over this machine and workers: probe the workers, then plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from localspec.llama.devices import Split
+from localspec.llama.host import default_threads
+from localspec.llama.split import local_gpu
+from localspec.machines.address import Address
+from localspec.machines.plan import Load, Plan, Site, kept_layers, make_plan
+from localspec.machines.probe import Worker, probe
+from localspec.machines.worker import require_rpc
+from localspec.memory.cache_types import split_cache_types
+from localspec.memory.estimate import layer_weights
+from localspec.memory.fit import LoadRequest, LoadSettings, Machine, context_size
+from localspec.params import ContextParams
+from localspec.probe.machine_speed import read_bandwidth
+
+#: Bytes a second that a local GPU is taken to read, which is not measured.
+_GPU_SPEED = 3e11
+#: Part of a machine's free memory that is left to others.
+_MARGIN = 1 / 16
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A plan, what the probes found, and the settings of a load by it. ``workers``: those that hold layers."""
+
+    plan: Plan
+    found: tuple[Worker, ...]
+    workers: tuple[Address, ...]
+    split: Split
+    settings: LoadSettings
+
+
+def spread_layers(
+    addresses: Sequence[Address], request: LoadRequest, params: ContextParams, machine: Machine
+) -> Spread:
+    """Probe the workers and place the layers of ``request``'s target.
+
+    Raises :class:`MissingFeatureError` without RPC, :class:`WorkerError` for a worker that cannot be used, and
+    :class:`UsageError` where the layers do not fit.
+    """
+    require_rpc()
+    header = request.target.headers[0]
+    params = split_cache_types(header, params)
+    found = tuple(probe(address) for address in addresses)
+    places = {
+        name: (str(worker.address), number, site)
+        for worker in found
+        for number, (name, site) in enumerate(_sites(worker))
+    }
+    n_ctx = context_size(header, params)
+    plan = make_plan(_load(request, params, n_ctx), _here(request, params, machine), [s for *_, s in places.values()])
+    shares = tuple((*places[share.site.name][:2], share.count) for share in plan.workers)
+    split = Split(shares, plan.local.count)
+    used = {endpoint for endpoint, *_ in shares}
+    own = replace(params, cache_type_k=None, cache_type_v=None)
+    settings = LoadSettings(params, own, n_ctx, notices=(_notice(plan),))
+    return Spread(plan, found, tuple(a for a in addresses if str(a) in used), split, settings)
+
+
+def _sites(worker: Worker) -> list[tuple[str, Site]]:
+    """The devices of a worker, by name. The user's number of layers is for the first."""
+    sites = []
+    for number, device in enumerate(worker.devices):
+        name = str(worker.address) if len(worker.devices) == 1 else f"{worker.address} device {number}"
+        layers = worker.address.layers if number == 0 or worker.address.layers is None else 0
+        free = int(device.free * (1 - _MARGIN))
+        sites.append((name, Site(name, free, device.speed, worker.round_trip_s, worker.bandwidth or 1.0, layers)))
+    return sites
+
+
+def _here(request: LoadRequest, params: ContextParams, machine: Machine) -> Site:
+    """This machine, without the memory of the drafter."""
+    drafter = request.memory(params, 1, machine)[1]
+    taken = drafter.resident if drafter else 0
+    if (gpu := local_gpu(params)) is not None:
+        return Site(f"this machine ({gpu.name})", max(0, int(gpu.memory_free * (1 - _MARGIN)) - taken), _GPU_SPEED)
+    free = machine.available or machine.memory or 0
+    return Site("this machine", max(0, int(free * (1 - _MARGIN)) - taken), read_bandwidth(default_threads()))
+
+
+def _load(request: LoadRequest, params: ContextParams, n_ctx: int) -> Load:
+    target, assistant = request.target, bool(request.drafter and request.drafter.assistant)
+    header, weights = target.headers[0], layer_weights(target.headers)
+    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern", ())
+    kinds = [bool(kind) for kind in pattern] if isinstance(pattern, tuple) else []
+    shared = max(0, header.number("attention.shared_kv_layers") or 0)
+    kept = kept_layers(len(weights) - 1, shared, kinds, assistant=assistant)
+    row = 4 * (header.number("embedding_length") or 0)
+    return Load(
+        target.name, weights, target.caches(params, n_ctx), min(kept, len(weights)), target.buffers(params, n_ctx), row
+    )
+
+
+def _notice(plan: Plan) -> str:
+    """Who holds what, in a sentence."""
+    if not plan.workers:
+        return "All layers stay on this machine, where they are faster than over the links; --rpc HOST:PORT=N sends N."
+    parts = [
+        f"{share.site.name} holds layers {share.first} to {share.first + share.count - 1}" for share in plan.workers
+    ]
+    return f"{', '.join(parts)}; the rest and the output are here."
