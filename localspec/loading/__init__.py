@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from localspec.chat.choose_template import choose_template
 from localspec.engine import Engine
@@ -15,8 +15,6 @@ from localspec.loading.contexts import make_pairs, open_contexts
 from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
 from localspec.loading.models import LoadOptions, load_models, load_template, model_info
-from localspec.loading.spread import Spread, spread_layers
-from localspec.machines.address import parse_workers
 from localspec.memory.cache_types import check_cache_types
 from localspec.memory.fit import LoadRequest, choose_settings, kept_bytes
 from localspec.memory.machine import read_machine
@@ -24,6 +22,9 @@ from localspec.models.store import mark_used
 from localspec.params import ContextParams, DraftParams, ExactnessMode, check_pass_width
 from localspec.probe.exactness import settings_to_try
 from localspec.probe.load_test import try_files
+
+if TYPE_CHECKING:
+    from localspec.loading.spread import Spread
 
 
 def load(
@@ -85,7 +86,12 @@ def load(
     files = find_files(target, draft)
     check_cache_types(files.target, params)
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
-    spread = spread_layers(parse_workers(rpc), request, params, machine) if rpc else None
+    spread = None
+    if rpc:
+        from localspec.loading.spread import spread_layers
+        from localspec.machines.address import parse_workers
+
+        spread = spread_layers(parse_workers(rpc), request, params, machine)
     fitted = spread.settings if spread and spread.workers else choose_settings(request, params, machine)
     for path in files.paths:
         mark_used(path)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localspec.chat.choose_template import ChosenTemplate
 from localspec.chat.template import ChatTemplate
@@ -15,13 +16,13 @@ from localspec.gguf.header import is_trimmed
 from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
 from localspec.loading.files import PairFiles
-from localspec.loading.spread import Spread
-from localspec.machines.context import load_remote
-from localspec.machines.machines import Machines
 from localspec.memory.cache_types import cache_notice
 from localspec.memory.fit import DEFAULT_CTX
 from localspec.params import ContextParams, DraftParams, ExactnessMode
 from localspec.probe.contexts import LoadedModels
+
+if TYPE_CHECKING:
+    from localspec.loading.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ def load_models(
     cannot draft or that the target cannot use.
     """
     header, notices = files.target, list[str]()
-    machines = Machines(spread.workers) if spread else None
-    if spread is None or machines is None:
+    machines = None
+    if spread is None:
         target = LlamaModel(header, params, verbose=options.verbose, progress=options.progress)
     else:
+        from localspec.machines.context import load_remote
+        from localspec.machines.machines import Machines
+
+        machines = Machines(spread.workers)
         stack.callback(machines.close)
         target = load_remote(machines, header, params, spread.split, options.verbose, options.progress)
     stack.callback(target.close)
@@ -87,6 +92,8 @@ def load_models(
         return models
     own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None)
     if machines is not None and kind == "mtp":  # it reads the target's cache
+        from localspec.machines.context import load_remote
+
         drafter = load_remote(machines, draft, own, None, options.verbose)
     else:
         drafter = LlamaModel(draft, own, verbose=options.verbose)

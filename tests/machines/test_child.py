@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import localspec
-from localspec import Engine, loading
+from localspec import Engine
 from localspec.errors import BackendError, WorkerError
 from localspec.llama.devices import Split
+from localspec.loading import spread as spreading
 from localspec.loading.spread import Spread
 from localspec.machines import machines
 from localspec.machines.address import Address
@@ -39,7 +40,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engine]:
             settings = LoadSettings(params, params, 0)
             return Spread(Plan(()), (), workers or (Address("nobody"),), Split((), LAYERS), settings)
 
-        monkeypatch.setattr(loading, "spread_layers", spread)
+        monkeypatch.setattr(spreading, "spread_layers", spread)
         if not workers:
             monkeypatch.setattr(machines.Machines, "_check_workers", lambda self: None)
         engine = localspec.load("tiny", rpc="anyone", **{**TYPES, **options})
