@@ -152,16 +152,33 @@ class BareJson:
 
 
 @dataclass(frozen=True)
+class Written:
+    """Texts of a call as templates write it: before the name, between name and arguments, and behind them.
+
+    ``between_calls`` is None where an answer has one call at most. ``json``: name and arguments are JSON, else they are
+    in Gemma's notation.
+    """
+
+    before: str
+    middle: str
+    after: str
+    between_calls: str | None
+    json: bool = True
+
+
+@dataclass(frozen=True)
 class CallSyntax:
     """Forms of one family of models, in order of precedence.
 
     ``markers`` are texts that may be single tokens, even tokens without a text of their own. ``rendered`` is the text
-    that its templates write before the name of a call, and the text after a call without arguments.
+    that its templates write before the name of a call, and the text after a call without arguments. ``written`` is the
+    form in which a call is forced.
     """
 
     forms: tuple[CallForm, ...]
     markers: tuple[str, ...]
     rendered: tuple[str, str]
+    written: Written
 
     def find(self, text: str, at_start: bool) -> tuple[int, int, CallForm] | None:
         """The first call in ``text``: the indices of :meth:`CallForm.find`, and its form."""
@@ -183,15 +200,22 @@ GEMMA = CallSyntax(
     (MarkedGemma("<|tool_call>", ("<tool_call|>", "<|tool_response>")),),
     ("<|tool_call>", "<tool_call|>", '<|"|>'),
     ("<|tool_call>", "<tool_call|>"),
+    Written("<|tool_call>call:", "", "<tool_call|>", "", json=False),
 )
 #: Qwen 2.5, Qwen 3, Hermes, SmolLM 3. Small models omit the markers, or write a block of code.
 HERMES = CallSyntax(
     (MarkedJson("<tool_call>", ("</tool_call>",)), *_BARE_FORMS),
     ("<tool_call>", "</tool_call>"),
     ("<tool_call>", "</tool_call>"),
+    Written('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", "\n"),
 )
 #: Llama 3.1 to 3.3.
-LLAMA = CallSyntax(_BARE_FORMS, ("<|python_tag|>",), ('{"name": "', "{}}"))
+LLAMA = CallSyntax(
+    _BARE_FORMS,
+    ("<|python_tag|>",),
+    ('{"name": "', "{}}"),
+    Written('{"name": "', '", "parameters": ', "}", None),  # its templates refuse several
+)
 
 
 def find_syntax(template: str) -> CallSyntax | None:

@@ -15,12 +15,14 @@ from localspec.chat.call_values import IncompleteError, MalformedError
 class ToolCallParser:
     """Parser of one answer: pieces of text in, the text without calls out; the calls are in ``calls``.
 
-    ``names`` are those of the tools. ``begun``: the answer continues a text. ``malformed`` is True once an opening was
-    not followed by a call.
+    ``names`` are those of the tools. ``begun``: the answer continues a text. Without ``several`` it ends after a call.
+    ``malformed`` is True once an opening was not followed by a call.
     """
 
-    def __init__(self, syntax: CallSyntax, names: Collection[str], *, begun: bool = False) -> None:
-        self.syntax, self._names = syntax, frozenset(names)
+    def __init__(
+        self, syntax: CallSyntax, names: Collection[str], *, begun: bool = False, several: bool = True
+    ) -> None:
+        self.syntax, self._names, self._several = syntax, frozenset(names), several
         self.calls: list[ParsedCall] = []
         self.malformed = False
         #: Text that is or may be part of a call.
@@ -39,6 +41,11 @@ class ToolCallParser:
         """True if a call has begun and not ended."""
         return self._form is not None
 
+    @property
+    def full(self) -> bool:
+        """True if the answer may have no more calls."""
+        return bool(self.calls) and not self._several
+
     def add(self, text: str) -> str:
         """Append ``text``; returns the text that is certainly no part of a call."""
         self._held += text
@@ -55,7 +62,7 @@ class ToolCallParser:
 
     def _scan(self, *, complete: bool, last: bool) -> str:
         shown = ""
-        while True:
+        while not self.full:
             if self._form is None:
                 shown += self._as_text(self._release_text())
             if self._form is None or not (last or self._end_arrived(self._form)):
@@ -70,6 +77,7 @@ class ToolCallParser:
                 shown += self._as_text(self._reject(malformed=error.is_call))
             else:
                 self._accept(call, self._form)
+        return shown
 
     def _accept(self, call: ParsedCall, form: CallForm) -> None:
         end = self._body + call.end

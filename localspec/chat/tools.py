@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from localspec.chat.content import content_text
 from localspec.errors import InputError, UsageError
 
 Tool = Mapping[str, Any]
-ToolChoice = Literal["auto", "none"]
+#: ``{"type": "function", "function": {"name": ...}}`` forces a call of that tool.
+ToolChoice = Literal["auto", "none", "required"] | Mapping[str, Any]
 _SHAPE = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}'
 _CALL = '{"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}'
 
@@ -69,13 +71,72 @@ def _check_definition(function: Mapping[str, Any], place: str) -> None:
         raise InputError(f"{place} holds a value that JSON does not have: {error}.") from error
 
 
-def check_choice(choice: Any) -> ToolChoice:
-    """``auto`` (also for None) or ``none``. Raises :class:`UsageError` for others: a call cannot be forced."""
+@dataclass(frozen=True)
+class Choice:
+    """The tools that a prompt offers, and the names of those of which one must be called; empty: none must.
+
+    ``several``: an answer may have more than one call.
+    """
+
+    offered: tuple[dict[str, Any], ...] = ()
+    forced: tuple[str, ...] = ()
+    several: bool = True
+
+
+def check_choice(choice: Any, tools: tuple[dict[str, Any], ...], several: Any = True) -> Choice:
+    """The choice among checked ``tools`` that OpenAI's ``tool_choice`` makes. None is ``auto``.
+
+    Raises :class:`UsageError` for other values, and names that no tool has.
+    """
+    if not isinstance(several, bool):
+        raise UsageError(f"parallel_tool_calls is {several!r:.40}; it must be True or False.")
+    names = tuple(tool["function"]["name"] for tool in tools)
     if choice in (None, "auto"):
-        return "auto"
+        return Choice(tools, (), several)
     if choice == "none":
-        return "none"
-    raise UsageError(f"tool_choice is {_show(choice)}; it must be 'auto' or 'none' (a call cannot be forced).")
+        return Choice()
+    if choice == "required":
+        wanted, forced = names, True
+    elif (name := _chosen_name(choice)) is not None:
+        wanted, forced, several = (name,), True, False
+    elif isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        wanted, forced = _allowed(choice)
+    else:
+        raise _wrong_choice(choice)
+    missing = sorted(set(wanted) - set(names))
+    if missing or not wanted:
+        there = ", ".join(names) or "none"
+        what = f"names {missing[0]!r:.80}" if missing else "asks for a call"
+        raise UsageError(f"tool_choice {what}, and the tools are: {there}; give it among tools.")
+    if forced:
+        return Choice(tools, wanted, several)
+    return Choice(tuple(tool for tool in tools if tool["function"]["name"] in wanted), (), several)
+
+
+def _chosen_name(choice: Any) -> str | None:
+    """The name in ``{"type": "function", "function": {"name": ...}}``, None for another shape."""
+    if not isinstance(choice, Mapping) or choice.get("type") != "function":
+        return None
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _allowed(choice: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
+    """The names in OpenAI's ``allowed_tools``, and True if one of them must be called."""
+    inner = choice.get("allowed_tools")
+    tools, mode = (inner.get("tools"), inner.get("mode")) if isinstance(inner, Mapping) else (None, None)
+    names = [_chosen_name(tool) for tool in tools] if isinstance(tools, (list, tuple)) else [None]
+    if mode not in ("auto", "required") or None in names:
+        raise _wrong_choice(choice)
+    return tuple(name for name in names if name is not None), mode == "required"
+
+
+def _wrong_choice(choice: Any) -> UsageError:
+    return UsageError(
+        f"tool_choice is {_show(choice)}; it must be 'auto', 'none', 'required' or "
+        '{"type": "function", "function": {"name": ...}}.'
+    )
 
 
 def check_tool_parts(

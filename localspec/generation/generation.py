@@ -33,7 +33,9 @@ class Generation:
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
         continued = chat.continued if chat else ""
-        self._calls = ToolCallParser(task.syntax, names, begun=bool(continued)) if task.syntax else None
+        self._calls = (
+            ToolCallParser(task.syntax, names, begun=bool(continued), several=task.several) if task.syntax else None
+        )
         thinking = ThinkingParser(vocabulary, chat.text, continued) if chat else None
         #: Text of the answer that the prompt holds; a thought is not part of it.
         self._continued = continued if thinking and thinking.channel == "answer" else ""
@@ -143,6 +145,7 @@ class Generation:
             notices += self._keep()
         if task.constraint and task.request.answer and reason != "cancelled":
             reason, notice = task.constraint.outcome([*task.tokens, *answer.tokens], reason)
+            reason = "tool_calls" if reason == "stop" and self.tool_calls else reason
             notices += [*task.request.answer.notices, *([notice] if notice else [])]
         return Completion(
             text=answer.text,

@@ -91,7 +91,10 @@ class ChatOptions(Options, total=False):
     tools: Tools | None
     """Definitions of functions that the model may call, as in the OpenAI chat API."""
     tool_choice: ToolChoice | None
-    """``none`` offers no tools. Default ``auto``."""
+    """``none`` offers no tools, ``required`` forces a call, ``{"type": "function", "function": {"name": ...}}`` one of
+    that tool. Default ``auto``."""
+    parallel_tool_calls: bool
+    """False: the answer ends with its first call. Default True."""
 
 
 _NOT_SAMPLING = ("draft_max", "progress", "logprobs", "response_format", "grammar", "parse_special", "cancel")

@@ -82,6 +82,9 @@ class Assembler:
             if stopped:
                 self.finish_reason, self.cut = "stop", True
                 break
+            if self._calls is not None and self._calls.full:
+                self.finish_reason = "stop"
+                break
             if not self.left:
                 self.finish_reason = "length"
                 break

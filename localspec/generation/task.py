@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from localspec.chat.call_syntax import CallSyntax
@@ -12,9 +12,11 @@ from localspec.chat.conversation import ChatPrompt, Conversation
 from localspec.chat.plain_contents import PromptVocabulary
 from localspec.chat.template import Message, Tools, check_messages
 from localspec.chat.thinking import find_markers
-from localspec.chat.tools import check_choice, check_tools
+from localspec.chat.tools import Choice, check_choice, check_tools
 from localspec.errors import InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.generation.options import ChatOptions, Options, Request
+from localspec.grammar.answer import AnswerGrammar
+from localspec.grammar.calls import call_grammar
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.vocabulary import GrammarVocabulary
 from localspec.params import given
@@ -26,7 +28,8 @@ class Task:
     """A checked request for one answer.
 
     ``tokens``: the prompt. ``room``: tokens that the context holds beyond it. ``chat``: the messages of the prompt,
-    None for raw text. ``syntax``: how the model writes tool calls, where tools are offered.
+    None for raw text. ``syntax``: how the model writes tool calls, where tools are offered. ``several``: the answer may
+    have more than one call.
     """
 
     tokens: list[int]
@@ -36,6 +39,7 @@ class Task:
     constraint: GrammarConstraint | None = None
     chat: ChatPrompt | None = None
     syntax: CallSyntax | None = None
+    several: bool = True
 
 
 class Tasks:
@@ -68,14 +72,26 @@ class Tasks:
         thinking, continue_final = rest.pop("thinking", False), rest.pop("continue_final", False)
         if not isinstance(continue_final, bool):
             raise UsageError(f"continue_final is {continue_final!r:.40}; it must be True or False.")
-        offered, choice = check_tools(rest.pop("tools", None)), check_choice(rest.pop("tool_choice", None))
+        several = rest.pop("parallel_tool_calls", True)
+        choice = check_choice(rest.pop("tool_choice", None), check_tools(rest.pop("tools", None)), several)
         request = Request.from_options(rest)
-        if request.answer and offered and choice == "auto":
+        if request.answer and choice.offered:
             raise UsageError("a structured answer cannot call tools; leave out tools, response_format or grammar.")
-        if request.answer and continue_final:
-            raise UsageError("a structured answer cannot continue a message; leave out continue_final (--continue).")
-        prompt = self.prompt(messages, thinking, offered if choice == "auto" else (), continue_final)
-        return self.from_tokens(list(prompt.tokens), request, prompt)
+        if (request.answer or choice.forced) and continue_final:
+            raise UsageError(
+                "a structured answer or a call cannot continue a message; leave out continue_final (--continue)."
+            )
+        prompt = self.prompt(messages, thinking, choice.offered, continue_final)
+        if choice.forced:
+            request = replace(request, answer=self._calls(choice))
+        return self.from_tokens(list(prompt.tokens), request, prompt, several=choice.several)
+
+    def _calls(self, choice: Choice) -> AnswerGrammar:
+        """The grammar of an answer that calls one of the forced tools."""
+        assert self.conversation is not None
+        assert self.conversation.call_syntax is not None
+        functions = [tool["function"] for tool in choice.offered if tool["function"]["name"] in choice.forced]
+        return call_grammar(self.conversation.call_syntax, functions, self._vocabulary, several=choice.several)
 
     def prompt(
         self, messages: Sequence[Message], thinking: bool, tools: Tools, continue_final: bool = False
@@ -95,8 +111,10 @@ class Tasks:
         check_final(messages, continued=continue_final)
         return self.conversation.prompt(messages, thinking=thinking, tools=tools, continue_final=continue_final)
 
-    def from_tokens(self, tokens: list[int], request: Request, chat: ChatPrompt | None = None) -> Task:
-        """Task of continuing a prompt of ``tokens``."""
+    def from_tokens(
+        self, tokens: list[int], request: Request, chat: ChatPrompt | None = None, *, several: bool = True
+    ) -> Task:
+        """Task of continuing a prompt of ``tokens``. ``several``: see :class:`Task`."""
         room = self._n_ctx - len(tokens)
         if room < 1:
             raise PromptTooLongError(
@@ -107,7 +125,7 @@ class Tasks:
         constraint = self._constraint(request, chat, len(tokens), room)
         sampler = self._samplers.make(request.sampling, constraint)
         syntax = self.conversation.call_syntax if self.conversation and chat and chat.tools else None
-        return Task(tokens, request, room, sampler, constraint, chat, syntax)
+        return Task(tokens, request, room, sampler, constraint, chat, syntax, several)
 
     def _constraint(self, request: Request, chat: ChatPrompt | None, start: int, room: int) -> GrammarConstraint | None:
         """Grammar of a structured answer after ``start`` tokens. Raises if its budget is too small for any answer."""

@@ -1,7 +1,8 @@
 """A model's vocabulary for llguidance: the bytes of each token, and the model's own tokenizer for forced text.
 
-Control tokens, end tokens and markers (``<think>``, ``<|tool_call>``) have no text here, so a structured answer never
-contains one. Construction takes about 0.5 s at 152k tokens, once for each engine.
+Control tokens, end tokens and markers (``<think>``, ``<|tool_call>``) have no text here, so a structured answer
+contains one only where its grammar names the token. Construction takes about 0.5 s at 152k tokens, once for each
+engine.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _OPENERS = (b"{", b"[", b"(", b"<", b",", b":", b"{}", b"[]", b" {}", b" []", b'
 #: Punctuation of formats (mail addresses, dates, URLs), which is tried before other punctuation.
 _COMMON_SIGNS = b"@.-:/ \n"
 #: Kinds of tokens inside a string, those that lead to an ending first.
-_KINDS_IN_STRING = ("quotes", "letters", "digits", "signs", "brackets", "constants", "comma", "openers")
+_KINDS_IN_STRING = ("markers", "quotes", "letters", "digits", "signs", "brackets", "constants", "comma", "openers")
 #: Kinds of tokens outside a string, in the same order.
-_KINDS_OUTSIDE = ("brackets", "comma", "quotes", "constants", "digits", "letters", "signs", "openers")
+_KINDS_OUTSIDE = ("brackets", "comma", "quotes", "markers", "constants", "digits", "letters", "signs", "openers")
 #: Tokens of a kind that are tried, where it is more than one.
 _TRIED = {"quotes": 2, "brackets": 2, "digits": 2, "signs": 40, "openers": 9}
 #: Bytes of a token that is sorted into a kind. Longer ones lead away from an ending.
@@ -66,6 +67,8 @@ class GrammarVocabulary:
         self._llguidance = llguidance
         self._compiled: dict[str, LLMatcher] = {}
         self._groups = _groups(pieces)
+        silent = [token for token, piece in enumerate(pieces) if not piece and token not in self.ends]
+        self._groups["markers"] = np.array(silent, np.int64), 2
         self.closers = tuple(self._ids[text] for text in (b'"', b"}", b"]", b")", b'"}', b'"]') if text in self._ids)
         self._bytes = np.array([token for token, piece in enumerate(pieces) if len(piece) == 1], np.int64)
         self._letters = np.array([self._ids[char] for char in (b"a", b"z", b"A") if char in self._ids], np.int64)

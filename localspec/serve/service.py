@@ -48,7 +48,7 @@ class Service:
     async def chat_completions(self, request: Request) -> Response:
         asked = await read(request, ChatRequest)
         ask = chat_ask(asked, self.max_tokens)
-        return await self._answer(request, asked.stream, ask, lambda piece: ChatView(asked, ask, piece))
+        return await self._answer(request, asked.stream, ask, lambda piece: ChatView(asked, piece))
 
     async def completions(self, request: Request) -> Response:
         asked = await read(request, CompletionRequest)
@@ -70,7 +70,7 @@ class Service:
                 messages = [*before, *input_messages(asked.input), message]
                 self.store.keep(response["id"], Stored(response, messages))
 
-        return await self._answer(request, asked.stream, ask, lambda piece: ResponsesView(asked, ask, piece, keep))
+        return await self._answer(request, asked.stream, ask, lambda piece: ResponsesView(asked, piece, keep))
 
     def _before(self, asked: ResponsesRequest) -> list[JsonObject]:
         """Messages of the responses that a request continues."""

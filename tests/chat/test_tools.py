@@ -351,11 +351,11 @@ def test_tools_need_a_template_that_takes_them() -> None:
         engine.chat([user("x")], tools=TOOLS)
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function"}, 1])
-def test_a_call_cannot_be_forced(choice: Any) -> None:
-    """Requesting one is an error."""
-    with pytest.raises(UsageError, match="'auto' or 'none'"):
-        check_choice(choice)
+@pytest.mark.parametrize("choice", ["any", {"type": "function"}, 1])
+def test_choices_of_other_shapes_are_errors(choice: Any) -> None:
+    """The message tells the shapes that there are."""
+    with pytest.raises(UsageError, match="'required' or"):
+        check_choice(choice, check_tools(TOOLS))
 
 
 def test_ids_differ_between_answers_and_calls() -> None:

@@ -12,12 +12,12 @@ import pytest
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
-from localspec.serve.dialects.chat import ChatRequest, chat_ask
+from localspec.serve.dialects.chat import ChatRequest
 from localspec.serve.dialects.chat_answer import ChatView
 from localspec.serve.dialects.job import Begun, Delta, Done, Event, Sent, View
 from localspec.serve.dialects.messages import MessagesRequest, messages_ask
 from localspec.serve.dialects.messages_answer import MessagesView
-from localspec.serve.dialects.responses import ResponsesRequest, responses_ask
+from localspec.serve.dialects.responses import ResponsesRequest
 from localspec.serve.dialects.responses_answer import ResponsesView
 from localspec.types import Channel
 
@@ -51,7 +51,7 @@ def events(text: str, thought: str, calls: Any = ()) -> Iterator[Event]:
 
 def chat_view(**more: Any) -> View:
     request = msgspec.convert({"messages": HELLO, "logprobs": True, **more}, ChatRequest)
-    return ChatView(request, chat_ask(request), piece)
+    return ChatView(request, piece)
 
 
 def messages_view(**more: Any) -> View:
@@ -61,7 +61,7 @@ def messages_view(**more: Any) -> View:
 
 def responses_view(**more: Any) -> View:
     request = msgspec.convert({"input": "Hello", "top_logprobs": 1, **more}, ResponsesRequest)
-    return ResponsesView(request, responses_ask(request, []), piece)
+    return ResponsesView(request, piece)
 
 
 def piece(token: int) -> bytes:
@@ -157,11 +157,3 @@ def test_sources_are_sent_on_request(make: Callable[..., View]) -> None:
     assert [one for one in found if one] == [{"pieces": [p], "sources": ["drafted"]} for p in "cab"]
     plain = [one.data for one in streamed(make(), given) if isinstance(one.data, dict)]
     assert not any("localspec" in data for data in plain)
-
-
-@pytest.mark.parametrize("make", [chat_view, responses_view])
-def test_one_call_is_kept_where_calls_are_not_parallel(make: Callable[..., View]) -> None:
-    """The first."""
-    body = json.dumps(whole(make(parallel_tool_calls=False), list(events("", "", CALLS))))
-    assert "call_0" in body
-    assert "call_1" not in body

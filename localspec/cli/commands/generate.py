@@ -48,6 +48,11 @@ _GAP_SHARE = 0.2
     "--tools", type=FileName(), metavar="FILE", help="Functions the model may call: a JSON list as in the OpenAI API."
 )
 @click.option(
+    "--tool-choice",
+    metavar="CHOICE",
+    help="With --tools: auto, none, required (one must be called), or the name of the one to call.",
+)
+@click.option(
     "--logprobs", type=int, metavar="N", help="With --json: log probabilities of each token and of the N likeliest."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -59,6 +64,7 @@ def generate(
     raw: bool,
     jsonl: str | None,
     tools: str | None,
+    tool_choice: str | None,
     logprobs: int | None,
     as_json: bool,
     stats: bool,
@@ -73,7 +79,7 @@ def generate(
     from localspec.cli.model.choose import chosen
     from localspec.cli.model.load import load_engine
 
-    keywords = {**answer.keywords(), **_more_keywords(tools, logprobs, raw, as_json or jsonl is not None)}
+    keywords = {**answer.keywords(), **_more_keywords(tools, tool_choice, logprobs, raw, as_json or jsonl is not None)}
     if source.continued:
         _require_free_text(bool(answer.format))
         keywords["continue_final"] = True
@@ -97,8 +103,10 @@ def _at_terminal() -> bool:
     return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
-def _more_keywords(tools: str | None, logprobs: int | None, raw: bool, as_json: bool) -> dict[str, Any]:
-    """The engine's keyword arguments for ``--tools`` and ``--logprobs``, where they are given."""
+def _more_keywords(
+    tools: str | None, choice: str | None, logprobs: int | None, raw: bool, as_json: bool
+) -> dict[str, Any]:
+    """The engine's keyword arguments for ``--tools``, ``--tool-choice`` and ``--logprobs``, where they are given."""
     from localspec.cli.input.messages import read_tools
     from localspec.generation.logprobs import check_logprobs
 
@@ -107,6 +115,11 @@ def _more_keywords(tools: str | None, logprobs: int | None, raw: bool, as_json: 
         if raw:
             raise click.UsageError("--tools needs the chat template; leave out --raw.")
         found["tools"] = read_tools(tools)
+    if choice is not None:
+        if tools is None:
+            raise click.UsageError("--tool-choice needs --tools.")
+        words = ("auto", "none", "required")
+        found["tool_choice"] = choice if choice in words else {"type": "function", "function": {"name": choice}}
     if logprobs is not None:
         if not as_json:
             raise click.UsageError("--logprobs needs JSON output; add --json, or use --jsonl.")

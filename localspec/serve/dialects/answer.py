@@ -146,6 +146,6 @@ class EndsWithDone:
         yield Sent("[DONE]")
 
 
-def calls_of(done: Completion, most: int | None) -> list[dict[str, Any]]:
-    """The tool calls of an answer, at most ``most``."""
-    return [dict(call) for call in done.tool_calls[:most]]
+def calls_of(done: Completion) -> list[dict[str, Any]]:
+    """The tool calls of an answer."""
+    return [dict(call) for call in done.tool_calls]

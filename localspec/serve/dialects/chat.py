@@ -58,9 +58,9 @@ class ChatRequest(Shared, kw_only=True):
     response_format: JsonObject | None = None
     tools: list[JsonObject] | None = None
     tool_choice: Annotated[
-        str | JsonObject | None, Meta(description="auto, none, or what the model's calls can be limited to.")
+        str | JsonObject | None, Meta(description="auto, none, required, a function by its name, or allowed_tools.")
     ] = None
-    parallel_tool_calls: Annotated[bool | None, Meta(description="false keeps the first call of an answer.")] = None
+    parallel_tool_calls: Annotated[bool | None, Meta(description="false ends an answer with its first call.")] = None
     reasoning_effort: Annotated[str | None, Meta(description="none does not think; anything else thinks.")] = None
     chat_template_kwargs: Annotated[JsonObject | None, Meta(description="enable_thinking: true thinks.")] = None
     continue_final_message: Annotated[
@@ -87,7 +87,7 @@ def chat_ask(request: ChatRequest, limit: int | None = None) -> Ask:
         options["logprobs"] = request.top_logprobs or 0
     if answer := json_format(request.response_format, "response_format"):
         options["response_format"] = answer
-    add_tools(options, request.tools, request.tool_choice)
+    add_tools(options, request.tools, request.tool_choice, request.parallel_tool_calls)
     thinking = (request.chat_template_kwargs or {}).get("enable_thinking")
     options["thinking"] = thinks(request.reasoning_effort) if thinking is None else bool(thinking)
     messages = chat_messages(request.messages)
@@ -97,8 +97,7 @@ def chat_ask(request: ChatRequest, limit: int | None = None) -> Ask:
         raise RequestError(400, message, field="add_generation_prompt")
     if continues(messages) if asked is None else asked:
         options["continue_final"] = True
-    most_calls = 1 if request.parallel_tool_calls is False else None
-    return Ask((messages,), options, request.model, request.n or 1, request.user or "", most_calls)
+    return Ask((messages,), options, request.model, request.n or 1, request.user or "")
 
 
 def chat_messages(messages: list[ChatMessage]) -> list[JsonObject]:

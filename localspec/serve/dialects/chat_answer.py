@@ -19,14 +19,14 @@ from localspec.serve.dialects.answer import (
 )
 from localspec.serve.dialects.chat import ChatRequest
 from localspec.serve.dialects.fields import JsonObject
-from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
+from localspec.serve.dialects.job import Begun, Bytes, Delta, Done, Sent
 
 
 class ChatView(EndsWithDone):
     """The answer to one request. The reasoning is sent under both usual names."""
 
-    def __init__(self, request: ChatRequest, ask: Ask, piece: Bytes) -> None:
-        self._request, self._ask, self._piece = request, ask, piece
+    def __init__(self, request: ChatRequest, piece: Bytes) -> None:
+        self._request, self._piece = request, piece
         self._head = {"id": new_id("chatcmpl-"), "created": now(), "model": request.model or ""}
         self._done: list[Done] = []
         self._begun: set[int] = set()
@@ -66,7 +66,7 @@ class ChatView(EndsWithDone):
     def _finish(self, event: Done) -> Iterator[Sent]:
         self._done.append(event)
         yield from self._opening(event.index)
-        calls = calls_of(event.completion, self._ask.most_calls)
+        calls = calls_of(event.completion)
         if calls:
             numbered = [{"index": number, **call} for number, call in enumerate(calls)]
             yield self._chunk(event.index, {"tool_calls": numbered})
@@ -98,7 +98,7 @@ class ChatView(EndsWithDone):
         return {**self._named("chat.completion"), "choices": choices, "usage": usage(done), **extras(done)}
 
     def _choice(self, index: int, done: Completion) -> JsonObject:
-        calls = calls_of(done, self._ask.most_calls)
+        calls = calls_of(done)
         message: JsonObject = {"role": "assistant", "content": done.text or (None if calls else ""), "refusal": None}
         if done.thought:
             message["reasoning_content"] = message["reasoning"] = done.thought

@@ -16,8 +16,7 @@ Prompt = str | Messages
 class Ask:
     """A request: prompts (text, or messages of a chat), each to be answered ``n`` times.
 
-    ``options`` are keywords of the engine's verbs. ``user`` tells users of one address apart. ``most_calls`` of tools
-    are kept in an answer.
+    ``options`` are keywords of the engine's verbs. ``user`` tells users of one address apart.
     """
 
     prompts: tuple[Prompt, ...]
@@ -25,7 +24,6 @@ class Ask:
     model: str | None = None
     n: int = 1
     user: str = ""
-    most_calls: int | None = None
 
     def runs(self, seed: int) -> Iterator[tuple[int, Prompt, dict[str, Any]]]:
         """Index, prompt and options of each answer. The first one has the ``seed``, the next one the next seed."""

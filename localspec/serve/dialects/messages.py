@@ -100,15 +100,14 @@ def count_ask(request: CountRequest) -> Ask:
     options = shared_options(request, None, None)
     tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(request.tools or ())]
     choice = request.tool_choice or AnthropicChoice(type="auto")
-    add_tools(options, tools, _choice(choice))
+    add_tools(options, tools, _choice(choice), not choice.disable_parallel_tool_use)
     options["thinking"] = request.thinking is not None and request.thinking.type != "disabled"
     messages = _system(request.system)
     for number, message in enumerate(request.messages):
         messages += _messages(message, f"messages[{number}]")
     if continues(messages):
         options["continue_final"] = True
-    most_calls = 1 if choice.disable_parallel_tool_use else None
-    return Ask((leading_system_merged(messages),), options, request.model, most_calls=most_calls)
+    return Ask((leading_system_merged(messages),), options, request.model)
 
 
 def messages_ask(request: MessagesRequest, limit: int | None = None) -> Ask:
@@ -120,7 +119,7 @@ def messages_ask(request: MessagesRequest, limit: int | None = None) -> Ask:
     if answer := json_format(request.output_format, "output_format"):
         options["response_format"] = answer
     user = (request.metadata and request.metadata.user_id) or request.user or ""
-    return Ask(found.prompts, options, request.model, user=user, most_calls=found.most_calls)
+    return Ask(found.prompts, options, request.model, user=user)
 
 
 def _tool(tool: AnthropicTool, where: str) -> JsonObject:

@@ -58,7 +58,7 @@ class MessagesView:
 
     def _finish(self, event: Done) -> Iterator[Sent]:
         yield from self._close()
-        for block in _call_blocks(event.completion, self._ask.most_calls):
+        for block in _call_blocks(event.completion):
             yield self._start({**block, "input": {}})
             text = json.dumps(block["input"], ensure_ascii=False)
             delta = {"type": "input_json_delta", "partial_json": text}
@@ -90,7 +90,7 @@ class MessagesView:
             content.append({"type": "thinking", "thinking": one.thought, "signature": ""})
         if one.text:
             content.append({"type": "text", "text": one.text})
-        content += _call_blocks(one, self._ask.most_calls)
+        content += _call_blocks(one)
         return {**self._head, "content": content, **self._stopped(one), "usage": _usage_of(event), **extras(done)}
 
 
@@ -112,7 +112,7 @@ def _usage_of(event: Done) -> JsonObject:
     return _usage(stats.prefilled_tokens, stats.cached_tokens, len(event.completion.tokens))
 
 
-def _call_blocks(done: Completion, most: int | None) -> list[JsonObject]:
+def _call_blocks(done: Completion) -> list[JsonObject]:
     return [
         {
             "type": "tool_use",
@@ -120,5 +120,5 @@ def _call_blocks(done: Completion, most: int | None) -> list[JsonObject]:
             "name": call["function"]["name"],
             "input": json.loads(call["function"]["arguments"] or "{}"),
         }
-        for call in calls_of(done, most)
+        for call in calls_of(done)
     ]

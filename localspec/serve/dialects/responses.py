@@ -62,7 +62,7 @@ class ResponsesRequest(Shared, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: Annotated[list[JsonObject] | None, Meta(description="Functions; other kinds are not offered.")] = None
     tool_choice: str | JsonObject | None = None
-    parallel_tool_calls: Annotated[bool | None, Meta(description="false keeps the first call of an answer.")] = None
+    parallel_tool_calls: Annotated[bool | None, Meta(description="false ends an answer with its first call.")] = None
     reasoning: Reasoning | None = None
     text: TextFormat | None = None
     metadata: JsonObject | None = None
@@ -87,14 +87,13 @@ def responses_ask(request: ResponsesRequest, before: list[JsonObject], limit: in
         options["response_format"] = answer
     # Codex offers tools of other kinds, and works without them.
     tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(request.tools or ()) if tool.get("type") == "function"]
-    add_tools(options, tools, _choice(request.tool_choice) if tools else None)
+    add_tools(options, tools, _choice(request.tool_choice), request.parallel_tool_calls)
     options["thinking"] = request.reasoning is not None and thinks(request.reasoning.effort)
     messages = [*before, *input_messages(request.input)]
     if request.instructions:
         messages = [{"role": "system", "content": request.instructions}, *messages]
-    most_calls = 1 if request.parallel_tool_calls is False else None
     prompt = leading_system_merged(messages)
-    return Ask((prompt,), options, request.model, user=request.user or "", most_calls=most_calls)
+    return Ask((prompt,), options, request.model, user=request.user or "")
 
 
 def _tool(tool: JsonObject, where: str) -> JsonObject:
@@ -104,8 +103,14 @@ def _tool(tool: JsonObject, where: str) -> JsonObject:
 
 
 def _choice(choice: str | JsonObject | None) -> Any:
-    if isinstance(choice, dict) and choice.get("type") == "function":
+    """A choice in the form of chat completions."""
+    if not isinstance(choice, dict):
+        return choice
+    if choice.get("type") == "function":
         return {"type": "function", "function": {"name": choice.get("name")}}
+    if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
+        tools = [_choice(tool) for tool in choice["tools"]]
+        return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode"), "tools": tools}}
     return choice
 
 

@@ -9,7 +9,7 @@ from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.result import Completion
 from localspec.serve.dialects.answer import calls_of, chat_logprobs, extras, new_id, now, sources, sums
 from localspec.serve.dialects.fields import JsonObject
-from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
+from localspec.serve.dialects.job import Begun, Bytes, Delta, Done, Sent
 from localspec.serve.dialects.responses import ResponsesRequest, echoed
 
 #: Channel → prefix of the ids, type of the item, type of its part, start of the names of its events.
@@ -26,11 +26,9 @@ Keep = Callable[[JsonObject, JsonObject], None]
 class ResponsesView:
     """The answer to one request. ``keep`` gets the response at its end."""
 
-    def __init__(
-        self, request: ResponsesRequest, ask: Ask, piece: Bytes, keep: Keep = lambda response, message: None
-    ) -> None:
+    def __init__(self, request: ResponsesRequest, piece: Bytes, keep: Keep = lambda response, message: None) -> None:
         self._keep = keep
-        self._request, self._ask, self._piece = request, ask, piece
+        self._request, self._piece = request, piece
         head = {"id": new_id("resp_"), "object": "response", "created_at": now(), "model": request.model or ""}
         self.response: JsonObject = {
             **head,
@@ -55,7 +53,7 @@ class ResponsesView:
             yield from self._delta(event)
         else:
             yield from self._close()
-            for call in calls_of(event.completion, self._ask.most_calls):
+            for call in calls_of(event.completion):
                 yield from self._call(_call_item(call))
             self._complete(event)
             kind = "response.incomplete" if self.response["incomplete_details"] else "response.completed"
@@ -139,7 +137,7 @@ class ResponsesView:
         if one.text or not one.tool_calls:
             part = _part("output_text", one.text, self._entries(_of_answer(one, event.thought_tokens)))
             output.append(_item("message", new_id("msg_"), part))
-        output += [_call_item(call) for call in calls_of(one, self._ask.most_calls)]
+        output += [_call_item(call) for call in calls_of(one)]
         self._complete(event)
         return self._snapshot()
 
@@ -158,8 +156,7 @@ class ResponsesView:
             },
             **extras([event]),
         }
-        message, calls = event.completion.message, calls_of(event.completion, self._ask.most_calls)
-        self._keep(self._snapshot(), {**message, **({"tool_calls": calls} if calls else {})})
+        self._keep(self._snapshot(), event.completion.message)
 
 
 def _of_answer(done: Completion, thought_tokens: int) -> Sequence[TokenLogprobs]:

@@ -9,8 +9,13 @@ from localspec.serve.dialects.fields import JsonObject
 from localspec.serve.problem import RequestError, unsupported
 
 
-def add_tools(options: dict[str, Any], tools: Sequence[JsonObject] | None, choice: Any) -> None:
-    """Add ``tools``, already in OpenAI's form, and the choice among them to ``options``."""
+def add_tools(
+    options: dict[str, Any], tools: Sequence[JsonObject] | None, choice: Any, several: bool | None = None
+) -> None:
+    """Add ``tools``, already in OpenAI's form, and the choice among them to ``options``.
+
+    ``several``: an answer may have more than one call; None is the default, True.
+    """
     if not tools:
         if choice not in (None, "auto", "none"):
             raise RequestError(400, "tool_choice asks for a call, and tools is empty.", field="tool_choice")
@@ -18,6 +23,8 @@ def add_tools(options: dict[str, Any], tools: Sequence[JsonObject] | None, choic
     options["tools"] = list(tools)
     if choice is not None:
         options["tool_choice"] = choice
+    if several is False:
+        options["parallel_tool_calls"] = False
 
 
 def function_tool(name: Any, description: Any, parameters: Any) -> JsonObject:
