@@ -25,6 +25,7 @@ from localspec.generation.lock import EngineLock
 from localspec.generation.options import ChatOptions, Options
 from localspec.generation.pair import Measurement, Pair, Setup
 from localspec.generation.parallel import Parallel
+from localspec.generation.prompt import Messages, Prepared, RawPrompt, is_raw
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
 from localspec.generation.scheduler import Scheduler
@@ -173,15 +174,19 @@ class Engine:
         with self._lock.vocabulary():
             return self._tasks.prompt(messages, thinking, check_tools(tools), continue_final).text
 
-    def check(self, prompt: str | Sequence[Message], **options: Unpack[ChatOptions]) -> int:
-        """Return the number of tokens of a text, or of the prompt that :meth:`chat` makes of messages.
+    def prepare(self, prompt: RawPrompt | Messages, **options: Unpack[ChatOptions]) -> Prepared:
+        """Tokenize a prompt once: the result stands for it in other calls, with the same options.
 
         Raises what :meth:`stream` or :meth:`stream_chat` would raise for it, also while another thread generates.
         """
         with self._lock.vocabulary():
-            if isinstance(prompt, str):
-                return len(self._tasks.from_text(prompt, options).tokens)
-            return len(self._tasks.from_messages(prompt, options).tokens)
+            make = self._tasks.from_text if is_raw(prompt) else self._tasks.from_messages
+            task = make(prompt, options)  # type: ignore[arg-type]  # is_raw told which
+            return Prepared(tuple(task.tokens), task.chat)
+
+    def check(self, prompt: RawPrompt | Messages, **options: Unpack[ChatOptions]) -> int:
+        """Return the number of tokens of a prompt; see :meth:`prepare`."""
+        return len(self.prepare(prompt, **options).tokens)
 
     def forget(self) -> None:
         """Drop the conversation and the cache. The next generation prefills its whole prompt."""
@@ -253,11 +258,11 @@ class Engine:
         except OSError:  # a model that is no file, such as the scripted one
             return str(self.model.path)
 
-    def generate(self, prompt: str, **options: Unpack[Options]) -> Completion:
-        """Continue the text ``prompt`` (no chat template); see :meth:`stream`."""
+    def generate(self, prompt: RawPrompt, **options: Unpack[Options]) -> Completion:
+        """Continue ``prompt`` (no chat template), a text or token ids; see :meth:`stream`."""
         return _completion(self._run(self._text(prompt, options)))
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> Generator[Chunk, None, None]:
+    def stream(self, prompt: RawPrompt, **options: Unpack[Options]) -> Generator[Chunk, None, None]:
         """Yield the chunks that continue ``prompt``; the last one has the completion.
 
         The call itself raises :class:`PromptTooLongError`, :class:`UsageError` for an option outside its range, and
@@ -266,11 +271,11 @@ class Engine:
         """
         return self._run(self._text(prompt, options))
 
-    def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
+    def chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Completion:
         """Reply to ``messages``; see :meth:`stream_chat`."""
         return _completion(self._run(self._chat(messages, options)))
 
-    def stream_chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Generator[Chunk, None, None]:
+    def stream_chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Generator[Chunk, None, None]:
         """Yield the reply to ``messages``, a list of ``{"role", "content"}``, by the model's chat template.
 
         A conversation that continues the last one (its messages, the reply, then more) prefills only the new messages.
@@ -280,19 +285,19 @@ class Engine:
         """
         return self._run(self._chat(messages, options))
 
-    async def agenerate(self, prompt: str, **options: Unpack[Options]) -> Completion:
+    async def agenerate(self, prompt: RawPrompt, **options: Unpack[Options]) -> Completion:
         """:meth:`generate` that does not block the event loop. Cancelling the task ends it between two passes."""
         return await self._in_background(options, lambda: self._text(prompt, options))
 
-    def astream(self, prompt: str, **options: Unpack[Options]) -> AsyncGenerator[Chunk, None]:
+    def astream(self, prompt: RawPrompt, **options: Unpack[Options]) -> AsyncGenerator[Chunk, None]:
         """:meth:`stream` that does not block the event loop, nor wait for the consumer of a chunk."""
         return self._runner.astream(lambda: self._text(prompt, options), options.get("cancel"))
 
-    async def achat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
+    async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Completion:
         """:meth:`chat` that does not block the event loop. Cancelling the task ends it between two passes."""
         return await self._in_background(options, lambda: self._chat(messages, options))
 
-    def astream_chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
+    def astream_chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
         """:meth:`stream_chat` that does not block the event loop, nor wait for the consumer of a chunk."""
         return self._runner.astream(lambda: self._chat(messages, options), options.get("cancel"))
 
@@ -304,11 +309,11 @@ class Engine:
         self._lock.stop()
         self._runner.stop()
 
-    def _text(self, prompt: str, options: Options) -> Generation:
+    def _text(self, prompt: RawPrompt, options: Options) -> Generation:
         with self._lock.vocabulary():
             return self._generation(self._tasks.from_text(prompt, options))
 
-    def _chat(self, messages: Sequence[Message], options: ChatOptions) -> Generation:
+    def _chat(self, messages: Messages, options: ChatOptions) -> Generation:
         with self._lock.vocabulary():
             return self._generation(self._tasks.from_messages(messages, options))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,19 @@ def common_length(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
         if a[start : start + step] == b[start : start + step]:
             start += step
     return start
+
+
+class FimTokens(NamedTuple):
+    """Tokens of fill-in-the-middle: before the text, before the text behind the gap, before the answer.
+
+    ``repo`` and ``file`` name a repository and a file, -1 where a model has none.
+    """
+
+    prefix: int
+    suffix: int
+    middle: int
+    repo: int = -1
+    file: int = -1
 
 
 class Vocabulary(Protocol):

@@ -24,7 +24,7 @@ from localspec.errors import BackendError
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.scheduler import Scheduler
 from localspec.params import DraftParams
-from localspec.protocols import Outputs, Rows, output_rows
+from localspec.protocols import FimTokens, Outputs, Rows, output_rows
 
 #: Tokens so far → logits (n_vocab,) of the next.
 Logits = Callable[[tuple[int, ...]], Rows]
@@ -60,6 +60,7 @@ class ScriptedVocabulary:
     """Vocabulary of ``n_tokens`` tokens: text is tokenized byte by byte; ``pieces`` are the bytes of each token."""
 
     add_bos, bos = False, -1
+    fim: FimTokens | None = None
 
     def __init__(self, n_tokens: int = 256, *, ends: Iterable[int] = (), pieces: Sequence[bytes] | None = None) -> None:
         self.n_tokens = n_tokens

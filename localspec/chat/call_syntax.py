@@ -47,6 +47,9 @@ class CallForm(Protocol):
     def partial_opening(self, text: str, at_start: bool) -> int:
         """Number of characters at the end of ``text`` that may be the beginning of a call's opening."""
 
+    def begun(self, text: str) -> tuple[str, int] | None:
+        """The name of a call that is not complete, and the index at which its arguments begin; None before that."""
+
     def read(self, text: str, names: Collection[str], complete: bool) -> ParsedCall:
         """The call at the beginning of ``text``. ``complete``: the answer ends with ``text``.
 
@@ -54,6 +57,9 @@ class CallForm(Protocol):
         """
 
 
+#: Beginnings of a call up to its arguments, as templates write it.
+_JSON_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_GEMMA_HEAD = re.compile(r"\s*call:([^\s{}()<>]+)(?=\{)")
 #: Beginning of a call as in Python.
 _PYTHON_CALL = re.compile(r"\s*([^\W\d][\w.:/-]*)\s*\(")
 
@@ -85,7 +91,15 @@ class MarkedForm:
         return expect(text, at, *self.closing)
 
 
-class MarkedJson(MarkedForm):
+class JsonHead:
+    """A call that is an object with the name first."""
+
+    def begun(self, text: str) -> tuple[str, int] | None:
+        found = _JSON_HEAD.match(text)
+        return (found[1], found.end()) if found else None
+
+
+class MarkedJson(JsonHead, MarkedForm):
     """``<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>``; a tool may be called as in Python, too."""
 
     def read(self, text: str, names: Collection[str], complete: bool) -> ParsedCall:
@@ -102,6 +116,10 @@ class MarkedJson(MarkedForm):
 class MarkedGemma(MarkedForm):
     """``<|tool_call>call:name{key:<|"|>text<|"|>,other:1}<tool_call|>``, or ``call:name(key=…)``."""
 
+    def begun(self, text: str) -> tuple[str, int] | None:
+        found = _GEMMA_HEAD.match(text)
+        return (found[1], found.end()) if found else None
+
     def read(self, text: str, names: Collection[str], complete: bool) -> ParsedCall:
         at = expect(text, 0, "call:")
         found = re.compile(r"[{(]").search(text, at)
@@ -115,7 +133,7 @@ class MarkedGemma(MarkedForm):
 
 
 @dataclass(frozen=True)
-class BareJson:
+class BareJson(JsonHead):
     """An answer that is ``{"name": …, "parameters": {…}}`` alone; several calls are separated by ``;``.
 
     The name must be that of a tool, since an answer may be other JSON, and no other text may follow. ``before`` may

@@ -13,17 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from localspec.protocols import Vocabulary
+from localspec.protocols import FimTokens, Vocabulary
 
 #: Code points of which one is the mark: private use, so no template inspects it, and no filter changes it.
 _MARKS = range(0xE000, 0xF900)
 
 
 class PromptVocabulary(Vocabulary, Protocol):
-    """Vocabulary with a BOS token and control tokens."""
+    """Vocabulary with a BOS token, control tokens and, in models for code, tokens to fill a gap."""
 
     add_bos: bool
     bos: int
+    fim: FimTokens | None
 
     def control_text(self, token: int) -> str | None:
         """Return the text of a control token, or of a marker such as ``<|tool_call>``; None for tokens of text."""

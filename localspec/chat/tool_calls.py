@@ -8,20 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from localspec.chat.call_parts import ArgumentsWriter, CallPart
 from localspec.chat.call_syntax import CallForm, CallSyntax, ParsedCall
 from localspec.chat.call_values import IncompleteError, MalformedError
+from localspec.chat.loose_calls import tool_name
 
 
 class ToolCallParser:
     """Parser of one answer: pieces of text in, the text without calls out; the calls are in ``calls``.
 
     ``names`` are those of the tools. ``begun``: the answer continues a text. Without ``several`` it ends after a call.
-    ``malformed`` is True once an opening was not followed by a call.
+    ``malformed`` is True once an opening was not followed by a call. ``certain``: the answer can only be calls.
     """
 
     def __init__(
-        self, syntax: CallSyntax, names: Collection[str], *, begun: bool = False, several: bool = True
+        self,
+        syntax: CallSyntax,
+        names: Collection[str],
+        *,
+        begun: bool = False,
+        several: bool = True,
+        certain: bool = False,
     ) -> None:
+        self._certain = certain
+        #: Parts of calls that were not taken yet, the number of calls that have parts, and the writer of the last one.
+        self._parts, self._with_parts = list[CallPart](), 0
+        self._writer: ArgumentsWriter | None = None
+        #: Index in ``_held`` up to which the writer has read.
+        self._written = 0
         self.syntax, self._names, self._several = syntax, frozenset(names), several
         self.calls: list[ParsedCall] = []
         self.malformed = False
@@ -49,7 +63,41 @@ class ToolCallParser:
     def add(self, text: str) -> str:
         """Append ``text``; returns the text that is certainly no part of a call."""
         self._held += text
-        return self._scan(complete=False, last=False)
+        shown = self._scan(complete=False, last=False)
+        self._write()
+        return shown
+
+    def take_parts(self) -> tuple[CallPart, ...]:
+        """Parts of calls since the last time, of those that can only be calls: before they are complete."""
+        found, self._parts = tuple(self._parts), []
+        return found
+
+    def _write(self) -> None:
+        """Add the part of the call that has begun which is certain."""
+        if self._form is None or not (self._form.unambiguous or self._certain):
+            return
+        if self._writer is None:
+            found = self._form.begun(self._held[self._body :])
+            if found is None or (name := tool_name(found[0], self._names)) not in self._names:
+                return
+            self._writer, self._written = ArgumentsWriter(), self._body + found[1]
+            self._add_part(name, "")
+        written = self._writer.add(self._held[self._written :])
+        self._written = len(self._held)
+        if written:
+            self._parts.append(CallPart(self._with_parts - 1, None, written))
+
+    def _add_part(self, name: str, arguments: str) -> None:
+        self._parts.append(CallPart(self._with_parts, name, arguments))
+        self._with_parts += 1
+
+    def _write_end(self, call: ParsedCall) -> None:
+        """Add what is left of a call that is complete."""
+        if self._writer is None:
+            self._add_part(call.name, call.arguments)
+        elif call.arguments.startswith(self._writer.written):
+            self._parts.append(CallPart(self._with_parts - 1, None, call.arguments[len(self._writer.written) :]))
+        self._writer = None
 
     def flush(self, *, complete: bool) -> str:
         """Return the rest of the text. ``complete``: the model ended the answer, so a closing marker may be missing."""
@@ -86,6 +134,8 @@ class ToolCallParser:
         else:
             self._first_bare = self._first_bare if self._bare else len(self.calls)
             self._bare += self._held[:end]
+        if form.unambiguous or self._certain:
+            self._write_end(call)
         self.calls.append(call)
         self._held, self._form = self._held[end:], None
 
@@ -117,6 +167,6 @@ class ToolCallParser:
     def _reject(self, *, malformed: bool) -> str:
         """Return the opening as text; another call may begin after it."""
         shown = self._held[: self._body] or self._held[:1]
-        self._held, self._form, self._at_start = self._held[len(shown) :], None, False
+        self._held, self._form, self._at_start, self._writer = self._held[len(shown) :], None, False, None
         self.malformed = self.malformed or malformed
         return shown

@@ -213,11 +213,11 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
     return tuple(found)
 
 
-def make_tool_calls(calls: Sequence[tuple[str, str]], seed: int, position: int) -> tuple[ToolCall, ...]:
-    """``calls``, names with arguments, in the form of the chat API. ``position``: tokens before the answer."""
+def make_tool_calls(calls: Sequence[tuple[str, str]], ids: Callable[[int], str]) -> tuple[ToolCall, ...]:
+    """``calls``, names with arguments, in the form of the chat API. ``ids``: number of a call → its id."""
     return tuple(
         {
-            "id": call_id(seed, position, number),
+            "id": ids(number),
             "type": "function",
             "function": {"name": name, "arguments": arguments},
         }

@@ -11,7 +11,7 @@ from time import perf_counter
 
 from localspec.chat.thinking import ThinkingParser
 from localspec.chat.tool_calls import ToolCallParser
-from localspec.chat.tools import ToolCall, make_tool_calls
+from localspec.chat.tools import ToolCall, call_id, make_tool_calls
 from localspec.control.base import Control
 from localspec.draft.base import Drafter, Prefix
 from localspec.errors import InputError
@@ -33,14 +33,17 @@ class Generation:
         vocabulary, request, chat = pair.vocabulary, task.request, task.chat
         names = [tool["function"]["name"] for tool in chat.tools] if chat else []
         continued = chat.continued if chat else ""
+        forced = request.answer is not None  # with tools
         self._calls = (
-            ToolCallParser(task.syntax, names, begun=bool(continued), several=task.several) if task.syntax else None
+            ToolCallParser(task.syntax, names, begun=bool(continued), several=task.several, certain=forced)
+            if task.syntax
+            else None
         )
         thinking = ThinkingParser(vocabulary, chat.text, continued) if chat else None
         #: Text of the answer that the prompt holds; a thought is not part of it.
         self._continued = continued if thinking and thinking.channel == "answer" else ""
         budget = min(task.room, request.stop.max_tokens or task.room)
-        self.answer = Assembler(vocabulary, request.stop.stop, budget, thinking, self._calls)
+        self.answer = Assembler(vocabulary, request.stop.stop, budget, thinking, self._calls, self._call_id)
         self.stats = Stats(prompt_tokens=len(task.tokens))
         self._load = ALONE
         self._clocks: list[Context | Drafter] = []
@@ -128,9 +131,12 @@ class Generation:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """Calls in the answer so far. Their ids depend on the seed and the place in the conversation alone."""
-        sampling, found = self.task.request.sampling, self._calls.calls if self._calls else []
-        seed = 0 if sampling.greedy else sampling.seed or 0
-        return make_tool_calls([(call.name, call.arguments) for call in found], seed, len(self.task.tokens))
+        found = self._calls.calls if self._calls else []
+        return make_tool_calls([(call.name, call.arguments) for call in found], self._call_id)
+
+    def _call_id(self, number: int) -> str:
+        sampling = self.task.request.sampling
+        return call_id(0 if sampling.greedy else sampling.seed or 0, len(self.task.tokens), number)
 
     @property
     def reusable(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from localspec.chat.call_parts import CallPart
 from localspec.chat.tools import ToolCall
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.stats import Stats
@@ -55,7 +56,8 @@ class Chunk:
 
     ``tokens``, ``sources``, ``pieces`` and, where requested, ``logprobs`` run parallel. A piece is the text that its
     token completed: ``""`` while a character or a possible stop string is incomplete. ``text`` is the pieces joined.
-    Only the last chunk has a ``completion``.
+    Only the last chunk has a ``completion``. ``calls`` are parts of tool calls that are being written: of calls that
+    markers begin, and of forced ones. Others come with the completion alone.
     """
 
     text: str
@@ -65,3 +67,4 @@ class Chunk:
     channel: Channel = "answer"
     completion: Completion | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
+    calls: tuple[CallPart, ...] = ()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from localspec.chat.call_parts import CallPart
 from localspec.chat.thinking import ThinkingParser
 from localspec.chat.tool_calls import ToolCallParser
 from localspec.generation.detokenize import Detokenizer
@@ -25,6 +26,7 @@ class _Piece(NamedTuple):
     source: Source
     text: str
     logprobs: tuple[TokenLogprobs, ...]
+    calls: tuple[CallPart, ...] = ()
 
 
 class Assembler:
@@ -32,7 +34,7 @@ class Assembler:
 
     ``finish_reason`` is None until the answer ends; tokens of a step after the end are dropped. ``cut`` is True if a
     stop string ended it, so that its tokens hold more than its text. Stop strings are searched in the text of the
-    answer, not in thoughts and tool calls.
+    answer, not in thoughts and tool calls. ``call_id``: number of a call → its id.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Assembler:
         budget: int,
         thinking: ThinkingParser | None = None,
         calls: ToolCallParser | None = None,
+        call_id: Callable[[int], str] = str,
     ) -> None:
+        self._call_id = call_id
         self._vocabulary, self._budget, self._thinking, self._calls = vocabulary, budget, thinking, calls
         self._detokenizer, self._stops = Detokenizer(vocabulary), StopStrings(stops)
         self._markers = _silent_markers(vocabulary, calls.syntax.markers) if calls else {}
@@ -77,7 +81,7 @@ class Assembler:
             self.tokens.append(token)
             channel, text, stopped = self._text(token)
             source: Source = "target" if step.accepted <= i < computed else "drafted"
-            found.append(_Piece(channel, token, source, text, step.logprobs[i : i + 1]))
+            found.append(_Piece(channel, token, source, text, step.logprobs[i : i + 1], self._call_parts()))
             self.logprobs.extend(found[-1].logprobs)
             if stopped:
                 self.finish_reason, self.cut = "stop", True
@@ -131,7 +135,11 @@ class Assembler:
         if self._calls and self._calls.calls and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
         self._parts[self._channel].append(text)
-        return Chunk(text, (), (), (), self._channel)
+        return Chunk(text, (), (), (), self._channel, calls=self._call_parts())
+
+    def _call_parts(self) -> tuple[CallPart, ...]:
+        parts = self._calls.take_parts() if self._calls else ()
+        return tuple(part._replace(id=self._call_id(part.index)) for part in parts)
 
 
 def _silent_markers(vocabulary: Vocabulary, markers: Sequence[str]) -> dict[int, str]:
@@ -149,4 +157,5 @@ def _chunk(channel: Channel, pieces: Sequence[_Piece]) -> Chunk:
         texts,
         channel,
         logprobs=tuple(found for piece in pieces for found in piece.logprobs),
+        calls=tuple(part for piece in pieces for part in piece.calls),
     )

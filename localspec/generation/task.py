@@ -13,8 +13,9 @@ from localspec.chat.plain_contents import PromptVocabulary
 from localspec.chat.template import Message, Tools, check_messages
 from localspec.chat.thinking import find_markers
 from localspec.chat.tools import Choice, check_choice, check_tools
-from localspec.errors import InputError, PromptTooLongError, TemplateError, UsageError
+from localspec.errors import PromptTooLongError, TemplateError, UsageError
 from localspec.generation.options import ChatOptions, Options, Request
+from localspec.generation.prompt import Messages, Prepared, RawPrompt, raw_tokens
 from localspec.grammar.answer import AnswerGrammar
 from localspec.grammar.calls import call_grammar
 from localspec.grammar.constraint import GrammarConstraint
@@ -53,20 +54,18 @@ class Tasks:
         self._samplers = Samplers(vocabulary)
         self._grammars: GrammarVocabulary | None = None
 
-    def from_text(self, prompt: str, options: Options) -> Task:
+    def from_text(self, prompt: RawPrompt, options: Options) -> Task:
         """Task of continuing ``prompt``.
 
         Raises :class:`UsageError`, :class:`InputError` or :class:`PromptTooLongError`.
         """
         request = Request.from_options(options)
-        if not isinstance(prompt, str):
-            raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text.")
-        tokens = self._vocabulary.tokenize(prompt, add_special=True, parse_special=request.parse_special)
-        if not tokens:
-            raise InputError("the prompt is empty; give at least one token of text.")
-        return self.from_tokens(tokens, request)
+        room = self._n_ctx - min(request.stop.max_tokens or self._n_ctx // 4, self._n_ctx // 2)
+        return self.from_tokens(
+            raw_tokens(self._vocabulary, prompt, room, parse_special=request.parse_special), request
+        )
 
-    def from_messages(self, messages: Sequence[Message], options: ChatOptions) -> Task:
+    def from_messages(self, messages: Messages, options: ChatOptions) -> Task:
         """Task of replying to ``messages``. Raises as :meth:`from_text` does, and :class:`TemplateError`."""
         rest = cast(ChatOptions, given(options))
         thinking, continue_final = rest.pop("thinking", False), rest.pop("continue_final", False)
@@ -81,7 +80,8 @@ class Tasks:
             raise UsageError(
                 "a structured answer or a call cannot continue a message; leave out continue_final (--continue)."
             )
-        prompt = self.prompt(messages, thinking, choice.offered, continue_final)
+        found = messages.chat if isinstance(messages, Prepared) else None
+        prompt = found or self.prompt(cast(Sequence[Message], messages), thinking, choice.offered, continue_final)
         if choice.forced:
             request = replace(request, answer=self._calls(choice))
         return self.from_tokens(list(prompt.tokens), request, prompt, several=choice.several)

@@ -13,7 +13,7 @@ import numpy as np
 from localspec.errors import BackendError, InputError, ModelFileError, UsageError
 from localspec.gguf.header import GgufHeader
 from localspec.llama.binding import bindings, lib
-from localspec.protocols import MARKER
+from localspec.protocols import MARKER, FimTokens
 
 
 class LlamaVocabulary:
@@ -28,6 +28,7 @@ class LlamaVocabulary:
         self.type = int(lib.llama_vocab_type(self._vocab))
         self.add_bos = bool(lib.llama_vocab_get_add_bos(self._vocab))
         self.add_eos = bool(lib.llama_vocab_get_add_eos(self._vocab))
+        self.fim = self._fim_tokens()
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
         self._controls: dict[int, str | None] = {}
@@ -41,6 +42,11 @@ class LlamaVocabulary:
         if not self._is_open():
             raise BackendError("the model was closed; load it again.")
         return self._pointer
+
+    def _fim_tokens(self) -> FimTokens | None:
+        names = ("pre", "suf", "mid", "rep", "sep")
+        found = FimTokens(*(int(getattr(lib, f"llama_vocab_fim_{name}")(self._vocab)) for name in names))
+        return None if min(found[:3]) < 0 else found
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Ids of ``text``. Raises :class:`InputError` where it is not valid Unicode."""

@@ -17,6 +17,7 @@ from localspec.serve.dialects.chat import ChatRequest
 from localspec.serve.dialects.completions import CompletionRequest
 from localspec.serve.dialects.fields import JsonObject
 from localspec.serve.dialects.messages import CountRequest, MessagesRequest
+from localspec.serve.dialects.native import InfillRequest, NativeRequest
 from localspec.serve.dialects.responses import ResponsesRequest
 from localspec.serve.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from localspec.serve.service import Service
@@ -40,6 +41,8 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", Service.chat_completions, "OpenAI chat completions", ChatRequest, True),
     Endpoint("POST", "/v1/chat/completions/input_tokens", Service.count_chat, "Tokens of a chat", ChatRequest),
     Endpoint("POST", "/v1/completions", Service.completions, "OpenAI completions", CompletionRequest, True),
+    Endpoint("POST", "/completion", Service.native, "llama-server's completions", NativeRequest, True),
+    Endpoint("POST", "/infill", Service.infill, "llama-server's infill: fills a gap in code", InfillRequest, True),
     Endpoint("POST", "/v1/responses", Service.responses, "OpenAI responses", ResponsesRequest, True),
     Endpoint("POST", "/v1/responses/input_tokens", Service.count_responses, "Tokens of an input", ResponsesRequest),
     Endpoint("GET", "/v1/responses/{id}", Service.get_response, "A stored response"),

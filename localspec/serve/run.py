@@ -24,6 +24,8 @@ _HEADERS_S = 20.0
 _MOST_HEADERS = 64 * 2**10
 #: Open connections; more are closed at once. Below the usual limit of 1,024 open files.
 _MOST_CONNECTIONS = 512
+#: Seconds that a client may keep an answer waiting that it does not read, and that one may be silent which is gone.
+_SLOW_READER_S = 60.0
 #: Seconds in which clients read the errors of answers that were stopped at the end.
 _LAST_S = 2
 
@@ -38,16 +40,34 @@ class Ending:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 that closes connections beyond a number of them, and those whose request does not arrive."""
+    """HTTP/1.1 that closes connections beyond a number of them, and those that neither send nor read what they should.
+
+    A reader that is too slow holds a buffer of 64 KiB for a while, and never the engine.
+    """
 
     _timer: asyncio.TimerHandle | None = None
+    _reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # as in uvicorn
         if len(self.connections) > _MOST_CONNECTIONS:
             self.transport.abort()
             return
+        _watch(transport.get_extra_info("socket"))
         self._expect()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reader = self.loop.call_later(_SLOW_READER_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._do_not_wait()
+
+    def _do_not_wait(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and self._between_requests:
@@ -58,6 +78,7 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        self._do_not_wait()
         super().connection_lost(exc)
 
     @property
@@ -76,6 +97,15 @@ class Protocol(H11Protocol):
         self._timer = None
         if self._between_requests:
             self.transport.abort()
+
+
+def _watch(connection: socket.socket) -> None:
+    """Let the system notice a client whose machine is gone, where it can: nothing else tells of that."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": _SLOW_READER_S, "TCP_KEEPINTVL": 10, "TCP_USER_TIMEOUT": 1000 * _SLOW_READER_S}
+    for name, value in options.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, round(value)))
 
 
 class Server(uvicorn.Server):

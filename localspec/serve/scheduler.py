@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
 from localspec.engine import Engine
 from localspec.errors import LocalspecError
+from localspec.generation.prompt import Prepared
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
 from localspec.serve.catalog import Model
-from localspec.serve.dialects.job import Ask, Begun, Delta, Done, Event, Note, Prompt
+from localspec.serve.dialects.job import Ask, Begun, Delta, Done, Event, Note, Prompt, Run
 from localspec.serve.engines import Engines
 from localspec.serve.problem import RequestError, problem_of
 from localspec.serve.turns import Turns
@@ -30,6 +31,7 @@ class Job:
         self.events = asyncio.Queue[Event | RequestError | None]()
         self.stats = Stats()
         self.begun: Begun | None = None
+        self.prompts: Sequence[Prepared] = ()
         self.done: list[Done] = []
         self._pieces: dict[int, bytes] = {}
         self._task: asyncio.Task[None] | None = None
@@ -54,6 +56,13 @@ class Job:
             if token not in self._pieces:
                 self._pieces[token] = engine.token_bytes(token)
 
+    def begin(self, engine: Engine, prompts: Sequence[Prepared]) -> None:
+        """Take the prompts as the engine has them."""
+        self.prompts = prompts
+        pairs = zip(self.ask.prompts, prompts, strict=True)
+        texts = (_text(engine, asked, prompt) for asked, prompt in pairs if prompt.chat is None)
+        self.put(Begun(self.model.id, sum(len(prompt.tokens) for prompt in prompts), tuple(texts)))
+
     def put(self, event: Event) -> None:
         """Add an event."""
         if isinstance(event, Begun):
@@ -77,10 +86,10 @@ class Scheduler:
         """Check a request and queue it. Raises :class:`RequestError` if it cannot be answered or the queue is full."""
         model = await self.model(ask.model)
         engine = self.engines.loaded(model)
-        begun = Begun(model.id, await asyncio.to_thread(count_tokens, engine, ask)) if engine else None
+        prompts = await asyncio.to_thread(prepare, engine, ask) if engine else ()
         job = Job(ask, model, self.turns.enter(f"{client} {ask.user}"))
-        if begun is not None:
-            job.put(begun)
+        if engine:
+            job.begin(engine, prompts)
         job.start(self._run(job), lambda task: self._ended(job, task))
         return job
 
@@ -119,20 +128,42 @@ class Scheduler:
 
     async def _answer_with(self, engine: Engine, job: Job) -> None:
         if job.begun is None:
-            job.put(Begun(job.model.id, await asyncio.to_thread(count_tokens, engine, job.ask)))
-        for index, prompt, options in job.ask.runs(job.ask.options["seed"]):
-            done, thought = None, 0
-            async with aclosing(_chunks(engine, prompt, {**options, "progress": _progress(job)})) as chunks:
-                async for chunk in chunks:
-                    thought += len(chunk.tokens) if chunk.channel == "thought" else 0
-                    for one in chunk.logprobs:
-                        job.keep_pieces(engine, (one.token, *(token for token, _ in one.top)))
-                    job.put(Delta(index, chunk))
-                    done = chunk.completion
-            whole = _whole(done)
-            if options.get("stop"):
-                job.keep_pieces(engine, whole.tokens)
-            job.put(Done(index, whole, thought))
+            job.begin(engine, await asyncio.to_thread(prepare, engine, job.ask))
+        runs = job.ask.runs(job.prompts)
+        spare = self.turns.spare(len(job.prompts) * job.ask.n - 1)
+        tasks = [asyncio.ensure_future(self._make(engine, job, runs, place)) for place in (None, *spare)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for place in spare:
+                self.turns.leave(place)
+
+    async def _make(self, engine: Engine, job: Job, runs: Iterator[Run], place: asyncio.Future[None] | None) -> None:
+        """Make answers of ``runs``; with a ``place`` that is not the request's own until others wait for it."""
+        for run in runs:
+            await _make_one(engine, job, *run)
+            if place is not None and self.turns.waiting:
+                break
+        if place is not None:
+            self.turns.leave(place)
+
+
+async def _make_one(engine: Engine, job: Job, index: int, prompt: Prepared, options: dict[str, Any]) -> None:
+    done, thought = None, 0
+    async with aclosing(_chunks(engine, prompt, {**options, "progress": _progress(job)})) as chunks:
+        async for chunk in chunks:
+            thought += len(chunk.tokens) if chunk.channel == "thought" else 0
+            for one in chunk.logprobs:
+                job.keep_pieces(engine, (one.token, *(token for token, _ in one.top)))
+            job.put(Delta(index, chunk))
+            done = chunk.completion
+    whole = _whole(done)
+    if options.get("stop"):
+        job.keep_pieces(engine, whole.tokens)
+    job.put(Done(index, whole, thought))
 
 
 def _whole(done: Completion | None) -> Completion:
@@ -152,16 +183,18 @@ def _progress(job: Job) -> Callable[[int, int], None]:
     return progress
 
 
-def _chunks(engine: Engine, prompt: Prompt, options: Any) -> AsyncGenerator[Chunk, None]:
-    if isinstance(prompt, str):
-        return engine.astream(prompt, **options)
-    return engine.astream_chat(prompt, **options)
+def _chunks(engine: Engine, prompt: Prepared, options: Any) -> AsyncGenerator[Chunk, None]:
+    return (engine.astream if prompt.chat is None else engine.astream_chat)(prompt, **options)
 
 
-def count_tokens(engine: Engine, ask: Ask) -> int:
-    """Tokens of the prompts. Raises :class:`RequestError` for everything that can be wrong with a request."""
+def _text(engine: Engine, asked: Prompt, prompt: Prepared) -> str:
+    return asked if isinstance(asked, str) else engine.detokenize(prompt.tokens)
+
+
+def prepare(engine: Engine, ask: Ask) -> list[Prepared]:
+    """The prompts as tokens. Raises :class:`RequestError` for everything that can be wrong with a request."""
     try:
-        return sum(engine.check(prompt, **ask.options) for prompt in ask.prompts)
+        return [engine.prepare(prompt, **ask.options) for prompt in ask.prompts]
     except Exception as error:
         raise known(error) from error
 

@@ -20,12 +20,13 @@ from localspec.serve.dialects.fields import JsonObject, continues
 from localspec.serve.dialects.job import Ask, Bytes, View
 from localspec.serve.dialects.messages import CountRequest, MessagesRequest, count_ask, messages_ask
 from localspec.serve.dialects.messages_answer import MessagesView
+from localspec.serve.dialects.native import InfillRequest, NativeRequest, NativeView, infill_ask, native_ask
 from localspec.serve.dialects.responses import ResponsesRequest, input_messages, responses_ask
 from localspec.serve.dialects.responses_answer import ResponsesView
 from localspec.serve.metrics import Metrics
 from localspec.serve.problem import RequestError
 from localspec.serve.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest, read
-from localspec.serve.scheduler import Scheduler, count_tokens
+from localspec.serve.scheduler import Scheduler, prepare
 from localspec.serve.store import Store, Stored
 from localspec.serve.stream import EventStream, json_response, whole_answer
 
@@ -54,6 +55,16 @@ class Service:
         asked = await read(request, CompletionRequest)
         ask = completion_ask(asked, self.max_tokens)
         return await self._answer(request, asked.stream, ask, lambda piece: CompletionView(asked, ask, piece))
+
+    async def native(self, request: Request) -> Response:
+        asked = await read(request, NativeRequest)
+        ask = native_ask(asked, self.max_tokens)
+        return await self._answer(request, asked.stream, ask, lambda piece: NativeView(asked, ask, piece))
+
+    async def infill(self, request: Request) -> Response:
+        asked = await read(request, InfillRequest)
+        ask = infill_ask(asked, self.max_tokens)
+        return await self._answer(request, asked.stream, ask, lambda piece: NativeView(asked, ask, piece))
 
     async def messages(self, request: Request) -> Response:
         asked = await read(request, MessagesRequest)
@@ -106,7 +117,8 @@ class Service:
 
     async def _count(self, request: Request, ask: Ask) -> Response:
         engine = await self.scheduler.engine(ask.model, _client(request))
-        return json_response({"input_tokens": await asyncio.to_thread(count_tokens, engine, ask)})
+        prompts = await asyncio.to_thread(prepare, engine, ask)
+        return json_response({"input_tokens": sum(len(prompt.tokens) for prompt in prompts)})
 
     async def embeddings(self, request: Request) -> Response:
         raise RequestError(501, "localspec computes no embeddings; use a server with an embedding model for them.")

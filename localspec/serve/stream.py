@@ -21,8 +21,6 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 _Result = TypeVar("_Result")
-#: Seconds that a client may take to accept a piece of the answer.
-_SLOW_READER_S = 60.0
 
 
 async def gone(receive: Receive) -> None:
@@ -43,16 +41,13 @@ class EventStream(Response):
             # Headers leave before the queue and the prefill: a client's time limit may be shorter than they are.
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await _unless_gone(receive, self._job, self._send_all(send))
-        except asyncio.TimeoutError:
-            pass  # a reader that is too slow: the server closes an answer without an end
         finally:
             self._job.cancel()
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._parts()) as parts:
             async for data in parts:
-                message = {"type": "http.response.body", "body": data, "more_body": True}
-                await asyncio.wait_for(send(message), _SLOW_READER_S)
+                await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _parts(self) -> AsyncGenerator[bytes, None]:
@@ -86,7 +81,7 @@ async def whole_answer(job: Job, view: View, receive: Receive) -> Response:
                 list(view.feed(event))  # the name of the model
             elif isinstance(event, Done):
                 done.append(event)
-        return done
+        return sorted(done, key=lambda one: one.index)
 
     try:
         done = await _unless_gone(receive, job, collect())

@@ -56,6 +56,14 @@ class Turns:
             self._waiting.setdefault(client, deque()).append(place)
         return place
 
+    def spare(self, most: int) -> list[asyncio.Future[None]]:
+        """At most ``most`` places that nobody waits for, taken at once. :meth:`leave` must follow for each."""
+        found = list[asyncio.Future[None]]()
+        while len(found) < most and self.running < self.parallel and not self.waiting and not self.closed:
+            found.append(asyncio.get_running_loop().create_future())
+            self._give(found[-1])
+        return found
+
     def leave(self, place: asyncio.Future[None]) -> None:
         """Give up a place, waiting or running; a task that waited for it and was cancelled has cancelled it, too."""
         if (since := self._running.pop(place, None)) is not None:

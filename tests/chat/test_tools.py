@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import localspec
+from localspec.chat.call_parts import CallPart
 from localspec.chat.call_syntax import GEMMA, HERMES, CallSyntax
 from localspec.chat.conversation import Conversation
 from localspec.chat.template import ChatTemplate
@@ -200,15 +201,33 @@ def assembled(
     answer = Assembler(vocabulary, stops, budget, ThinkingParser(vocabulary, ""), calls)
     ends = [0, *(end for end in accumulate(widths) if end < len(tokens))]
     ends += range(ends[-1] + 1, len(tokens) + 1)
-    shown = ""
+    shown, parts = "", list[CallPart]()
     for a, b in pairwise(ends):
         if answer.finish_reason is None:
             chunks = answer.add(Step(tuple(tokens[a:b]), b - a - 1, Draft()))
+            parts += [part for chunk in chunks for part in chunk.calls]
             shown += "".join(chunk.text for chunk in chunks if chunk.channel == "answer")
     last = answer.flush()
     shown += last.text if last.channel == "answer" else ""
     assert shown == answer.text
+    written = joined([*parts, *last.calls])
+    complete = [(call.name, call.arguments) for call in calls.calls]
+    if not calls.malformed:
+        assert written == complete
+    assert set(complete) <= set(written)
     return answer.text, answer.thought, calls.calls, calls.malformed, answer.tokens, answer.finish_reason
+
+
+def joined(parts: Sequence[CallPart]) -> list[tuple[str, str]]:
+    """Names and arguments of the calls that the parts are of."""
+    found: dict[int, tuple[str, str]] = {}
+    for part in parts:
+        if part.name is not None:
+            assert part.index == len(found)
+            found[part.index] = (part.name, "")
+        name, arguments = found[part.index]
+        found[part.index] = (name, arguments + part.arguments)
+    return list(found.values())
 
 
 # Prompts.

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from localspec.chat.call_parts import CallPart
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
@@ -33,12 +34,19 @@ def chunk(text: str, channel: Channel, token: int) -> Chunk:
     return Chunk(text, (token,), ("drafted",), (text,), channel, logprobs=(found,))
 
 
-def events(text: str, thought: str, calls: Any = ()) -> Iterator[Event]:
+def events(text: str, thought: str, calls: Any = (), parts: bool = False) -> Iterator[Event]:
+    """Those of an answer; with ``parts`` its calls come while they are written."""
     yield Begun("tiny", 7)
     pieces = [(one, "thought") for one in thought] + [(one, "answer") for one in text]
     chunks = [chunk(piece, channel, n) for n, (piece, channel) in enumerate(pieces)]  # type: ignore[arg-type]
     for one in chunks:
         yield Delta(0, one)
+    for n, call in enumerate(calls if parts else ()):
+        name, arguments = call["function"].values()
+        yield Delta(0, Chunk("", (), (), (), calls=(CallPart(n, name, arguments[:1], call["id"]),)))
+        yield Delta(
+            0, Chunk("", (), (), (), calls=tuple(CallPart(n, None, sign, call["id"]) for sign in arguments[1:]))
+        )
     stats = Stats(prompt_tokens=7, cached_tokens=3, generated_tokens=len(chunks))
     stats.record(("mtp",) * 3, 2)
     logprobs = tuple(found for one in chunks for found in one.logprobs)
@@ -84,10 +92,11 @@ def whole(view: View, given: list[Event]) -> dict[str, Any]:
 CASES = [("Hello.", "", ()), ("Hello.", "Hm. So", ()), ("", "Hm.", CALLS), ("I call.", "", CALLS), ("", "", ())]
 
 
+@pytest.mark.parametrize("parts", [False, True])
 @pytest.mark.parametrize(("text", "thought", "calls"), CASES)
-def test_chat_adds_up(text: str, thought: str, calls: Any) -> None:
+def test_chat_adds_up(text: str, thought: str, calls: Any, parts: bool) -> None:
     """Text, thoughts under both names, calls with an index, and one reason at the end."""
-    given = list(events(text, thought, calls))
+    given = list(events(text, thought, calls, parts))
     message = whole(chat_view(), given)["choices"][0]
     sent = [one.data["choices"][0] for one in streamed(chat_view(), given)[:-1]]
     deltas = [choice["delta"] for choice in sent]
@@ -95,16 +104,24 @@ def test_chat_adds_up(text: str, thought: str, calls: Any) -> None:
     for name in ("content", "reasoning_content", "reasoning"):
         assert "".join(delta.get(name, "") for delta in deltas) == (message["message"].get(name) or "")
     assert message["message"].get("reasoning", "") == thought
-    found = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    found: list[Any] = []
+    for part in (part for delta in deltas for part in delta.get("tool_calls", ())):
+        if "id" in part:
+            assert part["function"] == {"name": part["function"]["name"], "arguments": ""}
+            found.append(json.loads(json.dumps(part)))
+        else:  # no name and no id again
+            assert part == {"index": part["index"], "function": {"arguments": part["function"]["arguments"]}}
+            found[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
     assert found == [{"index": n, **call} for n, call in enumerate(message["message"].get("tool_calls", ()))]
     assert [choice["finish_reason"] for choice in sent if choice["finish_reason"]] == [message["finish_reason"]]
     assert [call for call in found if not isinstance(call["index"], int)] == []
 
 
+@pytest.mark.parametrize("parts", [False, True])
 @pytest.mark.parametrize(("text", "thought", "calls"), CASES)
-def test_messages_add_up(text: str, thought: str, calls: Any) -> None:
+def test_messages_add_up(text: str, thought: str, calls: Any, parts: bool) -> None:
     """Blocks open and close in order, each with its own index."""
-    given = list(events(text, thought, calls))
+    given = list(events(text, thought, calls, parts))
     body = whole(messages_view(), given)
     blocks: list[dict[str, Any]] = []
     for sent in streamed(messages_view(), given):
@@ -131,10 +148,11 @@ def without_ids(item: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in item.items() if key != "id"}
 
 
+@pytest.mark.parametrize("parts", [False, True])
 @pytest.mark.parametrize(("text", "thought", "calls"), CASES)
-def test_responses_add_up(text: str, thought: str, calls: Any) -> None:
+def test_responses_add_up(text: str, thought: str, calls: Any, parts: bool) -> None:
     """Numbers without a gap; the items that were done are those of the last event and of a whole answer."""
-    given = list(events(text, thought, calls))
+    given = list(events(text, thought, calls, parts))
     body = whole(responses_view(), given)
     sent = streamed(responses_view(), given)
     assert [one.data["sequence_number"] for one in sent] == list(range(len(sent)))

@@ -152,6 +152,24 @@ def test_blocks_become_messages() -> None:
     ]
 
 
+@pytest.mark.parametrize("header", ["cch=a5145;", "cc_version=2.1.101.e51; cc_entrypoint=cli; cch=%s;", "a=b"])
+@pytest.mark.parametrize("joint", ["", "\n", " \n\n"])
+def test_claude_codes_line_for_the_service_is_left_out(header: str, joint: str) -> None:
+    """It changes with every request; everything behind it stays, and so does such a line anywhere else."""
+    line, text = f"x-anthropic-billing-header: {header}", f"You are Claude Code.\nx-anthropic-billing-header: {header}"
+    prompts = [
+        anthropic([USER], system=line.replace("%s", stamp) + (joint or ("" if line.endswith(";") else "\n")) + text)
+        for stamp in ("a5145", "00000")
+    ]
+    blocks = [{"type": "text", "text": line}, {"type": "text", "text": text}]
+    late = {"role": "system", "content": line + "\nC"}
+    for ask in (*prompts, anthropic([USER], system=blocks)):
+        assert ask.prompts[0] == [{"role": "system", "content": text}, USER]
+    assert anthropic([USER, late]).prompts[0] == [USER, {"role": "system", "content": "C"}]
+    assert anthropic([USER], system=line).prompts[0] == [USER]
+    assert chat([{"role": "user", "content": line}]).prompts[0] == [{"role": "user", "content": line}]
+
+
 def test_items_become_messages() -> None:
     """Thoughts and calls join the assistant's message; each result is one."""
     items = [

@@ -148,7 +148,10 @@ def test_several_answers_have_seeds_of_their_own(server: Running) -> None:
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/x"}}]}]},
             "messages[0].content[0]",
         ),
-        ("/v1/completions", {"prompt": "x", "echo": True}, "echo"),
+        ("/v1/completions", {"prompt": "x", "echo": True, "logprobs": 1}, "echo"),
+        ("/v1/completions", {"prompt": [120], "suffix": "y"}, "suffix"),
+        ("/v1/completions", {"prompt": [120, "x"]}, "prompt"),
+        ("/completion", {"prompt": "x", "ignore_eos": True}, "ignore_eos"),
         ("/v1/responses", {"input": "x", "background": True}, "background"),
         ("/v1/responses", {"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
     ],
@@ -433,3 +436,29 @@ def test_several_requests_at_the_same_time() -> None:
             connection.close()
         until(lambda: running.service.scheduler.turns.running == 0)
     assert found == expected
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3])
+def test_answers_of_one_request_run_at_the_same_time(parallel: int) -> None:
+    """As far as nobody waits; they are those of one after the other, in their order."""
+    body = {"prompt": ["a", "b"], "n": 2, "max_tokens": 12, "seed": 5, "logprobs": 2}
+    engine = scripted_engine(LOGITS, vocabulary=ScriptedVocabulary(N), parallel=parallel)
+    with serving(engine, parallel=parallel) as running:
+        turns, most = running.service.scheduler.turns, 0
+        whole = running.ask("/v1/completions", body).json()
+        stream = running.send("/v1/completions", {**body, "stream": True}).getresponse()
+        texts = dict.fromkeys(range(4), "")
+        for line in stream:
+            most = max(most, turns.running)
+            if line.startswith(b"data: {"):
+                for choice in json.loads(line[6:])["choices"]:
+                    texts[choice["index"]] += choice["text"]
+        until(lambda: turns.running == 0)
+    with serving(scripted_engine(LOGITS, vocabulary=ScriptedVocabulary(N))) as running:
+        alone = [
+            running.ask("/v1/completions", {**body, "prompt": prompt, "n": 1, "seed": 5 + index}).json()["choices"][0]
+            for index, prompt in enumerate("aabb")
+        ]
+    assert [{**one, "index": 0} for one in whole["choices"]] == alone
+    assert list(texts.values()) == [one["text"] for one in alone]
+    assert most <= parallel

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from localspec._version import __version__
+from localspec.chat.call_parts import CallPart
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.result import Completion
 from localspec.generation.stats import Stats
@@ -16,7 +17,7 @@ from localspec.serve.dialects.job import Bytes, Delta, Done, Sent
 
 FINGERPRINT = f"localspec-{__version__}"
 #: Stands for a log probability of minus infinity, which JSON does not have.
-_LEAST = -9999.0
+LEAST = -9999.0
 
 
 def new_id(prefix: str) -> str:
@@ -101,7 +102,7 @@ def chat_logprobs(found: Sequence[TokenLogprobs], piece: Bytes) -> JsonObject:
     def entry(token: int, logprob: float) -> JsonObject:
         data = piece(token)
         text = data.decode("utf-8", errors="replace")
-        return {"token": text, "logprob": max(logprob, _LEAST), "bytes": list(data)}
+        return {"token": text, "logprob": max(logprob, LEAST), "bytes": list(data)}
 
     content = [{**entry(one.token, one.logprob), "top_logprobs": [entry(*pair) for pair in one.top]} for one in found]
     return {"content": content, "refusal": None}
@@ -120,8 +121,8 @@ def text_logprobs(found: Sequence[TokenLogprobs], piece: Bytes, offset: int = 0)
         offset += len(token)
     return {
         "tokens": tokens,
-        "token_logprobs": [max(one.logprob, _LEAST) for one in found],
-        "top_logprobs": [{text(token): max(value, _LEAST) for token, value in one.top} for one in found],
+        "token_logprobs": [max(one.logprob, LEAST) for one in found],
+        "top_logprobs": [{text(token): max(value, LEAST) for token, value in one.top} for one in found],
         "text_offset": offsets,
     }
 
@@ -144,6 +145,34 @@ class EndsWithDone:
     def fail(self, body: JsonObject) -> Iterator[Sent]:
         yield Sent(body)
         yield Sent("[DONE]")
+
+
+class SentCalls:
+    """The calls of a stream as far as they were sent, as names and arguments."""
+
+    def __init__(self) -> None:
+        self._sent: list[list[str]] = []
+
+    def add(self, parts: Iterable[CallPart]) -> Iterator[CallPart]:
+        """The ``parts``, each of which is about to be sent."""
+        for part in parts:
+            if part.name is not None:
+                self._sent.append([part.name, ""])
+                yield part._replace(arguments="")
+            self._sent[-1][1] += part.arguments
+            if part.arguments:
+                yield part._replace(name=None)
+
+    def rest(self, done: Completion) -> Iterator[CallPart]:
+        """Parts of the calls of the whole answer that were not sent, or otherwise than they turned out to be."""
+        sent, number = [tuple(call) for call in self._sent], len(self._sent)
+        for call in done.tool_calls:
+            name, arguments = call["function"]["name"], call["function"]["arguments"]
+            if (name, arguments) in sent:
+                sent.remove((name, arguments))
+            else:
+                yield from self.add([CallPart(number, name, arguments, call["id"])])
+                number += 1
 
 
 def calls_of(done: Completion) -> list[dict[str, Any]]:

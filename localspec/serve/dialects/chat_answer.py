@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
 
+from localspec.chat.call_parts import CallPart
 from localspec.generation.result import Completion
 from localspec.serve.dialects.answer import (
     FINGERPRINT,
     EndsWithDone,
+    SentCalls,
     calls_of,
     chat_logprobs,
     extras,
@@ -30,6 +33,7 @@ class ChatView(EndsWithDone):
         self._head = {"id": new_id("chatcmpl-"), "created": now(), "model": request.model or ""}
         self._done: list[Done] = []
         self._begun: set[int] = set()
+        self._calls: dict[int, SentCalls] = {}
 
     @property
     def _with_usage(self) -> bool:
@@ -57,6 +61,18 @@ class ChatView(EndsWithDone):
             yield from self._opening(event.index)
             extra = {"localspec": sources(event)} if self._request.sources else {}
             yield self._chunk(event.index, delta, None, more, extra)
+        yield from self._call_parts(event.index, self._sent_calls(event.index).add(chunk.calls))
+
+    def _sent_calls(self, index: int) -> SentCalls:
+        return self._calls.setdefault(index, SentCalls())
+
+    def _call_parts(self, index: int, parts: Iterable[CallPart]) -> Iterator[Sent]:
+        """The name of a call, then its arguments: clients add up what has the same index."""
+        for part in parts:
+            yield from self._opening(index)
+            function = {"arguments": part.arguments} if part.name is None else {"name": part.name, "arguments": ""}
+            head = {} if part.name is None else {"id": part.id, "type": "function"}
+            yield self._chunk(index, {"tool_calls": [{"index": part.index, **head, "function": function}]})
 
     def _opening(self, index: int) -> Iterator[Sent]:
         if index not in self._begun:
@@ -64,12 +80,10 @@ class ChatView(EndsWithDone):
             yield self._chunk(index, {"role": "assistant", "content": ""})
 
     def _finish(self, event: Done) -> Iterator[Sent]:
-        self._done.append(event)
+        insort(self._done, event, key=lambda one: one.index)
         yield from self._opening(event.index)
-        calls = calls_of(event.completion)
-        if calls:
-            numbered = [{"index": number, **call} for number, call in enumerate(calls)]
-            yield self._chunk(event.index, {"tool_calls": numbered})
+        rest = self._sent_calls(event.index).rest(event.completion)
+        yield from self._call_parts(event.index, rest)
         yield self._chunk(event.index, {}, finish_reason(event.completion), more_fields=extras([event]))
 
     def _chunk(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from msgspec import Meta
 
+from localspec.generation.prompt import Infill
 from localspec.serve.dialects.answer import (
     FINGERPRINT,
     EndsWithDone,
@@ -19,8 +21,8 @@ from localspec.serve.dialects.answer import (
     usage,
 )
 from localspec.serve.dialects.chat import StreamOptions
-from localspec.serve.dialects.fields import JsonObject, Shared, Unsupported, refuse, shared_options
-from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
+from localspec.serve.dialects.fields import JsonObject, RawPrompts, Shared, prompts_of, shared_options
+from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Prompt, Sent
 from localspec.serve.dialects.tools import json_format
 from localspec.serve.problem import unsupported
 
@@ -28,7 +30,7 @@ from localspec.serve.problem import unsupported
 class CompletionRequest(Shared, kw_only=True):
     """Body of ``/v1/completions``."""
 
-    prompt: Annotated[str, Meta(min_length=1)] | Annotated[list[str], Meta(min_length=1, max_length=64)]
+    prompt: RawPrompts
     n: Annotated[int, Meta(ge=1, le=16, description="Answers to give to each prompt.")] | None = None
     max_tokens: int | None = None
     stop: str | list[str] | None = None
@@ -36,13 +38,14 @@ class CompletionRequest(Shared, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: JsonObject | None = None
     best_of: Annotated[int | None, Meta(description="Only 1 is supported.")] = None
-    echo: Unsupported = None
-    suffix: Unsupported = None
+    echo: Annotated[bool | None, Meta(description="Answers begin with the text of their prompt.")] = None
+    suffix: Annotated[str | None, Meta(description="Text behind the gap to fill, for models for code.")] = None
 
 
 def completion_ask(request: CompletionRequest, limit: int | None = None) -> Ask:
     """The request in the form of the engine. Raises :class:`RequestError`."""
-    refuse(request, "echo", "suffix")
+    if request.echo and request.logprobs is not None:
+        raise unsupported("echo", "leave out logprobs, which a prompt does not have")
     if request.best_of not in (None, 1):
         raise unsupported("best_of", "n gives several answers")
     options = shared_options(request, request.max_tokens, limit)
@@ -51,8 +54,17 @@ def completion_ask(request: CompletionRequest, limit: int | None = None) -> Ask:
         options["logprobs"] = request.logprobs
     if answer := json_format(request.response_format, "response_format"):
         options["response_format"] = answer
-    prompts = (request.prompt,) if isinstance(request.prompt, str) else tuple(request.prompt)
+    prompts = prompts_of(request.prompt)
+    if request.suffix:
+        prompts = tuple(gap(prompt, request.suffix) for prompt in prompts)
     return Ask(prompts, options, request.model, request.n or 1, request.user or "")
+
+
+def gap(prompt: Prompt, suffix: str) -> Infill:
+    """The gap between a text and ``suffix``. Raises :class:`RequestError`."""
+    if not isinstance(prompt, str):
+        raise unsupported("suffix", "it needs a prompt that is text")
+    return Infill(prompt, suffix)
 
 
 class CompletionView(EndsWithDone):
@@ -63,12 +75,18 @@ class CompletionView(EndsWithDone):
         self._head = {"id": new_id("cmpl-"), "object": "text_completion", "created": now(), "model": ""}
         self._done: list[Done] = []
         self._offsets: dict[int, int] = {}
+        self._echoes: tuple[str, ...] = ()
 
     def feed(self, event: Begun | Delta | Done) -> Iterator[Sent]:
         if isinstance(event, Begun):
             self._head["model"] = event.model
+            if self._request.echo:
+                asked = zip(self._ask.prompts, event.texts, strict=True)
+                self._echoes = tuple(one.prefix if isinstance(one, Infill) else text for one, text in asked)
+                for index in range(len(self._echoes) * self._ask.n):
+                    yield self._sent([self._choice(index, self._echo(index), None, None)], {})
         elif isinstance(event, Done):
-            self._done.append(event)
+            insort(self._done, event, key=lambda one: one.index)
             reason = finish_reason(event.completion)
             yield self._sent([self._choice(event.index, "", None, reason)], extras([event]))
         else:
@@ -78,6 +96,9 @@ class CompletionView(EndsWithDone):
             if chunk.text or found:
                 extra = {"localspec": sources(event)} if self._request.sources else {}
                 yield self._sent([self._choice(event.index, chunk.text, found, None)], extra)
+
+    def _echo(self, index: int) -> str:
+        return self._echoes[index // self._ask.n] if self._echoes else ""
 
     def _sent(self, choices: list[JsonObject], more: JsonObject) -> Sent:
         return Sent({**self._head, "choices": choices, "system_fingerprint": FINGERPRINT, **more})
@@ -96,7 +117,7 @@ class CompletionView(EndsWithDone):
         choices = [
             self._choice(
                 index,
-                one.text,
+                self._echo(index) + one.text,
                 None if one.logprobs is None else text_logprobs(one.logprobs, self._piece),
                 finish_reason(one),
             )

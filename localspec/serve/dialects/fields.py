@@ -64,6 +64,30 @@ class Shared(msgspec.Struct, kw_only=True):
     user: str | None = None
 
 
+#: A text, the ids of its tokens, or a list of such prompts.
+RawPrompts = (
+    Annotated[str, Meta(min_length=1)]
+    | Annotated[
+        list[Annotated[str, Meta(min_length=1)] | int | Annotated[list[int], Meta(min_length=1)]], Meta(min_length=1)
+    ]
+)
+#: Prompts of one request.
+_MOST_PROMPTS = 64
+
+
+def prompts_of(given: str | list[str | int | list[int]], field: str = "prompt") -> tuple[str | list[int], ...]:
+    """The prompts in a field. Raises :class:`RequestError` for a list that mixes texts and token ids."""
+    if isinstance(given, str):
+        return (given,)
+    prompts = [one for one in given if not isinstance(one, int)]
+    ids = [one for one in given if isinstance(one, int)]
+    if prompts and ids:
+        raise unsupported(field, "give texts or token ids alone", "mixed")
+    if len(prompts) > _MOST_PROMPTS:
+        raise RequestError(400, f"{field} has {len(prompts)} prompts; the most is {_MOST_PROMPTS}.", field=field)
+    return tuple(prompts) if prompts else (ids,)
+
+
 class FunctionCall(msgspec.Struct, kw_only=True):
     """Function of a tool call."""
 

@@ -6,15 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from localspec.generation.prompt import Infill, Prepared
 from localspec.generation.result import Chunk, Completion
 
 Messages = Sequence[Mapping[str, Any]]
-Prompt = str | Messages
+#: Text, token ids, a gap in a text, or messages.
+Prompt = str | Sequence[int] | Infill | Messages
+
+
+#: Index of an answer, its prompt and its options.
+Run = tuple[int, Prepared, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request: prompts (text, or messages of a chat), each to be answered ``n`` times.
+    """A request: ``prompts``, each to be answered ``n`` times.
 
     ``options`` are keywords of the engine's verbs. ``user`` tells users of one address apart.
     """
@@ -25,19 +31,25 @@ class Ask:
     n: int = 1
     user: str = ""
 
-    def runs(self, seed: int) -> Iterator[tuple[int, Prompt, dict[str, Any]]]:
-        """Index, prompt and options of each answer. The first one has the ``seed``, the next one the next seed."""
-        for index in range(len(self.prompts) * self.n):
-            prompt = self.prompts[index // self.n]
-            yield index, prompt, {**self.options, "seed": (seed + index) % 2**64}
+    def runs(self, prompts: Sequence[Prepared]) -> Iterator[Run]:
+        """Index, prompt and options of each answer. The first one has the seed of the options, the next one the next.
+
+        ``prompts``: this request's, prepared.
+        """
+        for index in range(len(prompts) * self.n):
+            yield index, prompts[index // self.n], {**self.options, "seed": (self.options["seed"] + index) % 2**64}
 
 
 @dataclass(frozen=True)
 class Begun:
-    """The engine has the request. ``model``: the name of what answers. ``prompt_tokens``: of all prompts."""
+    """The engine has the request. ``model``: the name of what answers. ``prompt_tokens``: of all prompts.
+
+    ``texts``: of the prompts that are raw.
+    """
 
     model: str
     prompt_tokens: int
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,5 +109,5 @@ class View(Protocol):
     def fail(self, body: dict[str, Any]) -> Iterable[Sent]:
         """Server-sent events for an error with this body."""
 
-    def whole(self, done: Sequence[Done]) -> dict[str, Any]:
+    def whole(self, done: Sequence[Done]) -> Any:
         """The answer without a stream."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,6 +22,8 @@ from localspec.serve.dialects.fields import (
 from localspec.serve.dialects.job import Ask
 from localspec.serve.dialects.tools import add_tools, function_tool, json_format
 from localspec.serve.problem import RequestError, unsupported
+
+_BILLING = re.compile(r"\A\s*x-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))*\s*")
 
 
 class Block(msgspec.Struct, kw_only=True):
@@ -135,8 +138,17 @@ def _choice(choice: AnthropicChoice) -> Any:
 
 
 def _system(system: str | list[Block] | None) -> list[JsonObject]:
-    text = system if isinstance(system, str) else "\n".join(_text(block, "system") for block in system or ())
-    return [{"role": "system", "content": text}] if text else []
+    texts = [system] if isinstance(system, str) else [_text(block, "system") for block in system or ()]
+    texts = [text for text in map(_without_billing, texts) if text]
+    return [{"role": "system", "content": "\n".join(texts)}] if texts else []
+
+
+def _without_billing(text: str) -> str:
+    """``text`` without Claude Code's first line, which is for Anthropic's service, not for a model.
+
+    A part of it changes with every request, so that no cache would be of use behind it.
+    """
+    return _BILLING.sub("", text, count=1)
 
 
 def _text(block: Block, where: str) -> str:
@@ -150,7 +162,8 @@ def _text(block: Block, where: str) -> str:
 def _messages(message: AnthropicMessage, where: str) -> list[JsonObject]:
     """The messages of one of Anthropic's: results of tools are messages of their own, before the user's text."""
     if isinstance(message.content, str):
-        return [{"role": message.role, "content": message.content}]
+        text = _without_billing(message.content) if message.role == "system" else message.content
+        return [{"role": message.role, "content": text}]
     texts, thoughts = list[str](), list[str]()
     calls, results = list[JsonObject](), list[JsonObject]()
     for number, block in enumerate(message.content):

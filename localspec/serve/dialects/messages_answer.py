@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from localspec.chat.call_parts import CallPart
 from localspec.generation.result import Completion
-from localspec.serve.dialects.answer import calls_of, extras, new_id, sources, stop_met
+from localspec.serve.dialects.answer import SentCalls, calls_of, extras, new_id, sources, stop_met
 from localspec.serve.dialects.fields import JsonObject
 from localspec.serve.dialects.job import Ask, Begun, Bytes, Delta, Done, Sent
 from localspec.serve.dialects.messages import MessagesRequest
@@ -24,6 +25,7 @@ class MessagesView:
         self._head = {"id": new_id("msg_"), "type": "message", "role": "assistant", "model": request.model or ""}
         self._open: str | None = None
         self._blocks = 0
+        self._calls = SentCalls()
 
     def feed(self, event: Begun | Delta | Done) -> Iterator[Sent]:
         if isinstance(event, Begun):
@@ -36,9 +38,12 @@ class MessagesView:
             yield from self._finish(event)
 
     def _delta(self, event: Delta) -> Iterator[Sent]:
+        if event.chunk.text:
+            yield from self._text(event)
+        yield from self._call_parts(self._calls.add(event.chunk.calls))
+
+    def _text(self, event: Delta) -> Iterator[Sent]:
         chunk = event.chunk
-        if not chunk.text:
-            return
         kind, delta, field = _BLOCKS[chunk.channel]
         if self._open != kind:
             yield from self._close()
@@ -56,15 +61,19 @@ class MessagesView:
             self._open = None
             self._blocks += 1
 
+    def _call_parts(self, parts: Iterable[CallPart]) -> Iterator[Sent]:
+        for part in parts:
+            if part.name is not None:
+                yield from self._close()
+                yield self._start({"type": "tool_use", "id": part.id, "name": part.name, "input": {}})
+                self._open = "tool_use"
+            else:
+                delta = {"type": "input_json_delta", "partial_json": part.arguments}
+                yield _sent("content_block_delta", index=self._blocks, delta=delta)
+
     def _finish(self, event: Done) -> Iterator[Sent]:
+        yield from self._call_parts(self._calls.rest(event.completion))
         yield from self._close()
-        for block in _call_blocks(event.completion):
-            yield self._start({**block, "input": {}})
-            text = json.dumps(block["input"], ensure_ascii=False)
-            delta = {"type": "input_json_delta", "partial_json": text}
-            yield _sent("content_block_delta", index=self._blocks, delta=delta)
-            self._open = "tool_use"
-            yield from self._close()
         yield _sent("message_delta", delta=self._stopped(event.completion), usage=_usage_of(event), **extras([event]))
         yield _sent("message_stop")
 

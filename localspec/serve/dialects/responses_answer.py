@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from localspec.chat.call_parts import CallPart
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.result import Completion
-from localspec.serve.dialects.answer import calls_of, chat_logprobs, extras, new_id, now, sources, sums
+from localspec.serve.dialects.answer import SentCalls, chat_logprobs, extras, new_id, now, sources, sums
 from localspec.serve.dialects.fields import JsonObject
 from localspec.serve.dialects.job import Begun, Bytes, Delta, Done, Sent
 from localspec.serve.dialects.responses import ResponsesRequest, echoed
@@ -18,7 +19,7 @@ _ITEMS = {
     "thought": ("rs_", "reasoning", "reasoning_text", "response.reasoning_text"),
 }
 
-
+_ARGUMENTS = "response.function_call_arguments"
 #: Takes a response that is complete, and the message of its answer.
 Keep = Callable[[JsonObject, JsonObject], None]
 
@@ -43,6 +44,9 @@ class ResponsesView:
         #: Channel, id, text and log probabilities of the item that is growing.
         self._channel, self._id, self._text = "", "", ""
         self._logprobs: list[JsonObject] = []
+        self._calls = SentCalls()
+        #: The call that is growing.
+        self._call: JsonObject | None = None
 
     def feed(self, event: Begun | Delta | Done) -> Iterator[Sent]:
         if isinstance(event, Begun):
@@ -52,9 +56,8 @@ class ResponsesView:
         elif isinstance(event, Delta):
             yield from self._delta(event)
         else:
+            yield from self._call_parts(self._calls.rest(event.completion))
             yield from self._close()
-            for call in calls_of(event.completion):
-                yield from self._call(_call_item(call))
             self._complete(event)
             kind = "response.incomplete" if self.response["incomplete_details"] else "response.completed"
             yield self._sent(kind, response=self._snapshot())
@@ -72,8 +75,12 @@ class ResponsesView:
 
     def _delta(self, event: Delta) -> Iterator[Sent]:
         chunk = event.chunk
-        if not chunk.text and not (chunk.logprobs and self._channel == chunk.channel):
-            return
+        if chunk.text or (chunk.logprobs and self._channel == chunk.channel):
+            yield from self._text_delta(event)
+        yield from self._call_parts(self._calls.add(chunk.calls))
+
+    def _text_delta(self, event: Delta) -> Iterator[Sent]:
+        chunk = event.chunk
         prefix, kind, part, name = _ITEMS[chunk.channel]
         if self._channel != chunk.channel:
             yield from self._close()
@@ -100,6 +107,8 @@ class ResponsesView:
 
     def _close(self) -> Iterator[Sent]:
         """End the item that is growing."""
+        if self._call is not None:
+            yield from self._close_call(self._call)
         if not self._channel:
             return
         _, kind, part, name = _ITEMS[self._channel]
@@ -110,13 +119,24 @@ class ResponsesView:
         yield self._item_done(_item(kind, self._id, whole))
         self._channel, self._text, self._logprobs = "", "", []
 
-    def _call(self, item: JsonObject) -> Iterator[Sent]:
-        place = {"item_id": item["id"], "output_index": len(self.response["output"])}
-        name = "response.function_call_arguments"
-        yield self._added({**item, "arguments": "", "status": "in_progress"})
-        yield self._sent(f"{name}.delta", **place, delta=item["arguments"])
-        yield self._sent(f"{name}.done", **place, name=item["name"], arguments=item["arguments"])
+    def _call_parts(self, parts: Iterable[CallPart]) -> Iterator[Sent]:
+        for part in parts:
+            if part.name is not None:
+                yield from self._close()
+                self._call = _call_item(part.id, part.name, "", "in_progress")
+                yield self._added(self._call)
+            elif self._call is not None:
+                self._call = {**self._call, "arguments": self._call["arguments"] + part.arguments}
+                yield self._sent(f"{_ARGUMENTS}.delta", **self._call_place(self._call), delta=part.arguments)
+
+    def _call_place(self, item: JsonObject) -> JsonObject:
+        return {"item_id": item["id"], "output_index": len(self.response["output"])}
+
+    def _close_call(self, item: JsonObject) -> Iterator[Sent]:
+        item = {**item, "status": "completed"}
+        yield self._sent(f"{_ARGUMENTS}.done", **self._call_place(item), name=item["name"], arguments=item["arguments"])
         yield self._item_done(item)
+        self._call = None
 
     def end(self) -> Iterator[Sent]:
         return iter(())
@@ -137,7 +157,7 @@ class ResponsesView:
         if one.text or not one.tool_calls:
             part = _part("output_text", one.text, self._entries(_of_answer(one, event.thought_tokens)))
             output.append(_item("message", new_id("msg_"), part))
-        output += [_call_item(call) for call in calls_of(one)]
+        output += [_call_item(call["id"], **call["function"]) for call in one.tool_calls]
         self._complete(event)
         return self._snapshot()
 
@@ -176,13 +196,12 @@ def _item(kind: str, name: str, content: JsonObject | None) -> JsonObject:
     return {**item, "role": "assistant"} if kind == "message" else {**item, "summary": []}
 
 
-def _call_item(call: JsonObject) -> JsonObject:
-    function = call["function"]
+def _call_item(call_id: str, name: str, arguments: str, status: str = "completed") -> JsonObject:
     return {
         "id": new_id("fc_"),
         "type": "function_call",
-        "status": "completed",
-        "call_id": call["id"],
-        "name": function["name"],
-        "arguments": function["arguments"],
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
     }
