@@ -21,6 +21,7 @@ from localspec.files import file_identity
 from localspec.generation.alone import Alone
 from localspec.generation.detokenize import detokenize
 from localspec.generation.generation import Generation
+from localspec.generation.kept import KeptCaches
 from localspec.generation.lock import EngineLock
 from localspec.generation.options import ChatOptions, Options
 from localspec.generation.pair import Measurement, Pair, Setup
@@ -75,10 +76,12 @@ class Engine:
         template: ChatTemplate | None = None,
         close: Callable[[], None] | None = None,
         scheduler: Scheduler | None = None,
+        kept: KeptCaches | None = None,
     ) -> None:
         """``measurement``: of the pair, between answers. ``close`` frees what the pair needs beyond its contexts.
 
-        ``scheduler``: of several pairs like this, the first of them, that answer at the same time.
+        ``scheduler``: of several pairs like this, the first of them, that answer at the same time. ``kept``: caches of
+        earlier conversations of a pair alone.
         """
         setup = setup or Setup()
         self._pair, self._measurement = pair, measurement
@@ -88,7 +91,7 @@ class Engine:
         conversation = Conversation(template, pair.vocabulary) if template else None
         self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=pair.target.n_ctx)
         self._lock = EngineLock()
-        self._runner: Alone | Parallel = Alone(self._lock, self._tasks, measurement)
+        self._runner: Alone | Parallel = Alone(self._lock, self._tasks, measurement, kept)
         self._pairs: tuple[Pair, ...] = (pair,)
         if scheduler is not None:
             self._runner = Parallel(self._lock, scheduler, measurement)

@@ -21,6 +21,7 @@ from localspec.control.base import Control, FixedDepth
 from localspec.draft.base import Drafter, Guess, Prefix
 from localspec.engine import Engine, ModelInfo
 from localspec.errors import BackendError
+from localspec.generation.kept import KeptCaches
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.scheduler import Scheduler
 from localspec.params import DraftParams
@@ -202,10 +203,12 @@ def scripted_engine(
     control: Control | None = None,
     parallel: int = 1,
     exact: int = 64,
+    kept: int = 0,
 ) -> Engine:
     """Make an engine on a :class:`ScriptedContext`, with a small chat template.
 
-    With ``parallel`` it is one of :class:`ScriptedSequences`, whose passes may have ``exact`` rows.
+    With ``parallel`` it is one of :class:`ScriptedSequences`, whose passes may have ``exact`` rows. ``kept``:
+    bytes of the caches of earlier conversations.
     """
     vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
@@ -215,6 +218,7 @@ def scripted_engine(
         contexts = [ScriptedContext(logits, vocabulary.n_tokens, n_ctx) for _ in range(parallel)]
         sequences = ScriptedSequences(contexts, exact)
         pairs = [Pair(context, vocabulary, tuple(drafters)) for context in contexts]
-        return Engine(pairs[0], setup, model=info, template=template, scheduler=Scheduler(sequences, pairs))
+        scheduler = Scheduler(sequences, pairs, KeptCaches(kept))
+        return Engine(pairs[0], setup, model=info, template=template, scheduler=scheduler)
     pair = Pair(ScriptedContext(logits, vocabulary.n_tokens, n_ctx), vocabulary, tuple(drafters))
-    return Engine(pair, setup, model=info, template=template)
+    return Engine(pair, setup, model=info, template=template, kept=KeptCaches(kept))

@@ -8,6 +8,7 @@ from contextlib import ExitStack, nullcontext
 
 from localspec.generation.background import Background
 from localspec.generation.generation import Generation
+from localspec.generation.kept import KeptCaches
 from localspec.generation.lock import EngineLock, Use
 from localspec.generation.loop import drive
 from localspec.generation.pair import Measurement
@@ -18,8 +19,12 @@ from localspec.generation.task import Tasks
 class Alone:
     """Runs generations in the order in which they asked for the engine that ``lock`` guards."""
 
-    def __init__(self, lock: EngineLock, tasks: Tasks, measurement: Measurement | None) -> None:
+    def __init__(
+        self, lock: EngineLock, tasks: Tasks, measurement: Measurement | None, kept: KeptCaches | None = None
+    ) -> None:
+        """``kept``: caches of earlier conversations."""
         self._lock, self._tasks, self._measurement = lock, tasks, measurement
+        self._kept = kept or KeptCaches()
         self._background = Background(lock)
 
     def stream(self, generation: Generation, use: Use | None = None) -> Generator[Chunk, None, None]:
@@ -30,6 +35,7 @@ class Alone:
                 requests.enter_context(self._measurement.request() if self._measurement else nullcontext())
                 if generation.setup.chunk is not None:
                     generation.pair.prefill.use_chunk(generation.setup.chunk)
+                self._kept.exchange(generation.pair, generation.task.tokens)
                 for chunk in drive(generation.pair.target, generation.run(), use.cancelled):
                     if chunk.completion is not None:
                         break
@@ -58,7 +64,8 @@ class Alone:
             conversation.add_reply(chat, answer.text, answer.tokens, reusable=reusable, calls=calls)
 
     def forget(self) -> None:
-        """Do nothing: no cache is kept besides the target's."""
+        """Drop the caches of earlier conversations."""
+        self._kept.clear()
 
     def stop(self) -> None:
         """Do nothing: stopping the lock ends what runs and what waits."""

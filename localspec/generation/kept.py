@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from localspec.errors import BackendError
 from localspec.generation.pair import Pair
+from localspec.generation.prefill import CHUNK
 from localspec.protocols import common_length
 
 #: Caches of fewer tokens are not kept.
@@ -46,6 +47,13 @@ class KeptCaches:
         self._kept.append(Kept(list(tokens), state, pair.prefill.prefilled))
         while sum(len(kept.state) for kept in self._kept) > self._most:
             del self._kept[0]
+
+    def exchange(self, pair: Pair, prompt: Sequence[int]) -> None:
+        """Bring the cache that ``prompt`` can use most of, and keep the one that it replaces."""
+        known = pair.prefill.reusable(pair.target.tokens, prompt)
+        if len(pair.target.tokens) - known >= CHUNK:
+            self.keep(pair)
+        self.restore(pair, prompt, known)
 
     def restore(self, pair: Pair, prompt: Sequence[int], better_than: int) -> bool:
         """Restore the cache of which most can be reused for ``prompt``, if that is more than ``better_than`` tokens."""

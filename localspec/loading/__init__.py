@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from localspec.chat.choose_template import choose_template
 from localspec.engine import Engine
 from localspec.errors import UsageError
+from localspec.generation.kept import KeptCaches
 from localspec.loading.contexts import make_pairs, open_contexts
 from localspec.loading.files import PairFiles, find_files
 from localspec.loading.measuring import measure
@@ -54,7 +55,7 @@ def load(
     disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model of the same
     vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer. ``parallel``:
     calls that are answered at the same time, each in a context of that size; others wait in order. ``cache_ram``: MiB
-    in which such an engine keeps caches of earlier conversations (1024, or an eighth of the memory that is free).
+    for caches of earlier conversations (None: 0 for one call at a time, else 1024, or an eighth of what is free).
     ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).
     ``draft_max``: most draft tokens of a step. ``exactness``: ``prefer`` proves where it can that drafting keeps every
     bit of the logits, and says ``approximate`` where it does not; ``require`` chooses settings that are exact or
@@ -129,4 +130,7 @@ def _open(
         setup, measurement = measured
         pair, scheduler = make_pairs(models, contexts, options)
         info, close = model_info(options.name, models.target), stack.pop_all().close
-        return Engine(pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler)
+        kept = KeptCaches(options.kept_bytes)
+        return Engine(
+            pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler, kept=kept
+        )

@@ -103,16 +103,20 @@ class LoadSettings:
 
 
 def kept_bytes(cache_ram: int | None, params: ContextParams, machine: Machine) -> int:
-    """Bytes of the caches of earlier conversations; ``cache_ram`` is in MiB. None are kept for one conversation.
+    """Bytes of the caches of earlier conversations; ``cache_ram`` is in MiB.
 
+    For one conversation at a time none are kept where it is None.
     Raises :class:`UsageError` for a negative number.
     """
     if isinstance(cache_ram, bool) or not isinstance(cache_ram, int | None) or (cache_ram or 0) < 0:
         raise UsageError(f"cache_ram is {cache_ram!r}; it must be 0 or more MiB.")
-    if params.sequences == 1:
-        return 0
     if cache_ram is not None:
         return cache_ram * MIB
+    return 0 if params.sequences == 1 else default_kept_bytes(machine)
+
+
+def default_kept_bytes(machine: Machine) -> int:
+    """Bytes of such caches where the user names none."""
     return _KEPT if machine.available is None else min(_KEPT, machine.available // 8)
 
 

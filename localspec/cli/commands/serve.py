@@ -79,7 +79,7 @@ class ServeOptions:
     "--cache-ram",
     type=click.IntRange(0),
     metavar="MIB",
-    help="Memory for caches of earlier conversations, with --parallel.  [default: 1024, or 1/8 of what is free]",
+    help="Memory for caches of earlier conversations.  [default: 1024, or 1/8 of what is free]",
 )
 @click.option("--api-key", multiple=True, metavar="KEY", help="Key that requests must send. May be repeated.")
 @click.option("--api-key-file", type=FileName(), metavar="FILE", help="File of such keys, one a line.")
@@ -138,6 +138,9 @@ def _with_model(models: ModelOptions) -> ModelOptions:
 
 def _serve(models: ModelOptions, options: ServeOptions, access: Access, listener: socket) -> None:
     from localspec.cli.model.load import Several, load_engine
+    from localspec.memory.estimate import MIB
+    from localspec.memory.fit import default_kept_bytes
+    from localspec.memory.machine import read_machine
     from localspec.serve.app import make_app
     from localspec.serve.catalog import Catalog, named, on_disk
     from localspec.serve.engines import Engines
@@ -149,7 +152,8 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Access, listener
     from localspec.serve.turns import Turns
 
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that go away and send garbage
-    several = Several(options.parallel, options.cache_ram)
+    cache_ram = default_kept_bytes(read_machine()) // MIB if options.cache_ram is None else options.cache_ram
+    several = Several(options.parallel, cache_ram)
     engine = load_engine(models, several=several)
     only = frozenset(name.strip().lower() for name in (options.only or "").split(",") if name.strip())
     catalog = Catalog(named(models.model), on_disk, only, options.any_model)
