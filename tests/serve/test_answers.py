@@ -175,3 +175,21 @@ def test_sources_are_sent_on_request(make: Callable[..., View]) -> None:
     assert [one for one in found if one] == [{"pieces": [p], "sources": ["drafted"]} for p in "cab"]
     plain = [one.data for one in streamed(make(), given) if isinstance(one.data, dict)]
     assert not any("localspec" in data for data in plain)
+
+
+def test_responses_have_every_field_of_the_original() -> None:
+    """With the values that count; a tool says what it does not have."""
+    tool = {"type": "function", "name": "f"}
+    (*_, last) = streamed(responses_view(tools=[tool], temperature=0.5), list(events("Hi", "")))
+    body = last.data["response"]
+    assert (body["temperature"], body["top_p"], body["presence_penalty"], body["frequency_penalty"]) == (
+        0.5,
+        0.95,
+        0,
+        0,
+    )
+    assert body["tools"] == [{**tool, "description": None, "parameters": None, "strict": None}]
+    assert body["completed_at"] >= body["created_at"]
+    for name in ("max_tool_calls", "safety_identifier", "prompt_cache_key"):
+        assert body[name] is None
+    assert body["service_tier"] == "default"

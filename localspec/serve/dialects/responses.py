@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from localspec.params import SamplingParams
 from localspec.serve.dialects.fields import (
     Ignored,
     JsonObject,
@@ -21,6 +22,9 @@ from localspec.serve.dialects.fields import (
 from localspec.serve.dialects.job import Ask
 from localspec.serve.dialects.tools import add_tools, function_tool, json_format, thinks
 from localspec.serve.problem import RequestError, unsupported
+
+_DEFAULTS = SamplingParams()
+_ECHOED_NUMBERS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
 class Item(msgspec.Struct, kw_only=True):
@@ -175,9 +179,14 @@ def _output(item: Item, where: str) -> JsonObject:
 
 
 def echoed(request: ResponsesRequest) -> JsonObject:
-    """Fields of the request that every response repeats."""
+    """Fields of the request that every response repeats, with the defaults of those that it leaves out."""
     effort = request.reasoning.effort if request.reasoning else None
+    numbers = {name: getattr(request, name) for name in _ECHOED_NUMBERS}
+    unknown = {"description": None, "parameters": None, "strict": None}  # of a function, where it does not say
     return {
+        **{name: getattr(_DEFAULTS, name) if value is None else value for name, value in numbers.items()},
+        **dict.fromkeys(("max_tool_calls", "safety_identifier", "prompt_cache_key")),
+        "service_tier": "default",
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,
         "metadata": request.metadata or {},
@@ -185,12 +194,10 @@ def echoed(request: ResponsesRequest) -> JsonObject:
         "previous_response_id": request.previous_response_id,
         "reasoning": {"effort": effort, "summary": None},
         "store": request.store is not False,
-        "temperature": request.temperature,
         "text": {"format": (request.text and request.text.format) or {"type": "text"}},
         "tool_choice": request.tool_choice or "auto",
-        "tools": request.tools or [],
+        "tools": [{**unknown, **tool} if tool.get("type") == "function" else tool for tool in request.tools or ()],
         "top_logprobs": request.top_logprobs or 0,
-        "top_p": request.top_p,
         "truncation": "disabled",
         "user": request.user,
         "background": False,

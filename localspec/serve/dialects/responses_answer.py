@@ -34,6 +34,7 @@ class ResponsesView:
         self.response: JsonObject = {
             **head,
             "status": "in_progress",
+            "completed_at": None,
             "error": None,
             "incomplete_details": None,
             **echoed(request),
@@ -166,6 +167,7 @@ class ResponsesView:
         cut = event.completion.finish_reason == "length"
         self.response |= {
             "status": "incomplete" if cut else "completed",
+            "completed_at": None if cut else now(),
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
             "usage": {
                 "input_tokens": asked,
