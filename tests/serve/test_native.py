@@ -167,3 +167,22 @@ def test_tokens_of_python_are_checked() -> None:
         prepared = engine.prepare([7, 8])
         assert engine.generate(prepared, max_tokens=3, temperature=0).tokens
         assert engine.check([7, 8]) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_is_tokenized_once(stream: bool) -> None:
+    """However many answers it has, streamed or not, raw or of a chat."""
+    seen = list[str]()
+
+    class Counting(ScriptedVocabulary):
+        def tokenize(self, text: str, **options: Any) -> list[int]:
+            seen.append(text)
+            return super().tokenize(text, **options)
+
+    engine = scripted_engine(chain_logits(256, 1), vocabulary=Counting(256, ends=[255]))
+    more = {"n": 3, "max_tokens": 2, "stream": stream}
+    with serving(engine) as server:
+        assert server.ask("/v1/completions", {"prompt": "some words", **more}).status == 200
+        messages = [{"role": "user", "content": "other words"}]
+        assert server.ask("/v1/chat/completions", {"messages": messages, **more}).status == 200
+    assert [text for text in seen if "words" in text] == ["some words", "<user>other words</><assistant>"]
