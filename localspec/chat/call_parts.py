@@ -27,7 +27,7 @@ _DECODER = json.JSONDecoder(strict=False)
 class CallPart(NamedTuple):
     """A piece of a call: the first one has the ``name``, later ones more of the ``arguments``, which are JSON text."""
 
-    index: int
+    number: int
     name: str | None
     arguments: str
     id: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from localspec.chat.conversation import ChatPrompt
 from localspec.chat.plain_contents import PromptVocabulary
@@ -58,6 +58,7 @@ def raw_tokens(vocabulary: PromptVocabulary, prompt: RawPrompt, room: int, *, pa
     """The ids of ``prompt``. ``room``: most of them for an :class:`Infill`. Raises :class:`InputError`."""
     if isinstance(prompt, Infill):
         return _infill_tokens(vocabulary, prompt, room)
+    found: list[int]
     if isinstance(prompt, str):
         found = vocabulary.tokenize(prompt, add_special=True, parse_special=parse_special)
     elif isinstance(prompt, Prepared):
@@ -65,6 +66,7 @@ def raw_tokens(vocabulary: PromptVocabulary, prompt: RawPrompt, room: int, *, pa
     elif not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
         raise InputError(f"the prompt is {type(prompt).__name__!r}; it must be text or token ids.")
     else:
+        prompt = cast(Sequence[int], prompt)
         wrong = [one for one in prompt if type(one) is not int or not 0 <= one < vocabulary.n_tokens]
         if wrong:
             raise InputError(f"the prompt holds {wrong[0]!r:.40}; token ids go from 0 to {vocabulary.n_tokens - 1}.")

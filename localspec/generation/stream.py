@@ -139,7 +139,7 @@ class Assembler:
 
     def _call_parts(self) -> tuple[CallPart, ...]:
         parts = self._calls.take_parts() if self._calls else ()
-        return tuple(part._replace(id=self._call_id(part.index)) for part in parts)
+        return tuple(part._replace(id=self._call_id(part.number)) for part in parts)
 
 
 def _silent_markers(vocabulary: Vocabulary, markers: Sequence[str]) -> dict[int, str]:

@@ -223,10 +223,10 @@ def joined(parts: Sequence[CallPart]) -> list[tuple[str, str]]:
     found: dict[int, tuple[str, str]] = {}
     for part in parts:
         if part.name is not None:
-            assert part.index == len(found)
-            found[part.index] = (part.name, "")
-        name, arguments = found[part.index]
-        found[part.index] = (name, arguments + part.arguments)
+            assert part.number == len(found)
+            found[part.number] = (part.name, "")
+        name, arguments = found[part.number]
+        found[part.number] = (name, arguments + part.arguments)
     return list(found.values())
 
 

@@ -72,7 +72,7 @@ class ChatView(EndsWithDone):
             yield from self._opening(index)
             function = {"arguments": part.arguments} if part.name is None else {"name": part.name, "arguments": ""}
             head = {} if part.name is None else {"id": part.id, "type": "function"}
-            yield self._chunk(index, {"tool_calls": [{"index": part.index, **head, "function": function}]})
+            yield self._chunk(index, {"tool_calls": [{"index": part.number, **head, "function": function}]})
 
     def _opening(self, index: int) -> Iterator[Sent]:
         if index not in self._begun:

@@ -54,7 +54,7 @@ def completion_ask(request: CompletionRequest, limit: int | None = None) -> Ask:
         options["logprobs"] = request.logprobs
     if answer := json_format(request.response_format, "response_format"):
         options["response_format"] = answer
-    prompts = prompts_of(request.prompt)
+    prompts: tuple[Prompt, ...] = prompts_of(request.prompt)
     if request.suffix:
         prompts = tuple(gap(prompt, request.suffix) for prompt in prompts)
     return Ask(prompts, options, request.model, request.n or 1, request.user or "")
