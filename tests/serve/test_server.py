@@ -247,7 +247,11 @@ def test_tools_go_round() -> None:
         assert (call["type"], call["function"]["name"]) == ("function", "weather")
         assert json.loads(call["function"]["arguments"]) == {"city": "Rome"}
         deltas = [data["choices"][0]["delta"] for _, data in server.chat(tools=tools, stream=True).events[:-1]]
-        assert [d["tool_calls"] for d in deltas if "tool_calls" in d] == [[{"index": 0, **call}]]
+        parts = [part for d in deltas for part in d.get("tool_calls", ())]
+        assert parts[0] == {"index": 0, **call, "function": {"name": "weather", "arguments": ""}}
+        assert all(part.keys() == {"index", "function"} and part["index"] == 0 for part in parts[1:])
+        assert "".join(part["function"]["arguments"] for part in parts) == call["function"]["arguments"]
+        assert len(parts) > 3  # while it is written
         result = {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}
         assert server.chat([*HELLO, message["message"], result], tools=tools).status == 200
 
