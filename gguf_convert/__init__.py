@@ -2,7 +2,8 @@
 
 Data flow: ``checkpoint/`` is mapped by ``arch/`` and ``tokenizer/`` to tensors and metadata, which ``output/`` writes;
 ``conversion`` runs these steps. ``quantization/`` and ``trimming/`` make smaller files of a GGUF file, ``checking/``
-compares a file with its checkpoint. Importing the package is cheap: numpy and gguf are loaded on first use.
+compares a file with its checkpoint. ``projector/`` maps and writes the encoders of pictures and sound. Importing the
+package is cheap: numpy and gguf are loaded on first use.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ if TYPE_CHECKING:
     from gguf_convert.arch import supported
     from gguf_convert.checking.check import Check, check
     from gguf_convert.conversion import convert
+    from gguf_convert.projector.convert import convert_projector
     from gguf_convert.quantization.quantize import QuantizeProgress, quantize
     from gguf_convert.report import Fallback, Report
     from gguf_convert.trimming.trim import TrimReport, trim
 
-from gguf_convert.recipes import ROLES
+from gguf_convert.recipes import PROJECTOR_TYPES, ROLES
 from localspec.gguf.types import FILE_TYPES
 
 TYPES = tuple(FILE_TYPES)
 """Types of a file, as llama.cpp spells them; "Q4_K" and the like mean the M variant."""
 
 __all__ = [
+    "PROJECTOR_TYPES",
     "ROLES",
     "TYPES",
     "Check",
@@ -34,6 +37,7 @@ __all__ = [
     "TrimReport",
     "check",
     "convert",
+    "convert_projector",
     "quantize",
     "supported",
     "trim",
@@ -45,6 +49,7 @@ _HOMES = {
     "Check": "checking.check",
     "check": "checking.check",
     "convert": "conversion",
+    "convert_projector": "projector.convert",
     "QuantizeProgress": "quantization.quantize",
     "quantize": "quantization.quantize",
     "Fallback": "report",

@@ -15,6 +15,8 @@ from gguf_convert.checkpoint.json_fields import shorten
 from localspec.errors import UsageError
 from localspec.gguf.types import BLOCKS, EXACT_TYPES, FILE_TYPES, FLOATS, TENSOR_TYPES
 
+#: Types of a projector; llama.cpp's converter makes no others.
+PROJECTOR_TYPES = ("F32", "F16", "BF16", "Q8_0")
 #: Short names of file types, as in llama-quantize.
 ALIASES = {"Q5_K": "Q5_K_M", "Q4_K": "Q4_K_M", "Q3_K": "Q3_K_M"}
 

@@ -17,6 +17,7 @@ from gguf_convert.arch import map_checkpoint
 from gguf_convert.checking.rounding import largest_errors, largest_loss
 from gguf_convert.checkpoint.folder import open_checkpoint
 from gguf_convert.output.rewrite import stored
+from gguf_convert.projector import map_projector
 from gguf_convert.tensors import ModelTensor, blocks
 from localspec.errors import ConvertError, ModelFileError
 from localspec.gguf.header import GgufHeader, TensorInfo, read_header
@@ -37,24 +38,26 @@ def check(
     checkpoint_dir: str | os.PathLike[str],
     gguf_path: str | os.PathLike[str],
     *,
+    projector: bool = False,
     progress: Progress | None = None,
 ) -> Check:
-    """Compare a GGUF file with its checkpoint. ``progress`` counts values.
+    """Compare a GGUF file, with ``projector`` the projector, with its checkpoint. ``progress`` counts values.
 
     Raises ConvertError, which names the first tensor that differs.
     """
-    model = map_checkpoint(open_checkpoint(Path(checkpoint_dir)))
+    checkpoint = open_checkpoint(Path(checkpoint_dir))
+    tensors = map_projector(checkpoint).tensors if projector else map_checkpoint(checkpoint).tensors
     try:
         header = read_header(Path(gguf_path))
     except ModelFileError as error:
         raise ConvertError(f"Cannot read {gguf_path} back: {error}") from error
     found = {tensor.name: tensor for tensor in header.tensors}
-    expected = {tensor.name: tensor for tensor in model.tensors}
+    expected = {tensor.name: tensor for tensor in tensors}
     if found.keys() != expected.keys():
         names = sorted(found.keys() ^ expected.keys())
         raise ConvertError(f"{gguf_path} differs from the checkpoint in its tensors: {', '.join(names[:3])}.")
     worst: dict[str, float] = {}
-    total = sum(tensor.elements for tensor in model.tensors)
+    total = sum(tensor.elements for tensor in tensors)
     done = 0
     for name, tensor in expected.items():
         kind = TYPE_NAMES.get(found[name].type, "")

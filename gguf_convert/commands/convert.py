@@ -13,7 +13,7 @@ from gguf_convert.commands.options import PATH, recipe_options
 from gguf_convert.commands.summary import print_report
 from gguf_convert.recipes import file_type_name, make_recipe
 from localspec.cli.terminal.progress import ProgressBar
-from localspec.errors import UsageError
+from localspec.errors import ConvertError, UsageError
 from localspec.gguf.types import EXACT_TYPES, FLOATS
 
 #: Context size in tokens, and prompt, of the test generation.
@@ -28,31 +28,47 @@ _CONTEXT, _TEXT = 128, "Once upon a time"
     "out",
     metavar="FILE",
     type=PATH,
-    required=True,
     help="The file to write; with --with-draft a folder.",
 )
 @click.option(
     "--with-draft", "draft", metavar="DIR", type=PATH, help="Also convert this checkpoint, the drafter of DIR."
 )
+@click.option(
+    "--mmproj",
+    metavar="FILE",
+    type=PATH,
+    help="Write the projector, for pictures and sound, to FILE; without -o nothing else.",
+)
 @recipe_options
 @click.option("--verify", "--check", "verify", is_flag=True, help="Compare the written file with DIR.")
-def convert(folder: Path, out: Path, draft: Path | None, verify: bool, **options: Any) -> None:
+def convert(
+    folder: Path, out: Path | None, draft: Path | None, mmproj: Path | None, verify: bool, **options: Any
+) -> None:
     """Convert a Hugging Face checkpoint to GGUF. The default type is Q8_0.
 
     DIR holds config.json, tokenizer.json and safetensors. With --with-draft the drafter is checked against the target
     before anything is written. Both files go into the folder FILE under names that -d auto finds, quantised for their
-    roles; the default type is Q4_0.
+    roles; the default type is Q4_0. The projector of a checkpoint with encoders of pictures goes there too.
     """
-    if draft is not None:
-        _convert_pair(folder, draft, out, verify, options)
+    if out is None and (mmproj is None or draft is not None):
+        raise UsageError("Name the file to write with -o.")
+    if draft is not None and out is not None:
+        _convert_pair(folder, draft, out, mmproj, verify, options)
         return
-    _convert(folder, out, verify, **options)
-    if verify:
-        _generate(out, None)
+    if mmproj is not None:
+        _convert_projector(folder, mmproj, verify, **options)
+    if out is not None:
+        _convert(folder, out, verify, **options)
+        if verify:
+            _generate(out, None)
 
 
-def _convert_pair(folder: Path, draft: Path, out: Path, verify: bool, options: dict[str, Any]) -> None:
+def _convert_pair(
+    folder: Path, draft: Path, out: Path, mmproj: Path | None, verify: bool, options: dict[str, Any]
+) -> None:
+    from gguf_convert.checkpoint.folder import open_checkpoint
     from gguf_convert.commands.pair import check_pair
+    from gguf_convert.projector import has_projector
 
     if options["role"]:
         raise UsageError("--for goes with one file; with --with-draft each gets the recipe of its role.")
@@ -64,6 +80,11 @@ def _convert_pair(folder: Path, draft: Path, out: Path, verify: bool, options: d
     drafter_file = out / f"{'mtp-' if assistant else ''}{draft.resolve().name}-{kind}.gguf"
     _convert(folder, target_file, verify, **target_options)
     _convert(draft, drafter_file, verify, **drafter_options)
+    if mmproj is not None:
+        _convert_projector(folder, mmproj, verify, **options)
+    elif has_projector(open_checkpoint(folder)):
+        named = out / f"mmproj-{folder.resolve().name}-{_projector_type(kind)}.gguf"
+        _try_projector(folder, named, verify, options)
     _generate(target_file, drafter_file)
     option = "" if assistant else f" -d {drafter_file}"
     click.echo(f"They go together: localspec chat -m {target_file}{option}", err=True)
@@ -89,6 +110,32 @@ def _convert(folder: Path, out: Path, verify: bool, **options: Any) -> None:
         with ProgressBar("Checking", sys.stderr) as bar:
             checked = gguf_convert.check(folder, out, progress=bar.count)
         click.echo(f"Checked {checked.tensors} tensors: every value is as close as its type allows.", err=True)
+
+
+def _convert_projector(folder: Path, out: Path, verify: bool, **options: Any) -> None:
+    """Write the projector in the type of the file, or in F16 where a projector has no such type."""
+    kind = _projector_type(options["kind"] or "F16")
+    with ProgressBar(f"Converting the projector to {kind}", sys.stderr) as bar:
+        report = gguf_convert.convert_projector(
+            folder, out, kind, threads=options["threads"], progress=bar.count, force=options["force"]
+        )
+    print_report(report)
+    if verify:
+        checked = gguf_convert.check(folder, out, projector=True)
+        click.echo(f"Checked {checked.tensors} tensors of the projector.", err=True)
+
+
+def _try_projector(folder: Path, out: Path, verify: bool, options: dict[str, Any]) -> None:
+    """Write the projector, or tell why this checkpoint's cannot be converted."""
+    try:
+        _convert_projector(folder, out, verify, **options)
+    except ConvertError as error:
+        click.echo(f"Note: Left out the projector for pictures and sound: {error}", err=True)
+
+
+def _projector_type(kind: str) -> str:
+    name = file_type_name(kind)
+    return name if name in gguf_convert.PROJECTOR_TYPES else "F16"
 
 
 def _generate(target: Path, draft: Path | None) -> None:

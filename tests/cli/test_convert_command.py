@@ -14,6 +14,7 @@ from localspec.gguf.header import read_header
 from localspec.gguf.types import TYPE_NAMES
 from localspec.models.pairing import find_drafter
 from tests.helpers import tiny_checkpoint as tiny
+from tests.helpers.paths import PROJECTORS
 
 
 def run(*args: object) -> Result:
@@ -123,3 +124,16 @@ def test_a_type_and_a_recipe_that_do_not_go_together(pair: Path) -> None:
     assert result.exit_code == 2
     assert "choose Q4_0 or Q8_0" in result.stderr
     assert not (pair / "m.gguf").exists()
+
+
+def test_mmproj_writes_the_projector_alone(tmp_path: Path) -> None:
+    out = tmp_path / "mmproj.gguf"
+    result = run(PROJECTORS / "gemma4_12b", "--mmproj", out, "--verify")
+    assert result.exit_code == 0, result.stderr
+    assert "clip, F16" in result.stderr
+    assert "Checked 11 tensors of the projector" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mmproj.gguf"]
+
+
+def test_neither_output_nor_mmproj_is_wrong_usage(tmp_path: Path) -> None:
+    assert run(PROJECTORS / "gemma4_12b").exit_code == 2
