@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import closing, suppress
@@ -30,6 +29,8 @@ class Background:
         It takes its place in the engine's queue at once. Cancelling the task or closing the generator ends the use
         between two passes.
         """
+        import asyncio  # slow to import
+
         loop, chunks = asyncio.get_running_loop(), asyncio.Queue[Chunk | BaseException | None]()
         use = self._lock.enqueue(cancel)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import nullcontext, suppress
@@ -55,6 +54,8 @@ class Parallel:
         self, prepare: Callable[[], Generation], cancel: threading.Event | None
     ) -> AsyncGenerator[Chunk, None]:
         """:meth:`stream` for an event loop. ``prepare`` makes the generation, in another thread; it has ``cancel``."""
+        import asyncio  # slow to import
+
         loop, chunks = asyncio.get_running_loop(), asyncio.Queue[Chunk | BaseException]()
 
         def deliver(found: Chunk | BaseException) -> None:

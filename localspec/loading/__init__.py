@@ -1,31 +1,27 @@
-"""Build an :class:`Engine` from names: files → settings → load test → models → contexts → measurement → engine."""
+"""Build an :class:`Engine` from names: files → settings → load test → models → contexts → measurement → engine.
+
+What is slow to import is imported here while the child of the load test does the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from localspec.chat.choose_template import choose_template
-from localspec.engine import Engine
 from localspec.errors import UsageError
-from localspec.generation.kept import KeptCaches
-from localspec.loading.contexts import make_pairs, open_contexts
-from localspec.loading.files import PairFiles, find_files
-from localspec.loading.measuring import measure
-from localspec.loading.models import LoadOptions, load_models, load_template, model_info
+from localspec.loading.files import find_files
+from localspec.loading.options import LoadOptions
 from localspec.memory.cache_types import check_cache_types
-from localspec.memory.fit import LoadRequest, choose_settings, kept_bytes
-from localspec.memory.machine import read_machine
+from localspec.memory.fit import LoadRequest, choose_settings
 from localspec.models.store import mark_used
 from localspec.params import ContextParams, DraftParams, ExactnessMode, check_pass_width
-from localspec.probe.exactness import settings_to_try
-from localspec.probe.load_test import try_files
+from localspec.probe.load_test import Trial
 
 if TYPE_CHECKING:
-    from localspec.loading.spread import Spread
+    from localspec.chat.choose_template import ChosenTemplate
+    from localspec.engine import Engine
 
 
 def load(
@@ -79,58 +75,38 @@ def load(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
         cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel, fast=exactness == "off",
     )  # fmt: skip
-    template, draft_params, machine = choose_template(chat_template), DraftParams(max=draft_max), read_machine()
-    kept = kept_bytes(cache_ram, params, machine)
     options = LoadOptions(
-        str(target), draft_params, exactness, pass_width, ngram_file, verbose, progress, template, kept
-    )
+        str(target), DraftParams(max=draft_max), exactness, pass_width, ngram_file, verbose, progress,
+        _template(chat_template), cache_ram,
+    )  # fmt: skip
     files = find_files(target, draft)
     check_cache_types(files.target, params)
-    request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
-    spread = None
-    if rpc:
-        from localspec.loading.spread import spread_layers
-        from localspec.machines.address import parse_workers
+    with Trial(files.target.path, files.draft_path, files.kind, params) as trial:
+        from localspec.memory.machine import read_machine
 
-        spread = spread_layers(parse_workers(rpc), request, params, machine)
-    fitted = spread.settings if spread and spread.workers else choose_settings(request, params, machine)
-    for path in files.paths:
-        mark_used(path)
-    if spread and not spread.workers:
-        fitted, spread = replace(fitted, notices=(*fitted.notices, *spread.settings.notices)), None
-    tried = () if spread else try_files(files.target.path, files.draft_path, files.kind, params)
-    notices = [*fitted.notices, *tried]
-    *others, last = settings_to_try(exactness, fitted.target)
-    for settings in others:
-        if engine := _open(files, options, settings, fitted.drafter.gpu_layers, notices, spread, last=False):
-            return engine
-    engine = _open(files, options, last, fitted.drafter.gpu_layers, notices, spread, last=True)
-    assert engine is not None
-    return engine
+        machine = read_machine()
+        request = LoadRequest.from_headers(*files.headers, files.kind, draft_max)
+        spread = None
+        if rpc:
+            from localspec.loading.spread import spread_layers
+            from localspec.machines.address import parse_workers
+
+            spread = spread_layers(parse_workers(rpc), request, params, machine)
+        fitted = spread.settings if spread and spread.workers else choose_settings(request, params, machine)
+        for path in files.paths:
+            mark_used(path)
+        if spread and not spread.workers:
+            fitted, spread = replace(fitted, notices=(*fitted.notices, *spread.settings.notices)), None
+        trial.begin() if spread is None else trial.skip()
+        from localspec.loading.assemble import assemble
+
+        return assemble(files, options, fitted, machine, spread, trial)
 
 
-def _open(
-    files: PairFiles,
-    options: LoadOptions,
-    params: ContextParams,
-    draft_layers: int | None,
-    notices: list[str],
-    spread: Spread | None,
-    *,
-    last: bool,
-) -> Engine | None:
-    """Load with these settings. Returns None, and frees everything, if they are not exact and not the ``last``."""
-    with ExitStack() as stack:
-        models = load_models(files, options, params, draft_layers, spread, stack)
-        contexts = open_contexts(models, stack)
-        template, about_template = load_template(models.target, options.template)
-        measured = measure(models, contexts[0], options, [*notices, *models.notices, *about_template], last=last)
-        if measured is None:
-            return None
-        setup, measurement = measured
-        pair, scheduler = make_pairs(models, contexts, options)
-        info, close = model_info(options.name, models.target), stack.pop_all().close
-        kept = KeptCaches(options.kept_bytes)
-        return Engine(
-            pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler, kept=kept
-        )
+def _template(choice: str | Path | None) -> ChosenTemplate | None:
+    """The user's template. Templates are slow to import."""
+    if choice is None:
+        return None
+    from localspec.chat.choose_template import choose_template
+
+    return choose_template(choice)

@@ -23,7 +23,6 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.sequences import LlamaSequences
 from localspec.llama.trimmed import LlamaTrimmedContext
-from localspec.loading.models import LoadOptions
 from localspec.probe.contexts import LoadedModels, PairContexts
 
 
@@ -54,15 +53,18 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
 
 
 def make_pairs(
-    models: LoadedModels, contexts: Sequence[PairContexts], options: LoadOptions
+    models: LoadedModels, contexts: Sequence[PairContexts], ngram_file: str | Path | None, kept: int
 ) -> tuple[Pair, Scheduler | None]:
-    """The first target with its drafters, lookup first, and the scheduler of several."""
-    history = _history(options.ngram_file, models.target) if models.kind != "none" else None
+    """The first target with its drafters, lookup first, and the scheduler of several.
+
+    ``kept``: bytes of the caches of earlier conversations.
+    """
+    history = _history(ngram_file, models.target) if models.kind != "none" else None
     pairs = [_make_pair(models, one, history) for one in contexts]
     if len(pairs) == 1:
         return pairs[0], None
     sequences = LlamaSequences([one.target for one in contexts])
-    return pairs[0], Scheduler(sequences, pairs, KeptCaches(options.kept_bytes))
+    return pairs[0], Scheduler(sequences, pairs, KeptCaches(kept))
 
 
 def _make_pair(models: LoadedModels, contexts: PairContexts, history: HistoryDrafter | None) -> Pair:

@@ -10,7 +10,7 @@ from localspec.control.controller import Controller
 from localspec.control.costs import Costs
 from localspec.generation.pair import Setup
 from localspec.generation.passes import PassShape
-from localspec.loading.models import LoadOptions
+from localspec.loading.options import LoadOptions
 from localspec.probe.contexts import LoadedModels, PairContexts, open_probe_contexts
 from localspec.probe.costs import CostMeasurement
 from localspec.probe.exactness import Wish, proves

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from localspec.chat.choose_template import ChosenTemplate
@@ -16,32 +14,14 @@ from localspec.gguf.header import is_trimmed
 from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
 from localspec.loading.files import PairFiles
+from localspec.loading.options import LoadOptions
 from localspec.memory.cache_types import cache_notice
 from localspec.memory.fit import DEFAULT_CTX
-from localspec.params import ContextParams, DraftParams, ExactnessMode
+from localspec.params import ContextParams
 from localspec.probe.contexts import LoadedModels
 
 if TYPE_CHECKING:
     from localspec.loading.spread import Spread
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """Options of :func:`localspec.load` that are not about files and settings of the contexts.
-
-    ``name`` is the target's. ``template``: the user's choice in place of the model's chat template. ``kept_bytes``: of
-    the caches of earlier conversations.
-    """
-
-    name: str
-    draft: DraftParams
-    exactness: ExactnessMode
-    pass_width: int | None
-    ngram_file: str | Path | None
-    verbose: bool
-    progress: Callable[[float], None] | None
-    template: ChosenTemplate | None = None
-    kept_bytes: int = 0
 
 
 def load_models(

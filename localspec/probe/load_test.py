@@ -1,8 +1,9 @@
 """Try a file that is seen for the first time in a child process, because llama.cpp aborts the process on some files.
 
-The child (:mod:`localspec.probe.load_test_child`) loads the files without a GPU and decodes a few tokens. It has ended
-before this process loads anything. The outcome is remembered for the files' size, time and hash and the build of
-llama.cpp, so a file is tried once. The built-in files are not tried.
+The child (:mod:`localspec.probe.load_test_child`) loads the files without a GPU and decodes a few tokens. It is always
+ahead: this process loads what the child has loaded, and decodes when the child has decoded. Both read the same page
+cache. The outcome is remembered for the files' size, time and hash and the build of llama.cpp, so a file is tried once.
+The built-in files are not tried.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +32,8 @@ _KIND = "trial"
 _REVISION = 1
 #: The child's code: it imports from this process's path, not from the folder that it runs in.
 _CHILD = (
-    "import json, sys; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']; "
-    "from localspec.probe.load_test_child import main; main(job['cases'], job['types'])"
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
+    "from localspec.probe.load_test_child import main; main()"
 )
 #: Longest quotation from llama.cpp's log in a message, in characters, and the bytes of the log that are searched.
 _MAX_QUOTED, _MAX_LOG = 300, 2**16
@@ -62,24 +63,108 @@ class _NoChildError(Exception):
 def try_files(
     target: Path, draft: Path | None = None, kind: str = "none", params: ContextParams | None = None
 ) -> list[str]:
-    """Try the files that were not tried before; ``kind`` of ``draft``: ``mtp`` (tried on its target) or ``model``.
+    """Try the files that were not tried before, to the end; see :class:`Trial`. Returns its notices."""
+    with Trial(target, draft, kind, params) as trial:
+        trial.begin()
+        notices = trial.loaded()
+        trial.passed()
+    return notices
 
-    ``params``: the cache types to try. Returns notices for the user: one where no child process can be started, which
-    leaves the files untried. Raises :class:`ModelFileError` for a file that llama.cpp aborts on or computes NaN with,
-    now or when it was tried.
+
+class Trial:
+    """A trial of the files that were not tried before, in a child process that ends with the block.
+
+    The child starts with the block, and tries the files from :meth:`begin` on. Every method raises
+    :class:`ModelFileError` for a file that llama.cpp aborts on or computes NaN with, now or when it was tried.
     """
-    types = [params.cache_type_k, params.cache_type_v] if params else [None, None]
-    try:
-        cases = [case for case in _cases(target, draft, kind, types) if not _passed_before(case)]
-    except OSError as error:
-        raise ModelFileError(f"{error.filename} cannot be read: {error.strerror or error}. Check the file.") from error
-    try:
-        if cases:
-            _run(cases, types)
-    except _NoChildError as error:
-        names = " and ".join(case.files[-1].name for case in cases)
-        return [f"{names} could not be tried in a process of its own first ({error}); a damaged file may end this one."]
-    return []
+
+    def __init__(
+        self, target: Path, draft: Path | None = None, kind: str = "none", params: ContextParams | None = None
+    ) -> None:
+        """``kind`` of ``draft``: ``mtp`` (tried on its target) or ``model``. ``params``: the cache types to try."""
+        self._types = [params.cache_type_k, params.cache_type_v] if params else [None, None]
+        try:
+            cases = _cases(target, draft, kind, self._types)
+            self._cases = [case for case in cases if not _passed_before(case)]
+        except OSError as error:
+            raise ModelFileError(
+                f"{error.filename} cannot be read: {error.strerror or error}. Check the file."
+            ) from error
+        #: Cases that are still to be loaded, and to be decoded with.
+        self._unloaded, self._undecided = list(self._cases), list(self._cases)
+        self._notices: list[str] = []
+        self._stack = ExitStack()
+
+    def begin(self) -> None:
+        """Let the child try the files."""
+        if self._undecided:
+            self._tell({"types": self._types, "cases": [[case.role, *map(str, case.files)] for case in self._cases]})
+
+    def skip(self) -> None:
+        """Try nothing: another process loads the files."""
+        self._end()
+
+    def loaded(self) -> list[str]:
+        """Wait until the child has loaded the files. Returns a notice if no child can try them."""
+        if self._unloaded:
+            self._unless_without_child(self._await_ready)
+        self._await("loaded", self._unloaded)
+        return self._notices
+
+    def passed(self) -> None:
+        """Wait until the child has decoded with the files, which is then remembered."""
+        self._await("passed", self._undecided)
+
+    def __enter__(self) -> Trial:
+        if self._cases:
+            self._unless_without_child(self._start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        self._child, self._log = self._stack.enter_context(_child())
+        self._lines = iter(self._child.stdout or ())
+        self._tell(sys.path)
+
+    def _tell(self, message: object) -> None:
+        with suppress(BrokenPipeError):  # then it never reports that it is ready
+            print(json.dumps(message), file=self._child.stdin, flush=True)
+
+    def _await_ready(self) -> None:
+        if not any(line.strip() == "ready" for line in self._lines):
+            raise _NoChildError(_last_line(self._log) or f"it ended with {_ending(self._child.wait())}")
+
+    def _unless_without_child(self, step: Callable[[], None]) -> None:
+        """Run a step that needs the child. Without one the files stay untried."""
+        try:
+            step()
+        except _NoChildError as error:
+            names = " and ".join(case.files[-1].name for case in self._cases)
+            what = f"could not be tried in a process of its own first ({error}); a damaged file may end this one."
+            self._notices.append(f"{names} {what}")
+            self._end()
+
+    def _await(self, word: str, pending: list[_Case]) -> None:
+        """Wait until the child has reported ``word`` for each of the ``pending`` cases, in their order."""
+        while pending:
+            report = next(self._lines, "end").strip()
+            if report == word:
+                case = pending.pop(0)
+                if pending is self._undecided:
+                    cache.remember(_KIND, case.key, {"loads": True})
+            elif report == "nan":
+                raise _refusal(pending[0], f"{pending[0].name} computes NaN or infinity in place of logits")
+            elif report == "refused":
+                self._end()  # this process will meet the same refusal, with the right error
+            elif report == "end":
+                raise _ended_error(pending[0], self._child.wait(), self._log)
+
+    def _end(self) -> None:
+        """Wait for nothing more."""
+        self._unloaded.clear()
+        self._undecided.clear()
 
 
 def _cases(target: Path, draft: Path | None, kind: str, types: Sequence[str | None]) -> list[_Case]:
@@ -101,14 +186,12 @@ def _cases(target: Path, draft: Path | None, kind: str, types: Sequence[str | No
 
 def _build() -> str:
     """Text that differs between builds of llama-cpp-python, without importing it."""
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and not needed for built-in files
-
     try:
         spec = find_spec("llama_cpp")
-        libraries = Path(spec.origin or "").parent / "lib" if spec else Path()
-        built = max((file.stat().st_mtime_ns for file in libraries.glob("*llama*")), default=0)
-        return f"{version('llama-cpp-python')} {built}"
-    except (PackageNotFoundError, OSError, ValueError):
+        package = Path(spec.origin or "") if spec else Path()
+        built = max((file.stat().st_mtime_ns for file in (package.parent / "lib").glob("*llama*")), default=0)
+        return f"{package.read_text(encoding='utf-8')} {built}"  # the package's file holds its version
+    except (OSError, ValueError):
         return "unknown"
 
 
@@ -118,25 +201,6 @@ def _passed_before(case: _Case) -> bool:
     if found.get("refused"):
         raise ModelFileError(str(found["refused"]))
     return found.get("loads") is True
-
-
-def _run(cases: list[_Case], types: Sequence[str | None]) -> None:
-    """Run one child for all ``cases``. It reports each one that it has finished."""
-    with tempfile.TemporaryFile() as log, _child(cases, types, log) as child:
-        lines = iter(child.stdout or ())
-        if not any(line.strip() == "ready" for line in lines):
-            raise _NoChildError(_last_line(log) or f"it ended with {_ending(child.wait())}")
-        pending = list(cases)
-        for line in lines:
-            report = line.strip()
-            if report == "passed" and pending:
-                cache.remember(_KIND, pending.pop(0).key, {"loads": True})
-            elif report == "nan" and pending:
-                raise _refusal(pending[0], f"{pending[0].name} computes NaN or infinity in place of logits")
-            elif report == "refused":
-                return  # this process will meet the same refusal, with the right error
-        if pending:
-            raise _ended_error(pending[0], child.wait(), log)
 
 
 def _ended_error(case: _Case, code: int, log: IO[bytes]) -> ModelFileError:
@@ -157,33 +221,34 @@ def _refusal(case: _Case, what: str) -> ModelFileError:
 
 
 @contextmanager
-def _child(cases: list[_Case], types: Sequence[str | None], log: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
-    """Start the child, and end it with the block. It also ends when this process does, with its standard input."""
+def _child() -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
+    """Start the child, and end it with the block. It also ends when this process does, with its standard input.
+
+    Yields it and its log.
+    """
     if getattr(sys, "frozen", False) or "py" not in Path(sys.executable or "").name.lower():
         raise _NoChildError("this program brings its own Python")
-    job = {"path": sys.path, "types": types, "cases": [[case.role, *map(str, case.files)] for case in cases]}
-    try:
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-c", _CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        )
-    except (OSError, ValueError) as error:
-        raise _NoChildError(str(error)) from error
-    try:
-        with suppress(BrokenPipeError):  # then it never reports that it is ready
-            print(json.dumps(job), file=child.stdin, flush=True)
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        for stream in (child.stdin, child.stdout):
-            with suppress(OSError):  # input that the child did not read
-                stream.close()  # type: ignore[union-attr] # both are pipes
+    with tempfile.TemporaryFile() as log:
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-c", _CHILD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                errors="replace",
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+            )
+        except (OSError, ValueError) as error:
+            raise _NoChildError(str(error)) from error
+        try:
+            yield child, log
+        finally:
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                with suppress(OSError):  # input that the child did not read
+                    stream.close()  # type: ignore[union-attr] # both are pipes
 
 
 def _reason(log: IO[bytes], code: int) -> str:

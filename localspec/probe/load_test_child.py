@@ -1,24 +1,29 @@
 """The child process of :mod:`localspec.probe.load_test`: loads files and decodes a few tokens. llama.cpp may abort it.
 
-On standard output it reports ``ready``, then for each case ``passed``, ``nan`` where the logits are no numbers, or
-``refused`` where llama.cpp or localspec raised an error in order; the parent will meet the same error itself.
-llama.cpp's log goes to standard error. The parent keeps standard input open while it lives.
+On standard output it reports ``ready``. Then it reads the cases, and reports ``loaded`` for each, then ``passed`` for
+each. It ends after ``nan``, where the logits are no numbers, and ``refused``, where llama.cpp or localspec raised an
+error in order; the parent will meet the same error itself. llama.cpp's log goes to standard error. The parent keeps
+standard input open while it lives.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Thread
 
 from localspec.errors import LocalspecError
 from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
+from localspec.llama.host import default_threads
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.rows import NonFiniteLogitsError
@@ -35,17 +40,22 @@ _PARAMS = ContextParams(ctx_size=_CONTEXT, device="none", verify_width=_WIDTH, b
 _NO_DIALOGUES = 0x8007
 
 
-def main(cases: Sequence[Sequence[str]], types: Sequence[str | None]) -> None:
-    """Try ``cases`` in order, each a role and files, up to the first that fails; then end the process.
+def main() -> None:
+    """Try cases in order, each a role and files, up to the first that fails; then end the process.
 
-    ``types``: those of the target's keys and values.
+    The cases and the ``types`` of the target's keys and values are a line of JSON on standard input.
     """
-    params = replace(_PARAMS, cache_type_k=types[0], cache_type_v=types[1])
     _prepare_to_abort()
     print("ready", flush=True)
+    job = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_parent, daemon=True).start()
+    keys, values = job["types"]
+    threads = max(1, default_threads() - 1)  # the parent loads meanwhile
+    params = replace(_PARAMS, threads=threads, cache_type_k=keys, cache_type_v=values)
+    cases = [(role, [Path(name) for name in files]) for role, *files in job["cases"]]
     try:
-        for _ in _passed([(role, [Path(name) for name in files]) for role, *files in cases], params):
-            print("passed", flush=True)
+        for report in islice(_reports(cases, params), 2 * len(cases)):  # not to its end, where it would free everything
+            print(report, flush=True)
     except NonFiniteLogitsError:
         print("nan", flush=True)
     except (LocalspecError, MemoryError) as error:
@@ -55,7 +65,7 @@ def main(cases: Sequence[Sequence[str]], types: Sequence[str | None]) -> None:
 
 
 def _prepare_to_abort() -> None:
-    """Abort without a core file, dialogue or traceback, and end with the parent."""
+    """Abort without a core file, dialogue or traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with suppress(ImportError, OSError, ValueError):
         import resource
@@ -65,7 +75,6 @@ def _prepare_to_abort() -> None:
         import ctypes
 
         ctypes.windll.kernel32.SetErrorMode(_NO_DIALOGUES)
-    Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
@@ -74,37 +83,48 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _passed(cases: Sequence[tuple[str, list[Path]]], params: ContextParams) -> Iterator[None]:
-    """Yield for each case that passed."""
-    with ExitStack() as stack:
-        target: LlamaContext | None = None
-        for role, files in cases:
-            if role != "mtp" or target is None:
-                hidden = any(role == "mtp" for role, _ in cases)
-                context = _open(files[0], _PARAMS if role == "model" else params, hidden, stack)
-                if context is None:
-                    yield  # the parent refuses it by its kind
-                    continue
-                _decode(context)
-                target = context if role != "model" else target
-            if role == "mtp" and target is not None:
-                _draft(target, files[1], stack)
-            yield
+def _reports(cases: Sequence[tuple[str, list[Path]]], params: ContextParams) -> Iterator[str]:
+    """Yield ``loaded`` for each case, then ``passed`` for each."""
+    hidden = any(role == "mtp" for role, _ in cases)
+    target, runs = None, list[Callable[[], None]]()
+    for role, files in cases:
+        if role == "model":
+            runs.append(partial(_decode, _open(files[0], replace(params, cache_type_k=None, cache_type_v=None))))
+        elif role == "target":
+            target = _open(files[0], params, hidden=hidden)
+            runs.append(partial(_decode, target))
+        else:
+            target = target or _open(files[0], params, hidden=hidden)
+            runs.append(partial(_draft, target, _open_assistant(files[1], params, target)))
+        yield "loaded"
+    for run in runs:
+        run()
+        yield "passed"
 
 
-def _open(path: Path, params: ContextParams, hidden: bool, stack: ExitStack) -> LlamaContext | None:
+def _open(path: Path, params: ContextParams, *, hidden: bool = False) -> LlamaContext | None:
+    """None for a model that the parent refuses by its kind."""
     model = LlamaModel(read_header(path), params, verbose=True)
-    stack.callback(model.close)
-    if not model.can_generate:
-        return None
-    context = LlamaContext(model, params, _CONTEXT, hidden=hidden)
-    stack.callback(context.close)
-    return context
+    return LlamaContext(model, params, _CONTEXT, hidden=hidden) if model.can_generate else None
 
 
-def _decode(context: LlamaContext) -> None:
+def _open_assistant(path: Path, params: ContextParams, target: LlamaContext | None) -> LlamaMtpContext | None:
+    return LlamaMtpContext(LlamaModel(read_header(path), params, verbose=True), params, target) if target else None
+
+
+def _decode(context: LlamaContext | None) -> None:
     """Run the graph once, with several rows and their logits: an abort depends on the file, not on the pass."""
-    context.decode(_use_vocabulary(context.model)[:_WIDTH], "all")
+    if context is not None:
+        context.decode(_use_vocabulary(context.model)[:_WIDTH], "all")
+
+
+def _draft(target: LlamaContext | None, assistant: LlamaMtpContext | None) -> None:
+    """A step of an assistant on the cache of ``target``, from its last row."""
+    if target is None or assistant is None:
+        return
+    if not target.tokens:
+        _decode(target)
+    assistant.step(_use_vocabulary(target.model)[_WIDTH], len(target.tokens), target.hidden()[-1])
 
 
 def _use_vocabulary(model: LlamaModel) -> list[int]:
@@ -120,16 +140,3 @@ def _use_vocabulary(model: LlamaModel) -> list[int]:
         vocabulary.raw_text(token)
         vocabulary.is_end(token)
     return (tokens + [0] * 2 * _WIDTH)[: 2 * _WIDTH]
-
-
-def _draft(target: LlamaContext, path: Path, stack: ExitStack) -> None:
-    """A step of an assistant on the cache of ``target``, from its last row."""
-    model = LlamaModel(read_header(path), _PARAMS, verbose=True)
-    stack.callback(model.close)
-    target.rewind(0)  # an assistant is made before the prefill
-    tokens = _use_vocabulary(target.model)
-    assistant = LlamaMtpContext(model, _PARAMS, target)
-    stack.callback(assistant.close)
-    target.decode(tokens[:_WIDTH], "all")
-    position, token = len(target.tokens), tokens[_WIDTH]
-    assistant.step(token, position, target.hidden()[-1])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec import loading as assemble
+import localspec
 from localspec.errors import UsageError
 from localspec.gguf.header import GgufHeader, read_header
 from localspec.llama.devices import Device
@@ -25,6 +25,7 @@ from localspec.memory.fit import choose_settings as choose
 from localspec.memory.gpu_layers import ModelParts, device_bytes, free_bytes, gpu_layers
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
+from localspec.probe.load_test import Trial
 from tests.helpers.made_headers import dense
 
 GIB = 1 << 30
@@ -267,9 +268,9 @@ def test_load_refuses_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError("loaded")
 
     monkeypatch.setattr(models, "LlamaModel", refuse)
-    monkeypatch.setattr(assemble, "try_files", refuse)
+    monkeypatch.setattr(Trial, "begin", refuse)
     with pytest.raises(UsageError, match=r"tiny\.gguf with a context of 2000000000 tokens .*--ctx-size 4096"):
-        assemble.load("tiny", ctx_size=2_000_000_000)
+        localspec.load("tiny", ctx_size=2_000_000_000)
 
 
 def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,8 +283,8 @@ def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) ->
             super().__init__(header, params, **options)
 
     monkeypatch.setattr(models, "LlamaModel", Model)
-    monkeypatch.setattr(assemble, "read_machine", lambda: machine(8, card((256 + 10.5) / 1024, 4)))
-    with assemble.load("tiny", ctx_size=512) as engine:
+    monkeypatch.setattr("localspec.memory.machine.read_machine", lambda: machine(8, card((256 + 10.5) / 1024, 4)))
+    with localspec.load("tiny", ctx_size=512) as engine:
         assert any("layers of tiny.gguf fit there" in notice for notice in engine.notices)
     (target, few), (drafter, all_of_it) = settings
     assert (target, drafter, all_of_it) == ("tiny.gguf", "tiny-assistant.gguf", -1)

@@ -266,7 +266,7 @@ def test_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom localspec.probe import load_test as trial\n"
-        "wait = f'import localspec.probe.load_test_child as c, os, time; c._passed = lambda *_: "
+        "wait = f'import localspec.probe.load_test_child as c, os, time; c._reports = lambda *_: "
         '[open({sys.argv[1]!r}, "w").write(str(os.getpid())), time.sleep(60)]; \'\n'
         "child = 'from localspec.probe.load_test_child'\n"
         "trial._CHILD = trial._CHILD.replace(child, wait + child)\n"

@@ -103,7 +103,7 @@ def _wait(process: subprocess.Popen[bytes], address: str, command: str, log: IO[
         with suppress(OSError):
             urllib.request.urlopen(f"{address}/health", timeout=1).close()
             return
-        time.sleep(0.02)
+        time.sleep(0.005)
     raise SystemExit(f"llama-server was not ready after {_WAIT_S:.0f} s: {command}")
 
 

@@ -1,0 +1,28 @@
+"""Options of :func:`localspec.load` that are not settings of the contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localspec.params import DraftParams, ExactnessMode
+
+if TYPE_CHECKING:
+    from localspec.chat.choose_template import ChosenTemplate
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """See :func:`localspec.load`. ``name``: the target's. ``cache_ram``: as the user gave it."""
+
+    name: str
+    draft: DraftParams
+    exactness: ExactnessMode
+    pass_width: int | None
+    ngram_file: str | Path | None
+    verbose: bool
+    progress: Callable[[float], None] | None
+    template: ChosenTemplate | None = None
+    cache_ram: int | None = None
