@@ -1,4 +1,4 @@
-"""Pull a target and its drafter: first a plan from listings, then the files, each checked, and their records.
+"""Pull a target, its drafter and its projector: first a plan from listings, then the checked files and their records.
 
 A model is recorded once all of its files are complete, so an interrupted pull leaves correct records.
 """
@@ -17,7 +17,14 @@ from localspec.files import data_dir, size_text
 from localspec.models import remove as removing
 from localspec.models import store
 from localspec.models.fetch import TransferProgress, fetch, missing_bytes
-from localspec.models.hub.choose import Chosen, HubFile, choose_drafter, choose_model, choose_named_drafter
+from localspec.models.hub.choose import (
+    Chosen,
+    HubFile,
+    choose_drafter,
+    choose_model,
+    choose_named_drafter,
+    choose_projector,
+)
 from localspec.models.hub.errors import status_of
 from localspec.models.hub.names import HubName, drafter_repositories, needs_converting, parse_name
 from localspec.models.hub.remote import Hub, Listing, RemoteFile
@@ -42,7 +49,7 @@ class RemoteModel:
 
     @property
     def name(self) -> str:
-        if self.role == "drafter":
+        if self.role != "model":
             return f"{self.listing.repo}/{self.chosen.first.path}"
         return str(HubName(self.listing.repo, self.chosen.quant))
 
@@ -62,10 +69,11 @@ class PullPlan:
     target: RemoteModel | None
     drafter: RemoteModel | None = None
     checkpoint: str | None = None
+    projector: RemoteModel | None = None
 
     @property
     def models(self) -> tuple[RemoteModel, ...]:
-        return tuple(model for model in (self.target, self.drafter) if model)
+        return tuple(model for model in (self.target, self.drafter, self.projector) if model)
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,26 @@ class PulledModels:
 
     target: StoredModel | None
     drafter: StoredModel | None
+    projector: StoredModel | None = None
 
 
-def plan_pull(hub: Hub, name: HubName, draft: str = "auto", quant: str | None = None) -> PullPlan:
+def plan_pull(
+    hub: Hub, name: HubName, draft: str = "auto", quant: str | None = None, *, media: bool = True
+) -> PullPlan:
     """Choose files. ``draft`` is ``auto``, ``none``, ``ngram`` (without a file), or a name on the Hub.
 
-    ``quant`` applies to a ``name`` without one. Raises :class:`ModelNotFoundError` with a list of the models,
-    :class:`UsageError` for another ``draft``, and :class:`HubError`.
+    ``quant`` applies to a ``name`` without one; ``media``: with the projector of the target's repository. Raises
+    :class:`ModelNotFoundError` with a list of the models, :class:`UsageError` for another ``draft``, :class:`HubError`.
     """
+    plan = _plan_pair(hub, name, draft, quant)
+    if plan.target is None or not media:
+        return plan
+    listing = plan.target.listing
+    found = choose_projector(_hub_files(listing), plan.target.chosen)
+    return replace(plan, projector=RemoteModel(listing, found, "projector") if found else None)
+
+
+def _plan_pair(hub: Hub, name: HubName, draft: str, quant: str | None) -> PullPlan:
     if name.quant is None and name.file is None:
         name = replace(name, quant=quant)
     listing = hub.listing(name.repo)
@@ -158,19 +178,20 @@ def check_space(needed: int, cache: Path, what: str) -> None:
 
 def pull(hub: Hub, plan: PullPlan, cache: Path, progress: TransferProgress) -> PulledModels:
     """Fetch, check and record the planned models. Raises :class:`HubError`, and OSError if the disk fails."""
-    what = " with its drafter ".join(model.name for model in plan.models)
+    what = " with ".join(model.name for model in plan.models)
     check_space(bytes_to_fetch(plan.models, cache), cache, what)
     target = _fetch_model(hub, plan.target, cache, progress) if plan.target else None
     drafter = _fetch_model(hub, plan.drafter, cache, progress, target) if plan.drafter else None
     if target and drafter and (reason := _assistant_mismatch(target.path, drafter.path)):
         progress.note(f"{drafter.name} cannot draft for {target.name}: {reason}; -d auto will not use it")
-    return PulledModels(target, drafter)
+    projector = _fetch_model(hub, plan.projector, cache, progress, target) if plan.projector else None
+    return PulledModels(target, drafter, projector)
 
 
 def _fetch_model(
     hub: Hub, remote: RemoteModel, cache: Path, progress: TransferProgress, target: StoredModel | None = None
 ) -> StoredModel:
-    """Fetch a model's files and record it, as a drafter for ``target`` if one is given."""
+    """Fetch a model's files and record it, as belonging to ``target`` if one is given."""
     draft_of = (target.name,) if target else ()
     if stored := remote.on_disk():
         progress.note(f"{stored.name} is on disk already")

@@ -18,7 +18,7 @@ from localspec.errors import ModelNotFoundError
 from localspec.files import data_dir, replacing
 from localspec.models.hub.names import HubName
 
-Role = Literal["model", "drafter"]
+Role = Literal["model", "drafter", "projector"]
 #: Suffix of an incomplete file in ``huggingface_hub``'s cache.
 INCOMPLETE = ".incomplete"
 
@@ -47,7 +47,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A pulled target or drafter: one file, or the parts of a split in order."""
+    """A pulled target, drafter or projector: one file, or the parts of a split in order."""
 
     repo: str
     quant: str | None
@@ -55,14 +55,14 @@ class StoredModel:
     role: Role = "model"
     commit: str = ""
     draft_of: tuple[str, ...] = field(default=())
-    """Names of the targets that it was pulled for."""
+    """Names of the targets that a drafter or a projector was pulled for."""
     pulled: float = 0.0
     """Seconds since the epoch."""
 
     @property
     def name(self) -> str:
-        """Name on the command line. A drafter's is that of its file: the target may have the repository and quant."""
-        if self.role == "drafter":
+        """Name on the command line. Only a target's is without its file: others may share repository and quant."""
+        if self.role != "model":
             return f"{self.repo}/{self.files[0].name}"
         return f"{self.repo}:{self.quant}" if self.quant else self.repo
 
@@ -95,7 +95,7 @@ def stored_models() -> list[StoredModel]:
         found = [_read(path) for path in sorted((data_dir() / "pulled").glob("*.json"))]
         return sorted(
             (model for model in found if model and model.exists()),
-            key=lambda model: (model.role == "drafter", model.name.lower()),
+            key=lambda model: (model.role != "model", model.name.lower()),
         )
     return []
 
@@ -123,16 +123,21 @@ def locate(name: HubName, drafter: bool = False) -> Path:
     here = find(name.repo)
     by_file = {file.name: model.path for model in here for file in model.files}
     listing = [HubFile(file.name, file.size, file.sha256) for model in here for file in model.files]
-    no_target = name.file is not None or all(model.role == "drafter" for model in here)
+    no_target = name.file is not None or all(model.role != "model" for model in here)
     for choose in (choose_named_drafter, choose_model) if drafter or no_target else (choose_model,):
         with contextlib.suppress(ModelNotFoundError):
             return by_file[choose(listing, name).first.path]
     raise ModelNotFoundError(f"{name} is not on disk; run `localspec pull {name}` when online.")
 
 
+def pulled_with(name: str) -> list[StoredModel]:
+    """The drafters and projectors that were pulled for the model of this name."""
+    return [model for model in stored_models() if name.lower() in (target.lower() for target in model.draft_of)]
+
+
 def drafters_for(name: str) -> list[StoredModel]:
     """The drafters that were pulled for the model of this name."""
-    return [model for model in stored_models() if name.lower() in (target.lower() for target in model.draft_of)]
+    return [model for model in pulled_with(name) if model.role == "drafter"]
 
 
 def earlier_version(model: StoredModel) -> StoredModel | None:
@@ -222,7 +227,7 @@ def _read(path: Path) -> StoredModel | None:
             StoredFile(str(f["name"]), Path(f["path"]), int(f["size"]), str(f["sha256"])) for f in found["files"]
         )
         quant, role = found["quant"], found["role"]
-        if not parts or role not in ("model", "drafter") or not isinstance(quant, str | None):
+        if not parts or role not in ("model", "drafter", "projector") or not isinstance(quant, str | None):
             return None
         return StoredModel(
             str(found["repo"]), quant, parts, role, str(found["commit"]), tuple(map(str, found["draft_of"])),

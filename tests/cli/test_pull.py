@@ -21,6 +21,7 @@ from localspec.cli.terminal.transfer import Transfer, TransferBar
 from localspec.cli.terminal.units import duration_text
 from localspec.models import store
 from localspec.models.hub import remote
+from localspec.models.hub.names import HubName
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers import tiny_checkpoint
 from tests.helpers.hub_fixtures import cache, server  # noqa: F401 - fixtures
@@ -284,3 +285,23 @@ def test_note_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error, with a capital and a full stop."""
     Transfer(sys.stderr).note("it answers 503; trying again in 2 s")
     assert capsys.readouterr().err == "It answers 503; trying again in 2 s.\n"
+
+
+def test_the_projector_comes_with_the_model_and_goes_with_it(pair: HubServer) -> None:
+    """F16 before Q8_0; list names it, rm removes it with its model, --no-media leaves it on the Hub."""
+    for quant in ("Q8_0", "F16", "F32"):
+        pair.add(REPO, f"mmproj-gemma-4-E2B-it-{quant}.gguf", f"projector {quant}".encode())
+    assert json.loads(run(REPO, "--json", "--no-media").stdout)["projector"] is None
+    result = run(REPO, "--json")
+    name = f"{REPO}/mmproj-gemma-4-E2B-it-F16.gguf"
+    assert json.loads(result.stdout)["projector"]["name"] == name
+    assert f"Projector: {name} (0 kB)." in result.stderr.splitlines()
+    listed = CliRunner().invoke(cli, ["list", "--json"]).stdout
+    rows = {row["name"]: row for row in json.loads(listed)["models"]}
+    assert rows[name]["role"] == "projector"
+    assert (rows[f"{REPO}:Q8_0"]["projector"], rows[name]["projector"]) == (name, None)
+    assert "  a projector" in CliRunner().invoke(cli, ["list"]).stdout.splitlines()
+    assert store.locate(HubName(REPO)).name == TARGET
+    removed = CliRunner().invoke(cli, ["rm", f"{REPO}:Q8_0", "--yes"])
+    assert f"  {name}" in removed.stderr.splitlines()
+    assert store.stored_models() == []

@@ -42,10 +42,10 @@ def filled(server: HubServer) -> HubServer:
     return server
 
 
-def planned(hub: Hub, name: str = REPO, draft: str = "auto", quant: str | None = None) -> PullPlan:
+def planned(hub: Hub, name: str = REPO, draft: str = "auto", quant: str | None = None, media: bool = False) -> PullPlan:
     parsed = parse_name(name)
     assert parsed is not None
-    return plan_pull(hub, parsed, draft, quant)
+    return plan_pull(hub, parsed, draft, quant, media=media)
 
 
 def pulled(hub: Hub, cache: Path, told: Told, name: str = REPO, **rest: str) -> PulledModels:
@@ -64,6 +64,24 @@ def test_drafter_of_the_same_repository_comes_along(hub: Hub, filled: HubServer)
     filled.add(REPO, DRAFTER, content(DRAFTER))
     assert names(planned(hub)) == [f"{REPO}:Q4_K_M", f"{REPO}/{DRAFTER}"]
     assert len(filled.seen("listing")) == 1
+
+
+@pytest.mark.parametrize("draft", ["auto", "none"])
+def test_projector_comes_along_where_it_is_wanted(hub: Hub, filled: HubServer, draft: str) -> None:
+    """One that names the target's size, or none: F16 before the others, with or without a drafter."""
+    for name in ("mmproj-Q8_0.gguf", "mmproj-gemma-4-E4B-it-F16.gguf", "sub/mmproj-F16.gguf"):
+        filled.add(REPO, name, content(name))
+    assert names(planned(hub, draft=draft, media=True))[-1] == f"{REPO}/mmproj-F16.gguf"
+    assert not any("mmproj" in name for name in names(planned(hub, draft=draft)))
+
+
+def test_projector_belongs_to_its_target(hub: Hub, filled: HubServer, cache: Path, told: Told) -> None:
+    done = pull(hub, planned(hub, media=True), cache, told)
+    assert done.target is not None
+    assert done.projector is not None
+    assert done.projector.path.read_bytes() == content("mmproj-F16.gguf")
+    assert store.pulled_with(done.target.name) == [done.projector]
+    assert store.drafters_for(done.target.name) == []
 
 
 def test_drafter_of_another_repository_comes_along(hub: Hub, filled: HubServer) -> None:

@@ -72,6 +72,7 @@ def _row(model: StoredModel | FoundModel, names: Mapping[Path, str]) -> dict[str
         "bytes": model.size,
         "path": str(model.path),
         "drafter": _drafter(model.path, names) if model.role == "model" else None,
+        "projector": _projector(model.name) if model.role == "model" else None,
     }
 
 
@@ -88,6 +89,13 @@ def _drafter(path: Path, names: Mapping[Path, str]) -> str | None:
     return names.get(found, str(found)) if found else None
 
 
+def _projector(name: str) -> str | None:
+    """The name of the projector that was pulled with the model, for pictures and sound."""
+    from localspec.models import store
+
+    return next((found.name for found in store.pulled_with(name) if found.role == "projector"), None)
+
+
 def _lines(rows: Sequence[dict[str, Any]], width: int, now: float) -> Sequence[str]:
     """A table; on a narrow terminal three or four lines a model."""
     from localspec.cli.terminal.units import age_text
@@ -98,7 +106,7 @@ def _lines(rows: Sequence[dict[str, Any]], width: int, now: float) -> Sequence[s
             row["name"],
             size_text(row["bytes"]),
             age_text(now - row["last_used"]) if row["last_used"] is not None else "-",
-            "(drafter)" if row["role"] == "drafter" else _short(row) or "(n-gram lookup)",
+            f"({row['role']})" if row["role"] != "model" else _short(row) or "(n-gram lookup)",
             _from(row),
         )
         for row in rows
@@ -111,7 +119,7 @@ def _lines(rows: Sequence[dict[str, Any]], width: int, now: float) -> Sequence[s
     lines = []
     for name, size, used, drafter, source in cells:
         lines += [name, f"  {size}" + ("" if used == "-" else f", used {used}")]
-        lines += [f"  drafter: {drafter}" if drafter != "(drafter)" else "  a drafter"]
+        lines += [f"  a {drafter[1:-1]}" if drafter in ("(drafter)", "(projector)") else f"  drafter: {drafter}"]
         lines += [f"  from {source}"] if source else []
     return lines
 

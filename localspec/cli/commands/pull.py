@@ -1,9 +1,10 @@
-"""``localspec pull``: a model and the drafter that goes with it, from the Hub to the disk."""
+"""``localspec pull``: a model, its drafter and its projector, from the Hub to the disk."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from localspec.cli.terminal.transfer import Transfer
     from localspec.models.hub.names import HubName
     from localspec.models.hub.remote import Hub
-    from localspec.models.pull import PullPlan
+    from localspec.models.pull import PulledModels, PullPlan
     from localspec.models.store import StoredModel
 
 #: Type of a converted drafter without --type.
@@ -39,10 +40,16 @@ _CONVERTED = "Q8_0"
     "--type", "kind", metavar="TYPE", help="Quant, if NAME has none, and the type --convert makes.  [default: Q8_0]"
 )
 @click.option("--convert", is_flag=True, help="If the drafter is on the Hub only as a checkpoint, convert it.")
+@click.option(
+    "--media/--no-media",
+    default=True,
+    show_default=True,
+    help="Also pull the projector of the model, for pictures and sound.",
+)
 @click.option("--offline", is_flag=True, help="Never connect; only check that NAME is on disk.")
 @click.option("--json", "as_json", is_flag=True, help="Print the files that are on disk now as one JSON object.")
-def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, as_json: bool) -> None:
-    """Download a model and its drafter from the Hub and verify them; afterwards they are used offline.
+def pull(name: str, draft: str, kind: str | None, convert: bool, media: bool, offline: bool, as_json: bool) -> None:
+    """Download a model, its drafter and its projector from the Hub and verify them; afterwards they are used offline.
 
     NAME is user/repo, user/repo:QUANT, user/repo/file.gguf, an address of hf.co, or a short name like gemma-4-e4b:Q8_0.
     Files go into the Hugging Face cache, which other programs share. An interrupted pull goes on where it stopped.
@@ -59,7 +66,7 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
         return
     screen = Transfer(sys.stderr)
     try:
-        target, drafter, plan = _pull(name, wanted, draft, kind, convert, screen)
+        done, plan = _pull(name, wanted, draft, kind, convert, media, screen)
     except KeyboardInterrupt:
         screen.close()
         screen.note("Interrupted. The same command goes on where this one stopped")
@@ -67,8 +74,10 @@ def pull(name: str, draft: str, kind: str | None, convert: bool, offline: bool, 
     finally:
         screen.close()
     if as_json:
-        click.echo(json.dumps({"model": _fields(target), "drafter": _fields(drafter), "checkpoint": plan.checkpoint}))
-    _print_result(screen, name, target, drafter, plan, unwanted=draft in ("none", "ngram"))
+        found = {"model": done.target, "drafter": done.drafter, "projector": done.projector}
+        fields = {key: _fields(model) for key, model in found.items()}
+        click.echo(json.dumps({**fields, "checkpoint": plan.checkpoint}))
+    _print_result(screen, name, done, plan, unwanted=draft in ("none", "ngram"))
 
 
 def _parse(name: str) -> HubName | None:
@@ -97,8 +106,8 @@ def _check_on_disk(name: HubName) -> None:
 
 
 def _pull(
-    text: str, name: HubName, draft: str, kind: str | None, convert: bool, screen: Transfer
-) -> tuple[StoredModel | None, StoredModel | None, PullPlan]:
+    text: str, name: HubName, draft: str, kind: str | None, convert: bool, media: bool, screen: Transfer
+) -> tuple[PulledModels, PullPlan]:
     from localspec.cli.model.exact_file import prefer_exact, tell_types
     from localspec.cli.terminal.interrupt import silent_keys
     from localspec.models import pull as hub_pull
@@ -106,7 +115,7 @@ def _pull(
 
     hub, cache = Hub(notify=screen.note), hub_cache_dir()
     with silent_keys():  # typed keys, and the ^C that Ctrl-C shows, would break the bar
-        plan = hub_pull.plan_pull(hub, name, draft, kind)
+        plan = hub_pull.plan_pull(hub, name, draft, kind, media=media)
         plan = plan if kind else prefer_exact(hub, text, plan, screen.note)
         done = hub_pull.pull(hub, plan, cache, screen)
     drafter = done.drafter
@@ -114,7 +123,7 @@ def _pull(
         drafter = _from_checkpoint(hub, plan.checkpoint, done.target, kind, convert, cache, screen)
     if done.target:
         tell_types(done.target, drafter, screen.note)
-    return done.target, drafter, plan
+    return replace(done, drafter=drafter), plan
 
 
 def _from_checkpoint(
@@ -156,11 +165,10 @@ def _fields(model: StoredModel | None) -> dict[str, Any] | None:
     }
 
 
-def _print_result(
-    screen: Transfer, name: str, target: StoredModel | None, drafter: StoredModel | None, plan: PullPlan, unwanted: bool
-) -> None:
+def _print_result(screen: Transfer, name: str, done: PulledModels, plan: PullPlan, unwanted: bool) -> None:
     from localspec.files import size_text
 
+    target, drafter = done.target, done.drafter
     if target is None:
         assert drafter is not None
         screen.note(f"{drafter.name} ({size_text(drafter.size)}) is on disk; use it with -d {drafter.name}")
@@ -174,4 +182,6 @@ def _print_result(
         )
     elif not unwanted:
         screen.note("No drafter is known for it, so n-gram lookup drafts; -d takes a smaller model of its vocabulary")
+    if done.projector is not None:
+        screen.note(f"Projector: {done.projector.name} ({size_text(done.projector.size)})")
     screen.note(f"On disk: {target.name} ({size_text(target.size)}). Next: localspec chat -m {target.name}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--unfinished", is_flag=True, help="Remove the files of interrupted pulls.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rm(name: str | None, unfinished: bool, yes: bool) -> None:
-    """Remove a pulled model, and the drafters that were pulled for it alone, after a question.
+    """Remove a pulled model, and the drafter and projector that were pulled for it alone, after a question.
 
     NAME is as in `localspec list`. Files that localspec did not download, or that other models in the cache need,
     stay.
@@ -62,7 +62,7 @@ def _confirm(effect: str, yes: bool, *lines: str) -> None:
 
 
 def _chosen(name: str) -> list[StoredModel]:
-    """The model of that name, and the drafters that were pulled for no other model on disk."""
+    """The model of that name, and the drafters and projectors that were pulled for no other model on disk."""
     from localspec.models import resolve, store
     from localspec.models.hub.names import parse_name
 
@@ -75,8 +75,8 @@ def _chosen(name: str) -> list[StoredModel]:
     if not found:
         raise ModelNotFoundError(_why_not(name))
     others = {model.name for model in store.stored_models()} - {model.name for model in found}
-    drafters = [d for m in found for d in store.drafters_for(m.name) if not others & set(d.draft_of) and d not in found]
-    return [*found, *drafters]
+    with_it = [d for m in found for d in store.pulled_with(m.name) if not others & set(d.draft_of) and d not in found]
+    return [*found, *with_it]
 
 
 def _why_not(name: str) -> str:

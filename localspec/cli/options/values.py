@@ -98,7 +98,8 @@ def _pulled(*, targets: bool, drafters: bool) -> Iterator[str]:
     from localspec.models.hub.names import exact_alternative, parse_name
     from localspec.models.recommended import RECOMMENDED
 
-    names = [model.name for model in store.stored_models() if drafters or model.role == "model"]
+    roles = ("model", "drafter") if drafters else ("model",)
+    names = [model.name for model in store.stored_models() if model.role in roles]
     on_disk = {name.lower() for name in names}
     for pair in RECOMMENDED:
         own = {str(name).lower() for name in (parse_name(pair.target), exact_alternative(pair.target))}

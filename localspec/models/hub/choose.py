@@ -82,6 +82,12 @@ def is_drafter(path: str) -> bool:
     )
 
 
+def is_projector(path: str) -> bool:
+    """True if a file of this name may be a projector, for pictures and sound."""
+    base = path.rpartition("/")[2].lower()
+    return base.endswith(".gguf") and "mmproj" in base
+
+
 def quant_of(path: str) -> str | None:
     """The quant in a file's name, in capitals (``UD-Q4_K_XL``), or None.
 
@@ -184,10 +190,26 @@ def choose_named_drafter(listing: Sequence[HubFile], name: HubName, target: Chos
     return min(drafters, key=_preference(target.first.path if target else name.repo)).chosen(name)
 
 
+def choose_projector(listing: Sequence[HubFile], target: Chosen) -> Chosen | None:
+    """The projector of a target's repository: F16, then BF16, Q8_0 and F32; None if it has none.
+
+    Files with another size of Gemma 4 in the name are left out. A smaller type saves little beside the target, and
+    reads small print in pictures worse.
+    """
+    order = ["F16", "BF16", "Q8_0", None, "F32"]
+
+    def rank(found: _FileSet) -> tuple[int, int, int, str]:
+        quant = found.quant.replace("FP", "F") if found.quant else None
+        return order.index(quant) if quant in order else len(order), found.path.count("/"), found.size, found.path
+
+    found = min(_drafters(listing, target, is_projector), key=rank, default=None)
+    return Chosen(tuple(found.parts.values()), found.quant) if found and found.count == 1 else None
+
+
 def _drafters(
     listing: Sequence[HubFile], target: Chosen | None, wanted: Callable[[str], bool] = is_drafter
 ) -> list[_FileSet]:
-    """The assistants that may be the target's; those with another size of Gemma 4 in the name are left out."""
+    """The files that may be the target's; those with another size of Gemma 4 in the name are left out."""
     size = gemma_4_size(target.first.path) if target else None
     drafters = _sets(listing, wanted)
     return [found for found in drafters if size is None or gemma_4_size(found.path) in (None, size)]
