@@ -74,6 +74,8 @@ def test_options_reach_the_engine() -> None:
     limited = chat_ask(msgspec.convert({"messages": [USER], "max_tokens": -1}, ChatRequest), 20)
     assert limited.options["max_tokens"] == 20
     assert chat([USER], speculative=False).options["draft_max"] == 0
+    shape = {"type": "integer"}
+    assert chat([USER], json_schema=shape).options["response_format"] == {"type": "json_object", "schema": shape}
     assert "max_tokens" not in chat([USER]).options
 
 

@@ -53,6 +53,7 @@ class Shared(msgspec.Struct, kw_only=True):
     seed: Annotated[int | None, Meta(description="The same seed gives the same text. -1 or null draws one.")] = None
     mirostat: Annotated[int | None, Meta(description="Must be 0.")] = None
     grammar: Annotated[str | None, Meta(description="GBNF grammar of the answer.")] = None
+    json_schema: Annotated[JsonObject | None, Meta(description="Schema of the answer, as llama.cpp names it.")] = None
     speculative: Annotated[bool | None, Meta(description="false answers without drafting; the text is the same.")] = (
         None
     )
@@ -120,6 +121,8 @@ def shared_options(request: Shared, most: int | None, limit: int | None) -> dict
     found: dict[str, Any] = {name: value for name in sorted(_PASSED) if (value := getattr(request, name)) is not None}
     if request.speculative is False:
         found["draft_max"] = 0
+    if request.json_schema is not None:
+        found["response_format"] = {"type": "json_object", "schema": request.json_schema}
     if request.logit_bias:
         found["logit_bias"] = _biases(request.logit_bias)
     tokens = [count for count in (None if most == -1 else most, limit) if count is not None]

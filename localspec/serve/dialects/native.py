@@ -33,7 +33,6 @@ class NativeFields(Shared, kw_only=True):
     max_tokens: Annotated[int | None, Meta(description="Another name of n_predict.")] = None
     stop: str | list[str] | None = None
     n_probs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    json_schema: Annotated[JsonObject | None, Meta(description="Schema of the answer.")] = None
     return_tokens: Annotated[bool | None, Meta(description="Return the ids of the answer, too.")] = None
     response_fields: Annotated[list[str] | None, Meta(description="Fields of the answer to return; a/b is b in a.")] = (
         None
@@ -88,8 +87,6 @@ def _ask(request: NativeFields, prompts: Sequence[Prompt], limit: int | None) ->
     options |= {"stop": request.stop} if request.stop else {}
     if request.n_probs:
         options["logprobs"] = request.n_probs
-    if request.json_schema is not None:
-        options["response_format"] = {"type": "json_object", "schema": request.json_schema}
     return Ask(tuple(prompts), options, request.model, user=request.user or "")
 
 
