@@ -57,7 +57,7 @@ class Chunk:
     ``tokens``, ``sources``, ``pieces`` and, where requested, ``logprobs`` run parallel. A piece is the text that its
     token completed: ``""`` while a character or a possible stop string is incomplete. ``text`` is the pieces joined.
     Only the last chunk has a ``completion``. ``calls`` are parts of tool calls that are being written: of calls that
-    markers begin, and of forced ones. Others come with the completion alone.
+    markers begin, and of forced ones. Others come with the completion alone. A call that is cut off is text in the end.
     """
 
     text: str
