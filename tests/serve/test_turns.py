@@ -127,3 +127,28 @@ def test_so_many_run_at_the_same_time(clients: list[str], parallel: int, data: s
         assert not places
 
     in_loop(check)
+
+
+@given(st.integers(0, 5), st.integers(1, 4), st.integers(0, 6))
+def test_spare_places_are_those_that_nobody_wants(asking: int, parallel: int, wanted: int) -> None:
+    """As many as are free, none while somebody waits or at the end; who comes later waits for one of them at most."""
+
+    async def check() -> None:
+        turns = Turns(9, parallel)
+        places = [turns.enter("a") for _ in range(asking)]
+        spare = turns.spare(wanted)
+        assert len(spare) == min(wanted, max(0, parallel - asking))
+        assert turns.running == min(parallel, asking + len(spare))
+        later = turns.enter("b")
+        assert later.done() == (turns.running > asking + len(spare)) or asking >= parallel
+        if spare and not later.done():
+            turns.leave(spare[0])
+            assert later.done()
+        turns.leave(spare[0] if spare else later)  # twice: nothing is lost
+        for place in [*spare, *places, later]:
+            turns.leave(place)
+        assert turns.running == turns.waiting == 0
+        turns.close()
+        assert turns.spare(1) == []
+
+    in_loop(check)
