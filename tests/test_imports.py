@@ -145,6 +145,8 @@ def loaded_by(statement: str) -> set[str]:
         ("from localspec import SamplingParams", {"numpy", "llama_cpp", "jinja2"}),
         ("import localspec.cli", {"numpy", "llama_cpp", "jinja2", "prompt_toolkit"}),
         ("import localspec.sampling", {"llama_cpp", "jinja2"}),
+        ("import localspec.probe.load_test_child", {"jinja2", "llama_cpp.llama", "asyncio"}),
+        ("import localspec.loading", {"numpy", "llama_cpp", "jinja2"}),
         ("import localspec.testing", {"llama_cpp"}),
         ("import gguf_convert", {"numpy", "torch", "llama_cpp", "localspec.engine"}),
     ],
@@ -152,3 +154,12 @@ def loaded_by(statement: str) -> set[str]:
 def test_import_is_light(statement: str, absent: set[str]) -> None:
     """Nothing heavy is loaded before it is needed."""
     assert not loaded_by(statement) & absent
+
+
+def test_bare_package_is_whole_for_others() -> None:
+    """Before and after localspec, with its modules and its own names."""
+    code = "import localspec.llama.binding as b, llama_cpp; from llama_cpp import *; import llama_cpp; Llama"
+    assert "llama_cpp.llama" in loaded_by(code)
+    assert "llama_cpp.llama" in loaded_by(f"import llama_cpp; {code}; assert b.lib is llama_cpp.llama_cpp")
+    loaded_by(f"{code}; assert b.lib is llama_cpp.llama_cpp; assert b._version() == llama_cpp.__version__")
+    loaded_by(f"{code}; assert not hasattr(llama_cpp, 'no_such_name')")

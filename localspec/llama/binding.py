@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from localspec.errors import BackendError, MissingFeatureError
+from localspec.llama.bare_package import bare_package
 from localspec.llama.devices import Device, list_devices
 from localspec.llama.threads import brief_spinning
 
 #: Name of the variable by which a user chooses other libraries of llama.cpp than those of the package.
 LIBRARIES = "LLAMA_CPP_LIB_PATH"
 try:
-    with brief_spinning():
+    with brief_spinning(), bare_package("llama_cpp"):  # its own code takes 40 ms, for templates and caches of its own
         import llama_cpp
         import llama_cpp.llama_cpp as lib
 except (AttributeError, OSError, RuntimeError) as error:  # a function is missing, no library, one that does not load
@@ -47,6 +50,13 @@ def _log(level: int, text: bytes, _: Any) -> None:
         _errors.append(text.decode("utf-8", errors="replace").strip())
     if _verbose:
         sys.stderr.write(text.decode("utf-8", errors="replace"))
+
+
+@cache
+def _version() -> str:
+    """The version of llama-cpp-python, from the text of the package's own code, which need not run for it."""
+    found = re.search(r"^__version__ = \"(.+)\"", Path(llama_cpp.__file__).read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else str(llama_cpp.__version__)
 
 
 def initialise(verbose: bool) -> None:
@@ -95,7 +105,7 @@ def set_fields(struct: Any, **values: Any) -> Any:
     for name, value in values.items():
         if name not in names:
             raise MissingFeatureError(
-                f"llama-cpp-python {llama_cpp.__version__} has no {type(struct).__name__}.{name}; "
+                f"llama-cpp-python {_version()} has no {type(struct).__name__}.{name}; "
                 "install llama-cpp-python 0.3.36 or newer."
             )
         setattr(struct, name, value)
@@ -110,7 +120,7 @@ def staging_function(name: str) -> Any:
         return getattr(ext, name)
     except (ImportError, AttributeError) as error:
         raise MissingFeatureError(
-            f"llama-cpp-python {llama_cpp.__version__} lacks {name}, which the Gemma 4 assistant needs; "
+            f"llama-cpp-python {_version()} lacks {name}, which the Gemma 4 assistant needs; "
             "install llama-cpp-python 0.3.36 or newer, or use `-d ngram`."
         ) from error
 
@@ -150,7 +160,7 @@ def system_info() -> str:
 
 def build_id() -> str:
     """Text that differs between builds of llama.cpp and between CPUs."""
-    found = f"{llama_cpp.__version__} {system_info()}"
+    found = f"{_version()} {system_info()}"
     if LIBRARIES not in os.environ:
         return found
     folder = library_folder()
