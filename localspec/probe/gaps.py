@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -99,6 +100,7 @@ class Gaps(Generic[T]):
     def close(self) -> None:
         """End the measurement after its pass. May be called twice."""
         self._gate.close()
+        atexit.unregister(self.close)
         if self._thread is threading.current_thread():  # the collector closes the engine there
             self._gate.opened.close()
         elif self._thread is not None:
@@ -106,6 +108,8 @@ class Gaps(Generic[T]):
 
     def _start(self) -> None:
         if self._thread is None and not self._done:
+            # Before anything is freed at exit: what the thread has made is newer than the engine and would be first.
+            atexit.register(self.close)
             self._thread = threading.Thread(target=self._run, name="localspec-measure", daemon=True)
             self._thread.start()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from localspec.probe import batch_invariance, costs
 from localspec.probe.gaps import Gaps, Gate
 from localspec.testing import ScriptedContext, ScriptedDrafter, ScriptedVocabulary
 from tests.helpers.engines import LOGITS, N, right
+from tests.helpers.paths import ROOT
 
 PROMPT = "Once upon"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
@@ -277,3 +281,18 @@ def test_files_of_one_layout_share_a_key() -> None:
     assert target.layout != assistant.layout
     first, *others = target.tensors
     assert target.layout != replace(target, tensors=(replace(first, type=first.type + 1), *others)).layout
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2])
+def test_a_program_may_end_while_a_pair_is_measured(tmp_path: Path, seconds: float) -> None:
+    """Without closing the engine, and without a crash."""
+    code = (
+        "import localspec\nfrom localspec.loading import measuring\nmeasuring.MEASURED_AT_ONCE = 0\n"
+        "llm = localspec.load('tiny', threads=1)\nllm.generate('Once', max_tokens=2)\n"
+        f"llm.measure({seconds})\nprint('end')"
+    )
+    environment = {**os.environ, "LOCALSPEC_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
