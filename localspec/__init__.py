@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from localspec.generation.result import Chunk, Completion
     from localspec.generation.stats import Stats
     from localspec.loading import load
+    from localspec.media.source import Audio, Image
     from localspec.params import ContextParams, DraftParams, SamplingParams, StopParams
 
 _HOME = {
@@ -47,9 +48,11 @@ _HOME = {
     **dict.fromkeys(("Engine", "ModelInfo"), "engine"),
     **dict.fromkeys(("Chunk", "Completion"), "generation.result"),
     "Stats": "generation.stats",
+    **dict.fromkeys(("Audio", "Image"), "media.source"),
 }
 
 __all__ = [
+    "Audio",
     "BackendError",
     "Chunk",
     "Completion",
@@ -59,6 +62,7 @@ __all__ = [
     "DraftParams",
     "Engine",
     "HubError",
+    "Image",
     "InputError",
     "LocalspecError",
     "MissingFeatureError",

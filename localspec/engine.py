@@ -89,7 +89,8 @@ class Engine:
         self.model, self.vocabulary = model, pair.vocabulary
         self.control, self.drafting = setup.control, bool(pair.drafters)
         conversation = Conversation(template, pair.vocabulary) if template else None
-        self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=pair.target.n_ctx)
+        n_ctx, self._reader = pair.target.n_ctx, pair.reader
+        self._tasks = Tasks(pair.vocabulary, conversation, model=model.name, n_ctx=n_ctx, reader=pair.reader)
         self._lock = EngineLock()
         self._runner: Alone | Parallel = Alone(self._lock, self._tasks, measurement, kept)
         self._pairs: tuple[Pair, ...] = (pair,)
@@ -191,6 +192,17 @@ class Engine:
         """Return the number of tokens of a prompt; see :meth:`prepare`."""
         return len(self.prepare(prompt, **options).tokens)
 
+    @property
+    def media(self) -> frozenset[str]:
+        """What the model reads besides text: ``picture``, ``sound``."""
+        return self._reader.kinds if self._reader else frozenset()
+
+    def free_media(self) -> None:
+        """Free the projector. The next picture or sound loads it again; the cache keeps those that it has."""
+        with self._lock.exclusive():
+            if self._reader is not None:
+                self._reader.free()
+
     def forget(self) -> None:
         """Drop the conversation and the cache. The next generation prefills its whole prompt."""
         with self._lock.exclusive():
@@ -237,7 +249,7 @@ class Engine:
             raise InputError(f"{path} was saved with another model; the cache is of no use for {self.model.name}.")
         if saved.backend != self._target.identity():
             raise InputError(f"{path} was saved with other settings (context size, threads, device) or llama.cpp.")
-        if not all(0 <= token < self.vocabulary.n_tokens for token in saved.tokens):
+        if not all(token < self.vocabulary.n_tokens for token in saved.tokens):
             raise InputError(f"{path} holds tokens that {self.model.name} does not have; save it again.")
         last = ChatPrompt.from_dict(saved.turn) if saved.turn else None
         with self._lock.exclusive():
@@ -397,6 +409,8 @@ def _close(
             for drafter in pair.drafters:
                 drafter.close()
             pair.target.close()
+            if pair.reader is not None:
+                pair.reader.free()
         if close is not None:
             close()
 

@@ -31,6 +31,8 @@ FIXED_WIDTHS = (2, 3, 4, 6, 8, 12, 16)
 MAX_PARALLEL = 64
 #: Tokens of a prefill pass on a CPU: 2% faster than 512 for prompts of 700 to 1,500 tokens.
 _CPU_PASS = 256
+#: Most tokens of a picture that a user may ask for.
+_MOST_IMAGE_TOKENS = 16384
 #: Types of a cache's keys and values, as llama.cpp names them.
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 #: llama.cpp's sequence breakers for DRY.
@@ -269,6 +271,17 @@ def check_pass_width(width: int | None, exactness: ExactnessMode) -> None:
         raise UsageError(f"pass_width is {width}, but exactness off never pads; leave one of them out.")
 
 
+def check_image_tokens(image_tokens: tuple[int, int] | None) -> None:
+    """Raise :class:`UsageError` for limits of a picture's cells that no projector has."""
+    if image_tokens is None:
+        return
+    least, most = image_tokens
+    if not all(isinstance(n, int) and not isinstance(n, bool) for n in image_tokens) or not 1 <= least <= most:
+        raise UsageError(f"image_tokens is {image_tokens}; give two numbers, the least first, from 1 on.")
+    if most > _MOST_IMAGE_TOKENS:
+        raise UsageError(f"image_tokens is {image_tokens}; at most {_MOST_IMAGE_TOKENS} are possible.")
+
+
 @dataclass(frozen=True)
 class ContextParams:
     """Size and device of a context.
@@ -278,7 +291,8 @@ class ContextParams:
     lists (None: all GPUs). ``cache_type_k`` and ``cache_type_v``: one of :data:`CACHE_TYPES` (None: q8_0 and f16 on a
     CPU, f16 on a GPU). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
     ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch. ``sequences``:
-    conversations at the same time, each with ``ctx_size`` tokens. ``fast``: llama-server's cache types and passes on a
+    conversations at the same time, each with ``ctx_size`` tokens. ``media_cells``: most cells of a picture that must be
+    decoded in one pass. ``fast``: llama-server's cache types and passes on a
     CPU too, whether or not rows depend on them.
     """
 
@@ -294,6 +308,7 @@ class ContextParams:
     repack: bool = True
     sequences: int = 1
     fast: bool = False
+    media_cells: int = 0
 
     def __post_init__(self) -> None:
         _own_numbers(self)
@@ -311,5 +326,9 @@ class ContextParams:
         _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
 
     def pass_width(self, *, gpu: bool) -> int:
-        """Most tokens that llama.cpp computes at once."""
+        """Most tokens of text that llama.cpp computes at once."""
         return self.batch if gpu or self.fast else min(self.batch, _CPU_PASS)
+
+    def rows(self, *, gpu: bool) -> int:
+        """Rows for which llama.cpp keeps buffers: those of a pass of text, or of a picture that is one pass."""
+        return max(self.pass_width(gpu=gpu), self.media_cells)

@@ -1,6 +1,7 @@
 """Interfaces of a backend and of a grammar. Imports nothing of llama.cpp.
 
-A context owns one sequence: its cache holds exactly ``tokens``, ``tokens[i]`` at position *i*. The rows that
+A context owns one sequence: its cache holds exactly ``tokens``, ``tokens[i]`` at position *i*. Cells of pictures and
+sounds are negative entries (:mod:`localspec.media.cells`). The rows that
 :meth:`Context.decode` returns are views that the next decode overwrites.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,41 @@ class Context(Protocol):
 
     def close(self) -> None:
         """Free the context. May be called twice."""
+
+
+@runtime_checkable
+class MediaContext(Protocol):
+    """A context that also decodes pictures and sounds."""
+
+    def decode_media(self, cells: Sequence[int], embeddings: Rows, *, causal: bool) -> None:
+        """Append ``cells`` of a picture or sound (see :mod:`localspec.media.cells`) with their ``embeddings``.
+
+        Those that are not ``causal`` see one another, and are decoded in one pass.
+        """
+
+
+class Piece(Protocol):
+    """A part of what a projector makes of a picture or sound: ``tokens`` of text, or ``cells`` to encode."""
+
+    tokens: tuple[int, ...]
+    cells: int
+    causal: bool
+
+    def encode(self) -> Rows:
+        """Return the embeddings of the cells, shape (cells, n_embd)."""
+
+
+class Projector(Protocol):
+    """A model's eyes and ears. Any thread may call it."""
+
+    def picture(self, pixels: NDArray[np.uint8]) -> Sequence[Piece]:
+        """Divide a picture, shape (height, width, 3), into pieces."""
+
+    def sound(self, data: bytes) -> Sequence[Piece]:
+        """Divide a sound, a checked file, into pieces."""
+
+    def close(self) -> None:
+        """Free it. May be called twice."""
 
 
 class Sequences(Protocol):

@@ -40,7 +40,7 @@ def chain_logits(n_vocab: int, seed: int, order: int = 2, scale: float = 2.0) ->
     """Normal logits of standard deviation ``scale``, drawn with ``seed`` and the last ``order`` tokens as the seed."""
 
     def logits(tokens: tuple[int, ...]) -> Rows:
-        mix = np.random.default_rng([seed, *tokens[-order:]])
+        mix = np.random.default_rng([seed, *(abs(token) for token in tokens[-order:])])
         return mix.normal(0.0, scale, n_vocab).astype(np.float32)
 
     return logits
@@ -113,6 +113,14 @@ class ScriptedContext:
         self._rows = np.array(kept, np.float32).reshape(len(kept), self._n_vocab)
         return self._rows
 
+    def decode_media(self, cells: Sequence[int], embeddings: Rows, *, causal: bool) -> None:
+        if self.closed:
+            raise BackendError("the context was closed; load the model again.")
+        if len(embeddings) != len(cells) or max(cells, default=0) >= 0 or len(self.tokens) + len(cells) > self.n_ctx:
+            raise BackendError(f"cannot decode {len(cells)} cells with {len(embeddings)} embeddings.")
+        self.decoded.append(len(cells))
+        self.tokens.extend(cells)
+
     def hidden(self) -> Rows:
         return self._rows[:, :4]
 
@@ -123,11 +131,11 @@ class ScriptedContext:
         return f"scripted {self._n_vocab} {self.n_ctx}"
 
     def state(self) -> bytes:
-        return np.array(self.tokens, np.int32).tobytes()
+        return np.array(self.tokens, np.int64).tobytes()
 
     def restore(self, state: bytes, tokens: Sequence[int]) -> None:
         self.tokens.clear()
-        if np.array(tokens, np.int32).tobytes() != state or len(tokens) > self.n_ctx:
+        if np.array(tokens, np.int64).tobytes() != state or len(tokens) > self.n_ctx:
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
         self.tokens.extend(tokens)
 

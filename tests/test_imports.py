@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 #: Rooms of localspec from the bottom to the top. A module imports from its own room and from rooms to the left of it.
 ROOMS = [
-    *("_version", "types", "errors", "files", "params", "protocols", "gguf", "models", "sampling", "llama", "memory"),
-    "machines",
+    *("_version", "types", "errors", "files", "params", "protocols", "media", "gguf", "models", "sampling", "llama"),
+    *("memory", "machines"),
     *("chat", "draft", "control", "grammar", "generation", "probe", "engine", "loading", "testing", "bench"),
     *("serve", "cli", "__main__"),
 ]

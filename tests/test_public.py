@@ -10,10 +10,10 @@ import pytest
 import localspec
 
 NAMES = [
-    "BackendError", "Chunk", "Completion", "ContextParams", "ConvertError", "DraftMismatchError", "DraftParams",
-    "Engine", "HubError", "InputError", "LocalspecError", "MissingFeatureError", "ModelError", "ModelFileError",
-    "ModelInfo", "ModelNotFoundError", "PromptTooLongError", "SamplingParams", "Stats", "StopParams", "TemplateError",
-    "UsageError", "WorkerError", "__version__", "load",
+    "Audio", "BackendError", "Chunk", "Completion", "ContextParams", "ConvertError", "DraftMismatchError",
+    "DraftParams", "Engine", "HubError", "Image", "InputError", "LocalspecError", "MissingFeatureError", "ModelError",
+    "ModelFileError", "ModelInfo", "ModelNotFoundError", "PromptTooLongError", "SamplingParams", "Stats",
+    "StopParams", "TemplateError", "UsageError", "WorkerError", "__version__", "load",
 ]  # fmt: skip
 
 

@@ -8,22 +8,27 @@ and the cache is reused up to the first difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from localspec.chat.content import check_final
+from localspec.chat.media_vocabulary import MediaVocabulary
 from localspec.chat.plain_contents import Chat, PromptVocabulary, Render, tokenize_chat
 from localspec.chat.template import ChatTemplate, Message, Tools, check_messages
 from localspec.chat.tools import template_messages
 from localspec.errors import TemplateError
+from localspec.media.reader import MediaTokens
+from localspec.protocols import Piece
 
 
 @dataclass(frozen=True)
 class ChatPrompt:
     """A prompt as tokens, and as the text that the template writes for its messages.
 
-    The tokens contain earlier replies as they were generated, which may differ from the tokens of the text.
-    ``continued``: text of the final message that the reply continues; the prompt ends with it.
+    The tokens contain earlier replies as they were generated, which may differ from the tokens of the text. Negative
+    ones are cells of pictures and sounds.
+    ``continued``: text of the final message that the reply continues; the prompt ends with it. ``media``: pieces of the
+    pictures and sounds, by their first cells; the last turn of a conversation does not keep them.
     """
 
     text: str
@@ -32,6 +37,7 @@ class ChatPrompt:
     thinking: bool
     tools: tuple[dict[str, Any], ...] = ()
     continued: str = ""
+    media: Mapping[int, Piece] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ChatPrompt | None:
@@ -44,7 +50,7 @@ class ChatPrompt:
             return None
         if not all(isinstance(item, dict) for item in (*messages, *tools)):
             return None
-        if not all(isinstance(token, int) and token >= 0 for token in tokens):
+        if not all(isinstance(token, int) for token in tokens):
             return None
         return cls(text, tuple(tokens), tuple(messages), thinking, tuple(tools))
 
@@ -67,19 +73,42 @@ class Conversation:
         self._last = last
 
     def prompt(
-        self, messages: Sequence[Message], *, thinking: bool = False, tools: Tools = (), continue_final: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = False,
+        tools: Tools = (),
+        continue_final: bool = False,
+        media: MediaTokens | None = None,
     ) -> ChatPrompt:
         """The prompt for the next reply to ``messages``. ``tools``, already checked, may be called.
 
-        ``continue_final``: the reply continues the final message, an assistant's text. Raises :class:`TemplateError`
-        where the template changes that text.
+        ``continue_final``: the reply continues the final message, an assistant's text. ``media``: the pictures
+        and sounds whose marks the messages have. Raises :class:`TemplateError` where the template changes that text.
         """
         check_messages(messages)
         plain, offered = template_messages(messages), tuple(dict(tool) for tool in tools)
+        if media is None:
+            return self._prompt(plain, thinking, offered, continue_final, self._vocabulary)
+        vocabulary = MediaVocabulary(self._vocabulary, media.entries)
+        found = self._prompt(plain, thinking, offered, continue_final, vocabulary)
+        if found.tokens[-1] < 0:
+            raise TemplateError("the chat template writes nothing after a picture or a sound; use another template.")
+        return replace(found, media=media.pieces)
+
+    def _prompt(
+        self,
+        plain: tuple[dict[str, Any], ...],
+        thinking: bool,
+        offered: tuple[dict[str, Any], ...],
+        continue_final: bool,
+        vocabulary: PromptVocabulary,
+    ) -> ChatPrompt:
         if continue_final:
             check_final(plain, continued=True)
-            return self._resumed(plain, thinking, offered) or self._opened(plain, thinking, offered)
-        return self._continued(plain, thinking, offered) or self._fresh(plain, thinking, offered)
+            return self._resumed(plain, thinking, offered) or self._opened(plain, thinking, offered, vocabulary)
+        continued = self._continued(plain, thinking, offered, vocabulary)
+        return continued or self._fresh(plain, thinking, offered, vocabulary)
 
     def clear(self) -> None:
         """Forget the last turn."""
@@ -108,24 +137,25 @@ class Conversation:
             self._last = ChatPrompt(before, (*prompt.tokens, *tokens), messages, prompt.thinking, prompt.tools)
 
     def _fresh(
-        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+        self,
+        messages: tuple[dict[str, Any], ...],
+        thinking: bool,
+        tools: tuple[dict[str, Any], ...],
+        vocabulary: PromptVocabulary,
     ) -> ChatPrompt:
         def render(chat: Chat) -> str:
             return self._template.render(chat.messages, thinking=thinking, tools=chat.tools)
 
         chat = Chat(messages, tools)
         text = render(chat)
-        return ChatPrompt(text, self._tokens(text, chat, render), messages, thinking, tools)
-
-    def _tokens(self, text: str, chat: Chat, render: Render) -> tuple[int, ...]:
-        """Tokens of a prompt's whole text, with BOS."""
-        tokens = tokenize_chat(self._vocabulary, text, chat, render) or []
-        if self._vocabulary.add_bos and tokens[:1] != [self._vocabulary.bos]:
-            tokens = [self._vocabulary.bos, *tokens]
-        return tuple(tokens)
+        return ChatPrompt(text, _tokens(vocabulary, text, chat, render), messages, thinking, tools)
 
     def _opened(
-        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+        self,
+        messages: tuple[dict[str, Any], ...],
+        thinking: bool,
+        tools: tuple[dict[str, Any], ...],
+        vocabulary: PromptVocabulary,
     ) -> ChatPrompt:
         """The prompt that ends inside the final message."""
 
@@ -140,7 +170,7 @@ class Conversation:
                 "the chat template does not write the final message as it is (thoughts may be left out), "
                 "so it cannot be continued; change the message, or use --raw."
             )
-        tokens = self._tokens(text, chat, render)
+        tokens = _tokens(vocabulary, text, chat, render)
         return ChatPrompt(text, tokens, messages, thinking, tools, messages[-1]["content"])
 
     def _resumed(
@@ -154,7 +184,11 @@ class Conversation:
         return ChatPrompt(last.text + text, last.tokens, messages, thinking, tools, text)
 
     def _continued(
-        self, messages: tuple[dict[str, Any], ...], thinking: bool, tools: tuple[dict[str, Any], ...]
+        self,
+        messages: tuple[dict[str, Any], ...],
+        thinking: bool,
+        tools: tuple[dict[str, Any], ...],
+        vocabulary: PromptVocabulary,
     ) -> ChatPrompt | None:
         last = self._last
         if last is None or (last.thinking, last.tools) != (thinking, tools):
@@ -169,8 +203,16 @@ class Conversation:
 
         chat = Chat(messages, tools)
         tail = render(chat)
-        tokens = None if tail is None else tokenize_chat(self._vocabulary, tail, chat, render)
+        tokens = None if tail is None else tokenize_chat(vocabulary, tail, chat, render)
         if tokens is None:
             return None
         text = self._template.render(messages, thinking=thinking, tools=tools)
         return ChatPrompt(text, (*last.tokens, *tokens), messages, thinking, tools)
+
+
+def _tokens(vocabulary: PromptVocabulary, text: str, chat: Chat, render: Render) -> tuple[int, ...]:
+    """Tokens of a prompt's whole text, with BOS."""
+    tokens = tokenize_chat(vocabulary, text, chat, render) or []
+    if vocabulary.add_bos and tokens[:1] != [vocabulary.bos]:
+        tokens = [vocabulary.bos, *tokens]
+    return tuple(tokens)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from localspec.media.cells import has_cells, text_tokens
 from localspec.protocols import common_length
 from localspec.sampling import Row, Sampler
 
@@ -28,6 +29,19 @@ class Prefix:
     sampler: Sampler
     hidden: NDArray[Any] | None = None
     revision: object = field(default_factory=object)
+    _text: list[int] | None = field(default=None, init=False, repr=False)
+    #: Cells of pictures and sounds among the tokens, all of which the prompt has.
+    _cells: int = field(default=0, init=False, repr=False)
+
+    @property
+    def text(self) -> list[int]:
+        """``tokens`` without pictures and sounds: the same list where there are none. It only grows, like them."""
+        if self._text is None:
+            self._text = text_tokens(self.tokens) if has_cells(self.tokens) else self.tokens
+            self._cells = len(self.tokens) - len(self._text)
+        if self._text is not self.tokens:
+            self._text += self.tokens[len(self._text) + self._cells :]
+        return self._text
 
 
 class Guess(NamedTuple):
@@ -92,16 +106,19 @@ class Drafter(Protocol):
 
 
 class KnownPrefix:
-    """Finds the common prefix of a drafter's tokens and the text; compares only tokens that may differ."""
+    """Finds the common prefix of a drafter's tokens and the text; compares only tokens that may differ.
+
+    The text is :attr:`Prefix.text`: a drafter without the target's cache knows nothing of pictures and sounds.
+    """
 
     def __init__(self) -> None:
         self._revision: object = None
         self._length = 0
 
     def shared(self, own: list[int], prefix: Prefix) -> int:
-        """Return the length of the common prefix of ``own`` and ``prefix.tokens``."""
+        """Return the length of the common prefix of ``own`` and ``prefix.text``."""
         start = self._length if prefix.revision is self._revision else 0
-        length = common_length(own, prefix.tokens, min(start, len(own)))
+        length = common_length(own, prefix.text, min(start, len(own)))
         self._revision, self._length = prefix.revision, length
         return length
 

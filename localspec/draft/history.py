@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from localspec.draft.base import Guess, Prefix
 from localspec.draft.copying import alike
 from localspec.draft.ngram_store import LONGEST, NgramStore
+from localspec.media.cells import text_tokens
 from localspec.params import MAX_DRAFT
 
 
@@ -20,7 +21,7 @@ class HistoryDrafter:
         self._store = store
 
     def propose(self, prefix: Prefix, ahead: Sequence[int] = ()) -> Iterator[Guess]:
-        suffix = [*prefix.tokens[-LONGEST:], *ahead][-LONGEST:]
+        suffix = [*prefix.text[-LONGEST:], *ahead][-LONGEST:]
         found = self._store.find(suffix, MAX_DRAFT)
         if found is None:
             return
@@ -35,7 +36,7 @@ class HistoryDrafter:
 
     def keep(self, tokens: Sequence[int]) -> None:
         """Add a finished text and write the file. Raises :class:`InputError` where it cannot be written."""
-        self._store.add(tokens)
+        self._store.add(text_tokens(tokens))
         self._store.save()
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ class ModelDrafter:
         if keep < len(self._context.tokens):
             self._context.rewind(keep)
         keep = len(self._context.tokens)  # a rewind may take more
-        pending = [*prefix.tokens[keep:], *ahead[max(0, keep - len(prefix.tokens)) :]]
+        pending = [*prefix.text[keep:], *ahead[max(0, keep - len(prefix.text)) :]]
         if max(pending) >= self._n_vocab:
             return  # a token that only the target has
         row = self._feed(pending)[0]
@@ -41,7 +41,7 @@ class ModelDrafter:
             row = self._context.decode((guess.token,), "last")[0]
 
     def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
-        return len(prefix.tokens) + len(ahead) - self._kept(prefix, ahead)
+        return len(prefix.text) + len(ahead) - self._kept(prefix, ahead)
 
     def observe(self, prefix: Prefix) -> None:
         """Empty the cache if the text was emptied. Nothing is decoded before the first guess."""
@@ -50,7 +50,7 @@ class ModelDrafter:
 
     def _kept(self, prefix: Prefix, ahead: Sequence[int]) -> int:
         """Return the length of the cache that is kept: the last token is always decoded again, for its row."""
-        own, n = self._context.tokens, len(prefix.tokens)
+        own, n = self._context.tokens, len(prefix.text)
         shared = self._known.shared(own, prefix)
         if shared == n:
             shared += common_length(own[n:], list(ahead))

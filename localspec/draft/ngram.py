@@ -142,7 +142,7 @@ class NgramDrafter:
             self._copy = Copy(self._automaton.tokens)
         self._growing = True  # an interrupt in the middle of an append leaves a broken automaton
         automaton = self._automaton
-        for token in prefix.tokens[shared:]:
+        for token in prefix.text[shared:]:
             automaton.append(token)
             self._copy.note(automaton.match_length, automaton.match_end)
         self._growing = False

@@ -25,5 +25,5 @@ class Detokenizer:
 
 
 def detokenize(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
-    """Return the text of ``tokens``. Control tokens have none."""
-    return b"".join(vocabulary.piece(token) for token in tokens).decode("utf-8", errors="replace")
+    """Return the text of ``tokens``. Control tokens have none, nor have pictures and sounds."""
+    return b"".join(vocabulary.piece(token) for token in tokens if token >= 0).decode("utf-8", errors="replace")

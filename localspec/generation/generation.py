@@ -106,7 +106,8 @@ class Generation:
     def _prefill(self, prefix: Prefix) -> Generator[Pass, Rows, Rows]:
         """Bring target and drafters up to the prompt; returns the last token's logits (1, n_vocab)."""
         began, stats, progress = perf_counter(), self.stats, self.task.request.progress
-        rows, stats.cached_tokens = yield from self.pair.prefill.run(self.pair.target, prefix.tokens, progress)
+        prefill, media = self.pair.prefill, self.task.chat.media if self.task.chat else None
+        rows, stats.cached_tokens = yield from prefill.run(self.pair.target, prefix.tokens, progress, media)
         for drafter in self.pair.drafters:
             drafter.observe(prefix)
         if progress is not None:

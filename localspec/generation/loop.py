@@ -10,16 +10,20 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
 from localspec.control.base import Budget, Control, LazyConfidence
 from localspec.draft.base import Draft, Drafter, Prefix
+from localspec.errors import BackendError
 from localspec.generation.accept import Accepted, accept
 from localspec.generation.logprobs import TokenLogprobs
 from localspec.generation.passes import UNPADDED, PassShape
 from localspec.params import MAX_DRAFT
-from localspec.protocols import Context, Outputs, Rows, output_rows
+from localspec.protocols import Context, MediaContext, Outputs, Piece, Rows, output_rows
 from localspec.sampling import Sampler
 
 T = TypeVar("T")
+_NO_ROWS = np.empty((0, 0), np.float32)
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
@@ -29,12 +33,14 @@ class Cancelled(Exception):  # noqa: N818 - not an error
 class Pass(NamedTuple):
     """Request to decode ``tokens`` in one pass of the target, answered with the logits that ``outputs`` selects.
 
-    The pass is padded to ``width`` rows, see :func:`execute`.
+    The pass is padded to ``width`` rows, see :func:`execute`. ``piece``: what ``tokens`` are the cells of, if they are
+    a picture or a sound; it has no rows.
     """
 
     tokens: Sequence[int]
     outputs: Outputs
     width: int = 1
+    piece: Piece | None = None
 
 
 class Step(NamedTuple):
@@ -161,7 +167,12 @@ def execute(target: Context, item: Pass) -> Rows:
 
     All its rows are computed, also those that ``outputs`` leaves out: the head's kernels depend on their number, too.
     """
-    tokens, outputs, width = item
+    tokens, outputs, width, piece = item
+    if piece is not None:
+        if not isinstance(target, MediaContext):
+            raise BackendError("this kind of context cannot decode pictures or sounds.")
+        target.decode_media(tokens, piece.encode(), causal=piece.causal)
+        return _NO_ROWS
     if width == 1:
         return target.decode(tokens, outputs)
     start, count = len(target.tokens), len(tokens)

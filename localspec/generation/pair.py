@@ -14,6 +14,7 @@ from localspec.draft.base import Drafter
 from localspec.draft.history import HistoryDrafter
 from localspec.generation.passes import UNPADDED, PassShape
 from localspec.generation.prefill import Prefill
+from localspec.media.reader import MediaReader
 from localspec.params import DraftParams
 from localspec.protocols import Context
 from localspec.types import Exactness
@@ -44,7 +45,7 @@ class Pair:
     """A target and its drafters.
 
     ``history``: the one among the drafters to which finished texts are added. ``reads_hidden``: a drafter reads the
-    target's hidden rows. ``prefill`` is the target's.
+    target's hidden rows. ``prefill`` is the target's. ``reader``: of pictures and sounds; None without a projector.
     """
 
     target: Context
@@ -53,6 +54,7 @@ class Pair:
     history: HistoryDrafter | None = None
     reads_hidden: bool = False
     prefill: Prefill = field(default_factory=Prefill)
+    reader: MediaReader | None = None
 
 
 @dataclass(frozen=True)

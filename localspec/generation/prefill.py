@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from localspec.generation.loop import Pass
-from localspec.protocols import Context, Rows, common_length
+from localspec.media import cells
+from localspec.protocols import Context, Piece, Rows, common_length
 from localspec.types import Progress
 
 #: Most tokens of a prefill pass where nothing is known of the backend.
@@ -23,6 +24,9 @@ class Prefill:
     earlier prompts are cells of whole chunks, up to a multiple of ``chunk`` tokens. Passes that begin there compute the
     same cells as those that began earlier. Generated tokens are decoded again. With ``chunk`` 1 the passes do not
     matter, and everything cached is reused.
+
+    Pictures and sounds are spans of the prompt, each decoded in passes of its own and reused whole. A run of text
+    beside them is treated like a prompt: its parts before its first and behind its last whole chunk have own passes.
     """
 
     def __init__(self, width: int = _WIDTH, chunk: int = 1) -> None:
@@ -40,25 +44,45 @@ class Prefill:
         self.chunk = min(chunk, self._width)
 
     def run(
-        self, target: Context, tokens: Sequence[int], progress: Progress | None = None
+        self,
+        target: Context,
+        tokens: Sequence[int],
+        progress: Progress | None = None,
+        media: Mapping[int, Piece] | None = None,
     ) -> Generator[Pass, Rows, tuple[Rows, int]]:
         """Decode ``tokens``. Returns the last token's logits (1, n_vocab) and the number of tokens reused.
 
-        The last token is always decoded, for its logits.
+        The last token, which is text, is always decoded, for its logits. ``media``: the pieces of its spans, by their
+        first cells.
         """
         count = len(tokens)
-        rest = (count - 1) // CHUNK * CHUNK if self.chunk > 1 else 0  # the last token's row depends on its pass too
         target.rewind(self.reusable(target.tokens, tokens))
         cached = end = self.prefilled = len(target.tokens)
-        while end < count:
-            start = end
-            if progress is not None:
-                progress(start - cached, count - cached)
-            width = CHUNK if self.shared and self.chunk <= CHUNK else self._width
-            end = min(start + width, rest if start < rest else count)
-            rows = yield Pass(tokens[start:end], "last" if end == count else "none")
-            self.prefilled = min(end, rest)
+        for run in cells.runs(tokens):
+            piece = media[tokens[run.start]] if media and tokens[run.start] < 0 else None
+            rest = self._rest(run, count)
+            while end < run.stop:
+                start = end
+                if progress is not None:
+                    progress(start - cached, count - cached)
+                end = run.stop if piece else self._end(start, rest, run)
+                rows = yield Pass(tokens[start:end], "last" if end == count else "none", piece=piece)
+                self.prefilled = end if self.chunk > 1 and run.stop < count else min(end, rest)
         return rows, cached
+
+    def _rest(self, run: range, count: int) -> int:
+        """Return where the last pass of a run begins. The row of the prompt's last token depends on its pass too."""
+        return max(run.start, (run.stop - (run.stop == count)) // CHUNK * CHUNK) if self.chunk > 1 else 0
+
+    def _end(self, start: int, rest: int, run: range) -> int:
+        """Return the end of the pass of text at ``start``."""
+        width = CHUNK if self.shared and self.chunk <= CHUNK else self._width
+        if self.chunk == 1:
+            return min(start + width, run.stop)
+        if start >= rest:
+            return run.stop
+        first = -(-run.start // CHUNK) * CHUNK
+        return first if start < first else min(start + width - start % self.chunk, rest)
 
     def restore(self, cached: int, chunk: int, prefilled: int) -> int:
         """Take over a restored cache of ``cached`` tokens, of which a prefill with ``chunk`` computed ``prefilled``.
@@ -73,12 +97,14 @@ class Prefill:
 
         ``prefilled``: see :attr:`prefilled`; of the cache that is meant, this target's if left out.
         """
-        common = self.whole(cached, tokens)
+        return self.whole(cached, tokens, self.prefilled if prefilled is None else prefilled)
+
+    def whole(self, tokens: Sequence[int], others: Sequence[int], prefilled: int | None = None) -> int:
+        """Return how many cells of ``tokens`` are those of ``others``; ``prefilled`` of them (None: all) count."""
+        common = min(common_length(tokens, others), len(others) - 1)
+        if prefilled is not None and self.chunk > 1:
+            common = min(common, prefilled)
+        common = cells.whole(others, common)
         if self.chunk == 1:
             return common
-        return min(common, (self.prefilled if prefilled is None else prefilled) // self.chunk * self.chunk)
-
-    def whole(self, tokens: Sequence[int], others: Sequence[int]) -> int:
-        """Return how many cells of prefilled ``tokens`` are those of ``others``."""
-        common = min(common_length(tokens, others), len(others) - 1)
-        return common if self.chunk == 1 else common // self.chunk * self.chunk
+        return max(common // self.chunk * self.chunk, cells.last_end(others, common))

@@ -13,13 +13,16 @@ from localspec.chat.plain_contents import PromptVocabulary
 from localspec.chat.template import Message, Tools, check_messages
 from localspec.chat.thinking import find_markers
 from localspec.chat.tools import Choice, check_choice, check_tools
-from localspec.errors import PromptTooLongError, TemplateError, UsageError
+from localspec.errors import InputError, PromptTooLongError, TemplateError, UsageError
 from localspec.generation.options import ChatOptions, Options, Request
 from localspec.generation.prompt import Messages, Prepared, RawPrompt, raw_tokens
 from localspec.grammar.answer import AnswerGrammar
 from localspec.grammar.calls import call_grammar
 from localspec.grammar.constraint import GrammarConstraint
 from localspec.grammar.vocabulary import GrammarVocabulary
+from localspec.media.parts import take_media
+from localspec.media.reader import MediaReader, MediaTokens
+from localspec.media.source import Media
 from localspec.params import given
 from localspec.sampling import Sampler, Samplers
 
@@ -44,12 +47,21 @@ class Task:
 
 
 class Tasks:
-    """Makes the tasks of one model. ``conversation`` is None where the model has no chat template."""
+    """Makes the tasks of one model.
+
+    ``conversation`` is None where the model has no chat template, ``reader`` where it has no projector.
+    """
 
     def __init__(
-        self, vocabulary: PromptVocabulary, conversation: Conversation | None, *, model: str, n_ctx: int
+        self,
+        vocabulary: PromptVocabulary,
+        conversation: Conversation | None,
+        *,
+        model: str,
+        n_ctx: int,
+        reader: MediaReader | None = None,
     ) -> None:
-        self.conversation = conversation
+        self.conversation, self.reader = conversation, reader
         self._vocabulary, self._model, self._n_ctx = vocabulary, model, n_ctx
         self._samplers = Samplers(vocabulary)
         self._grammars: GrammarVocabulary | None = None
@@ -107,9 +119,27 @@ class Tasks:
                 f"the chat template of {self._model} takes no tools, or writes calls in an unknown syntax; "
                 "use a model of Gemma 4, Qwen 2.5, Qwen 3 or Llama 3, or leave out the tools."
             )
+        messages, media = take_media(messages)
         check_messages(messages)
         check_final(messages, continued=continue_final)
-        return self.conversation.prompt(messages, thinking=thinking, tools=tools, continue_final=continue_final)
+        return self.conversation.prompt(
+            messages,
+            thinking=thinking,
+            tools=tools,
+            continue_final=continue_final,
+            media=self._read(list(media.values())),
+        )
+
+    def _read(self, media: Sequence[Media]) -> MediaTokens | None:
+        """What the pictures and sounds of a prompt become; None if there are none."""
+        if not media:
+            return None
+        if self.reader is None:
+            raise InputError(
+                f"{self._model} was loaded without a projector, so it reads no {media[0].kind}s; "
+                f"give its mmproj file (--mmproj), or leave the {media[0].kind} out."
+            )
+        return self.reader.read(media)
 
     def from_tokens(
         self, tokens: list[int], request: Request, chat: ChatPrompt | None = None, *, several: bool = True

@@ -34,7 +34,7 @@ except (AttributeError, OSError, RuntimeError) as error:  # a function is missin
 
 __all__ = [
     "LIBRARIES", "address_getter", "bindings", "build_id", "clear_errors", "devices", "first_error", "free_with",
-    "initialise", "lib", "library_folder", "set_fields", "shared_libraries", "staging_function", "system_info",
+    "initialise", "lib", "library_folder", "mtmd", "set_fields", "shared_libraries", "staging_function", "system_info",
 ]  # fmt: skip
 #: llama.cpp's log level of errors.
 _LOG_ERROR = 4
@@ -73,6 +73,24 @@ def bindings() -> Any:
     """The ctypes bindings of llama.h, initialised."""
     initialise(_verbose)
     return lib
+
+
+@cache
+def mtmd() -> Any:
+    """The ctypes bindings of mtmd.h. Raises MissingFeatureError where they cannot be loaded."""
+    initialise(_verbose)
+    if LIBRARIES in os.environ:
+        os.environ.setdefault("MTMD_CPP_LIB", str(library_folder()))
+    try:
+        import llama_cpp.mtmd_cpp as found
+
+        found.mtmd_helper_log_set(_log, ctypes.c_void_p(0))
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        raise MissingFeatureError(
+            f"this installation of llama-cpp-python cannot read pictures or sounds ({error}); "
+            "install llama-cpp-python 0.3.36 or newer with its libmtmd."
+        ) from error
+    return found
 
 
 def free_with(owner: object, free: Callable[..., object], *args: object) -> Callable[[], object]:

@@ -38,10 +38,12 @@ class LlamaContext:
         self.model, self.n_ctx = model, n_ctx
         self.batch = params.batch
         self.options = context_options(model, params, n_ctx, sequences)
-        #: Most tokens that llama.cpp computes in one pass; it cuts longer ones.
-        self.pass_width = int(self.options.n_ubatch)
-        n_hidden = model.n_embd if hidden else 0
-        self._native = open_native(model, self.options, params.batch, n_ctx, n_hidden=n_hidden, fast=params.fast)
+        #: Most tokens of text in one pass. llama.cpp cuts longer ones, where no picture needs more.
+        self.pass_width = params.pass_width(gpu=model.placement.gpu)
+        #: Most cells of a picture in one pass.
+        self.media_cells = int(self.options.n_ubatch)
+        n_hidden, n_batch = model.n_embd if hidden else 0, int(self.options.n_batch)
+        self._native = open_native(model, self.options, n_batch, n_ctx, n_hidden=n_hidden, fast=params.fast)
         self._width = params.verify_width
         self._device, self._repack = params.device, params.repack
         self._begin(0)
@@ -77,8 +79,9 @@ class LlamaContext:
     def settings(self) -> str:
         """Text of all settings that may change a row of logits."""
         options, placement = self.options, self.model.placement
-        names = ("n_threads", "n_ubatch", "type_k", "type_v", "flash_attn_type", "swa_full")
-        found = [f"{name}={getattr(options, name)}" for name in names]
+        names = ("type_k", "type_v", "flash_attn_type", "swa_full")
+        found = [f"n_threads={options.n_threads}", f"n_ubatch={self.pass_width}"]
+        found += [f"{name}={getattr(options, name)}" for name in names]
         found += [f"layers={placement.layers}", f"gpu={placement.gpu}", f"device={self._device}"]
         if placement.split is not None:
             found += [f"split={placement.split.remote}"]
@@ -119,6 +122,27 @@ class LlamaContext:
 
     def _run(self, tokens: Sequence[int]) -> None:
         self._native.run(len(tokens))
+
+    def decode_media(self, cells: Sequence[int], embeddings: Rows, *, causal: bool) -> None:
+        if self._unfinished:
+            self.rewind(len(self.tokens))
+        n, start = len(cells), len(self.tokens)
+        width = self.pass_width if causal else n
+        if not 0 < n <= (n if causal else self.media_cells) or start + n > self._native.cells:
+            raise BackendError(
+                f"cannot decode {n} cells of a picture or sound at {start}: {self.media_cells} in one pass, "
+                f"cells {self._native.cells}."
+            )
+        began = perf_counter()
+        self._unfinished = True
+        self._n_out = self._first_out = 0
+        for at in range(0, n, width):
+            rows = embeddings[at : at + width]
+            self._native.fill([0] * len(rows), start + at, 0, self.sequence)
+            self._native.run_embedded(len(rows), rows, causal=causal)
+        self.decode_s += perf_counter() - began
+        self.tokens.extend(cells)
+        self._unfinished = False
 
     def hidden(self) -> Rows:
         first = self._first_out

@@ -179,15 +179,17 @@ class NativeContext:
         if code != 0:
             raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {first_error()}.")
 
-    def run_embedded(self, n: int, inputs: Rows) -> None:
+    def run_embedded(self, n: int, inputs: Rows, *, causal: bool = True) -> None:
         values = np.ascontiguousarray(inputs, np.float32)
         if values.shape != (n, self._n_embd):
             raise BackendError(f"embeddings of shape {values.shape} were given for {n} tokens of width {self._n_embd}.")
         self._batch.token = None
+        lib.llama_set_causal_attn(self.handle, causal)
         try:
             self.run(n, embd=values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)))
         finally:
             self._batch.token = self._token_pointer  # it is freed with the batch
+            lib.llama_set_causal_attn(self.handle, True)
 
     def rows(self, n: int) -> Rows:
         found = self._logits.rows(self.handle, n)
@@ -268,8 +270,8 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int, sequen
     return set_fields(
         lib.llama_context_default_params(),
         n_ctx=sequences * (n_ctx + params.verify_width),
-        n_batch=params.batch,
-        n_ubatch=params.pass_width(gpu=gpu),
+        n_batch=max(params.batch, params.media_cells),
+        n_ubatch=params.rows(gpu=gpu),
         n_seq_max=sequences,
         kv_unified=False,
         n_outputs_max=params.verify_width,

@@ -38,8 +38,8 @@ class Native(Protocol):
     def run(self, n: int, embd: Any = None) -> None:
         """Decode the batch of ``n`` tokens, with ``embd`` (a pointer to floats) beside or in place of them."""
 
-    def run_embedded(self, n: int, inputs: Rows) -> None:
-        """Decode embeddings of shape (n, n_embd) in place of tokens."""
+    def run_embedded(self, n: int, inputs: Rows, *, causal: bool = True) -> None:
+        """Decode embeddings of shape (n, n_embd) in place of tokens; those that are not ``causal`` see one another."""
 
     def rows(self, n: int) -> Rows:
         """Logits of the ``n`` outputs of the last pass, shape (n, n_vocab)."""

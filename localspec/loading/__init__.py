@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from localspec.errors import UsageError
-from localspec.loading.files import find_files
+from localspec.loading.files import PairFiles, find_files
 from localspec.loading.options import LoadOptions
 from localspec.memory.cache_types import check_cache_types
-from localspec.memory.fit import LoadRequest, choose_settings
+from localspec.memory.fit import LoadRequest, LoadSettings, Machine, choose_settings
+from localspec.memory.projector import projector_bytes
+from localspec.models.projector import one_pass_cells
 from localspec.models.store import mark_used
-from localspec.params import ContextParams, DraftParams, ExactnessMode, check_pass_width
+from localspec.params import ContextParams, DraftParams, ExactnessMode, check_image_tokens, check_pass_width
 from localspec.probe.load_test import Trial
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def load(
     ngram_file: str | Path | None = None,
     rpc: str | Sequence[str] | None = None,
     chat_template: str | Path | None = None,
+    mmproj: str | Path | None = "auto",
+    image_tokens: tuple[int, int] | None = None,
     verbose: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Engine:
@@ -59,7 +63,10 @@ def load(
     many rows, 1: none, None: where that is exact and costs little. ``ngram_file``: a file to keep the tokens of
     finished texts in and to draft from. ``rpc``: workers ``HOST:PORT`` that may hold layers (docs/machines.md); what
     happens to them is told by the logger ``localspec.machines``. ``chat_template``: one to use in place of the model's:
-    ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``progress`` is called with the share loaded, 0.0 to 1.0.
+    ``gemma``, ``chatml``, ``llama3``, a file, or its text. ``mmproj``: the projector that reads pictures and sounds:
+    ``auto`` (the target's on disk, if any), ``none``, or a path; it is loaded when the first one comes.
+    ``image_tokens``: fewest and most tokens of a picture, where its projector has a choice. ``progress`` is called with
+    the share loaded, 0.0 to 1.0.
 
     A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
     (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
@@ -77,22 +84,26 @@ def load(
     )  # fmt: skip
     options = LoadOptions(
         str(target), DraftParams(max=draft_max), exactness, pass_width, ngram_file, verbose, progress,
-        _template(chat_template), cache_ram,
+        _template(chat_template), cache_ram, image_tokens,
     )  # fmt: skip
-    files = find_files(target, draft)
+    check_image_tokens(image_tokens)
+    files = find_files(target, draft, mmproj)
     check_cache_types(files.target, params)
     with Trial(files.target.path, files.draft_path, files.kind, params) as trial:
         from localspec.memory.machine import read_machine
 
         machine = read_machine()
-        request = LoadRequest.from_headers(*files.headers, files.kind, draft_max)
         spread = None
         if rpc:
             from localspec.loading.spread import spread_layers
             from localspec.machines.address import parse_workers
 
+            request = LoadRequest.from_headers(*files.headers, files.kind, draft_max)
             spread = spread_layers(parse_workers(rpc), request, params, machine)
-        fitted = spread.settings if spread and spread.workers else choose_settings(request, params, machine)
+        if spread and spread.workers:
+            files, fitted = replace(files, projector=None), spread.settings  # it needs the model in this process
+        else:
+            files, fitted = _fit(files, options, params, machine, named=mmproj not in (None, "auto"))
         for path in files.paths:
             mark_used(path)
         if spread and not spread.workers:
@@ -110,3 +121,22 @@ def _template(choice: str | Path | None) -> ChosenTemplate | None:
     from localspec.chat.choose_template import choose_template
 
     return choose_template(choice)
+
+
+def _fit(
+    files: PairFiles, options: LoadOptions, params: ContextParams, machine: Machine, *, named: bool
+) -> tuple[PairFiles, LoadSettings]:
+    """Choose settings with which a load fits, without a projector that does not fit and that nobody has ``named``."""
+    request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
+    if files.projector is None:
+        return files, choose_settings(request, params, machine)
+    cells = one_pass_cells(files.target, files.projector, options.image_tokens)
+    size = projector_bytes(files.projector, options.image_tokens)
+    try:
+        return files, choose_settings(replace(request, projector=size), replace(params, media_cells=cells), machine)
+    except UsageError:
+        if named:
+            raise
+    fitted = choose_settings(request, params, machine)
+    notice = f"The memory has no room for {files.projector.path.name}: no pictures and sounds."
+    return replace(files, projector=None), replace(fitted, notices=(*fitted.notices, notice))

@@ -71,7 +71,7 @@ class _Parts:
             if measured is None:
                 return None
             setup, measurement = measured
-            pair, scheduler = make_pairs(models, contexts, options.ngram_file, self.kept)
+            pair, scheduler = make_pairs(models, contexts, options.ngram_file, self.kept, options.image_tokens)
             info, close = model_info(options.name, models.target), stack.pop_all().close
             kept = KeptCaches(self.kept)
             return Engine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from localspec.draft.base import Drafter
@@ -23,6 +24,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.sequences import LlamaSequences
 from localspec.llama.trimmed import LlamaTrimmedContext
+from localspec.loading.media import make_reader
 from localspec.probe.contexts import LoadedModels, PairContexts
 
 
@@ -53,14 +55,19 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
 
 
 def make_pairs(
-    models: LoadedModels, contexts: Sequence[PairContexts], ngram_file: str | Path | None, kept: int
+    models: LoadedModels,
+    contexts: Sequence[PairContexts],
+    ngram_file: str | Path | None,
+    kept: int,
+    image_tokens: tuple[int, int] | None = None,
 ) -> tuple[Pair, Scheduler | None]:
     """The first target with its drafters, lookup first, and the scheduler of several.
 
-    ``kept``: bytes of the caches of earlier conversations.
+    ``kept``: bytes of the caches of earlier conversations. ``image_tokens``: fewest and most cells of a picture.
     """
     history = _history(ngram_file, models.target) if models.kind != "none" else None
-    pairs = [_make_pair(models, one, history) for one in contexts]
+    reader = make_reader(models, contexts[0].target, image_tokens)
+    pairs = [replace(_make_pair(models, one, history), reader=reader) for one in contexts]
     if len(pairs) == 1:
         return pairs[0], None
     sequences = LlamaSequences([one.target for one in contexts])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localspec.errors import ModelFileError
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.models.pairing import check_assistant, check_vocabulary, find_drafter, is_assistant
+from localspec.models.projector import find_projector, is_projector
 from localspec.models.resolve import resolve_model
 
 
@@ -15,13 +16,15 @@ from localspec.models.resolve import resolve_model
 class PairFiles:
     """Headers of a target and of a drafter's file, if it has one.
 
-    ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` or ``model``. ``named``: the user chose it.
+    ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` or ``model``. ``named``: the user chose it. ``projector``: that of
+    the target, if it has one.
     """
 
     target: GgufHeader
     kind: str
     draft: GgufHeader | None = None
     named: bool = True
+    projector: GgufHeader | None = None
 
     @property
     def headers(self) -> tuple[GgufHeader, GgufHeader | None]:
@@ -33,16 +36,22 @@ class PairFiles:
 
     @property
     def paths(self) -> list[Path]:
-        return [header.path for header in self.headers if header]
+        return [header.path for header in (*self.headers, self.projector) if header]
 
 
-def find_files(target: str | Path, draft: str | Path | None) -> PairFiles:
+def find_files(target: str | Path, draft: str | Path | None, projector: str | Path | None = None) -> PairFiles:
     """Find the files of the names that :func:`localspec.load` takes.
 
     Raises :class:`ModelError` for files that are damaged or not of the right kind, and :class:`DraftMismatchError` for
     a drafter that does not go with the target.
     """
-    header, name = _target_header(resolve_model(target)), str(draft or "none")
+    header = _target_header(resolve_model(target))
+    eyes = find_projector(header, None if projector is None else str(projector))
+    return replace(_find_drafter(header, draft), projector=eyes)
+
+
+def _find_drafter(header: GgufHeader, draft: str | Path | None) -> PairFiles:
+    name = str(draft or "none")
     if name in ("none", "ngram"):
         return PairFiles(header, name)
     named = name != "auto"
@@ -63,7 +72,7 @@ def _target_header(path: Path) -> GgufHeader:
         raise ModelFileError(
             f"{path} is an MTP assistant, which only drafts; give it with -d and its Gemma 4 target with -m."
         )
-    if header.architecture in ("clip", "mmproj") or header.metadata.get("general.type") == "mmproj":
+    if is_projector(header):
         raise ModelFileError(f"{path} is a multimodal projector, not a language model; give the model it belongs to.")
     if is_trimmed(header):
         raise ModelFileError(

@@ -67,10 +67,10 @@ def load_models(
             )
         notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
         kind, draft = "none", None
-    models = LoadedModels(target, params, n_ctx, kind, notices=tuple(notices))
+    models = LoadedModels(target, params, n_ctx, kind, projector=files.projector, notices=tuple(notices))
     if draft is None:
         return models
-    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None)
+    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None, media_cells=0)
     if machines is not None and kind == "mtp":  # it reads the target's cache
         from localspec.machines.context import load_remote
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """See :func:`localspec.load`. ``name``: the target's. ``cache_ram``: as the user gave it."""
+    """See :func:`localspec.load`. ``name``: the target's. ``cache_ram``: as the user gave it.
+
+    ``image_tokens``: fewest and most cells of a picture.
+    """
 
     name: str
     draft: DraftParams
@@ -26,3 +29,4 @@ class LoadOptions:
     progress: Callable[[float], None] | None
     template: ChosenTemplate | None = None
     cache_ram: int | None = None
+    image_tokens: tuple[int, int] | None = None

@@ -93,8 +93,8 @@ class RemoteContext:
             for sequence, part in enumerate(job.parts, job.sequence):
                 self._kept.add(sequence, part.tokens, part.start)
 
-    def run_embedded(self, n: int, inputs: Rows) -> None:
-        raise BackendError("a trimmed drafter stays on this machine; this is an error in localspec, report it.")
+    def run_embedded(self, n: int, inputs: Rows, *, causal: bool = True) -> None:
+        raise BackendError("embeddings are decoded on this machine alone; this is an error in localspec, report it.")
 
     def rows(self, n: int) -> Rows:
         found = self._shared.logits[:n]

@@ -98,7 +98,7 @@ def model_memory(
     """
     header, cells = parts[0], n_cells(n_ctx, params)
     doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
-    batch = ASSISTANT_BATCH if assistant else params.pass_width(gpu=gpu)
+    batch = ASSISTANT_BATCH if assistant else params.rows(gpu=gpu)
     wide = (header.number("embedding_length_out") or header.number("embedding_length") or 0) if assistant else 0
     return ModelMemory(
         file=sum(_end(part) for part in parts),

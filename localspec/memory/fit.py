@@ -57,11 +57,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """The models to load, and the rows of the widest verification."""
+    """The models to load, the rows of the widest verification, and the bytes of a projector with its buffers."""
 
     target: ModelParts
     drafter: ModelParts | None = None
     rows: int = 1
+    projector: int = 0
 
     @classmethod
     def from_headers(
@@ -136,7 +137,7 @@ def choose_settings(request: LoadRequest, params: ContextParams, machine: Machin
 
     Raises :class:`UsageError` where that is impossible; the message names what would fit.
     """
-    gpus = chosen_gpus(machine.devices, params)
+    gpus = _beside_projector(chosen_gpus(machine.devices, params), request.projector)
     placed = _place_layers(request, LoadSettings(params, params, context_size(request.target.headers[0], params)), gpus)
     found = _with_sizes(request, placed, gpus, machine)
     if machine.memory is None or found.private <= machine.memory:
@@ -152,6 +153,14 @@ def choose_settings(request: LoadRequest, params: ContextParams, machine: Machin
     target, drafter = (replace(settings, ctx_size=tokens) for settings in (plain.target, plain.drafter))
     found = _with_sizes(request, replace(plain, target=target, drafter=drafter, n_ctx=tokens), gpus, machine)
     return replace(found, notices=(*found.notices, short))
+
+
+def _beside_projector(gpus: Sequence[Device], size: int) -> Sequence[Device]:
+    """The devices with the memory that a projector leaves, which is put on the first."""
+    if not gpus or not size:
+        return gpus
+    first = gpus[0]
+    return [replace(first, memory_free=max(1, first.memory_free - size)), *gpus[1:]] if first.memory_free else gpus
 
 
 def _place_layers(request: LoadRequest, found: LoadSettings, gpus: Sequence[Device]) -> LoadSettings:
@@ -187,9 +196,10 @@ def _with_sizes(request: LoadRequest, found: LoadSettings, gpus: Sequence[Device
     target, drafter = request.memory(found.target, found.n_ctx, machine)
     asked = (found.target.gpu_layers, found.drafter.gpu_layers)
     layers = [ALL if n is None else n for n in asked] if gpus else [0, 0]
+    extra = request.projector
     if not any(layers[: len(request.models)]):
-        return replace(found, peak=peak(target, drafter), private=private(target, drafter), device=0)
-    host, device = BASE, 0
+        return replace(found, peak=peak(target, drafter) + extra, private=private(target, drafter) + extra, device=0)
+    host, device = BASE, extra
     for model, offloaded, memory in zip(request.models, layers, (target, drafter), strict=False):
         assert memory is not None
         caches = model.caches(found.target, found.n_ctx)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
+from localspec.gguf.header import GgufHeader
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
@@ -25,6 +26,7 @@ class LoadedModels:
     """Models of a pair and their settings. ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` or ``model``.
 
     ``n_ctx``: tokens of the contexts in which they generate. ``trim``: what a trimmed drafter's file adds.
+    ``projector``: the target's, which is loaded later.
     """
 
     target: LlamaModel
@@ -34,6 +36,7 @@ class LoadedModels:
     drafter: LlamaModel | None = None
     draft_params: ContextParams | None = None
     trim: Trim | None = None
+    projector: GgufHeader | None = None
     notices: tuple[str, ...] = ()
 
 
@@ -48,7 +51,8 @@ class PairContexts:
 def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> PairContexts:
     """Make small contexts whose passes go through ``gate``. Raises :class:`BackendError` without enough memory."""
     with gate.one_pass():
-        target = _GatedContext(models.target, models.params, PROBE_CTX, hidden=models.kind == "mtp")
+        params = replace(models.params, media_cells=0)
+        target = _GatedContext(models.target, params, PROBE_CTX, hidden=models.kind == "mtp")
         target.gate = gate
         stack.callback(target.close)
         drafter = _open_drafter(models, target)

@@ -45,7 +45,7 @@ _WINDOWS_ABORT = 3
 
 @dataclass(frozen=True)
 class _Case:
-    """``files`` that are loaded together, the last of them on trial; ``role``: target, mtp or model."""
+    """``files`` that are loaded together, the last of them on trial; ``role``: target, mtp, model or mmproj."""
 
     role: str
     files: tuple[Path, ...]
@@ -81,7 +81,10 @@ class Trial:
     def __init__(
         self, target: Path, draft: Path | None = None, kind: str = "none", params: ContextParams | None = None
     ) -> None:
-        """``kind`` of ``draft``: ``mtp`` (tried on its target) or ``model``. ``params``: the cache types to try."""
+        """``kind`` of ``draft``: ``mtp`` (tried on its target), ``model``, or ``mmproj``, a projector (tried alone).
+
+        ``params``: the cache types to try.
+        """
         self._types = [params.cache_type_k, params.cache_type_v] if params else [None, None]
         try:
             cases = _cases(target, draft, kind, self._types)
@@ -170,6 +173,8 @@ class Trial:
 def _cases(target: Path, draft: Path | None, kind: str, types: Sequence[str | None]) -> list[_Case]:
     own = target.resolve().parent == BUILT_IN
     paths: dict[str, tuple[Path, ...]] = {} if own else {"target": (target,)}
+    if draft is not None and kind == "mmproj":
+        paths = {} if draft.resolve().parent == BUILT_IN else {"mmproj": (target, draft)}
     if draft is not None and kind == "model":
         paths["model"] = (draft,)
     if draft is not None and kind == "mtp" and not (own and draft.resolve().parent == BUILT_IN):

@@ -25,8 +25,10 @@ from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.host import default_threads
 from localspec.llama.model import LlamaModel
+from localspec.llama.mtmd import LlamaProjector, check_projector
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.rows import NonFiniteLogitsError
+from localspec.models.projector import places_in_a_row
 from localspec.params import ContextParams
 
 #: Tokens of the context, and of a pass.
@@ -88,7 +90,9 @@ def _reports(cases: Sequence[tuple[str, list[Path]]], params: ContextParams) -> 
     hidden = any(role == "mtp" for role, _ in cases)
     target, runs = None, list[Callable[[], None]]()
     for role, files in cases:
-        if role == "model":
+        if role == "mmproj":
+            runs.append(partial(_look_and_listen, *files))
+        elif role == "model":
             runs.append(partial(_decode, _open(files[0], replace(params, cache_type_k=None, cache_type_v=None))))
         elif role == "target":
             target = _open(files[0], params, hidden=hidden)
@@ -140,3 +144,12 @@ def _use_vocabulary(model: LlamaModel) -> list[int]:
         vocabulary.raw_text(token)
         vocabulary.is_end(token)
     return (tokens + [0] * 2 * _WIDTH)[: 2 * _WIDTH]
+
+
+def _look_and_listen(target: Path, path: Path) -> None:
+    """Encode a picture and a sound with the projector of a target, which is mapped and not read."""
+    model = LlamaModel(read_header(target), _PARAMS, verbose=True)
+    projector = LlamaProjector(path, model, places=places_in_a_row(read_header(path, model=False)))
+    check_projector(projector)
+    projector.close()
+    model.close()

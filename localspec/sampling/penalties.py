@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from localspec.media.cells import text_tokens
 from localspec.params import SamplingParams
 from localspec.sampling.noise import Ids
 from localspec.sampling.rows import Row
@@ -28,6 +29,8 @@ class History:
 
     def __init__(self) -> None:
         self._buffer = np.zeros(1024, np.int64)
+        #: Length of the list that was read, with the cells of pictures and sounds, which are no tokens.
+        self._read = 0
         #: Number of tokens of the answer.
         self.committed = 0
         #: Number of tokens with the draft tokens.
@@ -35,11 +38,12 @@ class History:
 
     def update(self, tokens: Sequence[int], ahead: Sequence[int]) -> None:
         """Append the new part of ``tokens``, and replace the draft tokens by ``ahead``."""
-        new = [*tokens[self.committed :], *ahead]
-        start, self.committed, self.end = self.committed, len(tokens), len(tokens) + len(ahead)
+        read = text_tokens(tokens[self._read :])
+        start, self.committed = self.committed, self.committed + len(read)
+        self._read, self.end = len(tokens), self.committed + len(ahead)
         if self.end > len(self._buffer):
             self._buffer = np.concatenate((self._buffer[:start], np.zeros(2 * self.end - start, np.int64)))
-        self._buffer[start : self.end] = new
+        self._buffer[start : self.end] = [*read, *ahead]
 
     def last(self, n: int) -> Ids:
         """The last ``n`` tokens, oldest first; all of them if they are fewer."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from localspec.media.parts import is_media_part
+from localspec.media.source import Media
 from localspec.serve.problem import RequestError
 from localspec.serve.scheduler import Job
 
@@ -34,6 +36,17 @@ def line(job: Job, problem: RequestError | None, *, texts: bool) -> dict[str, An
         "accepted": stats.accepted,
     }
     if texts:
-        found["prompts"] = list(job.ask.prompts)
+        found["prompts"] = [_plain(prompt) for prompt in job.ask.prompts]
         found["texts"] = [done.completion.text for done in job.done]
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A prompt with the kinds of pictures and sounds in place of their data."""
+    if isinstance(value, Media):
+        return f"({value.kind})"
+    if is_media_part(value):
+        return f"({value['type']})"
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

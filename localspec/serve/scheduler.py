@@ -13,10 +13,12 @@ from localspec.errors import LocalspecError
 from localspec.generation.prompt import Prepared
 from localspec.generation.result import Chunk, Completion
 from localspec.generation.stats import Stats
+from localspec.media.source import Image
 from localspec.serve.catalog import Model
 from localspec.serve.dialects.job import Ask, Begun, Delta, Done, Event, Note, Prompt, Run
 from localspec.serve.engines import Engines
 from localspec.serve.problem import RequestError, problem_of
+from localspec.serve.remote import addresses, fetched
 from localspec.serve.turns import Turns
 
 _LEFT = RequestError(499, "the client went away.")
@@ -76,15 +78,23 @@ class Job:
 class Scheduler:
     """Runs requests in turns between clients, some at the same time; each has the engine of its model.
 
-    ``finished`` is told of each request that ended, with an error or without.
+    ``finished`` is told of each request that ended, with an error or without. ``fetch`` gets pictures by their web
+    addresses, where that is allowed.
     """
 
-    def __init__(self, engines: Engines, turns: Turns, finished: Callable[[Job, RequestError | None], None]) -> None:
-        self.engines, self.turns, self._finished = engines, turns, finished
+    def __init__(
+        self,
+        engines: Engines,
+        turns: Turns,
+        finished: Callable[[Job, RequestError | None], None],
+        fetch: Callable[[str], Image] | None = None,
+    ) -> None:
+        self.engines, self.turns, self._finished, self._fetch = engines, turns, finished, fetch
 
     async def submit(self, ask: Ask, client: str) -> Job:
         """Check a request and queue it. Raises :class:`RequestError` if it cannot be answered or the queue is full."""
         model = await self.model(ask.model)
+        ask = await self.with_pictures(ask)
         engine = self.engines.loaded(model)
         prompts = await asyncio.to_thread(prepare, engine, ask) if engine else ()
         job = Job(ask, model, self.turns.enter(f"{client} {ask.user}"))
@@ -92,6 +102,15 @@ class Scheduler:
             job.begin(engine, prompts)
         job.start(self._run(job), lambda task: self._ended(job, task))
         return job
+
+    async def with_pictures(self, ask: Ask) -> Ask:
+        """The request with the pictures at its web addresses. Raises :class:`RequestError`."""
+        if not addresses(ask):
+            return ask
+        try:
+            return await asyncio.to_thread(fetched, ask, self._fetch)
+        except LocalspecError as error:
+            raise known(error) from error
 
     async def model(self, name: str | None) -> Model:
         """The model of a name, found in a thread: the disk may be slow. Raises :class:`RequestError`."""

@@ -202,7 +202,7 @@ class Service:
                 "plain_ms_per_token": _plain_ms(engine),
                 "exactness": engine.exactness,
                 "notices": list(engine.notices),
-                "modalities": {"vision": False, "audio": False},
+                "modalities": {"vision": "picture" in engine.media, "audio": "sound" in engine.media},
             }
         )
 

@@ -50,6 +50,7 @@ def test_every_flag_reaches_the_engine(program):
         "--device", "CUDA0", "--draft-max", "5", "-n", "9", "--temp", "0", "--top-k", "3", "--top-p", "0.5",
         "--min-p", "0.1", "--seed", "42", "--stop", "a", "--stop", "b", "--exactness", "require", "--pass-width", "8",
         "--ngram-file", "n", "--chat-template", "gemma", "--verbose", "-ctk", "q4_0", "-ctv", "bf16",
+        "--mmproj", "m.gguf", "--image-tokens", "70-280",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     ((target, draft), loaded) = program.loads[0]
@@ -58,7 +59,7 @@ def test_every_flag_reaches_the_engine(program):
     assert loaded == {
         "ctx_size": 512, "threads": 3, "gpu_layers": 7, "device": "CUDA0", "draft_max": 5, "exactness": "require",
         "pass_width": 8, "ngram_file": "n", "chat_template": "gemma", "verbose": True, "cache_type_k": "q4_0",
-        "cache_type_v": "bf16", "parallel": 1, "cache_ram": None,
+        "cache_type_v": "bf16", "parallel": 1, "cache_ram": None, "mmproj": "m.gguf", "image_tokens": (70, 280),
     }  # fmt: skip
     options = program.engine.options[0]
     del options["progress"]
@@ -336,7 +337,8 @@ def test_parts_of_a_content_are_lines(program, tmp_path):
     assert program("generate", "--messages", "m.json").exit_code == 0
     assert program.engine.asked == [[{"role": "user", "content": "one\ntwo"}]]
     for bad, told in (
-        ([{"type": "image_url", "image_url": {"url": "x"}}], "part 1 of message 1 of m.json has the type 'image_url'"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "part 1 of message 1 of m.json has 'x' as 'image_url'"),
+        ([{"type": "video", "video": "x"}], "part 1 of message 1 of m.json has the type 'video'"),
         ([], "message 1 of m.json has an empty list"),
         ([{"type": "text", "text": "\ud800"}], "surrogate"),
     ):

@@ -39,6 +39,7 @@ class FakeEngine:
     notices: tuple[str, ...] = ()
     drafters: tuple[str, ...] = ("mtp",)
     drafting: bool = True
+    media: frozenset[str] = frozenset({"picture", "sound"})
     exactness: str = "exact"
     n_ctx: int = 4096
     asked: list[Any] = field(default_factory=list)

@@ -26,7 +26,7 @@ PROMPT = "> "
 #: Before the second and later lines of a message.
 _CONTINUED = "  "
 #: Commands whose argument is completed as a file name.
-_FILE_COMMANDS = ("/save ", "/load ")
+_FILE_COMMANDS = ("/save ", "/load ", "/image ", "/audio ")
 _HISTORY = "chat-history"
 
 
@@ -60,7 +60,7 @@ def open_history() -> History:
 
 
 class CommandCompleter(Completer):
-    """Completes slash commands, and the file name after ``/save`` and ``/load``."""
+    """Completes slash commands, and the file name after those that take one."""
 
     def __init__(self) -> None:
         self._paths = PathCompleter(expanduser=True)

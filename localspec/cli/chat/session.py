@@ -25,6 +25,7 @@ from localspec.generation.stats import Stats
 
 if TYPE_CHECKING:
     from localspec.engine import Engine
+    from localspec.media.source import Media
 
 
 @dataclass
@@ -53,15 +54,25 @@ class Session:
     total: Stats = field(default_factory=Stats)
     failed: bool = False
     ended: bool = False
+    #: Pictures and sounds of the next message.
+    attached: list[Media] = field(default_factory=list)
 
     @property
     def colour(self) -> bool:
         return Style.from_stream(sys.stdout).on
 
+    def attach(self, media: Media) -> None:
+        """Keep a picture or sound for the next message. Raises :class:`UsageError` for a model that reads none."""
+        if media.kind not in self.engine.media:
+            raise UsageError(f"{self.engine.model.name} reads no {media.kind}s; start the chat with a model that does.")
+        self.attached.append(media)
+        self.notes.show(f"{media.name} goes with your next message.")
+
     def ask(self, question: str) -> None:
-        """Answer a question. With ``trim_when_full`` the oldest turns make room for it."""
+        """Answer a question, with what is attached. With ``trim_when_full`` the oldest turns make room for it."""
+        media, self.attached = self.attached, []
         while True:
-            self.transcript.ask(question)
+            self.transcript.ask(question, media)
             try:
                 self._answer()
             except PromptTooLongError:

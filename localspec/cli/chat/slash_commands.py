@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from localspec.cli.chat.session import Session
-from localspec.cli.chat.transcript import Transcript, file_path
+from localspec.cli.chat.transcript import Transcript, file_path, pasted_media
 from localspec.cli.terminal.answer_stats import engine_line, session_report
 from localspec.cli.terminal.units import plural
 from localspec.errors import LocalspecError, UsageError
 from localspec.files import size_text
+from localspec.media.source import Audio, Image, Media
 
 KEYS = [
     ("Enter", "send the message"),
@@ -41,8 +42,16 @@ def handle_line(session: Session, text: str) -> None:
         session.guard(lambda: _run_command(session, name.lower(), argument))
     elif text:
         escaped = name.startswith("//") and name[1:].lower() in COMMANDS  # //help is the message /help
-        message = text[1:] if escaped else text
-        session.guard(lambda: session.ask(message))
+        session.guard(lambda: _say(session, text[1:] if escaped else text))
+
+
+def _say(session: Session, text: str) -> None:
+    """Answer a message. Paths at its beginning, as a terminal pastes them, are attached if they are media."""
+    while (found := pasted_media(text) if session.engine.media else None) is not None:
+        media, text = found
+        session.attach(media)
+    if text:
+        session.ask(text)
 
 
 def _is_command(name: str) -> bool:
@@ -144,12 +153,27 @@ def _load(session: Session, argument: str) -> None:
         except LocalspecError as error:
             session.notes.show(f"The cache was not loaded: {error}")
     if unanswered is not None:
-        session.notes.show(f"A last message without an answer was left out: {unanswered}")
+        session.notes.show(f"A last message without an answer was left out: {unanswered[0]}")
 
 
 def _state_path(path: Path) -> Path:
     """The file of a conversation's cache."""
     return path.with_name(f"{path.name}.state")
+
+
+def _attach(session: Session, argument: str, kind: type[Media]) -> None:
+    if not argument:
+        name = "image" if kind is Image else "audio"
+        raise UsageError(f"/{name} needs a file name: /{name} FILE.")
+    session.attach(kind(file_path(argument)))
+
+
+def _image(session: Session, argument: str) -> None:
+    _attach(session, argument, Image)
+
+
+def _audio(session: Session, argument: str) -> None:
+    _attach(session, argument, Audio)
 
 
 def _result(session: Session, argument: str) -> None:
@@ -174,6 +198,8 @@ COMMANDS = {
     "/think": SlashCommand("/think on|off", "let the model think first, if it can", _think),
     "/continue": SlashCommand("/continue", "let the model continue its last answer", _continue),
     "/result": SlashCommand("/result TEXT", "give the model the result of its tool call", _result),
+    "/image": SlashCommand("/image FILE", "show the model a picture with your next message", _image),
+    "/audio": SlashCommand("/audio FILE", "let the model hear a sound with your next message", _audio),
     "/save": SlashCommand("/save FILE", "save the conversation, and its cache in FILE.state", _save),
     "/load": SlashCommand("/load FILE", "go on with a saved conversation", _load),
     "/exit": SlashCommand("/exit", "end the chat (also /quit)", _exit),

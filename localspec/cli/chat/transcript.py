@@ -6,6 +6,9 @@ Invariant: the messages never end with a question whose answer was given up, and
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from typing import Any
 from localspec.cli.input.messages import MessageDict, read_messages
 from localspec.errors import InputError
 from localspec.files import replacing
+from localspec.media.parts import content_with, json_part
+from localspec.media.source import Media, media_of
 
 
 @dataclass
@@ -21,9 +26,9 @@ class Transcript:
 
     messages: list[MessageDict] = field(default_factory=list)
 
-    def ask(self, text: str) -> None:
-        """Add a user message."""
-        self.messages.append({"role": "user", "content": text})
+    def ask(self, text: str, media: Sequence[Media] = ()) -> None:
+        """Add a user message, its pictures and sounds first."""
+        self.messages.append({"role": "user", "content": content_with(media, text)})
 
     def answer(self, text: str, **extra: Any) -> None:
         """Add the model's message; ``extra``: its tool calls and the thought before them."""
@@ -55,12 +60,13 @@ class Transcript:
 
     def take_back(self) -> str:
         """Remove the last message, a question without an answer, and return its text."""
-        return str(self.messages.pop()["content"])
+        return _text(self.messages.pop()["content"])
 
-    def take_question(self) -> str | None:
-        """Remove and return the question at the end, if the last message is one."""
+    def take_question(self) -> tuple[str, list[Media]] | None:
+        """Remove and return the question at the end with its media, if the last message is one."""
         if self.messages and self.messages[-1]["role"] == "user":
-            return self.take_back()
+            content = self.messages.pop()["content"]
+            return _text(content), [part for part in content if isinstance(part, Media)]
         return None
 
     def clear(self) -> None:
@@ -88,7 +94,7 @@ class Transcript:
         path = file_path(name)
         if path.exists():
             _require_conversation(path)
-        text = json.dumps({"messages": self.messages, **about}, ensure_ascii=False, indent=2)
+        text = json.dumps({"messages": self.messages, **about}, ensure_ascii=False, indent=2, default=json_part)
         try:
             with replacing(path) as stream:
                 stream.write(f"{text}\n".encode())
@@ -102,10 +108,37 @@ class Transcript:
         return cls(read_messages(str(file_path(name))))
 
 
+def _text(content: str | list[Any]) -> str:
+    """The text of a content, without its media."""
+    return (
+        content if isinstance(content, str) else "\n".join(part["text"] for part in content if isinstance(part, dict))
+    )
+
+
 def file_path(name: str) -> Path:
     """The path of a name that may be quoted or start with ``~``."""
     quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
     return Path(name[1:-1] if quoted else name).expanduser()
+
+
+def pasted_media(text: str) -> tuple[Media, str] | None:
+    """The picture or sound whose path ``text`` begins with, as a terminal pastes it, and the rest of the text.
+
+    The path is the whole text, is quoted, or ends at a space without a backslash. None for any other text.
+    """
+    quoted = re.match(r"(?:\"([^\"]+)\"|'([^']+)')(?:\s+|$)", text)
+    word = re.match(r"((?:\\.|\S)+)(?:\s+|$)", text)
+    candidates = [(text, "")]
+    if quoted:
+        candidates.append((quoted[1] or quoted[2], text[quoted.end() :]))
+    if word:
+        candidates.append((re.sub(r"\\(.)", r"\1", word[1]), text[word.end() :]))
+    for name, rest in candidates:
+        with suppress(OSError, ValueError, RuntimeError, InputError):
+            path = Path(name.removeprefix("file://")).expanduser()
+            if "\n" not in name and path.suffix and path.is_file():
+                return media_of(path), rest
+    return None
 
 
 def _require_conversation(path: Path) -> None:

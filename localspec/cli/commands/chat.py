@@ -16,6 +16,7 @@ from localspec.cli.options.values import FileName
 if TYPE_CHECKING:
     from localspec.cli.chat.session import Session
     from localspec.cli.chat.transcript import Transcript
+    from localspec.media.source import Media
 
 #: Characters of a first message that are repeated on the screen.
 _SHOWN = 300
@@ -62,7 +63,7 @@ def chat(
     from localspec.cli.model.load import load_engine
     from localspec.cli.terminal.notes import Notes
 
-    transcript, question = _start(source)
+    transcript, question, media = _start(source)
     offered = [] if tools is None else read_tools(tools)
     interactive = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
     with load_engine(chosen(models, interactive and sys.stderr.isatty())) as engine:
@@ -76,14 +77,16 @@ def chat(
             stats,
             offered,
         )
+        for one in media:
+            session.attach(one)
         if interactive:
             _talk(session, question)
         else:
             _pipe(session, question)
 
 
-def _start(source: PromptOptions) -> tuple[Transcript, str | None]:
-    """The transcript to begin with, and a question to answer first."""
+def _start(source: PromptOptions) -> tuple[Transcript, str | None, list[Media]]:
+    """The transcript to begin with, a question to answer first, and the media of the first message."""
     from localspec.cli.chat.transcript import Transcript
     from localspec.cli.input.messages import read_messages, require_question
     from localspec.cli.input.text import source_name
@@ -93,9 +96,10 @@ def _start(source: PromptOptions) -> tuple[Transcript, str | None]:
         transcript = Transcript(read_messages(source.messages))
         if source.continued:
             require_question(transcript.messages, source_name(source.messages), continued=True)
-            return transcript, "/continue"
-        return transcript, transcript.take_question()
-    return Transcript(source.system_messages()), source.text()
+            return transcript, "/continue", []
+        question, media = transcript.take_question() or (None, [])
+        return transcript, question, media
+    return Transcript(source.system_messages()), source.text(), source.media()
 
 
 def _pipe(session: Session, question: str | None) -> None:
@@ -143,5 +147,6 @@ def _greet(session: Session) -> None:
     session.notes.show(
         f"{engine_line(session.engine)}, context {session.engine.n_ctx} tokens.",
         "Ctrl-C stops an answer, Ctrl-D ends the chat, /help lists the rest.",
+        *(["It reads pictures: /image FILE, or drop one here."] if "picture" in session.engine.media else []),
     )
     session.notes.plain()

@@ -137,7 +137,12 @@ def _read_jsonl(path: str, source: PromptOptions, raw: bool, answer: AnswerOptio
     """The prompts of ``--jsonl``. Raises UsageError for options that do not go with it."""
     from localspec.cli.input.jsonl import read_jsonl
 
-    flags = {"--raw": raw, "--system": source.system is not None}
+    flags = {
+        "--raw": raw,
+        "--system": source.system is not None,
+        "--image": bool(source.images),
+        "--audio": bool(source.audios),
+    }
     others = source.given() + [flag for flag, given in flags.items() if given]
     if others:
         raise click.UsageError(f"--jsonl gives the prompts; leave out {' and '.join(others)}.")

@@ -48,6 +48,7 @@ class ServeOptions:
     insecure: bool
     cors_origin: Sequence[str]
     allow_host: Sequence[str]
+    allow_image_urls: bool
     log: bool
     log_texts: bool
 
@@ -105,6 +106,11 @@ class ServeOptions:
     metavar="S",
     help="Seconds to finish answers at the end.",
 )
+@click.option(
+    "--allow-image-urls",
+    is_flag=True,
+    help="Fetch pictures that requests name by web addresses, never from private ones.",
+)
 @click.option("--log", is_flag=True, help="Print a line of JSON for each request, without its texts.")
 @click.option("--log-texts", is_flag=True, help="Print prompts and answers as well.")
 def serve(models: ModelOptions, **values: Any) -> None:
@@ -146,6 +152,7 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Access, listener
     from localspec.serve.engines import Engines
     from localspec.serve.log import line, refusal
     from localspec.serve.metrics import Metrics
+    from localspec.serve.remote import Fetcher
     from localspec.serve.run import Ending, make_server
     from localspec.serve.scheduler import Scheduler
     from localspec.serve.service import Service
@@ -165,7 +172,8 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Access, listener
         metrics.add(job, problem)
         _log(options, line(job, problem, texts=options.log_texts))
 
-    scheduler = Scheduler(engines, Turns(options.queue, options.parallel), finished)
+    fetch = Fetcher() if options.allow_image_urls else None
+    scheduler = Scheduler(engines, Turns(options.queue, options.parallel), finished, fetch)
     service = Service(
         scheduler,
         metrics,

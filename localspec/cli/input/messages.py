@@ -8,10 +8,11 @@ from localspec.chat.content import content_text
 from localspec.chat.tools import check_tool_parts, check_tools
 from localspec.cli.input.text import TYPE_NAMES, read_json_file, source_name
 from localspec.errors import InputError
+from localspec.media.parts import is_media_part, part_media
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-#: A checked message: ``role`` and ``content``, and the keys of :data:`_TOOL_KEYS` where it has them.
+#: A checked message: ``role`` and ``content`` (text, or a list of texts and media), and those of :data:`_TOOL_KEYS`.
 MessageDict = dict[str, Any]
 
 #: Keys kept beside role and content: tool calls, their results, and thoughts that led to calls.
@@ -63,10 +64,20 @@ def _message(item: Any, place: str) -> MessageDict:
     return {**message, **{key: item[key] for key in _TOOL_KEYS if item.get(key)}}
 
 
-def _content(item: dict[str, Any], place: str) -> str:
-    """The text of a content, whose parts are joined."""
+def _content(item: dict[str, Any], place: str) -> str | list[Any]:
+    """The text of a content, whose parts are joined, or a list of texts, pictures and sounds."""
     parts = item.get("content")
-    return _string({"content": content_text(parts, place)} if isinstance(parts, list) else item, "content", place)
+    if not isinstance(parts, list):
+        return _string(item, "content", place)
+    if not any(is_media_part(part) for part in parts):
+        return _string({"content": content_text(parts, place)}, "content", place)
+    return [_part(part, f"part {number} of {place}") for number, part in enumerate(parts, start=1)]
+
+
+def _part(part: Any, place: str) -> Any:
+    if is_media_part(part):
+        return part_media(part, place)
+    return {"type": "text", "text": _string({"text": content_text([part], place)}, "text", place)}
 
 
 def _string(item: dict[str, Any], key: str, place: str) -> str:

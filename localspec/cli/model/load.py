@@ -79,6 +79,8 @@ def open_engine(options: ModelOptions, several: Several, progress: Callable[[flo
         rpc=options.rpc,
         verbose=options.verbose,
         chat_template=options.template,
+        mmproj=options.mmproj,
+        image_tokens=options.image_tokens,
         progress=progress,
     )
 

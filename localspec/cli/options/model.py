@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from localspec.cli.options.bundle import bundle
-from localspec.cli.options.values import DraftName, FileName, LayerCount, ModelName
+from localspec.cli.options.values import DraftName, FileName, LayerCount, ModelName, TokenRange
 from localspec.errors import UsageError
 from localspec.params import (
     CACHE_TYPES,
@@ -19,6 +19,7 @@ from localspec.params import (
     ContextParams,
     DraftParams,
     ExactnessMode,
+    check_image_tokens,
     check_pass_width,
 )
 
@@ -51,6 +52,8 @@ class ModelOptions:
     chosen: bool = True
     template: str | Path | None = None
     rpc: str | None = None
+    mmproj: str | None = None
+    image_tokens: tuple[int, int] | None = None
 
     @classmethod
     def from_flags(cls, **values: Any) -> ModelOptions:
@@ -76,6 +79,7 @@ class ModelOptions:
             from localspec.machines.address import parse_workers
 
             parse_workers(self.rpc)
+        check_image_tokens(self.image_tokens)
 
 
 def _template(name: str | None, file: str | None) -> str | Path | None:
@@ -191,6 +195,20 @@ model_options = bundle(
             type=FileName(),
             metavar="FILE",
             help="A Jinja chat template in place of the model's.",
+        ),
+        "mmproj": click.option(
+            "--mmproj",
+            type=FileName(),
+            metavar="FILE",
+            help="The model's projector, which reads pictures and sounds; none: no pictures.  [default: the one beside "
+            "the model or pulled with it]",
+        ),
+        "image_tokens": click.option(
+            "--image-tokens",
+            type=TokenRange(),
+            metavar="MIN-MAX",
+            help="Fewest and most tokens of a picture: more read small text, fewer are faster.  [default: the "
+            "projector's]",
         ),
         "offline": click.option(
             "--offline",

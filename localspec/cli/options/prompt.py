@@ -1,10 +1,10 @@
-"""Options of the prompt: ``-p``, ``-f``, ``--messages`` and ``--system``."""
+"""Options of the prompt: ``-p``, ``-f``, ``--messages``, ``--system``, ``--image`` and ``--audio``."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -14,12 +14,16 @@ from localspec.cli.input.text import argument, read_prompt, source_name
 from localspec.cli.options.bundle import bundle
 from localspec.cli.options.values import FileName
 
+if TYPE_CHECKING:
+    from localspec.media.source import Media
+
 
 @dataclass(frozen=True)
 class PromptOptions:
     """Source of the prompt; at most one of ``prompt``, ``file`` and ``messages``.
 
-    ``continued``: the last message of ``messages`` is continued.
+    ``continued``: the last message of ``messages`` is continued. ``images`` and ``audios``: files that go before the
+    prompt.
     """
 
     prompt: str | None
@@ -27,6 +31,8 @@ class PromptOptions:
     messages: str | None
     system: str | None
     continued: bool = False
+    images: tuple[str, ...] = ()
+    audios: tuple[str, ...] = ()
 
     @classmethod
     def from_flags(cls, **values: Any) -> PromptOptions:
@@ -49,6 +55,16 @@ class PromptOptions:
             raise click.UsageError("--messages is the whole conversation; leave out --system.")
         if self.continued and self.messages is None:
             raise click.UsageError("--continue continues the last message of --messages; add it.")
+        if self.messages is not None and (self.images or self.audios):
+            raise click.UsageError("--messages is the whole conversation; put pictures and sounds into its contents.")
+
+    def media(self) -> list[Media]:
+        """The pictures and sounds, read. Raises :class:`InputError`."""
+        if not self.images and not self.audios:
+            return []
+        from localspec.media.source import Audio, Image
+
+        return [*(Image(name) for name in self.images), *(Audio(name) for name in self.audios)]
 
     def text(self) -> str | None:
         """The text of ``-p`` or ``-f``, if one is given."""
@@ -64,8 +80,14 @@ class PromptOptions:
         """The one prompt to answer: a text if ``raw``, else messages. Without a flag it is standard input."""
         self.require_one()
         if raw:
-            for flag, value in (("--messages", self.messages), ("--system", self.system)):
-                if value is not None:
+            flags = {
+                "--messages": self.messages,
+                "--system": self.system,
+                "--image": self.images,
+                "--audio": self.audios,
+            }
+            for flag, value in flags.items():
+                if value:
                     raise click.UsageError(f"{flag} needs the chat template; leave out --raw.")
         if self.messages is not None:
             source = source_name(self.messages)
@@ -75,7 +97,11 @@ class PromptOptions:
         text = self.text() if self.given() else read_prompt("-")
         if not text or not (raw or text.strip()):
             raise click.UsageError("the prompt is empty; give some text with -p, -f or standard input.")
-        return text if raw else [*self.system_messages(), {"role": "user", "content": text}]
+        if raw:
+            return text
+        from localspec.media.parts import content_with
+
+        return [*self.system_messages(), {"role": "user", "content": content_with(self.media(), text)}]
 
 
 prompt_options = bundle(
@@ -98,7 +124,23 @@ prompt_options = bundle(
             is_flag=True,
             help="Continue the last message of --messages, the assistant's.",
         ),
+        "images": click.option(
+            "--image",
+            "images",
+            type=FileName(),
+            multiple=True,
+            metavar="FILE",
+            help="A picture (PNG, JPEG) that goes before the prompt. May be given again.",
+        ),
+        "audios": click.option(
+            "--audio",
+            "audios",
+            type=FileName(),
+            multiple=True,
+            metavar="FILE",
+            help="A sound (WAV, MP3, FLAC) that goes before the prompt. May be given again.",
+        ),
         "system": click.option("--system", metavar="TEXT", help="System message, put before the prompt."),
     },
-    not_settings=("prompt", "file", "messages", "continued"),
+    not_settings=("prompt", "file", "messages", "continued", "images", "audios"),
 )

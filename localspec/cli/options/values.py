@@ -36,6 +36,20 @@ class LayerCount(click.types.IntParamType):
         return text if text in ("all", "auto") else super().convert(value, param, ctx)
 
 
+class TokenRange(click.types.StringParamType):
+    """Two numbers, ``MIN-MAX``, or one for both."""
+
+    name = "range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        least, _, most = str(value).partition("-")
+        if not least.strip().isdecimal() or not (most or least).strip().isdecimal():
+            self.fail(f"{value!r} is no range; give the least and the most, such as 70-280.", param, ctx)
+        return int(least), int(most or least)
+
+
 class KnownNames(click.types.StringParamType):
     """Text of which some values are known."""
 

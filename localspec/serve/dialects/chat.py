@@ -14,6 +14,7 @@ from localspec.serve.dialects.fields import (
     Shared,
     ToolCall,
     Unsupported,
+    content_of,
     continues,
     leading_system_merged,
     refuse,
@@ -109,7 +110,8 @@ def _message(message: ChatMessage, where: str) -> JsonObject:
     if message.role == "function" or message.function_call:
         raise unsupported(where, "use the role tool", "function")
     role = "system" if message.role == "developer" else message.role
-    found: JsonObject = {"role": role, "content": text_of(message.content, f"{where}.content")}
+    content = content_of if role in ("user", "tool") else text_of
+    found: JsonObject = {"role": role, "content": content(message.content, f"{where}.content")}
     if message.tool_calls:
         found["tool_calls"] = [_call(call, where) for call in message.tool_calls]
     if message.tool_call_id is not None:

@@ -105,13 +105,20 @@ class ToolCall(msgspec.Struct, kw_only=True):
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """Part of a content; only text is supported."""
+    """Part of a content: text, a picture (``image_url``, ``input_image``) or a sound (``input_audio``)."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: Annotated[
+        str | JsonObject | None, Meta(description="A data URL, or an object with it as url. Base64 of PNG or JPEG.")
+    ] = None
+    input_audio: Annotated[JsonObject | None, Meta(description="data: base64 of WAV, MP3 or FLAC.")] = None
+    detail: Ignored = None
 
 
+#: Types of parts that are no text.
+_MEDIA = ("image_url", "input_image", "input_audio")
 #: Fields of :class:`Shared` that are keywords of the engine's verbs under the same name.
 _PASSED = frozenset(SamplingParams.__dataclass_fields__) - {"seed", "logit_bias"} | {"grammar", "draft_max"}
 
@@ -162,6 +169,38 @@ def text_of(content: str | list[Part] | None, where: str) -> str:
             raise RequestError(400, f'{where}[{number}] has no "text".', field=f"{where}[{number}].text")
         texts.append(text)
     return "\n".join(texts)
+
+
+def content_of(content: str | list[Part] | None, where: str) -> str | list[JsonObject]:
+    """The content of a message that may have pictures and sounds, in the form of the engine. Raises likewise."""
+    if content is None or isinstance(content, str) or all(part.type not in _MEDIA for part in content):
+        return text_of(content, where)
+    return [
+        media_part(part, f"{where}[{i}]") if part.type in _MEDIA else _text_part(text_of([part], f"{where}[{i}]"))
+        for i, part in enumerate(content)
+    ]
+
+
+def media_part(part: Part, where: str) -> JsonObject:
+    """A picture or sound in the form of the engine."""
+    if part.type == "input_audio":
+        if part.input_audio is None:
+            raise RequestError(400, f'{where} has no "input_audio".', field=where)
+        return {"type": "input_audio", "input_audio": part.input_audio}
+    url = part.image_url.get("url") if isinstance(part.image_url, dict) else part.image_url
+    return picture(url, where)
+
+
+def picture(url: Any, where: str) -> JsonObject:
+    """A picture by its address, in the form of the engine. Only data URLs and those of the web may be read."""
+    if not isinstance(url, str) or url.partition(":")[0].lower() not in ("data", "http", "https"):
+        message = f"{where} has the address {url!r:.60}; give the picture as a data URL (data:image/png;base64,...)."
+        raise RequestError(400, message, field=where)
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _text_part(text: str) -> JsonObject:
+    return {"type": "text", "text": text}
 
 
 def continues(messages: list[JsonObject]) -> bool:

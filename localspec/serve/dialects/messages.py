@@ -16,6 +16,7 @@ from localspec.serve.dialects.fields import (
     Unsupported,
     continues,
     leading_system_merged,
+    picture,
     refuse,
     shared_options,
 )
@@ -27,7 +28,7 @@ _BILLING = re.compile(r"\A\s*x-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*
 
 
 class Block(msgspec.Struct, kw_only=True):
-    """Part of a content: ``text``, ``tool_use``, ``tool_result``, ``thinking`` or ``redacted_thinking``."""
+    """Part of a content: ``text``, ``image``, ``tool_use``, ``tool_result``, ``thinking`` or ``redacted_thinking``."""
 
     type: str
     text: str | None = None
@@ -36,7 +37,10 @@ class Block(msgspec.Struct, kw_only=True):
     name: str | None = None
     input: JsonObject | None = None
     tool_use_id: str | None = None
-    content: Annotated[Any, Meta(description="Of a tool_result: text, or a list of text blocks.")] = None
+    source: Annotated[
+        JsonObject | None, Meta(description="Of an image: type base64 with media_type and data, or type url with url.")
+    ] = None
+    content: Annotated[Any, Meta(description="Of a tool_result: text, or a list of text and image blocks.")] = None
     is_error: bool | None = None
 
 
@@ -164,7 +168,7 @@ def _messages(message: AnthropicMessage, where: str) -> list[JsonObject]:
     if isinstance(message.content, str):
         text = _without_billing(message.content) if message.role == "system" else message.content
         return [{"role": message.role, "content": text}]
-    texts, thoughts = list[str](), list[str]()
+    said, thoughts = list[str | JsonObject](), list[str]()
     calls, results = list[JsonObject](), list[JsonObject]()
     for number, block in enumerate(message.content):
         place = f"{where}.content[{number}]"
@@ -175,13 +179,31 @@ def _messages(message: AnthropicMessage, where: str) -> list[JsonObject]:
         elif block.type in ("thinking", "redacted_thinking"):
             thoughts.append(block.thinking or "")
         else:
-            texts.append(_text(block, place))
-    own: JsonObject = {"role": message.role, "content": "\n".join(texts)}
+            said.append(_said(block, place))
+    own: JsonObject = {"role": message.role, "content": _content(said)}
     if calls:
         own["tool_calls"] = calls
     if thought := "".join(thoughts):
         own["reasoning_content"] = thought
-    return results + ([own] if texts or calls or thought or not results else [])
+    return results + ([own] if said or calls or thought or not results else [])
+
+
+def _content(said: list[str | JsonObject]) -> str | list[JsonObject]:
+    """Texts and pictures as a content in the form of the engine."""
+    texts = [one for one in said if isinstance(one, str)]
+    if len(texts) == len(said):
+        return "\n".join(texts)
+    return [{"type": "text", "text": one} if isinstance(one, str) else one for one in said]
+
+
+def _said(block: Block, where: str) -> str | JsonObject:
+    """A text, or a picture in the form of the engine."""
+    if block.type != "image":
+        return _text(block, where)
+    source = block.source or {}
+    if source.get("type") == "base64" and isinstance(source.get("data"), str):
+        return picture(f"data:{source.get('media_type', 'image/png')};base64,{source['data']}", where)
+    return picture(source.get("url"), where)
 
 
 def _call(block: Block, where: str) -> JsonObject:
@@ -199,6 +221,8 @@ def _result(block: Block, where: str) -> JsonObject:
             blocks = msgspec.convert(content, list[Block])
         except msgspec.ValidationError as error:
             raise RequestError(400, f"{where}.content: {error}", field=f"{where}.content") from error
-        content = "\n".join(_text(part, f"{where}.content") for part in blocks)
+        content = _content([_said(part, f"{where}.content[{i}]") for i, part in enumerate(blocks)])
+        if not isinstance(content, str):
+            return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
     text = content if isinstance(content, str) else "" if content is None else json.dumps(content)
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": f"Error: {text}" if block.is_error else text}

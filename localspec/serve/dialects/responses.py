@@ -14,6 +14,7 @@ from localspec.serve.dialects.fields import (
     Part,
     Shared,
     Unsupported,
+    content_of,
     leading_system_merged,
     refuse,
     shared_options,
@@ -145,11 +146,12 @@ def input_messages(given: str | list[Item]) -> list[JsonObject]:
 
 def _add_message(found: list[JsonObject], item: Item, where: str, thought: str) -> None:
     role = "system" if item.role == "developer" else item.role
-    text = text_of(item.content, f"{where}.content")
     if role == "assistant":
+        text = text_of(item.content, f"{where}.content")
         found.append({"role": role, "content": text, **({"reasoning_content": thought} if thought else {})})
     elif role in ("user", "system"):
-        found.append({"role": role, "content": text})
+        content = content_of if role == "user" else text_of
+        found.append({"role": role, "content": content(item.content, f"{where}.content")})
     else:
         raise RequestError(
             400, f"{where} has the role {role!r:.40}; it must be system, developer, user or assistant.", field=where
@@ -175,7 +177,7 @@ def _call(item: Item, where: str) -> JsonObject:
 def _output(item: Item, where: str) -> JsonObject:
     if item.call_id is None:
         raise RequestError(400, f'{where} is a function_call_output without "call_id".', field=where)
-    return {"role": "tool", "tool_call_id": item.call_id, "content": text_of(item.output, f"{where}.output")}
+    return {"role": "tool", "tool_call_id": item.call_id, "content": content_of(item.output, f"{where}.output")}
 
 
 def echoed(request: ResponsesRequest) -> JsonObject:

@@ -12,13 +12,13 @@ _TYPES = {
     "index.html": "text/html",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
-    **dict.fromkeys(("app.js", "api.js", "chats.js", "render.js"), "text/javascript"),
+    **dict.fromkeys(("app.js", "api.js", "chats.js", "media.js", "render.js"), "text/javascript"),
     **dict.fromkeys(("vendor/marked.js", "vendor/purify.js"), "text/javascript"),
 }
 _HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

@@ -2,12 +2,14 @@
 
 import { ApiError, chat as ask, get } from "./api.js";
 import * as chats from "./chats.js";
-import { addTokens, copy, element, message, percent } from "./render.js";
+import { content, filesOf, read } from "./media.js";
+import { addTokens, copy, element, message, percent, shown } from "./render.js";
 
 const $ = (id) => document.getElementById(id);
 let current = chats.all()[0] ?? chats.fresh();
 let running = null;
 let settings = { n_ctx: 0, plain_ms_per_token: null };
+let attached = [];
 
 const say = (text) => ($("status").textContent = text);
 
@@ -50,8 +52,34 @@ function show() {
   showList();
 }
 
+function showAttached() {
+  $("attached").hidden = !attached.length;
+  $("attached").replaceChildren(
+    ...attached.map((one) =>
+      element("li", {}, shown(one), one.name,
+        element("button", { type: "button", "aria-label": `Remove ${one.name}`, onclick: () => attach([], one) }, "×"))));
+}
+
+// Adds files to the next message, or takes one out of it.
+async function attach(files, removed) {
+  attached = attached.filter((one) => one !== removed);
+  for (const file of files) {
+    try {
+      const one = await read(file);
+      if (!settings.modalities?.[one.kind === "audio" ? "audio" : "vision"]) throw new Error("This model reads no such files.");
+      attached.push(one);
+      say(`${one.name} goes with your next message.`);
+    } catch (error) {
+      say(error.message);
+    }
+  }
+  showAttached();
+}
+
 function edit(index) {
   $("question").value = current.messages[index].content;
+  attached = (current.messages[index].media ?? []).filter((one) => one.url);
+  showAttached();
   current.messages.length = index;
   show();
   $("question").focus();
@@ -82,7 +110,7 @@ function showLive(state) {
 async function answer(index) {
   current.messages.length = index;
   const chat = current;
-  const asked = chat.messages.map(({ role, content }) => ({ role, content }));
+  const asked = chat.messages.map((one) => ({ role: one.role, content: content(one.content, one.media?.filter(({ url }) => url)) }));
   const made = { role: "assistant", content: "", reasoning: "", tokens: [], model: $("model").value };
   chat.messages.push(made);
   running = new AbortController();
@@ -160,6 +188,7 @@ function needKey() {
 async function readProps(model) {
   settings = await get(`props?model=${encodeURIComponent(model)}`);
   $("drafting").disabled = !settings.drafters.length;
+  $("attach").hidden = !(settings.modalities.vision || settings.modalities.audio);
 }
 
 async function start() {
@@ -176,9 +205,11 @@ async function start() {
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("question").value;
-  if (running || !text.trim()) return;
+  if (running || !(text.trim() || attached.length)) return;
   $("question").value = "";
-  current.messages.push({ role: "user", content: text });
+  current.messages.push({ role: "user", content: text, ...(attached.length ? { media: attached } : {}) });
+  attached = [];
+  showAttached();
   answer(current.messages.length);
 });
 $("question").addEventListener("keydown", (event) => {
@@ -188,6 +219,24 @@ $("question").addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
+$("files").addEventListener("change", () => {
+  attach([...$("files").files]);
+  $("files").value = "";
+});
+$("question").addEventListener("paste", (event) => {
+  const files = filesOf(event.clipboardData);
+  if (!files.length) return;
+  event.preventDefault();
+  attach(files);
+});
+for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+  document.addEventListener(name, (event) => {
+    if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
+    event.preventDefault();
+    document.querySelector("main").classList.toggle("dropping", over);
+    if (name === "drop") attach(filesOf(event.dataTransfer));
+  });
+}
 $("stop").addEventListener("click", () => running?.abort());
 $("new").addEventListener("click", () => open(chats.fresh()));
 $("model").addEventListener("change", () => readProps($("model").value).catch((error) => say(error.message)));

@@ -16,16 +16,21 @@ export const all = () => read().sort((a, b) => b.changed - a.changed);
 
 export const fresh = () => ({ id: crypto.randomUUID?.() ?? String(Math.random()), messages: [], changed: Date.now() });
 
-export const title = (chat) => chat.messages[0]?.content.slice(0, 60) || "New chat";
+export const title = (chat) => chat.messages[0]?.content.slice(0, 60) || chat.messages[0]?.media?.[0]?.name || "New chat";
+
+const bare = (message) => (message.media ? { ...message, media: message.media.map((one) => ({ ...one, url: null })) } : message);
 
 function write(chats) {
   const kept = chats.slice(0, MOST);
+  let whole = kept.length; // chats that keep their pictures and sounds
   while (kept.length) {
     try {
       localStorage.setItem(NAME, JSON.stringify(kept));
       return;
     } catch {
-      kept.pop(); // no room: the oldest goes
+      // no room: pictures and sounds of the oldest go first, then the oldest
+      if (whole) kept[--whole] = { ...kept[whole], messages: kept[whole].messages.map(bare) };
+      else kept.pop();
     }
   }
   localStorage.removeItem(NAME);

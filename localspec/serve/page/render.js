@@ -62,10 +62,18 @@ export function facts(timings) {
   return parts.join(" · ");
 }
 
+// A picture or sound; one that was not kept is named.
+export function shown(one) {
+  if (!one.url) return element("span", { class: "facts" }, `${one.name} (not kept)`);
+  if (one.kind === "audio") return element("audio", { src: one.url, controls: true, title: one.name });
+  return element("img", { src: one.url, alt: one.name });
+}
+
 export function message(one, actions) {
   const own = one.role === "user";
   const made = element("article", { class: one.role }, element("h2", {}, own ? "You" : one.model || "Model"));
   if (one.reasoning) made.append(element("details", {}, element("summary", {}, "Reasoning"), element("pre", {}, one.reasoning)));
+  if (one.media?.length) made.append(element("div", { class: "media" }, ...one.media.map(shown)));
   let body = own ? element("div", { class: "body" }, one.content) : markdown(one.content);
   made.append(body);
   if (one.error) made.append(element("p", { class: "error" }, one.error));
