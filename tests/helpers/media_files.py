@@ -66,3 +66,27 @@ def mp3_frames(count: int, *, claimed: int | None = None) -> bytes:
     if claimed is None:
         return frame * count
     return frame[:36] + b"Info\0\0\0\x01" + claimed.to_bytes(4, "big") + frame[48:] + frame * count
+
+
+def flac(samples: Any = None, rate: int = 16_000) -> bytes:
+    """A FLAC file of one channel with 16 bits, in verbatim frames of 256 samples (RFC 9639)."""
+    numbers = ((tone() if samples is None else samples) * 32767).astype(np.int16)
+    packed = rate << 44 | 15 << 36 | len(numbers)
+    info = struct.pack(">HH", 256, 256) + b"\0" * 6 + packed.to_bytes(8, "big") + b"\0" * 16
+    found = b"fLaC\x80\0\0\x22" + info
+    for number, at in enumerate(range(0, len(numbers), 256)):
+        block = numbers[at : at + 256]
+        # Sync code, a block size that follows in 16 bits, the first block's rate, mono, 16 bits, the frame's number.
+        head = b"\xff\xf8\x70\x08" + chr(number).encode() + struct.pack(">H", len(block) - 1)
+        frame = head + bytes([_crc(head, 8, 0x07)]) + b"\x02" + block.astype(">i2").tobytes()
+        found += frame + _crc(frame, 16, 0x8005).to_bytes(2, "big")
+    return found
+
+
+def _crc(data: bytes, bits: int, polynomial: int) -> int:
+    value, top, mask = 0, 1 << (bits - 1), (1 << bits) - 1
+    for byte in data:
+        value ^= byte << (bits - 8)
+        for _ in range(8):
+            value = (value << 1 ^ (polynomial if value & top else 0)) & mask
+    return value
