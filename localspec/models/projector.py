@@ -111,10 +111,6 @@ def _candidates(target: GgufHeader) -> Iterable[Path]:
     beside = [*sorted(folder.glob("*mmproj*.gguf")), *sorted(folder.glob("mmproj*/*.gguf"))]
     stored = store.stored_models()
     own = [model for model in stored if model.path.resolve() == target.path.resolve()]
-    names, repositories = {model.name for model in own}, {model.repo for model in own}
-    pulled = [
-        model.path
-        for model in stored
-        if "mmproj" in model.path.name.lower() and (names & set(model.draft_of) or model.repo in repositories)
-    ]
+    names = {model.name for model in own}
+    pulled = [model.path for model in stored if model.role == "projector" and names & set(model.draft_of)]
     return [*pulled, *beside]

@@ -59,7 +59,8 @@ def test_every_flag_reaches_the_engine(program):
     assert loaded == {
         "ctx_size": 512, "threads": 3, "gpu_layers": 7, "device": "CUDA0", "draft_max": 5, "exactness": "require",
         "pass_width": 8, "ngram_file": "n", "chat_template": "gemma", "verbose": True, "cache_type_k": "q4_0",
-        "cache_type_v": "bf16", "parallel": 1, "cache_ram": None, "mmproj": "m.gguf", "image_tokens": (70, 280), "rpc": None,
+        "cache_type_v": "bf16", "parallel": 1, "cache_ram": None, "rpc": None, "mmproj": "m.gguf",
+        "image_tokens": (70, 280),
     }  # fmt: skip
     options = program.engine.options[0]
     del options["progress"]
