@@ -13,7 +13,7 @@ from localspec.control.base import FixedDepth
 from localspec.engine import Engine
 from localspec.errors import InputError, ModelFileError
 from localspec.models.resolve import TINY_TARGET
-from tests.helpers.media_files import png, tone, wav
+from tests.helpers.media_files import flac, mp3_frames, png, tone, wav
 from tests.helpers.projectors import write_projector
 
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 32}
@@ -182,3 +182,18 @@ def test_a_sound_of_half_a_minute_and_a_little_is_no_problem(plain: Engine) -> N
     for seconds in (0.11, 29.99, 30.05, 30.2):
         tokens = plain.prompt_tokens(ask(Audio(wav(tone(seconds=seconds)))))
         assert sum(token < 0 for token in tokens) == pytest.approx(25 * seconds, abs=4)
+
+
+def test_every_format_of_a_sound_is_heard(plain: Engine) -> None:
+    """The same samples in another format take as many cells; several channels become one."""
+    counts = {}
+    samples = tone(seconds=1.0)
+    for name, data in (
+        ("wav", wav(samples)),
+        ("flac", flac(samples)),
+        ("stereo", wav(samples, channels=2)),
+        ("fast", wav(tone(seconds=1.0, rate=48_000), 48_000)),
+        ("mp3", mp3_frames(38)),
+    ):
+        counts[name] = sum(token < 0 for token in plain.prompt_tokens(ask(Audio(data))))
+    assert set(counts.values()) == {25}
