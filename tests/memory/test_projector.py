@@ -44,7 +44,7 @@ def test_a_load_counts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     named = write_projector(tmp_path / "m.gguf")
     assert find_projector(read_header(TINY_TARGET), "none") is None
     machine = fit.Machine(130 * 2**20, 130 * 2**20, (), {})
-    monkeypatch.setattr("localspec.loading.read_machine", lambda: machine)
+    monkeypatch.setattr("localspec.memory.machine.read_machine", lambda: machine)
     with pytest.raises(UsageError, match="this machine has"):
         load("tiny", "none", mmproj=named, image_tokens=(16000, 16000), device="none")
     monkeypatch.setattr("localspec.loading.find_files", lambda *_: _beside(named))
