@@ -31,6 +31,7 @@ from localspec.generation.result import Chunk, Completion
 from localspec.generation.saved_state import SavedState, read_state, write_state
 from localspec.generation.scheduler import Scheduler
 from localspec.generation.task import Task, Tasks
+from localspec.machines.plan import Plan
 from localspec.params import SamplingParams
 from localspec.protocols import Context
 from localspec.sampling import Sampler
@@ -43,7 +44,10 @@ _NO_COMPLETION = "the generation ended without a completion; report this."
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Description of the target. ``parameters``: their count. ``bytes``: size of its tensors."""
+    """Description of the target. ``parameters``: their count. ``bytes``: size of its tensors.
+
+    ``plan``: which machine holds which layers, if there are several.
+    """
 
     name: str
     path: Path
@@ -53,6 +57,7 @@ class ModelInfo:
     bytes: int
     n_ctx_train: int
     n_vocab: int
+    plan: Plan | None = None
 
 
 class Engine:

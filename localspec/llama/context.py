@@ -84,7 +84,7 @@ class LlamaContext:
         found += [f"{name}={getattr(options, name)}" for name in names]
         found += [f"layers={placement.layers}", f"gpu={placement.gpu}", f"device={self._device}"]
         if placement.split is not None:
-            found += [f"split={placement.split.remote}"]
+            found += [f"split={placement.split.remote} {placement.split.link}"]
         return " ".join([*found, f"tiled={tiled_kernels()}", f"repack={self._repack}"])
 
     def adapt_threads(self, adaptive: bool) -> None:

@@ -34,11 +34,13 @@ class Device:
 class Split:
     """Layers on devices of other machines, in order: endpoint, number of the device there, layers.
 
-    The ``local`` ones, with the output, come after them.
+    The ``local`` ones, with the output, come after them. ``link``: text that differs between links on which passes cost
+    differently.
     """
 
     remote: tuple[tuple[str, int, int], ...]
     local: int
+    link: str = ""
 
     @property
     def counts(self) -> list[int]:

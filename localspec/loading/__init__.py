@@ -100,6 +100,7 @@ def load(
 
             request = LoadRequest.from_headers(*files.headers, files.kind, draft_max)
             spread = spread_layers(parse_workers(rpc), request, params, machine)
+            options = replace(options, plan=spread.plan)
         if spread and spread.workers:
             files, fitted = replace(files, projector=None), spread.settings  # it needs the model in this process
         else:

@@ -72,7 +72,7 @@ class _Parts:
                 return None
             setup, measurement = measured
             pair, scheduler = make_pairs(models, contexts, options.ngram_file, self.kept, options.image_tokens)
-            info, close = model_info(options.name, models.target), stack.pop_all().close
+            info, close = model_info(options.name, models.target, options.plan), stack.pop_all().close
             kept = KeptCaches(self.kept)
             return Engine(
                 pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler, kept=kept

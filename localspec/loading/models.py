@@ -15,6 +15,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
 from localspec.loading.files import PairFiles
 from localspec.loading.options import LoadOptions
+from localspec.machines.plan import Plan
 from localspec.memory.cache_types import cache_notice
 from localspec.memory.fit import DEFAULT_CTX
 from localspec.params import ContextParams
@@ -101,9 +102,9 @@ def load_template(model: LlamaModel, chosen: ChosenTemplate | None) -> tuple[Cha
         return None, [str(error)[:1].upper() + str(error)[1:]]
 
 
-def model_info(name: str, model: LlamaModel) -> ModelInfo:
+def model_info(name: str, model: LlamaModel, plan: Plan | None = None) -> ModelInfo:
     """What an engine tells of its target."""
     return ModelInfo(
         name, model.path, model.header.architecture, model.description, model.n_params, model.n_bytes,
-        model.n_ctx_train, model.n_vocab,
+        model.n_ctx_train, model.n_vocab, plan,
     )  # fmt: skip

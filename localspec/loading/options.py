@@ -11,13 +11,14 @@ from localspec.params import DraftParams, ExactnessMode
 
 if TYPE_CHECKING:
     from localspec.chat.choose_template import ChosenTemplate
+    from localspec.machines.plan import Plan
 
 
 @dataclass(frozen=True)
 class LoadOptions:
     """See :func:`localspec.load`. ``name``: the target's. ``cache_ram``: as the user gave it.
 
-    ``image_tokens``: fewest and most cells of a picture.
+    ``image_tokens``: fewest and most cells of a picture. ``plan``: which machine holds which layers, if there are several.
     """
 
     name: str
@@ -30,3 +31,4 @@ class LoadOptions:
     template: ChosenTemplate | None = None
     cache_ram: int | None = None
     image_tokens: tuple[int, int] | None = None
+    plan: Plan | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 from localspec.llama.devices import Split
 from localspec.llama.host import default_threads
@@ -55,11 +56,17 @@ def spread_layers(
     n_ctx = context_size(header, params)
     plan = make_plan(_load(request, params, n_ctx), _here(request, params, machine), [s for *_, s in places.values()])
     shares = tuple((*places[share.site.name][:2], share.count) for share in plan.workers)
-    split = Split(shares, plan.local.count)
+    split = Split(shares, plan.local.count, _link(plan))
     used = {endpoint for endpoint, *_ in shares}
     own = replace(params, cache_type_k=None, cache_type_v=None)
     settings = LoadSettings(params, own, n_ctx, notices=(_notice(plan),))
     return Spread(plan, found, tuple(a for a in addresses if str(a) in used), split, settings)
+
+
+def _link(plan: Plan) -> str:
+    """Round trips and bandwidths, each to a power of four: what is measured over one link holds for similar ones."""
+    facts = [(1e6 * share.site.round_trip_s, share.site.bandwidth / 1e3) for share in plan.workers]
+    return " ".join(f"{round(log(max(trip, 1), 4))}/{round(log(max(band, 1), 4))}" for trip, band in facts)
 
 
 def _sites(worker: Worker) -> list[tuple[str, Site]]:

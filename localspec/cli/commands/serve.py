@@ -162,7 +162,8 @@ def _serve(models: ModelOptions, options: ServeOptions, access: Access, listener
     cache_ram = default_kept_bytes(read_machine()) // MIB if options.cache_ram is None else options.cache_ram
     several = Several(options.parallel, cache_ram)
     engine = load_engine(models, several=several)
-    only = frozenset(name.strip().lower() for name in (options.only or "").split(",") if name.strip())
+    named_only = options.only or (models.model if models.rpc else "")  # a worker serves one model at a time
+    only = frozenset(name.strip().lower() for name in named_only.split(",") if name.strip())
     catalog = Catalog(named(models.model), on_disk, only, options.any_model)
     need, metrics = _need(models, options.parallel), Metrics()
     engines = Engines(catalog, _loader(models, several), need, options.keep_alive)

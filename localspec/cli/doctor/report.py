@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localspec.control.costs import Costs
     from localspec.engine import Engine
     from localspec.llama.devices import Device
+    from localspec.machines.plan import Plan
     from localspec.memory.speed import MachineSpeed
 
 #: Largest share of memory for a pair; other programs need the rest.
@@ -42,6 +43,7 @@ def examine(engine: Engine) -> Report:
         },
         "pair": pair,
         "costs": costs_record(engine.costs),
+        "machines": machines_record(engine.model.plan),
         "speed": asdict(speed) if speed else None,
         "models": disk,
         "fits": fits,
@@ -94,6 +96,24 @@ def costs_record(costs: Costs | None) -> Report | None:
         return None
     drafters = {name: round(1000 * one.step, 3) for name, one in costs.drafters.items()}
     return {"verify_ms": costs.verify.to_dict(), "draft_token_ms": drafters}
+
+
+def machines_record(plan: Plan | None) -> list[Report] | None:
+    """The layers of each machine, and the milliseconds of a pass over one token that the plan predicts there."""
+    if plan is None:
+        return None
+    return [
+        {
+            "name": share.site.name,
+            "layers": share.count,
+            "memory_free": share.site.free,
+            "bytes_per_s": round(share.site.speed),
+            "round_trip_ms": round(1000 * share.site.round_trip_s, 3),
+            "compute_ms": round(1000 * share.compute_s, 3),
+            "link_ms": round(1000 * share.link_s, 3),
+        }
+        for share in plan.shares
+    ]
 
 
 def on_disk() -> list[Report]:

@@ -26,6 +26,7 @@ def report_lines(report: dict[str, Any], width: int | None = None) -> list[str]:
     rows = [
         *_machine(report["machine"], report["build"]),
         *_pair(report),
+        *_machines(report),
         *_models(report["models"], report["fits"]),
         *_speed(report),
     ]
@@ -33,6 +34,24 @@ def report_lines(report: dict[str, Any], width: int | None = None) -> list[str]:
     for name, text in rows:
         found += _wrap(f"{name:<{_LEFT}}{text}", width, _LEFT if (width or 80) >= _NARROW else 2)
     return [*found, "", *_steps(report["next"], width)]
+
+
+def _machines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """A row for each machine that holds layers, and what they predict together."""
+    found = report.get("machines") or []
+    rows = []
+    for one in found:
+        link = f" and {one['link_ms']:.1f} ms on the link" if one["link_ms"] else ""
+        rows.append(
+            f"{one['name']}: {one['layers']} layers, {memory_text(one['memory_free'])} free, "
+            f"{one['bytes_per_s'] / 1e9:.1f} GB/s: {one['compute_ms']:.1f} ms{link} a pass"
+        )
+    if found:
+        predicted = sum(one["compute_ms"] + one["link_ms"] for one in found)
+        verify = (report.get("costs") or {}).get("verify_ms", {}).get("1")
+        measured = f"; measured: {float(verify):.1f} ms" if verify else ""
+        rows.append(f"predicted for a pass over one token: {predicted:.1f} ms{measured}")
+    return [("machines" if i == 0 else "", row) for i, row in enumerate(rows)]
 
 
 def exactness_text(pair: dict[str, Any]) -> str:

@@ -30,6 +30,8 @@ ONE = Several()
 
 def load_engine(options: ModelOptions, *, measured: bool = False, several: Several = ONE) -> Engine:
     """Load target and drafter. Ctrl-C ends the program. ``measured``: also measure exactness and costs now."""
+    if options.rpc is not None:
+        _tell_of_workers()
     with silent_keys() as restore, ProgressBar(f"Loading {short_name(options.model)}", sys.stderr) as bar:
 
         def leave() -> None:
@@ -45,6 +47,18 @@ def load_engine(options: ModelOptions, *, measured: bool = False, several: Sever
     for sentence in engine.notices:
         notice(sentence)
     return engine
+
+
+def _tell_of_workers() -> None:
+    """Print what happens to workers while a model is used."""
+    import logging
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notice(record.getMessage())
+
+    log = logging.getLogger("localspec.machines")
+    log.handlers, log.propagate = [Told()], False
 
 
 def _measure(engine: Engine) -> None:
