@@ -34,22 +34,19 @@ class Device:
 class Split:
     """Layers on devices of other machines, in order: endpoint, number of the device there, layers.
 
-    The ``local`` ones, with the output, come after them. ``link``: text that differs between links on which passes cost
-    differently.
+    The ``local`` ones, with the output, come after them; with ``local_first`` they come before them, and only the
+    output after them. ``link``: text that differs between links on which passes cost differently.
     """
 
     remote: tuple[tuple[str, int, int], ...]
     local: int
     link: str = ""
+    local_first: bool = False
 
     @property
     def counts(self) -> list[int]:
-        """Layers of each device, those of this machine last."""
-        return [*(layers for *_, layers in self.remote), self.local]
-
-    @property
-    def first_local(self) -> int:
-        return sum(layers for *_, layers in self.remote)
+        """Layers of each remote device."""
+        return [layers for *_, layers in self.remote]
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,12 @@ class Native(Protocol):
 
 
 class OpensContexts(Protocol):
-    """Makes the contexts of models that are loaded in another process."""
+    """Makes the contexts of models that are loaded in another process.
+
+    ``cells_are_free``: cells are proved not to depend on the passes that compute them.
+    """
+
+    cells_are_free: bool
 
     def open(
         self, model: Any, options: Any, n_batch: int, n_ctx: int, *, n_hidden: int, fast: bool, beside: Native | None

@@ -53,6 +53,8 @@ def measure(
             chunk=verdict.chunk,
             together=probe.together,
         )
+        if models.target.remote is not None:
+            models.target.remote.cells_are_free = verdict.exactness == "exact" and verdict.drafts and verdict.chunk == 1
         if not wish.drafts:
             return found
         control = Controller(probe.costs(), verdict.passes.widest)

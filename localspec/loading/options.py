@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class LoadOptions:
     """See :func:`localspec.load`. ``name``: the target's. ``cache_ram``: as the user gave it.
 
-    ``image_tokens``: fewest and most cells of a picture. ``plan``: which machine holds which layers, if there are several.
+    ``image_tokens``: fewest and most cells of a picture. ``plan``: which machine holds which layers, if there are
+    several.
     """
 
     name: str

@@ -23,6 +23,8 @@ from localspec.probe.machine_speed import read_bandwidth
 _GPU_SPEED = 3e11
 #: Part of a machine's free memory that is left to others.
 _MARGIN = 1 / 16
+#: Bytes of a machine that does not tell its memory.
+_UNKNOWN = 1 << 50
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ def spread_layers(
         for number, (name, site) in enumerate(_sites(worker))
     }
     n_ctx = context_size(header, params)
-    plan = make_plan(_load(request, params, n_ctx), _here(request, params, machine), [s for *_, s in places.values()])
+    load = _load(request, params, n_ctx)
+    plan = make_plan(load, _here(request, params, machine), [site for *_, site in places.values()])
     shares = tuple((*places[share.site.name][:2], share.count) for share in plan.workers)
-    split = Split(shares, plan.local.count, _link(plan))
+    split = Split(shares, plan.local.count, _link(plan), load.local_first)
     used = {endpoint for endpoint, *_ in shares}
     own = replace(params, cache_type_k=None, cache_type_v=None)
     settings = LoadSettings(params, own, n_ctx, notices=(_notice(plan),))
@@ -86,7 +89,7 @@ def _here(request: LoadRequest, params: ContextParams, machine: Machine) -> Site
     taken = drafter.resident if drafter else 0
     if (gpu := local_gpu(params)) is not None:
         return Site(f"this machine ({gpu.name})", max(0, int(gpu.memory_free * (1 - _MARGIN)) - taken), _GPU_SPEED)
-    free = machine.available or machine.memory or 0
+    free = machine.available or machine.memory or _UNKNOWN
     return Site("this machine", max(0, int(free * (1 - _MARGIN)) - taken), read_bandwidth(default_threads()))
 
 
@@ -98,8 +101,16 @@ def _load(request: LoadRequest, params: ContextParams, n_ctx: int) -> Load:
     shared = max(0, header.number("attention.shared_kv_layers") or 0)
     kept = kept_layers(len(weights) - 1, shared, kinds, assistant=assistant)
     row = 4 * (header.number("embedding_length") or 0)
+    on_cpu = local_gpu(params) is None
     return Load(
-        target.name, weights, target.caches(params, n_ctx), min(kept, len(weights)), target.buffers(params, n_ctx), row
+        target.name,
+        weights,
+        target.caches(params, n_ctx),
+        min(kept, len(weights)),
+        target.buffers(params, n_ctx),
+        row,
+        local_first=kept == 1 and on_cpu,
+        fetches=2 if kept > 1 and on_cpu else 1,
     )
 
 
@@ -107,7 +118,5 @@ def _notice(plan: Plan) -> str:
     """Who holds what, in a sentence."""
     if not plan.workers:
         return "All layers stay on this machine, where they are faster than over the links; --rpc HOST:PORT=N sends N."
-    parts = [
-        f"{share.site.name} holds layers {share.first} to {share.first + share.count - 1}" for share in plan.workers
-    ]
+    parts = [f"{share.site.name} holds layers {share.layers[0]} to {share.layers[-1]}" for share in plan.workers]
     return f"{', '.join(parts)}; the rest and the output are here."

@@ -1,7 +1,7 @@
 """The passes that a cache consists of, so that a new process can fill it again with the same cells. Pure.
 
-A cell may depend on the pass that computed it, so passes are repeated as they were, and what was removed of them is
-removed again.
+A cell may depend on the pass that computed it. Then passes are repeated as they were, and what was removed of them is
+removed again; elsewhere few wide passes make the same cells sooner.
 """
 
 from __future__ import annotations
@@ -61,8 +61,27 @@ class Cells:
         """The cells of a sequence were replaced by saved ones."""
         self._filled[sequence] = [_Filled(0, _ALL, state=state)]
 
-    def replay(self) -> Iterator[tuple[object, ...]]:
-        """The requests that fill an empty cache: verb, then what follows the number of the context."""
+    def replay(self, widest: int = 0) -> Iterator[tuple[object, ...]]:
+        """The requests that fill an empty cache: verb, then what follows the number of the context.
+
+        ``widest``: most tokens of a pass where cells do not depend on passes, 0 where they do.
+        """
         for sequence, filled in sorted(self._filled.items()):
-            for one in filled:
+            for one in _merged(filled, widest) if widest else filled:
                 yield from one.replay(sequence)
+
+
+def _merged(filled: Sequence[_Filled], widest: int) -> Iterator[_Filled]:
+    """The same cells by passes of up to ``widest`` tokens. Saved states stay."""
+    tokens, start = list[int](), 0
+    for one in [*filled, None]:
+        if one is not None and one.state is None:
+            start = start if tokens else one.start
+            tokens += one.tokens[: one.end - one.start]
+            continue
+        for at in range(0, len(tokens), widest):
+            part = tuple(tokens[at : at + widest])
+            yield _Filled(start + at, start + at + len(part), part)
+        tokens.clear()
+        if one is not None:
+            yield one

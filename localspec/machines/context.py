@@ -38,6 +38,7 @@ class RemoteModel:
 
     def __init__(self, machines: Machines, number: int) -> None:
         self._machines, self._number = machines, number
+        self.cells_are_free = False
 
     def open(
         self,
@@ -54,7 +55,7 @@ class RemoteModel:
         number = None if beside is None else beside.number
         file = SharedFile(rows_bytes(int(options.n_outputs_max), model.n_vocab, n_hidden))
         opening = Opening(self._number, bytes(options), n_batch, n_ctx, n_hidden, fast, number, file.path)
-        return RemoteContext(self._machines, opening, file, options, model)
+        return RemoteContext(self, self._machines, opening, file, options, model)
 
 
 class RemoteContext:
@@ -63,7 +64,16 @@ class RemoteContext:
     It keeps the passes that its cache consists of. A context beside another one has no cache of its own.
     """
 
-    def __init__(self, machines: Machines, opening: Opening, file: SharedFile, options: Any, model: LlamaModel) -> None:
+    def __init__(
+        self,
+        opener: RemoteModel,
+        machines: Machines,
+        opening: Opening,
+        file: SharedFile,
+        options: Any,
+        model: LlamaModel,
+    ) -> None:
+        self._opener, self._widest = opener, int(options.n_ubatch)
         self._machines, self._file, self._model, self.opening = machines, file, model, opening
         self._shared = SharedRows(file.path, int(options.n_outputs_max), model.n_vocab, opening.n_hidden)
         self.threads, self._kept = int(options.n_threads), Cells()
@@ -113,7 +123,7 @@ class RemoteContext:
     def replay(self) -> Iterator[tuple[Any, ...]]:
         """See :class:`localspec.machines.machines.Kept`."""
         yield "call", "adapt_threads", self._adaptive
-        yield from self._kept.replay()
+        yield from self._kept.replay(self._widest if self._opener.cells_are_free else 0)
 
     def remove(self, sequence: int, first: int) -> bool:
         removed = bool(self._call("remove", sequence, first))

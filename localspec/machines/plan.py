@@ -38,7 +38,8 @@ class Load:
     """What is to be placed. Bytes of ``weights`` and ``caches`` layer by layer, the output last.
 
     ``kept``: the last of them, which stay local. ``buffers``: bytes that each site needs besides. ``row``: bytes of a
-    row between two layers.
+    row between two layers. ``local_first``: this machine has the first layers and the output, else the last ones.
+    ``fetches``: times that the last worker's row is asked for.
     """
 
     name: str
@@ -47,11 +48,16 @@ class Load:
     kept: int
     buffers: int
     row: int
+    local_first: bool = False
+    fetches: int = 1
 
-    def bytes(self, first: int, count: int) -> int:
-        """Bytes of ``count`` layers from ``first`` on, with the buffers for them."""
-        end = first + count
-        return sum(self.weights[first:end]) + sum(self.caches[first:end]) + (self.buffers if count else 0)
+    def bytes(self, layers: Sequence[int]) -> int:
+        """Bytes of some layers, with the buffers for them."""
+        return sum(self.weights[i] + self.caches[i] for i in layers) + (self.buffers if layers else 0)
+
+    @property
+    def kept_layers(self) -> range:
+        return range(len(self.weights) - self.kept, len(self.weights))
 
 
 @dataclass(frozen=True)
@@ -59,15 +65,18 @@ class Share:
     """The layers of one site. Predicted seconds of a pass of one row, on the device and on the link."""
 
     site: Site
-    first: int
-    count: int
+    layers: Sequence[int]
     compute_s: float
     link_s: float
+
+    @property
+    def count(self) -> int:
+        return len(self.layers)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Shares in the order of the layers, those of workers first. This machine's comes last."""
+    """Shares of the workers in the order of the layers, then this machine's."""
 
     shares: tuple[Share, ...]
 
@@ -129,28 +138,29 @@ def _place(load: Load, local: Site, chosen: Sequence[Site], some: Sequence[Site]
     movable = len(load.weights) - load.kept
     counts = {site.name: site.layers or 0 for site in chosen}
     left = movable - sum(counts.values())
-    if left < 0 or load.bytes(movable, load.kept) > local.free:
+    if left < 0 or load.bytes(load.kept_layers) > local.free:
         return None
     each = max([w + c for w, c in zip(load.weights[:movable], load.caches[:movable], strict=True)], default=0)
     for site in sorted([local, *some], key=lambda site: -site.speed):
-        fixed = load.bytes(movable, load.kept) if site is local else load.buffers
+        fixed = load.bytes(load.kept_layers) if site is local else load.buffers
         count = min(left, max(0, site.free - fixed) // each if each else left)
         counts[site.name], left = count, left - count
     if left or any(not counts[site.name] for site in some):
         return None
-    shares, first = [], 0
-    for site in [*chosen, *some]:
-        if counts[site.name]:
-            shares.append(_share(load, site, first, counts[site.name]))
-            first += counts[site.name]
-    if any(load.bytes(share.first, share.count) > share.site.free for share in shares):
-        return None
-    return Plan((*shares, _share(load, local, first, len(load.weights) - first)))
+    used = [site for site in [*chosen, *some] if counts[site.name]]
+    shares, first = [], (movable - sum(counts[site.name] for site in used)) * load.local_first
+    own = [*range(first), *load.kept_layers]
+    for site in used:
+        fetches = load.fetches if site is used[-1] else 1
+        shares.append(_share(load, site, range(first, first + counts[site.name]), fetches))
+        first += counts[site.name]
+    shares.append(_share(load, local, own if load.local_first else range(first, len(load.weights))))
+    return Plan(tuple(shares)) if all(load.bytes(share.layers) <= share.site.free for share in shares) else None
 
 
-def _share(load: Load, site: Site, first: int, count: int) -> Share:
-    compute = sum(load.weights[first : first + count]) / max(site.speed, 1.0)
-    return Share(site, first, count, compute, site.round_trip_s + 2 * load.row / site.bandwidth)
+def _share(load: Load, site: Site, layers: Sequence[int], fetches: int = 1) -> Share:
+    compute = sum(load.weights[i] for i in layers) / max(site.speed, 1.0)
+    return Share(site, layers, compute, fetches * site.round_trip_s + (1 + fetches) * load.row / site.bandwidth)
 
 
 def _refusal(load: Load, local: Site, workers: Sequence[Site]) -> str:
@@ -158,12 +168,12 @@ def _refusal(load: Load, local: Site, workers: Sequence[Site]) -> str:
     asked = sum(site.layers or 0 for site in workers)
     if asked > movable:
         return f"--rpc gives the workers {asked} layers of {load.name}, and at most {movable} can go to them."
-    need, kept = load.bytes(0, len(load.weights)), load.bytes(movable, load.kept)
+    need, kept = load.bytes(range(len(load.weights))), load.bytes(load.kept_layers)
     free = ", ".join(f"{site.name} {_gib(site.free)}" for site in [local, *workers])
     if kept > local.free:
         return (
-            f"the last layers of {load.name} stay here and take {_gib(kept)}, and this machine has {_gib(local.free)} "
-            "to spare; close other programs, or use a smaller --ctx-size."
+            f"the output of {load.name} and the layers that go with it stay here and take {_gib(kept)}, and this "
+            f"machine has {_gib(local.free)} to spare; close other programs, or use a smaller --ctx-size."
         )
     return (
         f"{load.name} takes {_gib(need)} with its cache and does not fit into what is free ({free}); add a worker, or "

@@ -41,7 +41,7 @@ def test_a_small_machine_needs_a_worker() -> None:
     plan = make_plan(LOAD, replace(HERE, free=GIB), [THERE])
     name, count = counts(plan)[0]
     assert name == "there"
-    assert LOAD.bytes(count, 21 - count) <= GIB < LOAD.bytes(count - 1, 22 - count)
+    assert LOAD.bytes(range(count, 21)) <= GIB < LOAD.bytes(range(count - 1, 21))
 
 
 def test_the_user_chooses() -> None:
@@ -55,7 +55,7 @@ def test_the_user_chooses() -> None:
     ("here", "there", "words"),
     [
         (replace(HERE, free=GIB), replace(THERE, free=GIB), "does not fit into what is free"),
-        (replace(HERE, free=MIB), THERE, "last layers of model stay here"),
+        (replace(HERE, free=MIB), THERE, "the output of model"),
         (HERE, replace(THERE, layers=21), "at most 20 can go"),
         (HERE, replace(THERE, free=GIB, layers=20), "does not fit"),
     ],
@@ -70,22 +70,28 @@ def test_what_cannot_be_placed_is_refused(here: Site, there: Site, words: str) -
     st.lists(st.tuples(st.integers(0, 3000), st.floats(1e8, 1e12), st.floats(0, 0.1)), max_size=10),
     st.integers(0, 3000),
     st.integers(1, 21),
+    st.booleans(),
 )
-def test_every_layer_has_one_place_that_has_room(sites: list[tuple[int, float, float]], here: int, kept: int) -> None:
+def test_every_layer_has_one_place_that_has_room(
+    sites: list[tuple[int, float, float]], here: int, kept: int, local_first: bool
+) -> None:
     """Workers come first, the kept layers stay here, and no worker without layers is connected to."""
     workers = [Site(str(i), free * MIB, speed, trip, 1e8) for i, (free, speed, trip) in enumerate(sites)]
-    load = replace(LOAD, kept=kept)
+    load = replace(LOAD, kept=kept, local_first=local_first)
     try:
         plan = make_plan(load, Site("here", here * MIB, 5e9), workers)
     except UsageError:
         return
-    assert sum(share.count for share in plan.shares) == 21
-    firsts = [sum(share.count for share in plan.shares[:i]) for i in range(len(plan.shares))]
-    assert [share.first for share in plan.shares] == firsts
+    order = [plan.local, *plan.workers] if local_first else plan.shares
+    layers = [layer for share in order for layer in share.layers]
+    assert sorted(layers) == list(range(21))
+    if not local_first:
+        assert layers == sorted(layers)
     assert plan.local.site.name == "here"
-    assert plan.local.count >= kept
+    assert set(load.kept_layers) <= set(plan.local.layers)
+    assert all(list(share.layers) == list(range(share.layers[0], share.layers[-1] + 1)) for share in plan.workers)
     assert all(share.count for share in plan.workers)
-    assert all(load.bytes(share.first, share.count) <= share.site.free for share in plan.shares)
+    assert all(load.bytes(share.layers) <= share.site.free for share in plan.shares)
     assert plan.seconds >= sum(load.weights) / max(site.speed for site in [plan.local.site, *workers]) * 0.999
 
 
@@ -97,3 +103,10 @@ def test_layers_that_share_a_cache_stay_with_it() -> None:
     assert kept_layers(30, 0, pattern, assistant=True) == 3
     assert kept_layers(30, 10, pattern, assistant=False) == 10 + 3
     assert kept_layers(30, 12, pattern, assistant=True) == 12 + 5
+
+
+def test_with_the_first_layers_here_only_the_output_comes_back() -> None:
+    """The workers' layers are the last ones."""
+    plan = make_plan(replace(LOAD, local_first=True), HERE, [replace(THERE, layers=5)])
+    assert plan.local.layers == [*range(15), 20]
+    assert plan.workers[0].layers == range(15, 20)
