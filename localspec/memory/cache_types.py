@@ -30,7 +30,7 @@ def check_cache_types(header: GgufHeader, params: ContextParams) -> None:
 
 
 def split_cache_types(header: GgufHeader, params: ContextParams) -> ContextParams:
-    """``params`` with types that a worker's kernels can compute: equal ones, or they abort (llama.cpp #27905).
+    """``params`` with types that every worker can compute: equal ones, because some abort on others (llama.cpp #27905).
 
     Q8_0, in which rows are exact on CPUs, or F16 where its blocks do not divide a head. Raises :class:`UsageError` for
     other types of the user.
@@ -43,8 +43,8 @@ def split_cache_types(header: GgufHeader, params: ContextParams) -> ContextParam
     chosen = (params.cache_type_k or given, params.cache_type_v or given)
     if chosen not in (("q8_0", "q8_0"), ("f16", "f16")):
         raise UsageError(
-            f"with --rpc keys and values must both be q8_0 or both f16, and not {chosen[0]} and {chosen[1]}: workers "
-            "abort on other types. Leave out -ctk and -ctv."
+            f"with --rpc keys and values must both be q8_0 or both f16, and not {chosen[0]} and {chosen[1]}: some "
+            "workers abort on other types. Leave out -ctk and -ctv."
         )
     return replace(params, cache_type_k=chosen[0], cache_type_v=chosen[1])
 

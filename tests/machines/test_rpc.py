@@ -106,7 +106,7 @@ def test_types_that_end_a_worker_are_refused(worker: RunningWorker, types: tuple
         with localspec.load("tiny", rpc=f"{worker.address}=1", cache_type_k="f16") as engine:
             assert engine.generate("Once", max_tokens=3).tokens
         return
-    with pytest.raises(UsageError, match="both q8_0 or both f16"):
+    with pytest.raises(UsageError, match="must both be q8_0 or both f16"):
         localspec.load("tiny", rpc=f"{worker.address}=1", cache_type_k=types[0], cache_type_v=types[1])
 
 

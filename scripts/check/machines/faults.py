@@ -28,7 +28,7 @@ from tests.machines.fake_worker import FakeWorker, serving
 #: Layers of the worker, tokens of an answer, seconds of a short cut.
 _LAYERS, _TOKENS, _CUT_S = 10, 48, 5.0
 #: Seconds after which a lost worker is given up here.
-_PATIENCE_S = 3.0
+_PATIENCE_S = 1.0
 #: Bytes of the disk that is too small for the cache.
 _DISK = 60 * 2**20
 log = logging.getLogger("localspec.machines")
@@ -150,6 +150,8 @@ def run_kind(kind: str, model: str, runs: int, number: int) -> dict[str, object]
             except Exception as error:
                 lost += 1
                 print(f"{kind} {run}: {type(error).__name__}: {error}"[:600], file=sys.stderr, flush=True)
+            if (run + 1) % 5 == 0:
+                print(f"{kind}: {run + 1} runs, {lost} lost", file=sys.stderr, flush=True)
 
     if kind == "absent":
         each(lambda run: refused(model, f"127.0.0.1:{40000 + run}", "no worker listens at"))
