@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gguf_convert.arch import MetadataValue
-from gguf_convert.arch.decoder import MAX_LAYERS, refuse
+from gguf_convert.arch.decoder import MAX_LAYERS, refuse, require
 from gguf_convert.checkpoint.folder import Checkpoint
 from gguf_convert.checkpoint.json_fields import Fields
 from gguf_convert.projector.gemma4_audio import audio_keys, audio_tensors
@@ -75,11 +75,20 @@ def _sizes(vision: Fields) -> dict[str, MetadataValue]:
     if (theta := rope.number("rope_theta", 100.0)) != 100.0:
         raise ConvertError(f'{rope.where}: "rope_theta" is {theta:g}, but llama.cpp\'s {_NAME} computes with 100.')
     return {
+        **_activation(vision),
         "vision.embedding_length": width,
         "vision.feed_forward_length": vision.integer("intermediate_size"),
         "vision.block_count": vision.integer("num_hidden_layers", high=MAX_LAYERS),
         "vision.attention.head_count": heads,
     }
+
+
+def _activation(vision: Fields) -> dict[str, MetadataValue]:
+    """Return the key of the activation. llama.cpp's converter omits it, so llama.cpp computes quick_gelu there."""
+    if vision.text("hidden_activation", "") == "quick_gelu":
+        return {}
+    require(vision, "hidden_activation", "gelu_pytorch_tanh", _NAME)
+    return {"use_gelu": True}
 
 
 def _vision_tensors(towers: TowerTensors, vision: Fields, text: int) -> Iterator[ModelTensor]:

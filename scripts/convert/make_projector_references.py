@@ -28,36 +28,10 @@ from safetensors.torch import load_file, save_file
 
 from scripts.convert.reference.projector_models import MODELS, enliven
 from scripts.convert.reference.projector_run import embed_picture, embed_sound
+from tests.helpers.media_samples import SECONDS, SIZES, pictures, sounds
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "gguf_convert" / "projectors"
 TYPES = ("f16", "q8_0")
-#: Width and height of the pictures: with llama.cpp's bounds none of them is resized.
-SIZES = ((480, 336), (336, 624), (432, 432))
-SECONDS = (1.0, 1.73)
-
-
-def pictures(count: int, sizes: tuple[tuple[int, int], ...], seed: int) -> list[np.ndarray]:
-    """Return pictures of smooth colours with some edges, (height, width, 3) bytes."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for index in range(count):
-        width, height = sizes[index % len(sizes)]
-        y, x = np.mgrid[0:height, 0:width] / 40.0
-        waves = [np.sin(x * rng.uniform(0.2, 2) + y * rng.uniform(-2, 2) + rng.uniform(0, 6)) for _ in range(3)]
-        edges = (np.sin(x * rng.uniform(1, 4)) > rng.uniform(-0.5, 0.5))[..., None] * rng.uniform(-60, 60, 3)
-        made.append(np.clip(128 + 90 * np.stack(waves, -1) + edges, 0, 255).astype(np.uint8))
-    return made
-
-
-def sounds(seconds: tuple[float, ...], seed: int) -> list[np.ndarray]:
-    """Return tones with noise, at 16 kHz from -1 to 1."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for length in seconds:
-        at = np.arange(int(16000 * length)) / 16000
-        tone = 0.3 * np.sin(2 * np.pi * rng.uniform(200, 3000) * at * (1 + 0.3 * at))
-        made.append((tone + 0.05 * rng.standard_normal(len(at))).astype(np.float32))
-    return made
 
 
 def save(model: torch.nn.Module, folder: Path, *, towers: bool) -> None:
@@ -108,7 +82,10 @@ def expected(model: Any) -> dict[str, np.ndarray]:
     for index, picture in enumerate(pictures(len(SIZES), SIZES, 7)):
         arrays |= {f"picture_{index}": embed_picture(model, picture)}
     for index, sound in enumerate(sounds(SECONDS, 8)) if getattr(model.config, "audio_config", None) else ():
-        arrays |= {f"sound_{index}": embed_sound(model, sound)}
+        arrays |= {
+            f"sound_{index}": embed_sound(model, sound),
+            f"sound_{index}_cut": embed_sound(model, sound, cut=True),
+        }
     return arrays
 
 

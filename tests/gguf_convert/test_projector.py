@@ -69,6 +69,7 @@ def test_check_finds_a_changed_value(tmp_path: Path) -> None:
 
 
 def test_keys_are_llama_cpps(tmp_path: Path) -> None:
+    """And the activation, without which llama.cpp computes another one than transformers."""
     gguf_convert.convert_projector(PROJECTORS / "gemma4_e2b", tmp_path / "mmproj.gguf", "Q8_0")
     fields = gguf.GGUFReader(tmp_path / "mmproj.gguf").fields
     expected = {
@@ -79,16 +80,19 @@ def test_keys_are_llama_cpps(tmp_path: Path) -> None:
         "clip.vision.image_mean": [0.0] * 3, "clip.vision.image_std": [1.0] * 3, "clip.has_audio_encoder": True,
         "clip.audio.projector_type": "gemma4a", "clip.audio.projection_dim": 32, "clip.audio.embedding_length": 32,
         "clip.audio.feed_forward_length": 128, "clip.audio.block_count": 2, "clip.audio.attention.head_count": 2,
-        "clip.audio.num_mel_bins": 128,
+        "clip.audio.num_mel_bins": 128, "clip.use_gelu": True,
     }  # fmt: skip
     assert {key: fields[key].contents() for key in expected} == expected
     assert "clip.vision.projector.scale_factor" not in fields
 
 
-def test_another_pooling_is_written(tmp_path: Path) -> None:
-    source = changed("gemma4_31b", tmp_path, "vision_config", pooling_kernel_size=1)
+def test_another_pooling_and_activation_are_written(tmp_path: Path) -> None:
+    """llama.cpp computes quick_gelu unless the file says gelu."""
+    source = changed("gemma4_31b", tmp_path, "vision_config", pooling_kernel_size=1, hidden_activation="quick_gelu")
     gguf_convert.convert_projector(source, tmp_path / "mmproj.gguf")
-    assert gguf.GGUFReader(tmp_path / "mmproj.gguf").fields["clip.vision.projector.scale_factor"].contents() == 1
+    fields = gguf.GGUFReader(tmp_path / "mmproj.gguf").fields
+    assert fields["clip.vision.projector.scale_factor"].contents() == 1
+    assert "clip.use_gelu" not in fields
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,7 @@ def test_another_pooling_is_written(tmp_path: Path) -> None:
         ("gemma4_31b", "vision_config", {"hidden_size": 48}, "head_dim"),
         ("gemma4_31b", "vision_config", {"patch_size": 14}, "patch_embedder"),
         ("gemma4_31b", "vision_config", {"attention_bias": True}, "attention_bias"),
+        ("gemma4_31b", "vision_config", {"hidden_activation": "relu"}, "hidden_activation"),
         ("gemma4_31b", "vision_config", {"rope_parameters": {"rope_theta": 50.0}}, "rope_theta"),
         ("gemma4_31b", "vision_config", {"num_hidden_layers": 3}, r"layers\.2"),
         ("gemma4_31b", "vision_config", {"num_hidden_layers": 1}, r"layers\.1"),

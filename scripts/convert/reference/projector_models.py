@@ -100,8 +100,9 @@ MODELS: dict[str, Callable[[], torch.nn.Module]] = {
 @torch.no_grad()
 def enliven(model: torch.nn.Module) -> None:
     """Give towers and projections values at which every tensor matters: wide weights, biases, norms and limits."""
+    saved = model.state_dict()
     for name, values in [*model.named_parameters(), *model.named_buffers()]:
-        if "language_model" in name or not values.is_floating_point() or "inv_freq" in name:
+        if name not in saved or "language_model" in name or not values.is_floating_point():
             continue
         if name.endswith(("input_min", "output_min")):
             values.fill_(-2.5)

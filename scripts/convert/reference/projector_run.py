@@ -13,6 +13,8 @@ from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeat
 from transformers.models.gemma4.image_processing_pil_gemma4 import convert_image_to_patches
 
 _FRAME = 640
+#: Floor of the energy of a mel band.
+_FLOOR = 1e-3
 
 
 @torch.no_grad()
@@ -43,8 +45,11 @@ def _gemma3(model: Any, picture: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def embed_sound(model: Any, sound: np.ndarray) -> np.ndarray:
-    """Embed samples at 16 kHz from -1 to 1: (soft tokens, width of the text model)."""
+def embed_sound(model: Any, sound: np.ndarray, *, cut: bool = False) -> np.ndarray:
+    """Embed samples at 16 kHz from -1 to 1: (soft tokens, width of the text model).
+
+    ``cut``: the least energy of a band is the largest of it and a floor, as in llama.cpp; transformers adds the floor.
+    """
     if "Unified" in type(model).__name__:
         frames = np.zeros((-(-len(sound) // _FRAME), _FRAME), np.float32)
         frames.reshape(-1)[: len(sound)] = sound
@@ -52,5 +57,8 @@ def embed_sound(model: Any, sound: np.ndarray) -> np.ndarray:
     features = Gemma4AudioFeatureExtractor()(
         [sound], sampling_rate=16000, return_tensors="pt", padding=False, pad_to_multiple_of=None
     )
-    mask = torch.ones(features["input_features"].shape[:2], dtype=torch.bool)
-    return model.model.get_audio_features(features["input_features"], mask).pooler_output[0].numpy()
+    found = features["input_features"]
+    if cut:
+        found = (found.double().exp() - _FLOOR).clamp(min=_FLOOR).log().float()
+    mask = torch.ones(found.shape[:2], dtype=torch.bool)
+    return model.model.get_audio_features(found, mask).pooler_output[0].numpy()
