@@ -155,3 +155,17 @@ def test_models_of_other_programs_are_named_with_them() -> None:
     row = {"name": "owl:1b", "role": "model", "bytes": 1, "drafters": [], "source": "ollama"}
     (told,) = [line for line in report_lines(REPORT | {"models": [row]}) if line.startswith("on disk")]
     assert told == "on disk    owl:1b of Ollama"
+
+
+def test_several_machines_have_a_row_each() -> None:
+    """With their layers and what they cost, and then the prediction beside the measurement."""
+    share = {"memory_free": 4 * GIB, "bytes_per_s": 20_000_000_000, "compute_ms": 12.0, "round_trip_ms": 2.0}
+    machines = [
+        {"name": "a:1", "layers": 1, "link_ms": 2.5, **share},
+        {"name": "here", "layers": 6, "link_ms": 0.0, **share},
+    ]
+    found = "\n".join(report_lines({**REPORT, "machines": machines}))
+    assert "a:1: 1 layer, 4.0 GiB free, 20.0 GB/s: 12.0 ms and 2.5 ms on the link a pass" in found
+    assert "here: 6 layers, 4.0 GiB free, 20.0 GB/s: 12.0 ms a pass" in found
+    assert "predicted for a pass over one token: 26.5 ms; measured: 30.0 ms" in found
+    assert "machines" not in "\n".join(report_lines(REPORT))

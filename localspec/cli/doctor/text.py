@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from localspec.cli.terminal.units import plural
 from localspec.cli.terminal.wrap import wrap
 from localspec.files import size_text
 from localspec.memory.estimate import memory_text
@@ -43,7 +44,7 @@ def _machines(report: dict[str, Any]) -> list[tuple[str, str]]:
     for one in found:
         link = f" and {one['link_ms']:.1f} ms on the link" if one["link_ms"] else ""
         rows.append(
-            f"{one['name']}: {one['layers']} layers, {memory_text(one['memory_free'])} free, "
+            f"{one['name']}: {plural(one['layers'], 'layer')}, {memory_text(one['memory_free'])} free, "
             f"{one['bytes_per_s'] / 1e9:.1f} GB/s: {one['compute_ms']:.1f} ms{link} a pass"
         )
     if found:
