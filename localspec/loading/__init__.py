@@ -16,7 +16,7 @@ from localspec.loading.options import LoadOptions
 from localspec.memory.cache_types import check_cache_types
 from localspec.memory.fit import LoadRequest, LoadSettings, Machine, choose_settings
 from localspec.memory.projector import projector_bytes
-from localspec.models.projector import one_pass_cells
+from localspec.models.projector import one_pass_cells, picture_cells
 from localspec.models.store import mark_used
 from localspec.params import ContextParams, DraftParams, ExactnessMode, check_image_tokens, check_pass_width
 from localspec.probe.load_test import Trial
@@ -131,8 +131,8 @@ def _fit(
     request = LoadRequest.from_headers(*files.headers, files.kind, options.draft.max)
     if files.projector is None:
         return files, choose_settings(request, params, machine)
-    cells = one_pass_cells(files.target, files.projector, options.image_tokens)
-    size = projector_bytes(files.projector, options.image_tokens)
+    limits = picture_cells(files.projector, options.image_tokens)
+    cells, size = one_pass_cells(files.target, files.projector, limits), projector_bytes(files.projector, limits)
     try:
         return files, choose_settings(replace(request, projector=size), replace(params, media_cells=cells), machine)
     except UsageError:

@@ -6,7 +6,7 @@ from localspec.files import file_identity
 from localspec.llama.context import LlamaContext
 from localspec.llama.mtmd import LlamaProjector
 from localspec.media.reader import MediaReader
-from localspec.models.projector import places_in_a_row, projector_kinds
+from localspec.models.projector import picture_cells, places_in_a_row, projector_kinds
 from localspec.probe.contexts import LoadedModels
 from localspec.probe.load_test import try_files
 
@@ -16,12 +16,12 @@ def make_reader(models: LoadedModels, target: LlamaContext, image_tokens: tuple[
     found = models.projector
     if found is None:
         return None
-    path, model, threads = found.path, models.target, models.params.threads
+    path, model, threads, limits = found.path, models.target, models.params.threads, picture_cells(found, image_tokens)
 
     def load() -> LlamaProjector:
         try_files(model.path, path, "mmproj")
         places = places_in_a_row(found)
-        return LlamaProjector(path, model, threads=threads, image_tokens=image_tokens, places=places)
+        return LlamaProjector(path, model, threads=threads, image_tokens=limits, places=places)
 
-    identity = f"{file_identity(path)} {image_tokens}"
+    identity = f"{file_identity(path)} {limits}"
     return MediaReader(load, identity, projector_kinds(found), target.media_cells)

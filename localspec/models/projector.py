@@ -18,6 +18,8 @@ _FAMILIES = {
 }  # fmt: skip
 #: Most cells of a picture (``clip.cpp``, load_hparams) of the kinds whose pictures are decoded in one pass.
 _ONE_PASS = {"gemma4v": 1120, "gemma4uv": 1120, "gemma3": 256}
+#: Fewest cells of a picture of Gemma 4, and the ratio of sides for which a small table of positions has room.
+_FEWEST, _SIDES = 70, 4
 #: Widths of the targets whose pictures are causal nevertheless: Gemma 4 E2B and E4B (``mtmd_decode_use_non_causal``).
 _CAUSAL_WIDTHS = (1536, 2560)
 #: Rank of the same projector in several types, by ``general.file_type``.
@@ -94,6 +96,16 @@ def places_in_a_row(projector: GgufHeader) -> int | None:
     rows = next((tensor.shape[1] for tensor in projector.tensors if tensor.name == "v.position_embd.weight"), 0)
     merged = projector.metadata.get("clip.vision.projector.scale_factor", 3) if kind == "gemma4v" else 1
     return rows // merged if isinstance(merged, int) and merged > 0 else 0
+
+
+def picture_cells(projector: GgufHeader, wanted: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Fewest and most cells of a picture: those ``wanted``, else what a small table of positions has room for.
+
+    Then pictures of up to 4:1 fit in any size. None: the projector's own limits.
+    """
+    places = places_in_a_row(projector)
+    room = _ONE_PASS["gemma4v"] if places is None else max(1, (places - 1) ** 2 // _SIDES)
+    return wanted if wanted or room >= _ONE_PASS["gemma4v"] else (min(_FEWEST, room), room)
 
 
 def _type(header: GgufHeader, what: str) -> str | None:

@@ -170,7 +170,8 @@ def test_what_cannot_be_read_is_said(projector: Path, tmp_path: Path, plain: Eng
             engine.chat(ask(Audio(wav())))
         with pytest.raises(InputError, match="too narrow"):
             engine.chat(ask(Image(png(1, 900, 10))))
-        engine.chat(ask(Image(png(1, 90, 60))), max_tokens=1)
+        for size in ((90, 60), (2000, 2000), (1200, 300)):  # as many cells as its table of positions has room for
+            engine.chat(ask(Image(png(1, *size))), max_tokens=1)
     with pytest.raises(ModelFileError, match="64 wide, and the target's are 192"):
         load("tiny", mmproj=write_projector(tmp_path / "narrow.gguf", width=64))
     with pytest.raises(ModelFileError, match="no projector"):
