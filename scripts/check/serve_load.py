@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Many clients at one server of the built-in pair: no answer is lost, mixed or wrong, and the memory stays flat.
 
-    python -m scripts.check.serve_load [--clients 64] [--seconds 60] [--parallel 4]
+    python -m scripts.check.serve_load [--clients 64] [--seconds 60] [--parallel 4] [--timeout 120]
 
 A third of the requests leave before their answer ends, streamed or not; some send garbage, read nothing, or stop in the
 middle of a request. Every answer that ends must be that of an engine alone. Exits 1 where one is not.
@@ -54,10 +54,12 @@ def alone(bodies: list[dict[str, Any]]) -> list[str]:
 class Client(threading.Thread):
     """Asks until ``end``; counts what became of its requests."""
 
-    def __init__(self, port: int, end: float, seed: int, bodies: list[dict[str, Any]], texts: list[str]) -> None:
+    def __init__(
+        self, port: int, end: float, seed: int, bodies: list[dict[str, Any]], texts: list[str], timeout: float
+    ) -> None:
         super().__init__()
         self._port, self._end, self._random = port, end, random.Random(seed)
-        self._bodies, self._texts = bodies, texts
+        self._bodies, self._texts, self._timeout = bodies, texts, timeout
         self.counts = Counter[str]()
 
     def run(self) -> None:
@@ -68,7 +70,7 @@ class Client(threading.Thread):
                 self.counts[f"lost: {type(error).__name__}"] += 1
 
     def _once(self) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout)
         try:
             if self._random.random() < 0.05:
                 connection.connect()
@@ -109,6 +111,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--timeout", type=float, default=120, help="seconds that a client waits")
     args = parser.parse_args()
     bodies = requests()
     texts = alone(bodies)
@@ -123,7 +126,9 @@ def main() -> None:
         sizes, total = [], Counter[str]()
         for part in range(3):
             end = time.monotonic() + args.seconds / 3
-            clients = [Client(port, end, 100 * part + seed, bodies, texts) for seed in range(args.clients)]
+            clients = [
+                Client(port, end, 100 * part + seed, bodies, texts, args.timeout) for seed in range(args.clients)
+            ]
             for client in clients:
                 client.start()
             for client in clients:
