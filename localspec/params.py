@@ -25,6 +25,8 @@ MAX_VERIFY_WIDTH = 64
 MAX_DRAFT = MAX_VERIFY_WIDTH - 1
 #: Widest batch that the exactness probe covers by default, in rows. Drafts and forced runs stay within it.
 PROBE_WIDTH = 32
+#: Tokens of a context that is made for measuring: enough for the long cache of the probes.
+PROBE_CTX = 704
 #: Widths of passes that may be fixed, in rows.
 FIXED_WIDTHS = (2, 3, 4, 6, 8, 12, 16)
 #: Most conversations at the same time: a pass has a row of each.

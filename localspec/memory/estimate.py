@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from localspec.gguf.header import GgufHeader, TensorInfo
 from localspec.gguf.types import BLOCKS, TYPE_NUMBERS
-from localspec.params import MAX_VERIFY_WIDTH, ContextParams
+from localspec.params import MAX_VERIFY_WIDTH, PROBE_CTX, ContextParams
 
 MIB, _GIB = 1 << 20, 1 << 30
 #: Python, numpy, the libraries of llama.cpp and localspec itself, before any model, in bytes; measured.
@@ -38,7 +38,8 @@ class ModelMemory:
     """Bytes of one model and its context in the process.
 
     ``file`` is mapped while the model is loaded, and ``mapped`` of it afterwards. ``repacked`` is the second copy of
-    matrices. ``rows`` holds the logits of a verification, and hidden rows.
+    matrices. ``rows`` holds the logits of a verification, and hidden rows. ``measuring``: of the small context in which
+    a new pair is measured between answers.
     """
 
     file: int
@@ -48,11 +49,12 @@ class ModelMemory:
     compute: int
     rows: int
     vocabulary: int
+    measuring: int = 0
 
     @property
     def private(self) -> int:
         """Bytes that the system cannot drop."""
-        return self.repacked + self.cache + self.compute + self.rows + self.vocabulary
+        return self.repacked + self.cache + self.compute + self.rows + self.vocabulary + self.measuring
 
     @property
     def resident(self) -> int:
@@ -72,7 +74,7 @@ def peak(target: ModelMemory, drafter: ModelMemory | None = None) -> int:
     """
     if drafter is None:
         return BASE + max(target.loading, target.resident)
-    waiting = target.resident - target.compute
+    waiting = target.resident - target.compute - target.measuring
     return BASE + max(target.loading, waiting + drafter.loading, target.resident + drafter.resident)
 
 
@@ -90,24 +92,36 @@ def model_memory(
     gpu: bool = False,
     rows: int = MAX_VERIFY_WIDTH,
     assistant: bool = False,
+    probed: int = 1,
 ) -> ModelMemory:
     """Memory of a model with everything on the CPU, or with the cache settings of a ``gpu``.
 
     ``parts``: the header, or those of all parts of a split file. ``repacks``: see :func:`repacked_types`. ``rows``:
-    rows of logits of one verification. An ``assistant`` has no cache of its own.
+    rows of logits of one verification. An ``assistant`` has no cache of its own. ``probed``: rows of the widest pass
+    that is measured.
     """
-    header, cells = parts[0], n_cells(n_ctx, params)
+    header = parts[0]
     doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
     batch = ASSISTANT_BATCH if assistant else params.rows(gpu=gpu)
     wide = (header.number("embedding_length_out") or header.number("embedding_length") or 0) if assistant else 0
+    row = (n_vocab(parts) + wide) * 4
+
+    def context(tokens: int, sequences: int, rows: int) -> tuple[int, int, int]:
+        """Bytes of cache, buffers and rows of logits."""
+        cells = n_cells(tokens, params)
+        caches = 0 if assistant else sequences * sum(layer_caches(parts, cells, gpu=gpu, params=params))
+        return caches, compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu), rows * row
+
+    cache, compute, logits = context(n_ctx, params.sequences, rows)
     return ModelMemory(
         file=sum(_end(part) for part in parts),
         mapped=sum(_mapped(part, {t.name for t in copies}) for part, copies in zip(parts, doubled, strict=True)),
         repacked=sum(t.bytes or 0 for copies in doubled for t in copies),
-        cache=0 if assistant else params.sequences * sum(layer_caches(parts, cells, gpu=gpu, params=params)),
-        compute=compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu),
-        rows=rows * (n_vocab(parts) + wide) * 4,
+        cache=cache,
+        compute=compute,
+        rows=logits,
         vocabulary=_vocabulary(header),
+        measuring=sum(context(PROBE_CTX, 1, max(rows, probed))),
     )
 
 

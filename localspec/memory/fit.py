@@ -79,7 +79,7 @@ class LoadRequest:
     def memory(self, params: ContextParams, n_ctx: int, machine: Machine) -> tuple[ModelMemory, ModelMemory | None]:
         """Memory of both models, with every layer on the CPU."""
         repacks = machine.repacks if params.repack else {}
-        target = model_memory(self.target.headers, params, n_ctx, repacks, rows=self.rows)
+        target = model_memory(self.target.headers, params, n_ctx, repacks, rows=self.rows, probed=PROBE_WIDTH)
         if self.drafter is None:
             return target, None
         drafter = self.drafter

@@ -15,8 +15,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.trim_file import Trim
 from localspec.llama.trimmed import LlamaTrimmedContext
-from localspec.params import ContextParams
-from localspec.probe.exactness import PROBE_CTX
+from localspec.params import PROBE_CTX, ContextParams
 from localspec.probe.gaps import Gate
 from localspec.protocols import Outputs, Rows
 

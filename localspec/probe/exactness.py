@@ -17,7 +17,7 @@ from localspec.gguf.header import GgufHeader
 from localspec.gguf.types import FLOAT_NUMBERS
 from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
-from localspec.params import PROBE_WIDTH, ContextParams, ExactnessMode
+from localspec.params import PROBE_CTX, PROBE_WIDTH, ContextParams, ExactnessMode
 from localspec.probe import cache
 from localspec.probe.batch_invariance import TEXT, Findings, Invariance, probe
 from localspec.probe.fixed_width import DEAREST, PaddedFindings, probe_padded
@@ -25,8 +25,6 @@ from localspec.types import Exactness, difference_text
 
 #: Kinds of the remembered facts. The number grows when they mean something else.
 _KIND, _PADDED_KIND = "rows-6", "padded-2"
-#: Tokens of a context that is made for measuring: enough for the long cache of the probes.
-PROBE_CTX = 704
 #: Narrowest passes that are worth drafting in, in tokens.
 _ENOUGH = 3
 

@@ -44,6 +44,7 @@ target, draft, ctx, most = json.loads(sys.argv[1])
 with localspec.load(target, draft, ctx_size=ctx, threads=1) as llm:
     prompt = llm.detokenize(llm.tokenize({_PROMPT!r})[: min(700, ctx - most - 8)])
     done = llm.generate(prompt, max_tokens=most, temperature=0)
+    llm.measure()
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({{"peak": int(status["VmHWM"].split()[0]) * 1024, "tokens": len(done.tokens)}}))
 """
