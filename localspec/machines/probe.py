@@ -30,8 +30,8 @@ from localspec.machines.wire import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Seconds in which a worker must connect, and answer a message.
-TIMEOUT_S = 3.0
+#: Seconds in which a worker must connect and say its version, and then answer a message: it may be slow, or busy.
+TIMEOUT_S, _ANSWER_S = 3.0, 20.0
 #: Messages by which the round trip is measured; the fastest counts.
 _TRIPS = 8
 #: Bytes by which the bandwidth is measured: first few, and many where these took less than ``_SHORT_S``.
@@ -122,6 +122,7 @@ class _Connection:
                 f"the worker {self._address} is busy with another program: it serves one at a time, and takes the next "
                 "when that one ends or has been silent for half a minute."
             ) from None
+        self._socket.settimeout(max(_ANSWER_S, self._socket.gettimeout() or 0.0))
         version = (answer[0], answer[1], answer[2])
         if version != VERSION:
             theirs, ours = (".".join(map(str, numbers)) for numbers in (version, VERSION))
