@@ -29,6 +29,8 @@ PROBE_WIDTH = 32
 PROBE_CTX = 704
 #: Widths of passes that may be fixed, in rows.
 FIXED_WIDTHS = (2, 3, 4, 6, 8, 12, 16)
+#: Draft tokens that a recurrent state takes back at once, where the user's width of passes does not ask for more.
+ROLLBACK = 4
 #: Most conversations at the same time: a pass has a row of each.
 MAX_PARALLEL = 64
 #: Tokens of a prefill pass on a CPU: 2% faster than 512 for prompts of 700 to 1,500 tokens.
@@ -294,7 +296,8 @@ class ContextParams:
     CPU, f16 on a GPU). ``batch``: tokens of a prefill call, on a CPU in passes of at most 256. ``tiled`` and
     ``repack`` allow CPU kernels that are faster for wide batches and whose rows may depend on the batch. ``sequences``:
     conversations at the same time, each with ``ctx_size`` tokens. ``media_cells``: most cells of a picture that must be
-    decoded in one pass. ``fast``: llama-server's cache types and passes on a
+    decoded in one pass. ``rollback``: draft tokens that a recurrent state can take back at once, each for the memory of
+    such a state. ``fast``: llama-server's cache types and passes on a
     CPU too, whether or not rows depend on them.
     """
 
@@ -309,6 +312,7 @@ class ContextParams:
     tiled: bool = True
     repack: bool = True
     sequences: int = 1
+    rollback: int = ROLLBACK
     fast: bool = False
     media_cells: int = 0
 
@@ -326,6 +330,7 @@ class ContextParams:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(CACHE_TYPES)}.")
         _check("batch", self.batch, MAX_VERIFY_WIDTH, 65536)
         _check("verify_width", self.verify_width, 1, MAX_VERIFY_WIDTH)
+        _check("rollback", self.rollback, 0, MAX_DRAFT)
 
     def pass_width(self, *, gpu: bool) -> int:
         """Most tokens of text that llama.cpp computes at once."""

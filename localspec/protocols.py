@@ -19,6 +19,8 @@ Outputs = Literal["all", "last", "none"] | int
 TokenArray = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
+#: The ``rollback`` of a context that can take back any number of tokens.
+UNBOUNDED = 2**31 - 1
 #: Texts of tokens that structure a chat, though tokenizers find some of them in plain text, too.
 MARKER = re.compile(r"<\|.*>|<.*\|>|</?(?:think|tool_call|tool_response)>", re.DOTALL)
 
@@ -74,11 +76,15 @@ class Vocabulary(Protocol):
 
 
 class Context(Protocol):
-    """One model's cache of one sequence."""
+    """One model's cache of one sequence.
+
+    ``rollback``: how many tokens behind the first of the last pass can be taken back without a checkpoint.
+    """
 
     tokens: list[int]
     n_ctx: int
     decode_s: float
+    rollback: int
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
         """Append ``tokens`` (at most the batch size) in one pass.
@@ -90,7 +96,16 @@ class Context(Protocol):
         """Return the hidden rows of the outputs of the last decode, shape (rows, n_embd)."""
 
     def rewind(self, length: int) -> None:
-        """Drop the cache from position ``length`` on, or all of it where that is impossible: read ``tokens`` after."""
+        """Drop the cache from position ``length`` on, or more where that is impossible: read ``tokens`` after."""
+
+    def reach(self, length: int) -> int:
+        """Return how many tokens a rewind to ``length`` would leave."""
+
+    def mark(self, *, brief: bool = False) -> None:
+        """Make a checkpoint here, to which a rewind can return; ``brief``: until the next such one.
+
+        Nothing where every token can be taken back.
+        """
 
     def identity(self) -> str:
         """Describe the build and settings that a saved state depends on, besides the model."""
@@ -164,6 +179,42 @@ class MtpContext(Protocol):
 
     def hidden(self) -> Rows:
         """Return the hidden row (1, n_embd) of the last step, input of the next."""
+
+    def close(self) -> None:
+        """Free the context. May be called twice."""
+
+
+class HeadContext(Protocol):
+    """Interface of prediction heads: they read the target's hidden rows, and have a cache of their own.
+
+    ``heads``: of a chain, each with a token to predict; 1: one head predicts any number, one after another.
+    """
+
+    decode_s: float
+    heads: int
+
+    @property
+    def available(self) -> tuple[int, int]:
+        """The positions of which the target's hidden rows are there: the first, and the one behind the last."""
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """The positions whose cells were read, likewise."""
+
+    def read(self, tokens: Sequence[int], start: int, *, goes_on: bool = True) -> Rows:
+        """Read ``tokens`` from position ``start`` on, in place of what is there; returns the last one's logits.
+
+        The hidden row before each of them is available. Not ``goes_on``: the cells before them are forgotten as well.
+        """
+
+    def step(self, tokens: Sequence[int], hidden: Rows) -> Rows:
+        """Return the logits (1, n_vocab) after ``tokens``: the last one that was read, and drafted ones.
+
+        ``hidden``: the heads' hidden row for each drafted one, shape (drafted, n_embd).
+        """
+
+    def hidden(self) -> Rows:
+        """Return the hidden row (1, n_embd) of the last token."""
 
     def close(self) -> None:
         """Free the context. May be called twice."""

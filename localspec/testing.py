@@ -25,7 +25,7 @@ from localspec.generation.kept import KeptCaches
 from localspec.generation.pair import Pair, Setup
 from localspec.generation.scheduler import Scheduler
 from localspec.params import DraftParams
-from localspec.protocols import FimTokens, Outputs, Rows, output_rows
+from localspec.protocols import UNBOUNDED, FimTokens, Outputs, Rows, output_rows
 
 #: Tokens so far → logits (n_vocab,) of the next.
 Logits = Callable[[tuple[int, ...]], Rows]
@@ -82,11 +82,17 @@ class ScriptedVocabulary:
 
 
 class ScriptedContext:
-    """Context of a target or draft model whose rows a function returns. ``decoded`` lists the tokens of each pass."""
+    """Context of a target or draft model whose rows a function returns. ``decoded`` lists the tokens of each pass.
+
+    ``rollback``: as for a recurrent state, so many tokens of the last pass can be taken back, others with marks only.
+    """
 
     decode_s = 0.0
 
-    def __init__(self, logits: Logits, n_vocab: int, n_ctx: int = 4096, batch: int = 512) -> None:
+    def __init__(
+        self, logits: Logits, n_vocab: int, n_ctx: int = 4096, batch: int = 512, rollback: int = UNBOUNDED
+    ) -> None:
+        self.rollback, self._least, self._marks = rollback, 0, {0}
         self._logits, self._n_vocab, self.n_ctx, self._batch = logits, n_vocab, n_ctx, batch
         self.tokens: list[int] = []
         self.decoded: list[int] = []
@@ -109,6 +115,7 @@ class ScriptedContext:
         for token in tokens:
             self.tokens.append(token)
             rows.append(self._logits(tuple(self.tokens)))
+        self._least = len(self.tokens) - min(self.rollback, len(tokens) - 1) if self.rollback < UNBOUNDED else 0
         kept = rows[len(rows) - output_rows(outputs, len(rows)) :]
         self._rows = np.array(kept, np.float32).reshape(len(kept), self._n_vocab)
         return self._rows
@@ -125,7 +132,17 @@ class ScriptedContext:
         return self._rows[:, :4]
 
     def rewind(self, length: int) -> None:
-        del self.tokens[length:]
+        if length < len(self.tokens):
+            length = self.reach(length)
+            self._marks = {mark for mark in self._marks if mark <= length}
+            self._least = min(self._least, length)
+            del self.tokens[length:]
+
+    def reach(self, length: int) -> int:
+        return length if length >= self._least else max(mark for mark in self._marks if mark <= length)
+
+    def mark(self, *, brief: bool = False) -> None:
+        self._marks.add(len(self.tokens))
 
     def identity(self) -> str:
         return f"scripted {self._n_vocab} {self.n_ctx}"
@@ -138,6 +155,7 @@ class ScriptedContext:
         if np.array(tokens, np.int64).tobytes() != state or len(tokens) > self.n_ctx:
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
         self.tokens.extend(tokens)
+        self._marks, self._least = {0}, len(tokens) if self.rollback < UNBOUNDED else 0
 
     def close(self) -> None:
         self.closed = True

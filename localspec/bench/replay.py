@@ -27,7 +27,7 @@ from localspec.generation.loop import Rules, decode, drive
 from localspec.generation.passes import PassShape
 from localspec.generation.stats import Stats
 from localspec.params import MAX_VERIFY_WIDTH, SamplingParams
-from localspec.protocols import Outputs, Rows, common_length, output_rows
+from localspec.protocols import UNBOUNDED, Outputs, Rows, common_length, output_rows
 from localspec.sampling import Sampler
 
 #: Confidence of a drafter after a wrong guess of its own, where the trace has no record: that of wrong guesses.
@@ -75,7 +75,7 @@ class _TraceVocabulary:
 class _ReplayedContext:
     """A context whose rows come from ``recorded`` (position → token, confidence) and whose passes cost ``curve``."""
 
-    n_ctx = 1 << 30
+    n_ctx, rollback = 1 << 30, UNBOUNDED
 
     def __init__(
         self, vocabulary: _TraceVocabulary, curve: Curve, recorded: Callable[[int], tuple[int, float]]
@@ -100,6 +100,12 @@ class _ReplayedContext:
 
     def rewind(self, length: int) -> None:
         del self.tokens[length:]
+
+    def reach(self, length: int) -> int:
+        return length
+
+    def mark(self, *, brief: bool = False) -> None:
+        """Do nothing: every token can be taken back."""
 
     def identity(self) -> str:
         return "replayed"

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Protocol
 
 from localspec.draft.base import Draft, Drafter, Prefix
+from localspec.protocols import UNBOUNDED
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Budget:
     The pass decodes ``pending`` tokens of the text that are not in the cache yet, and at most ``max_draft`` draft
     tokens. The answer may have ``tokens_left`` more tokens, those of this pass included. The cache holds ``cached``.
     It also has ``others`` rows of other sequences. ``seconds``: the time that n rows of this one add to what is decoded
-    for all, None for a sequence alone.
+    for all, None for a sequence alone. ``rollback``: draft tokens that can be taken back without a checkpoint.
     """
 
     pending: int
@@ -26,6 +27,7 @@ class Budget:
     cached: int = 0
     others: int = 0
     seconds: Callable[[int], float] | None = None
+    rollback: int = UNBOUNDED
 
 
 #: Computes the target's probability of a token when called. The call takes time: 0.03 ms for 152k logits.

@@ -34,6 +34,7 @@ class Controller:
 
     def __init__(self, costs: Costs, widest: int) -> None:
         self.verify, self._widest = LiveCurve(costs.verify, widest), widest
+        self._checkpoint = costs.checkpoint
         self.models = {name: DraftingModel(one) for name, one in costs.drafters.items()}
         self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
         self._plain = self._worth = self._lately = self.verify.seconds(1)
@@ -42,7 +43,8 @@ class Controller:
     @property
     def costs(self) -> Costs:
         """Costs as they are now."""
-        return Costs(self.verify.now(), {name: model.costs for name, model in self.models.items()})
+        drafters = {name: model.costs for name, model in self.models.items()}
+        return Costs(self.verify.now(), drafters, checkpoint=self._checkpoint)
 
     def begin(self) -> None:
         """Reset the statistics of one answer."""
@@ -77,7 +79,7 @@ class Controller:
         if not self._generated:
             self._lately = self._worth = self._plain
         self._score_unverified(prefix)
-        plan = Plan(self.verify, budget, self._worth, 1.0 / (WEIGHT + self._generated))
+        plan = Plan(self.verify, budget, self._worth, 1.0 / (WEIGHT + self._generated), self._checkpoint)
         self._fill(plan, prefix, drafters)
         draft = plan.draft(plan.best())
         if not draft.tokens and plan.tokens:

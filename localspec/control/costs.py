@@ -95,11 +95,15 @@ class DraftCosts:
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a target (``verify``) and of its drafters by name. ``python``: seconds of a step outside llama.cpp."""
+    """Costs of a target (``verify``) and of its drafters by name. ``python``: seconds of a step outside llama.cpp.
+
+    ``checkpoint``: seconds of making a checkpoint of a recurrent state and of returning to it.
+    """
 
     verify: Curve
     drafters: Mapping[str, DraftCosts] = field(default_factory=dict)
     python: float = 0.0
+    checkpoint: float = 0.0
 
     def padded(self, width: int) -> Costs:
         """Return the costs where each pass of the target is padded to ``width`` rows; 1: not padded."""
@@ -119,6 +123,7 @@ class Costs:
             "cell": round(1000 * self.verify.cell, 8),
             "drafters": drafters,
             "python": round(1000 * self.python, 4),
+            **({"checkpoint": round(1000 * self.checkpoint, 4)} if self.checkpoint else {}),
         }
 
     @classmethod
@@ -137,9 +142,12 @@ class Costs:
         }
         if not isinstance(python, int | float) or not 0 <= python < 1000 * _LONGEST:
             raise InputError(f"the python time of a cost curve is {python!r}; it must be milliseconds.")
+        checkpoint = record.get("checkpoint", 0.0)
+        if not isinstance(checkpoint, int | float) or not 0 <= checkpoint < 1000 * _LONGEST:
+            raise InputError(f"the checkpoint of a cost curve is {checkpoint!r}; it must be milliseconds.")
         if not isinstance(cell, int | float):
             raise InputError(f"the cell of a cost curve is {cell!r}; it must be milliseconds.")
-        return cls(Curve.from_dict(record["verify"], cell / 1000), drafters, python / 1000)
+        return cls(Curve.from_dict(record["verify"], cell / 1000), drafters, python / 1000, checkpoint / 1000)
 
 
 class LiveCurve:

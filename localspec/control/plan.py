@@ -37,13 +37,14 @@ class Plan:
     """Guesses of one step so far: ``reach[i]`` is the probability that the first i + 1 are all accepted.
 
     ``worth`` is λ, in seconds. ``caution``: share by which the extra time of a wide pass is overrated, so that the
-    cheaper of two drafts of nearly the same value is taken.
+    cheaper of two drafts of nearly the same value is taken. ``checkpoint``: seconds of making one and returning to it.
     """
 
     curve: LiveCurve
     budget: Budget
     worth: float
     caution: float = 0.0
+    checkpoint: float = 0.0
     tokens: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
@@ -62,6 +63,14 @@ class Plan:
     def _cost(self, width: int) -> float:
         budget = self.budget
         return self.curve.seconds(width, budget.cached) if budget.seconds is None else budget.seconds(width)
+
+    def _checkpoint(self, depth: int, q: float, extra: float) -> float:
+        """Return the seconds that ``depth`` draft tokens cost beside their pass, all accepted with probability ``q``.
+
+        Where they are too many to be taken back, a checkpoint is made before the pass, and if one is wrong, what was
+        accepted is decoded again: at most the ``extra`` seconds of the pass.
+        """
+        return self.checkpoint + (1.0 - q) * extra if depth > self.budget.rollback else 0.0
 
     def add(self, guess: Guess, name: str, probability: float) -> None:
         """Append a guess that is accepted with ``probability`` if those before it are."""
@@ -83,8 +92,9 @@ class Plan:
             while at < min(len(reach), width - pending):
                 gained += reach[at]
                 at += 1
-            cost = self._cost(width)
+            cost, all_right = self._cost(width), reach[at - 1] if 0 < at == width - pending else 0.0
             value = self.worth * gained - cost - self.caution * (cost - plain) - PYTHON_S
+            value -= self._checkpoint(width - pending, all_right, cost - plain)
             if value > found.value:
                 found = Choice(value, at, width)
             if width - pending > len(reach):
@@ -99,15 +109,18 @@ class Plan:
         """
         pending, so_far, most = self.budget.pending, len(self.tokens), self.budget.max_draft
         found = Choice(float("-inf"), so_far, pending + so_far)
-        gained, q, drafted = sum(self.reach), self.q * first, 0
+        gained, q, drafted, plain = sum(self.reach), self.q * first, 0, self._cost(pending)
+        all_right = self.q
         for width in self.curve.widths:
             depth = width - pending - so_far
             if depth < 1 or width - pending > most:
                 continue
             while drafted < depth:
-                gained, q, drafted = gained + q, q * rest, drafted + 1
+                gained, all_right, q, drafted = gained + q, q, q * rest, drafted + 1
             time = start + (step + PYTHON_S) * depth - step
-            value = self.worth * gained - self._cost(width) - PYTHON_S - time
+            cost = self._cost(width)
+            value = self.worth * gained - cost - PYTHON_S - time
+            value -= self._checkpoint(width - pending, all_right, cost - plain)
             if value > found.value:
                 found = Choice(value, so_far + depth, width, (self.worth * gained - value) / (1.0 + gained))
             if q * self.worth < step:

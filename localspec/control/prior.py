@@ -43,11 +43,12 @@ def prior_costs(size: PairSize, passes: Mapping[int, float]) -> Costs:
 
     widths = tuple(sorted({1, *shape.widths, *measured}))
     verify = Curve(widths, tuple(seconds(width) for width in widths))
+    checkpoint = verify.seconds(1)  # dear, as long as it is not measured
     if size.drafter is None:
-        return Costs(verify)
+        return Costs(verify, checkpoint=checkpoint)
     share = size.draft / max(1, size.target)
     first = verify.scaled(share) if size.drafter != "mtp" else Curve((1,), (share * verify.seconds(1),))
-    return Costs(verify, {size.drafter: DraftCosts(first, share * verify.seconds(1))})
+    return Costs(verify, {size.drafter: DraftCosts(first, share * verify.seconds(1))}, checkpoint=checkpoint)
 
 
 def _shipped(name: str) -> Curve:

@@ -33,6 +33,7 @@ class ModelDrafter:
         if max(pending) >= self._n_vocab:
             return  # a token that only the target has
         row = self._feed(pending)[0]
+        self._context.mark(brief=True)
         draft = list(ahead)
         while True:
             guess = guess_from_row(prefix, row[: self._n_vocab], draft)
@@ -41,7 +42,7 @@ class ModelDrafter:
             row = self._context.decode((guess.token,), "last")[0]
 
     def lag(self, prefix: Prefix, ahead: Sequence[int] = ()) -> int:
-        return len(prefix.text) + len(ahead) - self._kept(prefix, ahead)
+        return len(prefix.text) + len(ahead) - self._context.reach(self._kept(prefix, ahead))
 
     def observe(self, prefix: Prefix) -> None:
         """Empty the cache if the text was emptied. Nothing is decoded before the first guess."""

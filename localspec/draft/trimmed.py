@@ -37,6 +37,7 @@ class TrimmedContext:
     ) -> None:
         self._inner, self._ids, self._n_vocab = inner, ids.astype(np.int64), n_vocab
         self.tokens, self.n_ctx, self.decode_s = inner.tokens, inner.n_ctx, inner.decode_s
+        self.rollback = inner.rollback
         self._rows = np.full((1, n_vocab), -np.inf, np.float32)
         self._text = _TextTokens(self._ids, n_vocab, head)
         self._softcap = softcap
@@ -64,6 +65,12 @@ class TrimmedContext:
 
     def rewind(self, length: int) -> None:
         self._inner.rewind(length)
+
+    def reach(self, length: int) -> int:
+        return self._inner.reach(length)
+
+    def mark(self, *, brief: bool = False) -> None:
+        self._inner.mark(brief=brief)
 
     def identity(self) -> str:
         return self._inner.identity()

@@ -113,6 +113,8 @@ def decode(
         yield Step((*found.tokens, *forced), found.accepted, draft, len(forced), found.logprobs)
         budget = budget_after(target, prefix, rules)
         draft = control.draft(prefix, drafters, budget) if budget.max_draft > 0 and drafters else Draft()
+        if len(draft.tokens) > target.rollback:
+            target.mark(brief=True)
         before = target.decode_s
         rows = yield verify(target, prefix, draft, rules)
         seconds = target.decode_s - before
@@ -137,7 +139,7 @@ def budget_after(target: Context, prefix: Prefix, rules: Rules) -> Budget:
     cached, left = len(target.tokens), rules.left()
     pending = len(prefix.tokens) - cached
     most = min(rules.draft_max, rules.passes.room(cached) - pending, left - 1)
-    return Budget(pending, most, left, cached, *rules.load.coming())
+    return Budget(pending, most, left, cached, *rules.load.coming(), rollback=target.rollback)
 
 
 def forced_run(prefix: Prefix, rules: Rules) -> tuple[int, ...]:

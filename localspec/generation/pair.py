@@ -64,7 +64,8 @@ class Setup:
     ``exactness`` holds while drafting, ``passes`` always. ``difference``: the largest one seen between logits of a
     draft's pass and those of plain decoding. ``drafts`` is False until passes are proved to be exact that are wide
     enough to draft in. ``chunk``: see :class:`Prefill`; None leaves it. ``tune`` is None where nothing can be measured.
-    ``together``: most rows of a pass of several sequences that are proved to be those of single-token passes.
+    ``together``: most rows of a pass of several sequences that are proved to be those of single-token passes; 0 where
+    sequences are never decoded together.
     """
 
     exactness: Exactness = "off"
@@ -81,6 +82,8 @@ class Setup:
     @property
     def most_rows(self) -> int:
         """Most rows of a pass of several sequences: those that are proved, or all where nothing is promised."""
+        if self.together == 0:
+            return 1
         promised = self.exactness == "exact" or self.passes.width > 1
         return self.together if promised else max(self.together, self.passes.widest)
 

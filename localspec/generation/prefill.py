@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 
 from localspec.generation.loop import Pass
 from localspec.media import cells
-from localspec.protocols import Context, Piece, Rows, common_length
+from localspec.protocols import UNBOUNDED, Context, Piece, Rows, common_length
 from localspec.types import Progress
 
 #: Most tokens of a prefill pass where nothing is known of the backend.
@@ -27,6 +27,9 @@ class Prefill:
 
     Pictures and sounds are spans of the prompt, each decoded in passes of its own and reused whole. A run of text
     beside them is treated like a prompt: its parts before its first and behind its last whole chunk have own passes.
+
+    A recurrent state can only return to checkpoints. They are made where a conversation goes on, and at the last whole
+    chunk of a prompt, because templates write the end of a prompt anew in the next one.
     """
 
     def __init__(self, width: int = _WIDTH, chunk: int = 1) -> None:
@@ -56,8 +59,11 @@ class Prefill:
         first cells.
         """
         count = len(tokens)
-        target.rewind(self.reusable(target.tokens, tokens))
+        kept = self._kept(count) if target.rollback < UNBOUNDED else 0
+        self._rewind(target, self.reusable(target.tokens, tokens))
         cached = end = self.prefilled = len(target.tokens)
+        if cached >= CHUNK:
+            target.mark()
         for run in cells.runs(tokens):
             piece = media[tokens[run.start]] if media and tokens[run.start] < 0 else None
             rest = self._rest(run, count)
@@ -65,8 +71,10 @@ class Prefill:
                 start = end
                 if progress is not None:
                     progress(start - cached, count - cached)
-                end = run.stop if piece else self._end(start, rest, run)
+                end = run.stop if piece else self._end(start, rest, run, kept)
                 rows = yield Pass(tokens[start:end], "last" if end == count else "none", piece=piece)
+                if end == kept:
+                    target.mark()
                 self.prefilled = end if self.chunk > 1 and run.stop < count else min(end, rest)
         return rows, cached
 
@@ -74,15 +82,26 @@ class Prefill:
         """Return where the last pass of a run begins. The row of the prompt's last token depends on its pass too."""
         return max(run.start, (run.stop - (run.stop == count)) // CHUNK * CHUNK) if self.chunk > 1 else 0
 
-    def _end(self, start: int, rest: int, run: range) -> int:
+    def _kept(self, count: int) -> int:
+        """Return where the checkpoint in a prompt is made."""
+        step = max(CHUNK, self.chunk)
+        return (count - 1) // step * step
+
+    def _end(self, start: int, rest: int, run: range, kept: int) -> int:
         """Return the end of the pass of text at ``start``."""
         width = CHUNK if self.shared and self.chunk <= CHUNK else self._width
         if self.chunk == 1:
-            return min(start + width, run.stop)
+            return min(start + width, run.stop, kept if start < kept else run.stop)
         if start >= rest:
             return run.stop
         first = -(-run.start // CHUNK) * CHUNK
         return first if start < first else min(start + width - start % self.chunk, rest)
+
+    def _rewind(self, target: Context, length: int) -> None:
+        """Rewind to ``length``, or further to a length from which passes compute the same cells."""
+        target.rewind(length)
+        while len(target.tokens) < length and (rest := len(target.tokens) % self.chunk):
+            target.rewind(len(target.tokens) - rest)
 
     def restore(self, cached: int, chunk: int, prefilled: int) -> int:
         """Take over a restored cache of ``cached`` tokens, of which a prefill with ``chunk`` computed ``prefilled``.

@@ -24,6 +24,8 @@ _MAX_DIMENSIONS = 8
 _MAX_ALIGNMENT = 1 << 20
 #: A list of more strings is the vocabulary, or as slow to read.
 _LONG = 1024
+#: Ends of the names of tensors with two dimensions that no product of matrices reads.
+_NO_PRODUCTS = ("_norm.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
 #: Keys of a file made by ``localspec trim-draft``: the id in the whole vocabulary of each of its tokens, ascending
 #: (int32 array), and the number of tokens of that vocabulary.
 TRIM_IDS, TRIM_SIZE = "localspec.trim.ids", "localspec.trim.vocab_size"
@@ -79,11 +81,14 @@ class GgufHeader:
 
     @property
     def multiplied(self) -> list[TensorInfo]:
-        """The matrices that activations are multiplied with, without an embedding that is only looked up."""
+        """The matrices that activations are multiplied with.
+
+        An embedding that is only looked up is none of them, nor are norms of groups and kernels of short convolutions.
+        """
         untied = any(tensor.name == "output.weight" for tensor in self.tensors)
         looked_up = {"per_layer_token_embd.weight", *(["token_embd.weight"] if untied else [])}
         matrices = (tensor for tensor in self.tensors if len(tensor.shape) > 1 and tensor.name.endswith("weight"))
-        return [tensor for tensor in matrices if tensor.name not in looked_up]
+        return [t for t in matrices if t.name not in looked_up and not t.name.endswith(_NO_PRODUCTS)]
 
     @property
     def architecture(self) -> str:

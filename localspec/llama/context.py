@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localspec.errors import BackendError
-from localspec.llama.binding import build_id
+from localspec.llama.binding import build_id, lib
+from localspec.llama.hidden_rows import HiddenRows
 from localspec.llama.model import LlamaModel
-from localspec.llama.native import context_options, open_native, tiled_kernels
+from localspec.llama.native import context_options, hidden_view, open_native, tiled_kernels
+from localspec.llama.recurrent import RecurrentState
 from localspec.llama.saved_cells import is_state_of
 from localspec.params import ContextParams
-from localspec.protocols import Outputs, Rows, output_rows
+from localspec.protocols import UNBOUNDED, Outputs, Rows, output_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,11 +30,19 @@ if TYPE_CHECKING:
 class LlamaContext:
     """One sequence in one model's cache; see :class:`localspec.protocols.Context`.
 
-    With ``hidden=True`` every output row also has its hidden row, which an MTP assistant reads.
+    With ``hidden=True`` every output row also has its hidden row, which an MTP assistant reads. With ``keeps_rows``
+    those of all tokens are kept, for prediction heads.
     """
 
     def __init__(
-        self, model: LlamaModel, params: ContextParams, n_ctx: int, *, hidden: bool = False, sequences: int = 1
+        self,
+        model: LlamaModel,
+        params: ContextParams,
+        n_ctx: int,
+        *,
+        hidden: bool = False,
+        keeps_rows: bool = False,
+        sequences: int = 1,
     ) -> None:
         """``sequences``: how many the cache has room for. This is the first, and :meth:`neighbour` gives the others."""
         self.model, self.n_ctx = model, n_ctx
@@ -46,6 +56,11 @@ class LlamaContext:
         self._native = open_native(model, self.options, n_batch, n_ctx, n_hidden=n_hidden, fast=params.fast)
         self._width = params.verify_width
         self._device, self._repack = params.device, params.repack
+        self.rollback = UNBOUNDED if model.can_rewind else 0
+        self._keeps_states = not model.can_rewind and model.remote is None
+        if self._keeps_states:
+            self.rollback = int(lib.llama_n_rs_seq(self.handle))
+        self._every = hidden_view(self.handle, model.n_embd, outputs=False) if keeps_rows else None
         self._begin(0)
 
     def _begin(self, sequence: int) -> None:
@@ -60,6 +75,10 @@ class LlamaContext:
         self._shortest = 0
         #: True while the cache may hold more than ``tokens``, after an interrupt or an error.
         self._unfinished = False
+        keeps = self._keeps_states
+        self._recurrent = RecurrentState(self._native, sequence, self.rollback) if keeps else None
+        #: Hidden rows of the tokens, where they are kept.
+        self.kept_rows = HiddenRows(self.model.n_embd)
 
     def neighbour(self, sequence: int) -> Self:
         """Another sequence in the same cache, which is freed with it."""
@@ -82,6 +101,7 @@ class LlamaContext:
         names = ("type_k", "type_v", "flash_attn_type", "swa_full")
         found = [f"n_threads={options.n_threads}", f"n_ubatch={self.pass_width}"]
         found += [f"{name}={getattr(options, name)}" for name in names]
+        found += [f"rollback={self.rollback}"] if self._recurrent else []
         found += [f"layers={placement.layers}", f"gpu={placement.gpu}", f"device={self._device}"]
         if placement.split is not None:
             found += [f"split={placement.split.remote} {placement.split.link}"]
@@ -96,8 +116,7 @@ class LlamaContext:
         return f"{build_id()} {self.settings()} n_ctx={self.n_ctx}"
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
-        if self._unfinished:
-            self.rewind(len(self.tokens))
+        self._settle()
         n, start = len(tokens), len(self.tokens)
         if not 0 < n <= self.batch or start + n > self._native.cells:
             raise BackendError(f"cannot decode {n} tokens at {start}: batch {self.batch}, cells {self._native.cells}.")
@@ -116,16 +135,35 @@ class LlamaContext:
         self.decode_s += seconds
         if self._n_out == n:
             self.passes.append((n, seconds))
-        self.tokens.extend(tokens)
-        self._unfinished = False
+        self._finish(tokens)
         return rows
+
+    def _keep_rows(self, n: int, at: int = 0) -> None:
+        """Keep the hidden rows of the ``n`` tokens of the last pass that begin at row ``at``."""
+        if self._every is not None:
+            self.kept_rows.add(len(self.tokens), self._every.rows(self.handle, at + n)[at:])
+
+    def _settle(self) -> None:
+        """Bring the cache to ``tokens`` after an interrupt, and carry out a rewind that was only noted."""
+        if self._unfinished:
+            self.rewind(len(self.tokens))
+        if self._recurrent is not None:
+            self._recurrent.settle(len(self.tokens))
+
+    def _finish(self, tokens: Sequence[int], *, kept: bool = True) -> None:
+        """Note a pass of ``tokens``, of which hidden rows may be ``kept``."""
+        if kept:
+            self._keep_rows(len(tokens))
+        self.tokens.extend(tokens)
+        if self._recurrent is not None:
+            self._recurrent.decoded(len(self.tokens), len(tokens))
+        self._unfinished = False
 
     def _run(self, tokens: Sequence[int]) -> None:
         self._native.run(len(tokens))
 
     def decode_media(self, cells: Sequence[int], embeddings: Rows, *, causal: bool) -> None:
-        if self._unfinished:
-            self.rewind(len(self.tokens))
+        self._settle()
         n, start = len(cells), len(self.tokens)
         width = self.pass_width if causal else n
         if not 0 < n <= (n if causal else self.media_cells) or start + n > self._native.cells:
@@ -141,20 +179,27 @@ class LlamaContext:
             self._native.fill([0] * len(rows), start + at, 0, self.sequence)
             self._native.run_embedded(len(rows), rows, causal=causal)
         self.decode_s += perf_counter() - began
-        self.tokens.extend(cells)
-        self._unfinished = False
+        self._finish(cells, kept=False)
 
     def hidden(self) -> Rows:
         first = self._first_out
         return self._native.hidden(first + self._n_out)[first:]
 
     def rewind(self, length: int) -> None:
-        """Remove everything from position ``length`` on, or everything at all where that is impossible.
+        """Remove everything from position ``length`` on, or more where that is impossible.
 
-        It is impossible with a recurrent state, and far before the end of a restored sliding-window cache. The caller
-        looks at ``tokens`` for the outcome.
+        A recurrent state goes back to the last checkpoint (see :mod:`localspec.llama.recurrent`), and a restored
+        sliding-window cache cannot go back far. The caller looks at ``tokens`` for the outcome.
         """
         if length >= len(self.tokens) and not self._unfinished:
+            return
+        self.kept_rows.cut(length)
+        if self._recurrent is not None:
+            if self._unfinished:
+                self._recurrent.lost()
+            self._unfinished = True
+            del self.tokens[self._recurrent.rewind(min(length, len(self.tokens))) :]
+            self._unfinished = False
             return
         self._unfinished = True  # an interrupt from here on leaves more in the cache than in tokens, never less
         if length < self._shortest:
@@ -169,9 +214,19 @@ class LlamaContext:
             self._shortest = 0
         self._unfinished = False
 
+    def reach(self, length: int) -> int:
+        return length if self._recurrent is None else self._recurrent.reach(length)
+
+    def mark(self, *, brief: bool = False) -> None:
+        if self._recurrent is not None:
+            began = perf_counter()
+            self._settle()
+            self._recurrent.mark(len(self.tokens), brief=brief)
+            self.decode_s += perf_counter() - began
+
     def state(self) -> bytes:
         """The cache as bytes, for :meth:`restore` in a context of the same model and :meth:`identity`."""
-        self.rewind(len(self.tokens))
+        self._settle()
         found = self._native.state(self.sequence)
         if not found:
             raise BackendError("llama.cpp could not save the cache; there may not be enough memory.")
@@ -186,11 +241,14 @@ class LlamaContext:
         token at most.
         """
         self.tokens.clear()
+        self.kept_rows.cut(0)
         self._shortest, self._unfinished = 0, True  # until all of it is there
         fits = len(tokens) <= self.n_ctx and is_state_of(state, len(tokens))
         if not fits or self._native.set_state(self.sequence, state) != len(state):
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
-        if self._native.first_position(self.sequence) > 0:
+        if self._recurrent is not None:
+            self._recurrent.replaced(len(tokens))
+        elif self._native.first_position(self.sequence) > 0:
             self._shortest = len(tokens) - 1
         self.tokens.extend(tokens)
         self._unfinished = False

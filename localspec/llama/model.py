@@ -33,12 +33,16 @@ class LlamaModel:
         header: GgufHeader,
         params: ContextParams,
         *,
+        heads: bool = False,
         verbose: bool = False,
         progress: Callable[[float], None] | None = None,
         split: Split | None = None,
         remote: OpensContexts | None = None,
     ) -> None:
-        """``split``: its layers on other machines, of which those with ``remote`` are in another process."""
+        """``heads``: load prediction heads as well, which take memory.
+
+        ``split``: its layers on other machines, of which those with ``remote`` are in another process.
+        """
         self.remote = remote
         self.header, self.path = header, header.path
         self._raised: BaseException | None = None
@@ -46,7 +50,7 @@ class LlamaModel:
         self.placement: Placement = place(devices(), params)
         if split is not None:
             self.placement = Placement(local_gpu(params) is not None, -1, split=split)
-        self._handle = self._load(params, progress)
+        self._handle = self._load(params, progress, heads=heads)
         self._free = free_with(self, lib.llama_model_free, self._handle)
         vocab = lib.llama_model_get_vocab(self._handle)
         if lib.llama_vocab_type(vocab) == _VOCAB_NONE:
@@ -57,8 +61,10 @@ class LlamaModel:
             raise ModelFileError(f"{self.path} asks for a BOS token and does not name one; convert it again.")
         self.n_vocab = self.vocabulary.n_tokens
 
-    def _load(self, params: ContextParams, progress: Callable[[float], None] | None) -> Any:
+    def _load(self, params: ContextParams, progress: Callable[[float], None] | None, *, heads: bool) -> Any:
         options = set_fields(lib.llama_model_default_params(), n_gpu_layers=self.placement.layers)
+        if heads:
+            set_fields(options, load_mtp=True)
         if self.remote is not None:
             self._arrays = shell_options(options)
         elif self.placement.split is not None:

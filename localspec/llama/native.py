@@ -27,6 +27,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.passes import BatchPart, Native
 from localspec.llama.rows import RowView, check_finite
 from localspec.llama.threads import FREE_CPUS, thread_count
+from localspec.models.drafter_kinds import HEADS
 from localspec.params import ContextParams
 from localspec.protocols import Rows
 
@@ -88,7 +89,7 @@ class NativeContext:
                 f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path.name}: {first_error()}. "
                 "Try a smaller --ctx-size."
             )
-        _compute_outputs_alone(handle)
+        _choose_rows(handle, model)
         self._handle = handle
         self.threads = self._most_threads = int(options.n_threads)
         #: True if the number may change. No row depends on it, but attention over float keys splits its sums by thread.
@@ -234,19 +235,21 @@ def _free_context(handle: Any, batch: Any) -> None:
     lib.llama_batch_free(batch)
 
 
-def _compute_outputs_alone(handle: Any) -> None:
+def _choose_rows(handle: Any, model: LlamaModel) -> None:
     """Compute the last layer of a pass for its outputs alone, as contexts with hidden rows do.
 
     Gemma 4's graph would compute it for all rows. Where rows depend on their number, the logits behind a prompt would
-    then depend on whether an assistant is loaded.
+    then depend on whether an assistant is loaded. Prediction heads read the rows of all tokens, so architectures that
+    may have some always compute them all.
     """
+    every = model.header.architecture in HEADS
     with suppress(MissingFeatureError):  # without it there is no assistant either
-        staging_function("llama_set_embeddings_nextn")(handle, False, True)
+        staging_function("llama_set_embeddings_nextn")(handle, every, not every)
 
 
-def hidden_view(handle: Any, n_embd: int) -> RowView:
-    """Switch hidden rows on for every output of a context, and view them."""
-    staging_function("llama_set_embeddings_nextn")(handle, True, True)
+def hidden_view(handle: Any, n_embd: int, *, outputs: bool = True) -> RowView:
+    """Switch hidden rows on for every output of a context, else for every token, and view them."""
+    staging_function("llama_set_embeddings_nextn")(handle, True, outputs)
     get = address_getter(staging_function("llama_get_embeddings_nextn"))
     return RowView(get, n_embd, "hidden rows; this target cannot feed an assistant")
 
@@ -259,7 +262,8 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int, sequen
     types; quantised values need flash attention. With ``fast`` both are F16 on the CPU too, as in llama-server: wide
     passes then have attention in tiles. The cache has ``verify_width`` more cells than ``n_ctx``, so that a last draft
     can be verified in a full context. Each sequence has cells of its own, which therefore stay in the order of their
-    positions: the sums of attention follow that order.
+    positions: the sums of attention follow that order. Where the architecture can do it, recurrent states are kept for
+    ``rollback`` tokens of a pass; ``llama_n_rs_seq`` tells.
     """
     gpu = model.placement.gpu
     threads = params.threads or (1 if model.n_bytes < _SMALL else default_threads())
@@ -273,6 +277,7 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int, sequen
         n_batch=max(params.batch, params.media_cells),
         n_ubatch=params.rows(gpu=gpu),
         n_seq_max=sequences,
+        n_rs_seq=0 if model.can_rewind else min(params.rollback, params.pass_width(gpu=gpu) - 2),
         kv_unified=False,
         n_outputs_max=params.verify_width,
         n_threads=threads,

@@ -4,7 +4,11 @@ Layout, from ``llama_context::state_seq_get_data`` and ``llama_kv_cache::state_w
 then for each cache the number of streams, and for each stream the number of cells, which is 0 for those of other
 sequences; for each cell its position and its sequences (1); a flag for transposed values and the number of layers; then
 the keys and the values. These are, for each layer, a type, the bytes of a cell and the cells; or for transposed values
-a type, the bytes of an element, the elements of a cell and the cells.
+a type, the bytes of an element, the elements of a cell and the cells. A cell of a model with positions of several
+dimensions also has two of them and its token.
+
+A recurrent state comes last, from ``llama_memory_recurrent::state_write``: the number of cells (1), the position of the
+last token and no sequences; the flag and the number of layers; then the states, each a type, its bytes and the state.
 """
 
 from __future__ import annotations
@@ -27,19 +31,22 @@ _ROWS = struct.Struct("<iQ")
 #: Type, bytes of an element, and elements of a cell.
 _ELEMENTS = struct.Struct("<iII")
 _CELL = np.dtype([("position", "<i4"), ("sequences", "<u4"), ("sequence", "<i4")])
+#: A cell with positions of several dimensions.
+_WIDE_CELL = np.dtype([("position", "<i4"), ("sequences", "<u4"), ("more", "<i4", 3), ("sequence", "<i4")])
+#: Cells, position, sequences, flag and layers of a recurrent state.
+_RECURRENT = struct.Struct("<IiIII")
 
 
 def is_state_of(state: bytes, n_tokens: int) -> bool:
-    """True if ``state`` is an attention cache of one sequence of ``n_tokens``.
+    """True if ``state`` is the cache of one sequence of ``n_tokens``: of attention, a recurrent state, or both.
 
-    A sliding window's cache may lack cells at the beginning. False for layouts that this module does not know
-    (recurrent layers, positions of several dimensions, no values).
+    A sliding window's cache may lack cells at the beginning. False for layouts that this module does not know.
     """
     try:
         magic, _ = _START.unpack_from(state, 0)
         at, caches = _START.size, 0
         while at < len(state):
-            at = _cache_end(state, at, n_tokens)
+            at = len(state) if _is_recurrent(state, at, n_tokens) else _cache_end(state, at, n_tokens)
             caches += 1
     except (struct.error, ValueError):
         return False
@@ -58,7 +65,10 @@ def repeat_cells(state: bytes, times: int) -> bytes | None:
         return None
     parts, at = [state[: _START.size]], _START.size
     while at < len(state):
-        end = _cache_end(state, at, n_tokens)
+        try:
+            end = _cache_end(state, at, n_tokens)
+        except (struct.error, ValueError):  # a recurrent state cannot be repeated
+            return None
         repeated = _repeat_cache(state, at, end, n_tokens, times)
         if repeated is None:
             return None
@@ -72,6 +82,8 @@ def _repeat_cache(state: bytes, at: int, end: int, n_tokens: int, times: int) ->
     cells = np.zeros(n_tokens * times, _CELL)
     cells["position"], cells["sequences"] = np.arange(len(cells)), 1
     kept = int(_CACHE.unpack_from(state, at)[1])
+    if _cells_end(state, at + _CACHE.size, kept, n_tokens) != at + _CACHE.size + kept * _CELL.itemsize:
+        return None
     at += _CACHE.size + n_tokens * _CELL.itemsize
     if kept != n_tokens or _DATA.unpack_from(state, at)[0]:
         return None
@@ -103,12 +115,9 @@ def _cache_end(state: bytes, at: int, n_tokens: int) -> int:
 
 def _stream_end(state: bytes, at: int, cells: int, n_tokens: int) -> int:
     """The offset behind the cells of a stream, which begin at ``at``. Raises likewise."""
-    if cells > n_tokens or at + cells * _CELL.itemsize > len(state):
+    if cells > n_tokens:
         raise ValueError("not one sequence of so many tokens")
-    found = np.frombuffer(state, _CELL, cells, at)
-    if not (found["sequences"] == 1).all() or (found["position"] != np.arange(n_tokens - cells, n_tokens)).any():
-        raise ValueError("not the positions of a sequence, in order")
-    at += cells * _CELL.itemsize
+    at = _cells_end(state, at, cells, n_tokens)
     transposed, layers = _DATA.unpack_from(state, at)
     at += _DATA.size
     for values in (False, True):
@@ -122,3 +131,27 @@ def _stream_end(state: bytes, at: int, cells: int, n_tokens: int) -> int:
             if at > len(state):
                 raise ValueError("cells are missing at the end")
     return at
+
+
+def _cells_end(state: bytes, at: int, cells: int, n_tokens: int) -> int:
+    """The offset behind the positions of the cells, of either kind. Raises likewise."""
+    for kind in (_CELL, _WIDE_CELL):
+        if at + cells * kind.itemsize <= len(state):
+            found = np.frombuffer(state, kind, cells, at)
+            in_order = (found["position"] == np.arange(n_tokens - cells, n_tokens)).all()
+            if in_order and (found["sequences"] == 1).all():
+                return at + cells * kind.itemsize
+    raise ValueError("not the positions of a sequence, in order")
+
+
+def _is_recurrent(state: bytes, at: int, n_tokens: int) -> bool:
+    """True if a recurrent state after ``n_tokens`` begins at ``at`` and ends with ``state``."""
+    if at + _RECURRENT.size > len(state):
+        return False
+    cells, position, sequences, transposed, _ = _RECURRENT.unpack_from(state, at)
+    if (cells, position, sequences, transposed) != (1, n_tokens - 1, 0, 0):
+        return False
+    at += _RECURRENT.size
+    while at + _ROWS.size <= len(state):
+        at += _ROWS.size + int(_ROWS.unpack_from(state, at)[1])
+    return at == len(state)

@@ -17,7 +17,7 @@ class LlamaSequences:
     """The sequences of a cache; see :class:`localspec.protocols.Sequences`.
 
     llama.cpp computes rows of several sequences in one pass only if the sequences are consecutive and have equally many
-    rows.
+    rows. Recurrent states cannot lose the padding of such a pass, so they are decoded alone.
     """
 
     def __init__(self, contexts: Sequence[LlamaContext]) -> None:
@@ -37,24 +37,29 @@ class LlamaSequences:
         suppressed = contexts[0].model.vocabulary.suppressed
         if suppressed.size:  # tokens that the model's file forbids
             rows[:, suppressed] = -np.inf
-        seconds, found, at = perf_counter() - began, list[Rows](), 0
+        seconds, found, at, at_row = perf_counter() - began, list[Rows](), 0, 0
         for context, part, item in zip(contexts, parts, passes, strict=True):
             n = len(part.outputs)
             if item is not None:
                 found.append(rows[at : at + n])
                 context._first_out, context._n_out = at, n
                 context.decode_s += seconds
+                context._keep_rows(len(item[0]), at_row)
                 context.tokens.extend(item[0])
             context.rewind(len(context.tokens))  # the padding
-            at += n
+            at, at_row = at + n, at_row + width
         return found
 
     def copy(self, source: int, target: int, length: int) -> None:
         given, taken = self.contexts[source], self.contexts[target]
-        given.rewind(len(given.tokens))  # what an interrupt left
+        given._settle()
         taken._unfinished = True
         taken.tokens.clear()
+        taken.kept_rows.cut(0)
         given._native.copy(given.sequence, taken.sequence)
+        if taken._recurrent is not None and given._recurrent is not None:
+            taken._recurrent.copy_from(given._recurrent, len(given.tokens))
+            taken._unfinished = False
         taken.tokens.extend(given.tokens)
         taken._shortest = given._shortest
         taken.rewind(length)
@@ -62,8 +67,7 @@ class LlamaSequences:
 
 def _part(context: LlamaContext, width: int, item: tuple[Sequence[int], Outputs] | None) -> BatchPart:
     """Rows of one sequence, padded to ``width``. No row sees the padding behind it."""
-    if context._unfinished:
-        context.rewind(len(context.tokens))
+    context._settle()
     start = len(context.tokens)
     if start + width > context._native.cells:
         raise BackendError(f"cannot decode {width} tokens at {start}: cells {context._native.cells}.")

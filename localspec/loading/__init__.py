@@ -18,7 +18,14 @@ from localspec.memory.fit import LoadRequest, LoadSettings, Machine, choose_sett
 from localspec.memory.projector import projector_bytes
 from localspec.models.projector import one_pass_cells, picture_cells
 from localspec.models.store import mark_used
-from localspec.params import ContextParams, DraftParams, ExactnessMode, check_image_tokens, check_pass_width
+from localspec.params import (
+    ROLLBACK,
+    ContextParams,
+    DraftParams,
+    ExactnessMode,
+    check_image_tokens,
+    check_pass_width,
+)
 from localspec.probe.load_test import Trial
 
 if TYPE_CHECKING:
@@ -81,6 +88,7 @@ def load(
     params = ContextParams(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
         cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel, fast=exactness == "off",
+        rollback=max(ROLLBACK, (pass_width or 1) - 1),
     )  # fmt: skip
     options = LoadOptions(
         str(target), DraftParams(max=draft_max), exactness, pass_width, ngram_file, verbose, progress,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from localspec.draft.base import Drafter
+from localspec.draft.heads import HeadDrafter
 from localspec.draft.history import HistoryDrafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
@@ -20,6 +21,7 @@ from localspec.generation.pair import Pair
 from localspec.generation.prefill import Prefill
 from localspec.generation.scheduler import Scheduler
 from localspec.llama.context import LlamaContext
+from localspec.llama.heads import LlamaHeadContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.sequences import LlamaSequences
@@ -34,12 +36,15 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
     Where the user leaves the number of threads open, they use fewer while other programs are busy.
     """
     n = models.params.sequences
-    target = LlamaContext(models.target, models.params, models.n_ctx, hidden=models.kind == "mtp", sequences=n)
+    hidden, rows = models.kind == "mtp", models.kind == "heads"
+    target = LlamaContext(models.target, models.params, models.n_ctx, hidden=hidden, keeps_rows=rows, sequences=n)
     stack.callback(target.close)
-    drafter: LlamaContext | LlamaMtpContext | None = None
+    drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None = None
     if models.drafter is not None and models.draft_params is not None:
         if models.kind == "mtp":
             drafter = LlamaMtpContext(models.drafter, models.draft_params, target)
+        elif models.kind == "heads":
+            drafter = LlamaHeadContext(models.drafter, models.draft_params, target)
         elif models.trim is not None:
             inputs = models.trim.embeddings
             drafter = LlamaTrimmedContext(models.drafter, models.draft_params, models.n_ctx, inputs, n)
@@ -49,9 +54,18 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
     for context in (target, drafter):
         if context is not None and models.params.threads is None:
             context.adapt_threads(True)
-    rest = range(1, models.params.sequences)
-    beside = [PairContexts(target.neighbour(i), drafter.neighbour(i) if drafter else None) for i in rest]
+    targets = [target.neighbour(i) for i in range(1, models.params.sequences)]
+    beside = [PairContexts(other, _beside(drafter, other)) for other in targets]
     return [PairContexts(target, drafter), *beside]
+
+
+def _beside(
+    drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None, target: LlamaContext
+) -> LlamaContext | LlamaMtpContext | LlamaHeadContext | None:
+    """The drafter's context for another sequence, that of ``target``."""
+    if drafter is None or isinstance(drafter, LlamaHeadContext):
+        return drafter and drafter.neighbour(target)
+    return drafter.neighbour(target.sequence)
 
 
 def make_pairs(
@@ -80,6 +94,8 @@ def _make_pair(models: LoadedModels, contexts: PairContexts, history: HistoryDra
         drafters.append(NgramDrafter())
         if isinstance(contexts.drafter, LlamaMtpContext):
             drafters.append(MtpDrafter(contexts.drafter))
+        elif isinstance(contexts.drafter, LlamaHeadContext):
+            drafters.append(HeadDrafter(contexts.drafter))
         elif contexts.drafter is not None:
             drafters.append(_model_drafter(models, contexts.drafter))
         drafters += [history] if history else []

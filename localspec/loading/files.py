@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from localspec.errors import ModelFileError
+from localspec.errors import DraftMismatchError, ModelFileError
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
+from localspec.models.heads import check_heads, has_heads, is_heads_alone
 from localspec.models.pairing import check_assistant, check_vocabulary, find_drafter, is_assistant
 from localspec.models.projector import find_projector, is_projector
 from localspec.models.resolve import resolve_model
@@ -16,8 +17,8 @@ from localspec.models.resolve import resolve_model
 class PairFiles:
     """Headers of a target and of a drafter's file, if it has one.
 
-    ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` or ``model``. ``named``: the user chose it. ``projector``: that of
-    the target, if it has one.
+    ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` (an assistant), ``heads`` (in the target's file or alone) or
+    ``model``. ``named``: the user chose it. ``projector``: that of the target, if it has one.
     """
 
     target: GgufHeader
@@ -55,10 +56,20 @@ def _find_drafter(header: GgufHeader, draft: str | Path | None) -> PairFiles:
     if name in ("none", "ngram"):
         return PairFiles(header, name)
     named = name != "auto"
-    path = resolve_model(name, drafter=True) if named else find_drafter(header)
-    if path is None:
+    if name in ("auto", "mtp") and has_heads(header):
+        return PairFiles(header, "heads", None, named)
+    path = resolve_model(name, drafter=True) if name not in ("auto", "mtp") else find_drafter(header)
+    drafter = read_header(path) if path else None
+    if name == "mtp" and not (drafter and (is_assistant(drafter) or is_heads_alone(drafter))):
+        raise DraftMismatchError(
+            f"{header.path.name} has no prediction heads, and no assistant or file of heads was found for it; "
+            "give one with -d, or use `-d auto`."
+        )
+    if drafter is None:
         return PairFiles(header, "ngram", None, named)
-    drafter = read_header(path)
+    if is_heads_alone(drafter):
+        check_heads(header, drafter)
+        return PairFiles(header, "heads", drafter, named)
     if is_assistant(drafter):
         check_assistant(header, drafter)
         return PairFiles(header, "mtp", drafter, named)
@@ -71,6 +82,10 @@ def _target_header(path: Path) -> GgufHeader:
     if is_assistant(header):
         raise ModelFileError(
             f"{path} is an MTP assistant, which only drafts; give it with -d and its Gemma 4 target with -m."
+        )
+    if is_heads_alone(header):
+        raise ModelFileError(
+            f"{path} has prediction heads alone, which only draft; give it with -d and its target as -m."
         )
     if is_projector(header):
         raise ModelFileError(f"{path} is a multimodal projector, not a language model; give the model it belongs to.")

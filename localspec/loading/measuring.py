@@ -30,10 +30,9 @@ def measure(
     where the settings are not exact and not the ``last`` to try. Raises :class:`ModelFileError` where none are exact.
     """
     wish = Wish(options.exactness, options.draft.max, options.pass_width, models.kind != "none")
-    if not models.target.can_rewind:  # as probes and padded passes do
-        wish = Wish("off", drafts=wish.drafts)
-        if options.pass_width not in (None, 1):
-            notices = [*notices, "This model's recurrent state cannot be rewound: its passes are not padded."]
+    if (wish.fixed or 1) > contexts.target.rollback + 1:
+        wish = replace(wish, pass_width=1)
+        notices = [*notices, "This model's recurrent state cannot lose padding again: its passes are not padded."]
     if wish.exactness == "require" and not _proves(models, wish, last=last):
         return None
     probe = PairProbe(contexts, wish)

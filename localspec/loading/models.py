@@ -42,8 +42,10 @@ def load_models(
     """
     header, notices = files.target, list[str]()
     machines = None
+    heads = files.kind == "heads"
+    own_heads = heads and files.draft is None
     if spread is None:
-        target = LlamaModel(header, params, verbose=options.verbose, progress=options.progress)
+        target = LlamaModel(header, params, heads=own_heads, verbose=options.verbose, progress=options.progress)
     else:
         from localspec.machines.context import load_remote
         from localspec.machines.machines import Machines
@@ -60,15 +62,17 @@ def load_models(
     if 0 < target.n_ctx_train < n_ctx:
         notices.append(f"The model was trained for {target.n_ctx_train} tokens; beyond them it may lose the thread.")
     kind, draft = files.kind, files.draft
-    if not target.can_rewind and kind != "none":
+    if machines is not None and kind != "none" and (heads or not target.can_rewind):
         if files.named:
             raise DraftMismatchError(
-                f"{header.path.name} ({header.architecture}) keeps a recurrent state that cannot be rewound, "
-                "so it cannot be drafted for; use `-d none`."
+                f"{header.path.name} ({header.architecture}) cannot be drafted for this way while it is on several "
+                f"machines; use `-d {'ngram' if target.can_rewind else 'none'}`."
             )
-        notices.append("This model's recurrent state cannot be rewound: decoding without a drafter.")
-        kind, draft = "none", None
+        notices.append("On several machines this model is not drafted for by its heads or from a recurrent state.")
+        kind, draft, own_heads = "ngram" if target.can_rewind else "none", None, False
     models = LoadedModels(target, params, n_ctx, kind, projector=files.projector, notices=tuple(notices))
+    if own_heads:
+        return replace(models, drafter=target, draft_params=params)
     if draft is None:
         return models
     own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None, media_cells=0)
@@ -77,9 +81,9 @@ def load_models(
 
         drafter = load_remote(machines, draft, own, None, options.verbose)
     else:
-        drafter = LlamaModel(draft, own, verbose=options.verbose)
+        drafter = LlamaModel(draft, own, heads=heads, verbose=options.verbose)
     stack.callback(drafter.close)
-    if kind == "model" and not (drafter.can_generate and drafter.can_rewind):
+    if kind == "model" and not drafter.can_generate:
         raise DraftMismatchError(f"{draft.path.name} ({draft.architecture}) cannot draft; use `-d ngram`.")
     return replace(models, drafter=drafter, draft_params=own, trim=read_trim(draft) if is_trimmed(draft) else None)
 

@@ -29,6 +29,8 @@ _PER_TOKEN, _PER_MERGE = 164, 158
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 #: Most layers that a header is believed to have.
 _MAX_LAYERS = 1 << 12
+#: Copies of a recurrent state that a sequence keeps as checkpoints.
+STATE_COPIES = 5
 #: Tokens of a batch of an assistant's context, which reads the target's cache.
 ASSISTANT_BATCH = 32
 
@@ -93,14 +95,17 @@ def model_memory(
     rows: int = MAX_VERIFY_WIDTH,
     assistant: bool = False,
     probed: int = 1,
+    keeps_rows: bool = False,
 ) -> ModelMemory:
     """Memory of a model with everything on the CPU, or with the cache settings of a ``gpu``.
 
     ``parts``: the header, or those of all parts of a split file. ``repacks``: see :func:`repacked_types`. ``rows``:
     rows of logits of one verification. An ``assistant`` has no cache of its own. ``probed``: rows of the widest pass
-    that is measured.
+    that is measured. ``keeps_rows``: the hidden rows of all tokens are kept, for prediction heads.
     """
     header = parts[0]
+    states = recurrent_state(parts) * (1 + params.rollback + STATE_COPIES)
+    kept = 4 * (header.number("embedding_length") or 0) if keeps_rows else 0
     doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
     batch = ASSISTANT_BATCH if assistant else params.rows(gpu=gpu)
     wide = (header.number("embedding_length_out") or header.number("embedding_length") or 0) if assistant else 0
@@ -109,8 +114,9 @@ def model_memory(
     def context(tokens: int, sequences: int, rows: int) -> tuple[int, int, int]:
         """Bytes of cache, buffers and rows of logits."""
         cells = n_cells(tokens, params)
-        caches = 0 if assistant else sequences * sum(layer_caches(parts, cells, gpu=gpu, params=params))
-        return caches, compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu), rows * row
+        caches = 0 if assistant else sequences * (sum(layer_caches(parts, cells, gpu=gpu, params=params)) + states)
+        compute = compute_bytes(parts, cells, min(batch, cells), rows, cpu=not gpu)
+        return caches, compute, rows * row + sequences * cells * kept
 
     cache, compute, logits = context(n_ctx, params.sequences, rows)
     return ModelMemory(
@@ -146,7 +152,7 @@ def layer_caches(
 
     Unless ``params`` name types, keys are Q8_0 and values F16 on the CPU; both are F16 on a GPU, and with ``fast``.
     Sliding-window layers are kept in full, so that they can be rewound. The last ``shared_kv_layers`` read other
-    layers' caches. Recurrent layers have a state of some MiB, which is left out.
+    layers' caches. Of recurrent layers see :func:`recurrent_state`.
     """
     header, count = parts[0], _layers(parts[0])
     own = count - max(0, header.number("attention.shared_kv_layers") or 0)
@@ -168,6 +174,23 @@ def layer_caches(
         )
         sizes.append(cells * (keys + (0 if latent else values)))
     return sizes
+
+
+def recurrent_state(parts: Sequence[GgufHeader]) -> int:
+    """Bytes of the recurrent state of one sequence: for each such layer the last inputs of a convolution, and a matrix.
+
+    As in llama.cpp's ``llama_hparams::n_embd_r`` and ``n_embd_s``; 0 for models without such layers.
+    """
+    header = parts[0]
+    inner, state, groups, kernel, reach, width = (
+        max(0, header.number(key) or 0)
+        for key in ("ssm.inner_size", "ssm.state_size", "ssm.group_count", "ssm.conv_kernel", "shortconv.l_cache",
+                    "embedding_length")
+    )  # fmt: skip
+    names = (block for tensor in _tensors(parts) if (block := _LAYER.fullmatch(tensor.name)))
+    layers = {block[1] for block in names if block[2].startswith(("ssm_out", "shortconv.out"))}
+    convolved = max(0, kernel - 1) * (inner + 2 * groups * state) + max(0, reach - 1) * width
+    return 4 * len(layers) * (convolved + inner * state)
 
 
 def compute_bytes(parts: Sequence[GgufHeader], cells: int, batch: int, rows: int, *, cpu: bool = True) -> int:

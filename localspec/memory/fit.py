@@ -57,20 +57,29 @@ class Machine:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """The models to load, the rows of the widest verification, and the bytes of a projector with its buffers."""
+    """The models to load, and the rows of the widest verification.
+
+    ``projector``: bytes of a projector with its buffers. ``keeps_rows``: the hidden rows of a text are kept.
+    """
 
     target: ModelParts
     drafter: ModelParts | None = None
     rows: int = 1
     projector: int = 0
+    keeps_rows: bool = False
 
     @classmethod
     def from_headers(
         cls, target: GgufHeader, drafter: GgufHeader | None, kind: str, draft_max: int | None = None
     ) -> LoadRequest:
-        """The request of :func:`localspec.load`; ``kind`` of drafter: none, ngram, mtp or model."""
+        """The request of :func:`localspec.load`; ``kind`` of drafter: none, ngram, mtp, heads or model."""
         rows = 1 if kind == "none" else min(MAX_VERIFY_WIDTH, max(PROBE_WIDTH, (draft_max or 0) + 1))
-        return cls(model_parts(target), model_parts(drafter, assistant=kind == "mtp") if drafter else None, rows)
+        return cls(
+            model_parts(target),
+            model_parts(drafter, assistant=kind == "mtp") if drafter else None,
+            rows,
+            keeps_rows=kind == "heads",
+        )
 
     @property
     def models(self) -> list[ModelParts]:
@@ -79,7 +88,9 @@ class LoadRequest:
     def memory(self, params: ContextParams, n_ctx: int, machine: Machine) -> tuple[ModelMemory, ModelMemory | None]:
         """Memory of both models, with every layer on the CPU."""
         repacks = machine.repacks if params.repack else {}
-        target = model_memory(self.target.headers, params, n_ctx, repacks, rows=self.rows, probed=PROBE_WIDTH)
+        rows, kept = self.rows, self.keeps_rows
+        headers = self.target.headers
+        target = model_memory(headers, params, n_ctx, repacks, rows=rows, probed=PROBE_WIDTH, keeps_rows=kept)
         if self.drafter is None:
             return target, None
         drafter = self.drafter

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from localspec.gguf.header import GgufHeader
 from localspec.llama.devices import Device
-from localspec.memory.estimate import ASSISTANT_BATCH, MIB, compute_bytes, layer_caches, layer_weights, n_cells
+from localspec.memory.estimate import (
+    ASSISTANT_BATCH,
+    MIB,
+    compute_bytes,
+    layer_caches,
+    layer_weights,
+    n_cells,
+    recurrent_state,
+)
 from localspec.params import MAX_VERIFY_WIDTH, ContextParams
 
 #: Part of a device's memory that is left free for the desktop and the driver, and its bounds in bytes.
@@ -42,7 +50,8 @@ class ModelParts:
         if self.assistant:
             return [0] * self.n_layers
         one = layer_caches(self.headers, n_cells(n_ctx, params), gpu=True, params=params)
-        return [*(params.sequences * size for size in one), 0]
+        states = recurrent_state(self.headers) * (1 + params.rollback) // len(one)
+        return [*(params.sequences * (size + states) for size in one), 0]
 
     def buffers(self, params: ContextParams, n_ctx: int) -> int:
         """Bytes that every GPU needs for a batch."""

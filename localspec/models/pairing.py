@@ -1,7 +1,8 @@
 """Find the drafter for a target from the headers of files, not from their names.
 
-An MTP assistant is preferred: it reads the target's hidden rows, and a draft step costs a few per cent of a target
-step. Then comes a trimmed drafter, which was made for drafting, then a smaller model of the same vocabulary.
+Prediction heads and an MTP assistant are preferred: they read the target's hidden rows, and a draft step costs a few
+per cent of a target step. Then comes a trimmed drafter, which was made for drafting, then a smaller model of the same
+vocabulary.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from localspec.errors import DraftMismatchError, LocalspecError, ModelFileError
 from localspec.files import parts
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.gguf.types import FILE_TYPES, FLOATS
+from localspec.models.drafter_kinds import ASSISTED
+from localspec.models.heads import embedding_rows, heads_mismatch, is_heads_alone
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
 
-Kind = Literal["mtp", "trimmed", "model"]
-_ORDER: tuple[Kind, ...] = ("mtp", "trimmed", "model")
+Kind = Literal["heads", "mtp", "trimmed", "model"]
+_ORDER: tuple[Kind, ...] = ("heads", "mtp", "trimmed", "model")
 
 #: Architecture of an MTP assistant.
 ASSISTANT = "gemma4-assistant"
 #: Architecture of assistants that an older fork of llama.cpp wrote.
 _OLD_ASSISTANT = "gemma4_assistant"
-#: Architectures of targets that have assistants.
-_TARGETS = ("gemma4",)
 #: Largest ratio of the bytes that drafter and target read for a token. At 1/2 and an acceptance rate of 80% speed is
 #: at most (1 + 0.8) / (1 + 0.5) = 1.2 times; verification and the second model's memory use up this gain.
 LARGEST_SHARE = 1 / 2
@@ -36,8 +37,6 @@ LARGEST_SHARE = 1 / 2
 BEST_SHARE = 1 / 16
 #: Rank of assistants by ``general.file_type``: Q8_0, Q4_0, others (2), floats.
 _TYPE_RANKS = {FILE_TYPES["Q8_0"]: 0, FILE_TYPES["Q4_0"]: 1, **{FILE_TYPES[name]: 3 for name in FLOATS}}
-#: Prefixes of keys of models with a recurrent state, which cannot be rewound.
-_RECURRENT = ("ssm.", "wkv.", "shortconv.")
 #: Keys of the shape of the cache, which an assistant shares with its target.
 _CACHE_SHAPE = tuple(f"attention.{what}_length{kind}" for what in ("key", "value") for kind in ("", "_swa"))
 
@@ -57,7 +56,7 @@ def assistant_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
 
     llama.cpp aborts the process in these cases, so they are checked before a context is made.
     """
-    if target.architecture not in _TARGETS:
+    if target.architecture not in ASSISTED:
         return f"an assistant drafts for Gemma 4 targets, and the target is {target.architecture!r}"
     wants, has = assistant.number("embedding_length_out"), target.number("embedding_length")
     if wants != has:
@@ -68,7 +67,7 @@ def assistant_mismatch(target: GgufHeader, assistant: GgufHeader) -> str | None:
     layers, predicting = assistant.number("block_count"), assistant.number("nextn_predict_layers")
     if layers != predicting:
         return f"it has {layers} layers, of which {predicting} predict; an assistant predicts with all"
-    a, b = _vocabulary_size(assistant), _vocabulary_size(target)
+    a, b = embedding_rows(assistant), embedding_rows(target)
     if a is not None and b is not None and a != b:
         return f"their vocabularies differ in size ({a} and {b})"
     return None
@@ -130,9 +129,12 @@ def rank_drafters(target: GgufHeader, others: Iterable[GgufHeader]) -> list[Pair
 
 def check_pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
     """The kind of drafter that ``other`` is for ``target``. Reads the tokens of both files if it is a model."""
+    kind: Kind
     try:
         if is_assistant(other):
-            reason, kind = assistant_mismatch(target, other), _ORDER[0]
+            reason, kind = assistant_mismatch(target, other), "mtp"
+        elif is_heads_alone(other):
+            reason, kind = heads_mismatch(target, other), "heads"
         else:
             kind = "trimmed" if is_trimmed(other) else "model"
             reason = _model_mismatch(target, other) or vocabulary_mismatch(target, other)
@@ -194,6 +196,8 @@ def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | 
         return None if known and assistant_mismatch(target, start) else "mtp"
     if not may_share_vocabulary(target, start) or _no_drafter(start):
         return None
+    if start.architecture == target.architecture and share < LARGEST_SHARE and start.number("nextn_predict_layers"):
+        return "heads"  # or a smaller model: the end of the file tells
     sizes = target.lengths.get(TOKENS, 0), start.lengths.get(TOKENS, 0)
     if 0 < sizes[1] < sizes[0] - MAX_SIZE_DIFFERENCE:
         return "trimmed"  # the end of the file tells
@@ -230,8 +234,6 @@ def _no_drafter(header: GgufHeader) -> str | None:
         return "it makes embeddings, not text"
     if header.metadata.get("split.no", 0) != 0:
         return "it is a later part of a model in several files"
-    if any(key.startswith(f"{architecture}.{kind}") for key in header.metadata for kind in _RECURRENT):
-        return f"{architecture!r} keeps a recurrent state, which cannot be rewound"
     return None
 
 
@@ -256,10 +258,3 @@ def read_per_token(header: GgufHeader) -> float:
 def _file_size(path: Path) -> int:
     """Bytes of a file, or of all parts of a split if it is the first."""
     return sum(part.stat().st_size for part in parts(path))
-
-
-def _vocabulary_size(header: GgufHeader) -> int | None:
-    for tensor in header.tensors:
-        if tensor.name == "token_embd.weight":
-            return tensor.shape[-1]
-    return None

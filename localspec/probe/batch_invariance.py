@@ -198,6 +198,7 @@ def hold(context: ProbedContext, held: Sequence[int], times: int = 1) -> int:
     if context.tokens != held:  # new, or what was restored cannot be rewound
         context.rewind(0)
         context.decode(held, "none")
+    context.mark()
     return extend_cache(context, held, times) if times > 1 else len(held)
 
 
@@ -213,6 +214,7 @@ def extend_cache(context: ProbedContext, held: Sequence[int], times: int) -> int
     else:
         for _ in range(times - 1):
             context.decode(held, "none")
+    context.mark()
     return len(context.tokens)
 
 
@@ -312,6 +314,7 @@ def _same_cells(context: ProbedContext, tokens: Sequence[int], width: int) -> bo
 def _cells_after(context: ProbedContext, tokens: Sequence[int], width: int) -> bytes:
     """The cache after passes of ``width`` over ``tokens``, which are removed again."""
     start = len(context.tokens)
+    context.mark()
     for at in range(0, len(tokens), width):
         context.decode(tokens[at : at + width], "none")
     state = context.state()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from localspec.gguf.header import GgufHeader
 from localspec.llama.context import LlamaContext
+from localspec.llama.heads import LlamaHeadContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.trim_file import Trim
@@ -22,8 +23,9 @@ from localspec.protocols import Outputs, Rows
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """Models of a pair and their settings. ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` or ``model``.
+    """Models of a pair and their settings. ``kind`` of drafter: ``none``, ``ngram``, ``mtp``, ``heads`` or ``model``.
 
+    ``drafter`` is the target itself where that has the heads.
     ``n_ctx``: tokens of the contexts in which they generate. ``trim``: what a trimmed drafter's file adds.
     ``projector``: the target's, which is loaded later.
     """
@@ -44,14 +46,15 @@ class PairContexts:
     """A target's context, and its drafter's if that decodes."""
 
     target: LlamaContext
-    drafter: LlamaContext | LlamaMtpContext | None
+    drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None
 
 
 def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> PairContexts:
     """Make small contexts whose passes go through ``gate``. Raises :class:`BackendError` without enough memory."""
     with gate.one_pass():
         params = replace(models.params, media_cells=0)
-        target = _GatedContext(models.target, params, PROBE_CTX, hidden=models.kind == "mtp")
+        hidden, rows = models.kind == "mtp", models.kind == "heads"
+        target = _GatedContext(models.target, params, PROBE_CTX, hidden=hidden, keeps_rows=rows)
         target.gate = gate
         stack.callback(target.close)
         drafter = _open_drafter(models, target)
@@ -85,13 +88,27 @@ class _GatedMtpContext(LlamaMtpContext):
             return super().step(token, position, hidden)
 
 
+class _GatedHeadContext(LlamaHeadContext):
+    gate: Gate
+
+    def read(self, tokens: Sequence[int], start: int, *, goes_on: bool = True) -> Rows:
+        with self.gate.one_pass():
+            return super().read(tokens, start, goes_on=goes_on)
+
+    def step(self, tokens: Sequence[int], hidden: Rows) -> Rows:
+        with self.gate.one_pass():
+            return super().step(tokens, hidden)
+
+
 def _open_drafter(
     models: LoadedModels, target: LlamaContext
-) -> _GatedContext | _GatedTrimmedContext | _GatedMtpContext | None:
+) -> _GatedContext | _GatedTrimmedContext | _GatedMtpContext | _GatedHeadContext | None:
     if models.drafter is None or models.draft_params is None:
         return None
     if models.kind == "mtp":
         return _GatedMtpContext(models.drafter, models.draft_params, target)
+    if models.kind == "heads":
+        return _GatedHeadContext(models.drafter, models.draft_params, target)
     if models.trim is not None:
         return _GatedTrimmedContext(models.drafter, models.draft_params, PROBE_CTX, models.trim.embeddings)
     return _GatedContext(models.drafter, models.draft_params, PROBE_CTX)

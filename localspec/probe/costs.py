@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import median
+from time import perf_counter
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from localspec.control.prior import PairSize, prior_costs
 from localspec.errors import BackendError, InputError
 from localspec.llama.binding import build_id
 from localspec.llama.context import LlamaContext
+from localspec.llama.heads import LlamaHeadContext
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.probe import cache
 from localspec.probe.batch_invariance import TEXT, extend_cache
+from localspec.protocols import UNBOUNDED
 
 #: Kind of the remembered facts. The number grows when they mean something else.
 _KIND = "costs-4"
@@ -43,10 +46,16 @@ _HELD = 32
 _SINGLES = 3
 #: Rounds of a thorough measurement, and steps of an assistant.
 _THOROUGH_ROUNDS, _MTP_STEPS = 5, 8
+#: Tokens that prediction heads read in turn: mostly what a verification accepted, and parts of prompts.
+_HEAD_WIDTHS = (1, 1, 1, 2, 3, 4, 1, 8, 1, 2, 3, 64, 1)
+#: Drafters that read the target's hidden rows.
+_MTP = (LlamaMtpContext, LlamaHeadContext)
 #: Widths of a draft model's passes in turn: the first pages the file in, few are always made.
 _MODEL_WIDTHS, _LEAST_MODEL_PASSES = (1, 1, 1, 2, 4, 8, 16, 3, 32, 64) * 3, 5
 #: Multiple of the held tokens in a long cache, and the widths of the passes there.
 _LONG, _LONG_WIDTHS = 20, (1, 4, 1, 4, 1, 4)
+#: Checkpoints that are timed.
+_CHECKPOINTS = 3
 #: Shortest time of a pass that is believed, in seconds.
 _SHORTEST_S = 1e-7
 #: Tokens and seconds of a pass.
@@ -103,6 +112,7 @@ def measure_passes(
     rounds, spent = _THOROUGH_ROUNDS if thorough else _ROUNDS, 0.0
     context.rewind(0)
     context.decode(tokens[:_HELD], "last")  # pages the file in, the head too
+    context.mark()
     for i in range(rounds * len(wanted)):
         width, complete = wanted[i % len(wanted)], known.issuperset(wanted)
         if not thorough and spent > (_REPEAT_S if complete else _BUDGET_S) and len(known) > 1:
@@ -142,11 +152,31 @@ def measure_cell(context: LlamaContext, tokens: Sequence[int], curve: Curve) -> 
     return max(0.0, sum(added) / len(added))
 
 
+def measure_checkpoint(context: LlamaContext, tokens: Sequence[int]) -> float:
+    """Time a checkpoint of a recurrent state and the way back to it; 0 where every token can be taken back."""
+    if context.rollback == UNBOUNDED:
+        return 0.0
+    times = []
+    for length in range(_HELD, _HELD + _CHECKPOINTS):
+        context.rewind(0)
+        context.decode(tokens[:length], "none")
+        began = perf_counter()
+        context.mark(brief=True)
+        made = perf_counter() - began
+        context.decode(tokens[:1], "none")
+        began = perf_counter()
+        context.rewind(length)
+        times.append(made + perf_counter() - began)
+    context.rewind(0)
+    return max(_SHORTEST_S, min(times))
+
+
 def measure_model(context: LlamaContext, tokens: Sequence[int], *, thorough: bool) -> DraftCosts:
     """Time a draft model's passes over tokens that it has not read, and its single steps, which give one row each."""
     samples, spent = list[Sample](), 0.0
     context.rewind(0)
     context.decode(tokens[:_HELD], "none")
+    context.mark()
     for i, width in enumerate(_MODEL_WIDTHS):
         if i >= _LEAST_MODEL_PASSES and spent > _DRAFT_BUDGET_S and not thorough:
             break
@@ -178,6 +208,25 @@ def measure_mtp(context: LlamaMtpContext, target: LlamaContext, tokens: Sequence
     return DraftCosts(Curve((1,), (step,)), step)
 
 
+def measure_heads(context: LlamaHeadContext, target: LlamaContext, tokens: Sequence[int]) -> DraftCosts:
+    """Time prediction heads that read tokens and make a guess, and their further guesses."""
+    target.rewind(0)
+    target.decode(tokens[: _HELD + max(_HEAD_WIDTHS)], "none")
+    samples, steps = list[Sample](), list[float]()
+    context.read(tokens[:_HELD], 0, goes_on=False)
+    for width in _HEAD_WIDTHS:
+        before = context.decode_s
+        context.read(tokens[_HELD : _HELD + width], _HELD)
+        samples.append((width, context.decode_s - before))
+        if context.heads != 1 or width == 1:
+            drafted, hidden = [tokens[_HELD + width - 1], tokens[0]], context.hidden().copy()
+            before = context.decode_s
+            context.step(drafted, hidden)
+            steps.append(context.decode_s - before)
+    target.rewind(0)
+    return DraftCosts(curve_from_samples(samples[1:]), max(median(steps), _SHORTEST_S))
+
+
 class CostMeasurement:
     """Measures the costs of one loaded pair, or recalls them. ``drafter``: the draft model's context, if there is one.
 
@@ -185,7 +234,9 @@ class CostMeasurement:
     a copy or another fine-tune is not measured again.
     """
 
-    def __init__(self, target: LlamaContext, drafter: LlamaContext | LlamaMtpContext | None, widest: int) -> None:
+    def __init__(
+        self, target: LlamaContext, drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None, widest: int
+    ) -> None:
         self._target, self._drafter, self._widest = target, drafter, widest
 
     def costs(self) -> Costs:
@@ -227,11 +278,14 @@ class CostMeasurement:
         drafters = {}
         if isinstance(self._drafter, LlamaMtpContext):
             drafters["mtp"] = measure_mtp(self._drafter, self._target, tokens)
+        elif isinstance(self._drafter, LlamaHeadContext):
+            drafters["mtp"] = measure_heads(self._drafter, self._target, tokens)
         elif self._drafter is not None:
             own = [token % self._drafter.model.n_vocab for token in tokens]
             drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
         curve = curve_from_samples(passes)
-        costs = Costs(replace(curve, cell=measure_cell(self._target, tokens, curve)), drafters)
+        curve = replace(curve, cell=measure_cell(self._target, tokens, curve))
+        costs = Costs(curve, drafters, checkpoint=measure_checkpoint(self._target, tokens))
         runs = (cache.recall(_KIND, self._key()) or {}).get("disturbed", 0)
         again = not thorough and were_disturbed(passes)
         if again:
@@ -250,12 +304,14 @@ class CostMeasurement:
 
     def _size(self) -> PairSize:
         model, drafter = self._target.model, self._drafter
-        name = None if drafter is None else "mtp" if isinstance(drafter, LlamaMtpContext) else "model"
-        return PairSize(model.n_bytes, model.placement.gpu, name, drafter.model.n_bytes if drafter else 0)
+        name = None if drafter is None else "mtp" if isinstance(drafter, _MTP) else "model"
+        size = drafter.n_bytes if isinstance(drafter, LlamaHeadContext) else drafter.model.n_bytes if drafter else 0
+        return PairSize(model.n_bytes, model.placement.gpu, name, size)
 
     def _passes_key(self) -> str:
         return f"{build_id()} {self._target.model.header.layout} {self._target.settings()}"
 
     def _key(self) -> str:
         own = f"{self._passes_key()} widest={self._widest}"
-        return own if self._drafter is None else f"{own} {self._drafter.model.header.layout}"
+        heads = " heads" if isinstance(self._drafter, LlamaHeadContext) else ""
+        return own if self._drafter is None else f"{own} {self._drafter.model.header.layout}{heads}"

@@ -100,7 +100,8 @@ class Known:
             return False
         if wish.fixed is not None:
             return wish.fixed in self.padded.differences
-        return (dearest := self._dearest(context, wish)) is None or self.padded.pending(dearest) is None
+        dearest = self._dearest(context, wish)
+        return dearest is None or self.padded.pending(dearest, context.rollback + 1) is None
 
     def compare(self, context: LlamaContext, wish: Wish, step: Callable[[], None] = lambda: None) -> None:
         """Make the comparisons that are missing, and remember each; ``step`` is called after it."""

@@ -25,7 +25,7 @@ from localspec.probe.batch_invariance import (
     numbers_by_width,
     repeat,
 )
-from localspec.protocols import Rows
+from localspec.protocols import UNBOUNDED, Rows
 
 #: Plain decoding in padded passes may take so many times the time of unpadded ones, unless exactness is required.
 DEAREST = 1.05
@@ -56,9 +56,12 @@ class PaddedFindings:
         """The largest worth of passes of at most ``width`` rows, of those that were timed; at least 1."""
         return max([1.0, *(self.worth(timed) for timed in self.costs if timed <= width)])
 
-    def pending(self, dearest: float) -> tuple[str, int] | None:
-        """Next measurement for a width that costs at most ``dearest``: ``time`` or ``compare``, and the width."""
-        for width in FIXED_WIDTHS:
+    def pending(self, dearest: float, most: int = UNBOUNDED) -> tuple[str, int] | None:
+        """Next measurement for a width that costs at most ``dearest``: ``time`` or ``compare``, and the width.
+
+        ``most``: rows of the widest pass whose padding the cache can lose.
+        """
+        for width in (width for width in FIXED_WIDTHS if width <= most):
             if width not in self.costs:
                 return "time", width
             if self.costs[width] > max(dearest, _HOPELESS):
@@ -112,7 +115,7 @@ def probe_padded(
                 findings.differences[only] = compare_padded(context, text, only)
                 checkpoint(findings)
             return
-        while step := findings.pending(dearest):
+        while step := findings.pending(dearest, context.rollback + 1):
             kind, width = step
             if kind == "time":
                 findings.costs[width] = _cost(context, text, width)
@@ -158,6 +161,7 @@ def compare_padded(context: ProbedContext, text: Sequence[int], width: int) -> f
 def _compare(context: ProbedContext, tokens: Sequence[int], width: int, counts: Sequence[int]) -> float:
     """Compare passes with so many real tokens, each followed by one with one, behind what is cached."""
     at = len(context.tokens)
+    context.mark()
     single = [execute(context, Pass((token,), "all", width))[0].copy() for token in tokens[: width + 1]]
     expected: Rows = np.array(single)
     found = 0.0

@@ -45,7 +45,7 @@ _WINDOWS_ABORT = 3
 
 @dataclass(frozen=True)
 class _Case:
-    """``files`` that are loaded together, the last of them on trial; ``role``: target, mtp, model or mmproj."""
+    """``files`` that are loaded together, the last of them on trial; ``role``: target, mtp, heads, model or mmproj."""
 
     role: str
     files: tuple[Path, ...]
@@ -81,9 +81,9 @@ class Trial:
     def __init__(
         self, target: Path, draft: Path | None = None, kind: str = "none", params: ContextParams | None = None
     ) -> None:
-        """``kind`` of ``draft``: ``mtp`` (tried on its target), ``model``, or ``mmproj``, a projector (tried alone).
+        """``kind`` of ``draft``: ``mtp`` or ``heads`` (tried on the target), ``model``, or ``mmproj``, a projector.
 
-        ``params``: the cache types to try.
+        A projector is tried alone. ``params``: the cache types to try.
         """
         self._types = [params.cache_type_k, params.cache_type_v] if params else [None, None]
         try:
@@ -179,6 +179,8 @@ def _cases(target: Path, draft: Path | None, kind: str, types: Sequence[str | No
         paths["model"] = (draft,)
     if draft is not None and kind == "mtp" and not (own and draft.resolve().parent == BUILT_IN):
         paths["mtp"] = (target, draft)
+    if kind == "heads":
+        paths = {"heads": (target, draft) if draft else (target,)}
     if not paths:
         return []
     build = " ".join([_build(), *(str(name) for name in types if any(types))])

@@ -23,6 +23,7 @@ from threading import Thread
 from localspec.errors import LocalspecError
 from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
+from localspec.llama.heads import LlamaHeadContext
 from localspec.llama.host import default_threads
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtmd import LlamaProjector, check_projector
@@ -97,6 +98,8 @@ def _reports(cases: Sequence[tuple[str, list[Path]]], params: ContextParams) -> 
         elif role == "target":
             target = _open(files[0], params, hidden=hidden)
             runs.append(partial(_decode, target))
+        elif role == "heads":
+            runs.append(partial(_draft_with_heads, *_open_heads(files, params)))
         else:
             target = target or _open(files[0], params, hidden=hidden)
             runs.append(partial(_draft, target, _open_assistant(files[1], params, target)))
@@ -120,6 +123,21 @@ def _decode(context: LlamaContext | None) -> None:
     """Run the graph once, with several rows and their logits: an abort depends on the file, not on the pass."""
     if context is not None:
         context.decode(_use_vocabulary(context.model)[:_WIDTH], "all")
+
+
+def _open_heads(files: Sequence[Path], params: ContextParams) -> tuple[LlamaContext, LlamaHeadContext]:
+    """A target, and prediction heads in its file or in the second one."""
+    models = [LlamaModel(read_header(path), params, heads=path == files[-1], verbose=True) for path in files]
+    target = LlamaContext(models[0], params, _CONTEXT, keeps_rows=True)
+    return target, LlamaHeadContext(models[-1], params, target)
+
+
+def _draft_with_heads(target: LlamaContext, heads: LlamaHeadContext) -> None:
+    """A guess of prediction heads behind a few tokens, and one more."""
+    tokens = _use_vocabulary(target.model)
+    target.decode(tokens[:_WIDTH], "all")
+    heads.read(tokens[: _WIDTH + 1], 0)
+    heads.step(tokens[_WIDTH : _WIDTH + 2], heads.hidden().copy())
 
 
 def _draft(target: LlamaContext | None, assistant: LlamaMtpContext | None) -> None:

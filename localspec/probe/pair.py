@@ -27,9 +27,11 @@ class PairProbe:
         """Most rows of a pass of several sequences that are proved to be those of single-token passes.
 
         On a CPU a row attends alone over the cells of its sequence, so the widths that are exact for one sequence are
-        exact for several. On a GPU that is not proved, and padded passes are of one sequence.
+        exact for several. On a GPU that is not proved, and padded passes are of one sequence. 0: never together.
         """
         target = self._contexts.target
+        if not target.model.can_rewind:  # a recurrent state cannot lose the padding of such a pass
+            return 0
         if self._wish.exactness == "off" or target.model.placement.gpu or self.verdict.passes.width > 1:
             return 1
         return known_invariance(target, self._known.rows, self._wish.widest).width

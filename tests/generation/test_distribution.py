@@ -29,7 +29,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams, SamplingParams
-from localspec.protocols import Outputs, Rows, output_rows
+from localspec.protocols import UNBOUNDED, Outputs, Rows, output_rows
 from localspec.sampling import Sampler
 from tests.helpers.distribution import PROMPTS, Path, cut, distribution, p_value, tree
 from tests.helpers.support import decode, prefill
@@ -42,7 +42,7 @@ TOP_PS = (1.0, 0.9)
 class RememberedTarget:
     """A target context that computes each row once: a row is a function of the tokens before it."""
 
-    n_ctx, decode_s = 256, 0.0
+    n_ctx, decode_s, rollback = 256, 0.0, UNBOUNDED
 
     def __init__(self, context: LlamaContext) -> None:
         self.tokens: list[int] = []
@@ -74,6 +74,12 @@ class RememberedTarget:
         self._context.rewind(same)
         if same < len(tokens):
             self._context.decode(tokens[same:], "none")
+
+    def reach(self, length: int) -> int:
+        return length
+
+    def mark(self, *, brief: bool = False) -> None:
+        """Every token can be taken back."""
 
     def hidden(self) -> Rows:
         return np.array(self._hidden, np.float32)
