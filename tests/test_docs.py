@@ -16,6 +16,8 @@ from click.testing import CliRunner
 
 from localspec.cli import COMMANDS, cli
 from localspec.cli.chat.slash_commands import COMMANDS as IN_CHAT
+from localspec.models import drafter_kinds
+from scripts.check import drafters
 from tests.helpers import pages
 
 _LINES = [(page, line) for page in pages.PAGES for line in pages.lines(page)]
@@ -187,3 +189,10 @@ def test_every_report_of_a_user_has_a_law() -> None:
     rows = [line for line in pages.text_of("docs/data/user_reports.md").splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 25
     assert all("::test_" in row.rsplit("|", 2)[1] for row in rows)
+
+
+def test_table_of_drafters_is_that_of_the_registry() -> None:
+    """Each architecture is in the list of what llama.cpp can do with it once."""
+    page = drafters.FILE.read_text(encoding="utf-8")
+    assert drafters.render(page) == page
+    assert not {*drafter_kinds.TAKES_BACK} & {*drafter_kinds.CHECKPOINTS_ONLY}

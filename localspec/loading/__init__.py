@@ -58,9 +58,10 @@ def load(
 ) -> Engine:
     """Load ``target`` and its drafter. None for any option means its default.
 
-    ``target``: ``tiny`` (built in), a path, or the name of a model on disk. ``draft``: ``auto`` (the best drafter on
-    disk, else n-gram lookup), ``none``, ``ngram``, or a path to an assistant or to a smaller model of the same
-    vocabulary, beside which n-gram lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer. ``parallel``:
+    ``target``: ``tiny`` (built in), a path, or the name of a model on disk. ``draft``: ``auto`` (the target's own
+    prediction heads, else the best drafter on disk, else n-gram lookup), ``none``, ``ngram``, ``mtp`` (heads or an
+    assistant), or a path to an assistant, to heads or to a smaller model of the same vocabulary, beside which n-gram
+    lookup drafts repetitions. ``ctx_size``: tokens of prompt and answer. ``parallel``:
     calls that are answered at the same time, each in a context of that size; others wait in order. ``cache_ram``: MiB
     for caches of earlier conversations (None: 0 for one call at a time, else 1024, or an eighth of what is free).
     ``cache_type_k``, ``cache_type_v``: types of the target's keys and values (q8_0 and f16 on a CPU, f16 on a GPU).

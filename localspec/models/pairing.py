@@ -196,7 +196,7 @@ def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | 
         return None if known and assistant_mismatch(target, start) else "mtp"
     if not may_share_vocabulary(target, start) or _no_drafter(start):
         return None
-    if start.architecture == target.architecture and share < LARGEST_SHARE and start.number("nextn_predict_layers"):
+    if start.architecture == target.architecture and start.number("nextn_predict_layers"):
         return "heads"  # or a smaller model: the end of the file tells
     sizes = target.lengths.get(TOKENS, 0), start.lengths.get(TOKENS, 0)
     if 0 < sizes[1] < sizes[0] - MAX_SIZE_DIFFERENCE:

@@ -26,7 +26,7 @@ from localspec.models.hub.choose import (
     choose_projector,
 )
 from localspec.models.hub.errors import status_of
-from localspec.models.hub.names import HubName, drafter_repositories, needs_converting, parse_name
+from localspec.models.hub.names import HubName, drafter_repositories, names_heads, needs_converting, parse_name
 from localspec.models.hub.remote import Hub, Listing, RemoteFile
 from localspec.models.store import Role, StoredModel
 
@@ -131,7 +131,12 @@ def _named_drafter(hub: Hub, draft: str, target: RemoteModel) -> RemoteModel:
 
 
 def _with_drafter(hub: Hub, name: HubName, target: RemoteModel) -> PullPlan:
-    """Add the assistant in the target's own repository, else in one of :func:`drafter_repositories`."""
+    """Add the drafter in the target's own repository, else in one of :func:`drafter_repositories`.
+
+    A model that is named after its prediction heads needs none.
+    """
+    if any(names_heads(text) for text in (name.repo, target.chosen.first.path)):
+        return PullPlan(target)
     found = choose_drafter(_hub_files(target.listing), target.chosen)
     if found is not None:
         return PullPlan(target, RemoteModel(target.listing, found, "drafter"))
@@ -217,10 +222,13 @@ def _record(model: StoredModel) -> StoredModel:
 def _assistant_mismatch(target: Path, drafter: Path) -> str | None:
     """Reason in the headers why an assistant cannot draft for a target; None if it can or is no assistant."""
     from localspec.gguf.header import read_header
+    from localspec.models.heads import heads_mismatch, is_heads_alone
     from localspec.models.pairing import assistant_mismatch, is_assistant
 
     try:
         header = read_header(drafter)
+        if is_heads_alone(header):
+            return heads_mismatch(read_header(target), header)
         return assistant_mismatch(read_header(target), header) if is_assistant(header) else None
     except LocalspecError as error:
         return str(error).rstrip(".")

@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 
 from localspec.cli import cli
 from localspec.models.resolve import TINY_TARGET
+from tests.helpers.random_models import random_model
 
 
 def run(*args: object) -> Result:
@@ -124,3 +125,16 @@ def test_a_damaged_file_beside_is_passed_over(tmp_path: Path) -> None:
     model(tmp_path / "m.gguf", 9, WORDS)
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     assert seen(tmp_path / "m.gguf")["drafters"] == []
+
+
+def test_prediction_heads_are_named(tmp_path: Path) -> None:
+    """In a target's own file, and alone beside a target."""
+    own = random_model(tmp_path / "own" / "own.gguf", "qwen35", heads=1)
+    assert "It has prediction heads, which draft for it (-d mtp)." in run(own).stdout
+    target = random_model(tmp_path / "target.gguf", "qwen35")
+    alone = random_model(tmp_path / "mtp-target.gguf", "qwen35", heads=1, part="heads")
+    found = seen(alone)
+    assert (found["role"], [Path(p["file"]).name for p in found["targets"]]) == ("prediction heads", ["target.gguf"])
+    assert [(Path(p["file"]).name, p["role"]) for p in seen(target)["drafters"]] == [
+        ("mtp-target.gguf", "prediction heads")
+    ]

@@ -39,6 +39,7 @@ def random_model(path: Path, architecture: str, *, heads: int = 0, seed: int = 0
     ``part``: ``all``, ``trunk`` (heads are named in the metadata, their tensors are missing) or ``heads`` alone.
     """
     family = FAMILIES[architecture](heads)
+    path.parent.mkdir(exist_ok=True)
     shapes = {"token_embd.weight": (TOKENS, WIDTH), **family.tensors}
     last = {f"blk.{LAYERS + i}." for i in range(heads)}
     writer = gguf.GGUFWriter(path, architecture)
@@ -65,8 +66,8 @@ def random_model(path: Path, architecture: str, *, heads: int = 0, seed: int = 0
     return path
 
 
-#: Matrices that stay in float, as llama-quantize leaves them.
-_FLOATS = ("ssm_norm.weight", "ssm_conv1d.weight", "shortconv.conv.weight", "ffn_gate_inp.weight")
+#: Tensors that stay in float. Routers, which llama-quantize leaves in float too, are in Q8_0, so that rows are exact.
+_FLOATS = ("ssm_norm.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
 _COMMON = {
     "context_length": 4096, "embedding_length": WIDTH, "feed_forward_length": FORWARD, "attention.head_count": HEADS,
     "attention.head_count_kv": KV_HEADS, "attention.key_length": HEAD, "attention.value_length": HEAD,

@@ -13,6 +13,7 @@ from localspec.models.hub.names import (
     drafter_repositories,
     gemma_4_size,
     is_drafter_repository,
+    names_heads,
     needs_converting,
     parse_name,
 )
@@ -201,3 +202,25 @@ def test_recommended_names_are_names(pair: RecommendedPair) -> None:
     name = parse_name(pair.target)
     assert name is not None
     assert name.repo == pair.repo
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("unsloth/Qwen3.5-4B-MTP-GGUF", True),
+        ("Qwen3.6-27B-MTP-Q4_K_M.gguf", True),
+        ("unsloth/Qwen3.5-4B-GGUF", False),
+        ("mtp-Qwen3.5-4B-Q8_0.gguf", False),
+        ("user/attempt-GGUF", False),
+    ],
+)
+def test_names_of_models_with_heads(name: str, found: bool) -> None:
+    """``-MTP-`` behind the model's name; in front of it stand files of heads alone."""
+    assert names_heads(name) is found
+
+
+def test_heads_are_looked_for_beside_the_repository() -> None:
+    """Those of Qwen in the repository with ``-MTP-`` in its name; a model that has heads needs none."""
+    assert drafter_repositories(HubName("unsloth/Qwen3.6-27B-GGUF")) == ("unsloth/Qwen3.6-27B-MTP-GGUF",)
+    for other in ("unsloth/Qwen3.6-27B-MTP-GGUF", "unsloth/Qwen3-8B-GGUF", "Qwen/Qwen3.5-4B"):
+        assert drafter_repositories(HubName(other)) == ()

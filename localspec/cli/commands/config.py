@@ -29,7 +29,7 @@ from localspec.cli.terminal.wrap import two_columns
 from localspec.errors import LocalspecError, UsageError
 
 #: Values of --model and --draft that are no files, even if a file has that name.
-_NO_FILES = ("tiny", "auto", "none", "ngram")
+_NO_FILES = ("tiny", "auto", "none", "ngram", "mtp")
 #: Columns where there is no terminal.
 _DEFAULT_WIDTH = 100
 

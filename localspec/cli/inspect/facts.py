@@ -18,6 +18,8 @@ _MOST_BESIDE = 64
 _LARGEST_DRAFTER = 0.8
 #: The role of a drafter with a trimmed vocabulary.
 TRIMMED = "trimmed drafter"
+#: Role of a file of prediction heads alone.
+HEADS = "prediction heads"
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Neighbour:
 class Inspection:
     """Facts of one file.
 
-    ``role``: "assistant", "draft model" (smaller than a model beside it with the same vocabulary), "trimmed drafter"
-    or "target". ``inexact``: the first matrix whose rows a CPU may compute differently in a batch, by its type.
+    ``role``: "assistant", "prediction heads" (alone), "draft model" (smaller than a model beside it with the same
+    vocabulary), "trimmed drafter" or "target". ``inexact``: the first matrix whose rows a CPU may compute differently
+    in a batch, by its type. ``heads``: it has prediction heads.
     """
 
     header: GgufHeader
@@ -41,6 +44,7 @@ class Inspection:
     drafters: tuple[Neighbour, ...]
     targets: tuple[Neighbour, ...]
     inexact: str | None
+    heads: bool = False
 
     @property
     def types(self) -> dict[str, tuple[int, int]]:
@@ -55,6 +59,7 @@ class Inspection:
 def inspected(header: GgufHeader) -> Inspection:
     """Facts of a file from its header and the headers beside it."""
     from localspec.gguf.header import is_trimmed
+    from localspec.models.heads import has_heads, is_heads_alone
     from localspec.models.pairing import is_assistant
 
     drafters, targets = [], []
@@ -66,7 +71,9 @@ def inspected(header: GgufHeader) -> Inspection:
     role = "draft model" if targets else "target"
     if is_assistant(header) or is_trimmed(header):
         role = "assistant" if is_assistant(header) else TRIMMED
-    return Inspection(header, role, tuple(drafters), tuple(targets), inexact_tensor(header))
+    elif is_heads_alone(header):
+        role = HEADS
+    return Inspection(header, role, tuple(drafters), tuple(targets), inexact_tensor(header), has_heads(header))
 
 
 def beside(path: Path) -> Iterator[GgufHeader]:
@@ -90,13 +97,16 @@ def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
     """The role of ``drafter`` for ``target``, or None if it cannot draft for it."""
     from localspec.errors import ModelFileError
     from localspec.gguf.header import is_trimmed
+    from localspec.models.heads import heads_mismatch, is_heads_alone
     from localspec.models.pairing import assistant_mismatch, check_pairing, is_assistant
     from localspec.models.vocabulary import vocabulary_mismatch
 
     try:
         if is_assistant(drafter):
             return None if assistant_mismatch(target, drafter) else "assistant"
-        if is_assistant(target) or is_trimmed(target):
+        if is_heads_alone(drafter):
+            return None if is_heads_alone(target) or heads_mismatch(target, drafter) else HEADS
+        if is_assistant(target) or is_trimmed(target) or is_heads_alone(target):
             return None
         if is_trimmed(drafter):
             return TRIMMED if check_pairing(target, drafter).kind else None

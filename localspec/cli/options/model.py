@@ -128,7 +128,7 @@ model_options = bundle(
             metavar="DRAFT",
             default="auto",
             show_default=True,
-            help="Drafter: auto (the best available), none, ngram, a GGUF file, or a Hub name.",
+            help="Drafter: auto (the best available), none, ngram, mtp, a GGUF file, or a Hub name.",
         ),
         "ctx_size": click.option(
             "-c",

@@ -80,12 +80,12 @@ class ModelName(KnownNames):
 
 
 class DraftName(KnownNames):
-    """A drafter: ``auto``, ``none``, ``ngram``, a pulled model, or a GGUF file."""
+    """A drafter: ``auto``, ``none``, ``ngram``, ``mtp``, a pulled model, or a GGUF file."""
 
     or_file = True
 
     def known(self) -> Iterator[str]:
-        yield from ("auto", "none", "ngram")
+        yield from ("auto", "none", "ngram", "mtp")
         yield from _pulled(targets=False, drafters=True)
         yield from _found(drafters=True)
 

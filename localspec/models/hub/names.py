@@ -20,6 +20,8 @@ QAT_QUANT = "UD-Q4_K_XL"
 _SHORT = re.compile(r"gemma-?4-(e2b|e4b|12b|26b-a4b|31b)(?:-it)?(-qat)?(?::(\w[\w.-]*))?", re.IGNORECASE)
 _SIZE = re.compile(r"gemma[-_ ]?4[-_ ](e2b|e4b|12b|26b(?:[-_]a4b)?|31b)(?![a-z0-9])", re.IGNORECASE)
 _ASSISTANTS = re.compile(r"gemma[-_]?4.*assistant", re.IGNORECASE)
+_WITH_HEADS = re.compile(r"[a-z0-9][-_.]MTP(?![a-z0-9])", re.IGNORECASE)
+_QWEN = re.compile(r"qwen[-_]?3\.[5-9]", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:hf\.co|huggingface\.co)/(.*)|hf://(.*)", re.IGNORECASE)
 _PART = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(rf"{_PART}/{_PART}")
@@ -136,6 +138,11 @@ def gemma_4_size(text: str) -> str | None:
     return GEMMA_4["26b-a4b" if size.startswith("26b") else size]
 
 
+def names_heads(name: str) -> bool:
+    """True if a repository or file is named after the prediction heads in its models (``Qwen3.5-4B-MTP-GGUF``)."""
+    return _WITH_HEADS.search(name.rpartition("/")[2]) is not None
+
+
 def is_drafter_repository(repo: str) -> bool:
     """True if every model in the repository is an assistant, whatever the names of its files."""
     return _ASSISTANTS.search(repo) is not None
@@ -150,6 +157,9 @@ def drafter_repositories(name: HubName) -> tuple[str, ...]:
     """
     whole = f"{name.repo}/{name.file or ''}"
     size = gemma_4_size(whole)
+    named = names_heads(name.repo) or names_heads(name.file or "")
+    if size is None and _QWEN.search(name.repo) and name.repo.upper().endswith("-GGUF") and not named:
+        return (f"{name.repo[: -len('-GGUF')]}-MTP-GGUF",)  # heads in a file of their own
     if size is None:
         return ()
     plain = (f"ggml-org/gemma-4-{size}-it-GGUF", _unsloth(size), f"bartowski/google_gemma-4-{size}-it-GGUF")
