@@ -211,8 +211,6 @@ def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: M
         ({"weight": 9000}, "it reads 112% of the bytes"),
         ({"tokens": WORDS[:100]}, "vocabularies have 1500 and 100 tokens"),
         ({"keys": {"model": "llama"}}, "different types"),
-        ({"keys": {"{}.ssm.state_size": 16}}, "'qwen2' keeps a recurrent state"),
-        ({"architecture": "rwkv7", "keys": {"{}.wkv.head_size": 64}}, "'rwkv7' keeps a recurrent state"),
         ({"keys": {"{}.pooling_type": 3}}, "embeddings"),
         ({"keys": {"{}.attention.causal": False}}, "embeddings"),
         ({"keys": {".general.type": "mmproj"}}, "no language model"),
