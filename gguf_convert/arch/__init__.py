@@ -30,6 +30,8 @@ _MODULES = {
     "LlamaForCausalLM": "gguf_convert.arch.llama",
     "Qwen2ForCausalLM": "gguf_convert.arch.qwen2",
     "Qwen3ForCausalLM": "gguf_convert.arch.qwen3",
+    "Qwen3_5ForCausalLM": "gguf_convert.arch.qwen35",
+    "Qwen3_5ForConditionalGeneration": "gguf_convert.arch.qwen35",
     "SmolLM3ForCausalLM": "gguf_convert.arch.smollm3",
 }
 

@@ -7,8 +7,8 @@ configuration implies, or refused; notes name the tensors that are left out. Ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -173,26 +173,33 @@ def map_decoder(
     decoder: Decoder,
     architecture: str,
     metadata: Mapping[str, MetadataValue],
-    layer: LayerParts,
+    layer: LayerParts | Sequence[LayerParts],
     *,
     extra: tuple[ModelTensor, ...] = (),
+    behind: LayerParts | None = None,
     change_norm: Callable[[TensorSource], TensorSource] | None = None,
 ) -> ModelMap:
     """Map the tensors of a checkpoint; ConvertError for a tensor that has no place.
 
-    ``extra`` are tensors that the checkpoint does not hold; ``change_norm`` applies to the last norm.
+    ``layer``: the parts of every layer, or of each. ``extra`` are tensors that the checkpoint does not hold, ``behind``
+    tensors outside its layers by their whole name; ``change_norm`` applies to the last norm.
     """
     text = _Tensors(checkpoint)
     tensors = [*text.embedding(decoder), *extra]
-    for index in range(decoder.layers):
-        for name, part in layer.items():
-            source = text.take(f"layers.{index}.{name}", *part.shape)
-            tensors.append(ModelTensor(f"blk.{index}.{part.name}", part.change(source) if part.change else source))
+    layers = [layer] * decoder.layers if isinstance(layer, Mapping) else layer
+    parts = {f"layers.{i}.{name}": _in_layer(i, part) for i, one in enumerate(layers) for name, part in one.items()}
+    for name, part in {**parts, **(behind or {})}.items():
+        source = text.take(name, *part.shape)
+        tensors.append(ModelTensor(part.name, part.change(source) if part.change else source))
     norm = text.take("norm.weight", decoder.hidden_size)
     tensors.append(ModelTensor("output_norm.weight", change_norm(norm) if change_norm else norm))
     tensors.extend(text.output(decoder))
     text.refuse_leftovers()
     return ModelMap(architecture, metadata, tuple(tensors), decoder.vocab_size, text.notes())
+
+
+def _in_layer(index: int, part: Part) -> Part:
+    return replace(part, name=f"blk.{index}.{part.name}")
 
 
 class _Tensors(TextTensors):

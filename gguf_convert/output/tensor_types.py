@@ -19,6 +19,8 @@ from localspec.gguf.types import BLOCKS, TENSOR_TYPES
 _BLOCK = 32
 #: Expert routers. A recipe without overrides leaves them in F32, as llama.cpp does: they are small and sensitive.
 _ROUTER = "ffn_gate_inp.weight"
+#: Kernels of short convolutions, which llama.cpp computes with in F32 alone.
+_CONVOLUTION = "ssm_conv1d.weight"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def choose_types(tensors: Iterable[ModelTensor], recipe: Recipe) -> tuple[list[O
 
 def choose_type(tensor: ModelTensor, recipe: Recipe) -> tuple[str, Fallback | None]:
     """Return the type of one tensor in a file of this recipe."""
-    if len(tensor.shape) < 2:
+    if len(tensor.shape) < 2 or tensor.name.endswith(_CONVOLUTION):
         return "F32", None
     wanted = recipe.override(tensor.name)
     if wanted is None:

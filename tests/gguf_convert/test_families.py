@@ -29,6 +29,7 @@ BOUNDS = {
     "qwen2_5_0_5b": EXACT,
     "qwen2_5_7b": EXACT,
     "qwen3_0_6b": EXACT,
+    "qwen3_5_4b": EXACT,
     "qwen3_8b": EXACT,
     "smollm2_135m": EXACT,
     "smollm3_3b": EXACT,

@@ -21,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
     SmolLM3Config,
@@ -159,6 +161,21 @@ def qwen3_8b(scale: int) -> Any:
     return Qwen3ForCausalLM(Qwen3Config(**sized(scale, head_dim=16, rope_parameters=rope, tie_word_embeddings=False)))
 
 
+def qwen3_5_4b(scale: int) -> Any:
+    """Three gated delta nets, whose two groups of keys have two heads of values each, and a layer of attention."""
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 1e7,
+        "partial_rotary_factor": 0.25,
+        "mrope_section": [2 * scale, scale, scale],
+        "mrope_interleaved": True,
+    }
+    nets = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_conv_kernel_dim": 4}
+    wide = {f"linear_{kind}_head_dim": 16 * scale for kind in ("key", "value")}
+    changes = {"head_dim": 32, "rope_parameters": rope, "tie_word_embeddings": True, **nets, **wide}
+    return Qwen3_5ForCausalLM(Qwen3_5TextConfig(**sized(scale, **changes)))
+
+
 def keep(config: dict[str, Any]) -> None:
     """As transformers 5 saves it: ``rope_parameters`` and ``dtype``."""
 
@@ -199,6 +216,7 @@ FAMILIES = {
     "qwen2_5_0_5b": Family("Qwen2.5 0.5B", qwen2_5_0_5b, qwen2, old_rope),
     "qwen2_5_7b": Family("Qwen2.5 7B, YaRN", qwen2_5_7b, qwen2, oldest_rope, shards=2),
     "qwen3_0_6b": Family("Qwen3 0.6B", qwen3_0_6b, qwen2, old_rope),
+    "qwen3_5_4b": Family("Qwen3.5 4B", qwen3_5_4b, qwen2, keep),
     "qwen3_8b": Family("Qwen3 8B, YaRN", qwen3_8b, qwen2, keep, shards=2),
 }
 
@@ -206,11 +224,12 @@ FAMILIES = {
 def shake(model: torch.nn.Module) -> None:
     """Randomise norms and biases, and round everything to bfloat16, the type of the checkpoint.
 
-    Gemma 3's norms multiply by 1 + weight.
+    Norms of Gemma 3 and Qwen3.5 multiply by 1 + weight, but for those inside of Qwen's gated delta nets.
     """
-    centre = 0.0 if "Gemma3" in type(model).__name__ else 1.0
+    shifted = type(model).__name__.startswith(("Gemma3", "Qwen3_5"))
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "norm" in name and tensor.is_floating_point():
+            centre = 0.0 if shifted and "linear_attn" not in name else 1.0
             tensor.data = centre + 0.2 * torch.randn_like(tensor)
         if name.endswith(".bias"):
             tensor.data = 0.3 * torch.randn_like(tensor)
