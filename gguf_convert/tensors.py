@@ -59,6 +59,20 @@ class FirstRows:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """Tensors of one shape in separate sources, as one source with a dimension more."""
+
+    parts: tuple[TensorSource, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.parts), *self.parts[0].shape)
+
+    def rows(self, start: int, stop: int) -> Floats:
+        return np.stack([part.rows(0, part.shape[0]) for part in self.parts[start:stop]])
+
+
+@dataclass(frozen=True)
 class ModelTensor:
     """A tensor of the GGUF file: its name in the file and the source of its values."""
 

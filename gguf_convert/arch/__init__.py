@@ -32,6 +32,8 @@ _MODULES = {
     "Qwen3ForCausalLM": "gguf_convert.arch.qwen3",
     "Qwen3_5ForCausalLM": "gguf_convert.arch.qwen35",
     "Qwen3_5ForConditionalGeneration": "gguf_convert.arch.qwen35",
+    "Qwen3_5MoeForCausalLM": "gguf_convert.arch.qwen35",
+    "Qwen3_5MoeForConditionalGeneration": "gguf_convert.arch.qwen35",
     "SmolLM3ForCausalLM": "gguf_convert.arch.smollm3",
 }
 

@@ -18,7 +18,7 @@ from gguf_convert.arch.text_tensors import TextTensors
 from gguf_convert.checkpoint.folder import Checkpoint
 from gguf_convert.checkpoint.json_fields import Fields, shorten
 from gguf_convert.checkpoint.safetensors import CheckpointTensor
-from gguf_convert.tensors import BLOCK_ELEMENTS, ModelTensor, TensorSource
+from gguf_convert.tensors import BLOCK_ELEMENTS, ModelTensor, Stacked, TensorSource
 from localspec.errors import ConvertError
 
 #: Most layers (llama.cpp, LLAMA_MAX_LAYERS).
@@ -46,7 +46,10 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of a layer: its name in the GGUF file, its shape, and the change of its values."""
+    """A tensor of a layer: its name in the GGUF file, its shape, and the change of its values.
+
+    Where its name in the checkpoint has ``{}``, it is made of tensors with a number there.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -189,13 +192,20 @@ def map_decoder(
     layers = [layer] * decoder.layers if isinstance(layer, Mapping) else layer
     parts = {f"layers.{i}.{name}": _in_layer(i, part) for i, one in enumerate(layers) for name, part in one.items()}
     for name, part in {**parts, **(behind or {})}.items():
-        source = text.take(name, *part.shape)
+        source = _source(text, name, part)
         tensors.append(ModelTensor(part.name, part.change(source) if part.change else source))
     norm = text.take("norm.weight", decoder.hidden_size)
     tensors.append(ModelTensor("output_norm.weight", change_norm(norm) if change_norm else norm))
     tensors.extend(text.output(decoder))
     text.refuse_leftovers()
     return ModelMap(architecture, metadata, tuple(tensors), decoder.vocab_size, text.notes())
+
+
+def _source(text: TextTensors, name: str, part: Part) -> TensorSource:
+    count, *shape = part.shape
+    if "{}" in name:
+        return Stacked(tuple(text.take(name.format(index), *shape) for index in range(count)))
+    return text.take(name, *part.shape)
 
 
 def _in_layer(index: int, part: Part) -> Part:

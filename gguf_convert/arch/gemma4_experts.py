@@ -8,13 +8,10 @@ Beside the dense MLP such a layer has a router, and experts with separate norms.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
-
-import numpy as np
 
 from gguf_convert.arch.gemma4_config import Experts
 from gguf_convert.checkpoint.safetensors import CheckpointTensor
-from gguf_convert.tensors import Floats, ModelTensor, TensorSource
+from gguf_convert.tensors import ModelTensor, Stacked, TensorSource
 
 Take = Callable[..., CheckpointTensor]
 """Called with the name of a tensor and its shape."""
@@ -24,20 +21,6 @@ _NORMS = {
     "post_feedforward_layernorm_1.weight": "post_ffw_norm_1.weight",
     "post_feedforward_layernorm_2.weight": "post_ffw_norm_2.weight",
 }
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """Matrices of one shape in separate tensors, as one source of three dimensions."""
-
-    parts: tuple[CheckpointTensor, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.parts), *self.parts[0].shape)
-
-    def rows(self, start: int, stop: int) -> Floats:
-        return np.stack([part.rows(0, part.shape[0]) for part in self.parts[start:stop]])
 
 
 def expert_tensors(

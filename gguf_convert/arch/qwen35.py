@@ -1,6 +1,7 @@
-"""Qwen3.5 and 3.6, dense → GGUF architecture ``qwen35``: gated delta nets, gated attention, and prediction heads.
+"""Qwen3.5 and 3.6 → GGUF architecture ``qwen35``, with experts ``qwen35moe``: gated delta nets and prediction heads.
 
-Reference: llama.cpp, ``conversion/qwen.py`` (Qwen3_5TextModel) and ``src/models/qwen35.cpp``. llama.cpp repeats the
+Reference: llama.cpp, ``conversion/qwen.py`` (Qwen3_5TextModel, Qwen3_5MoeTextModel) and ``src/models/qwen35.cpp``.
+Experts are tensors of their own, or one of gates and ups and one of downs for all. llama.cpp repeats the
 groups of keys one after another, transformers each in its place: heads of values are reordered.
 """
 
@@ -25,7 +26,7 @@ from gguf_convert.arch.decoder import (
     sizes,
 )
 from gguf_convert.arch.gemma3 import PlusOne
-from gguf_convert.arch.reordered import Columns, Computed, RowsInOrder, heads_by_group
+from gguf_convert.arch.reordered import Columns, Computed, OnlyRow, RowsInOrder, heads_by_group
 from gguf_convert.arch.rope import read_rope, rope_metadata
 from gguf_convert.checkpoint.folder import Checkpoint
 from gguf_convert.checkpoint.json_fields import Fields
@@ -35,7 +36,7 @@ from localspec.errors import ConvertError
 _DEFAULTS = {
     "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "head_dim": 256, "linear_conv_kernel_dim": 4,
     "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
-    "full_attention_interval": 4, "mtp_num_hidden_layers": 0,
+    "full_attention_interval": 4, "mtp_num_hidden_layers": 0, "intermediate_size": 1,
 }  # fmt: skip
 _THETA, _ROTARY, _SECTIONS = 1e7, 0.25, [11, 11, 10]
 _NAME = "Qwen3.5"
@@ -52,12 +53,14 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     """Map a ``Qwen3_5ForCausalLM`` checkpoint, or the text model of a ``Qwen3_5ForConditionalGeneration``."""
     decoder = read_decoder(checkpoint.config, _DEFAULTS)
     fields = decoder.fields
+    experts = "num_experts" in fields
     require(fields, "hidden_act", "silu", _NAME)
     refuse(fields, "attention_bias", _NAME)
     nets = _Nets.read(fields)
     heads = _heads(checkpoint, fields)
     kinds = _kinds(decoder)
-    full, linear = _full(decoder), _linear(decoder, nets)
+    joint = {name for name in ("layers.0", "mtp.layers.0") if _is_joint(checkpoint, name)}
+    full, linear = (make | _forward(decoder, "layers.0" in joint) for make in (_full(decoder), _linear(decoder, nets)))
     layers: list[LayerParts] = [full if kind == _FULL else linear for kind in kinds]
     metadata = {
         **sizes(decoder),
@@ -67,10 +70,13 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
         "full_attention_interval": fields.integer("full_attention_interval"),
         "attention.recurrent_layers": [kind == _LINEAR for kind in kinds] + [False] * heads,
     }
+    if experts:
+        metadata |= _expert_numbers(decoder)
     if heads:
         metadata |= {"block_count": decoder.layers + heads, "nextn_predict_layers": heads}
-    behind = _head_parts(decoder, full) if heads else {}
-    return map_decoder(checkpoint, decoder, "qwen35", metadata, layers, behind=behind, change_norm=PlusOne)
+    behind = _head_parts(decoder, _full(decoder) | _forward(decoder, "mtp.layers.0" in joint)) if heads else {}
+    name = "qwen35moe" if experts else "qwen35"
+    return map_decoder(checkpoint, decoder, name, metadata, layers, behind=behind, change_norm=PlusOne)
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ def _full(decoder: Decoder) -> dict[str, Part]:
     layer, head = layer_parts(decoder), (decoder.head_dim,)
     inner = decoder.heads * decoder.head_dim
     return {
-        **_outside(decoder, layer),
+        **_norms(layer),
         "self_attn.q_proj.weight": Part("attn_q.weight", (2 * inner, decoder.hidden_size)),
         **{f"self_attn.{name}_proj.weight": layer[f"self_attn.{name}_proj.weight"] for name in "kvo"},
         "self_attn.q_norm.weight": Part("attn_q_norm.weight", head, PlusOne),
@@ -171,15 +177,55 @@ def _full(decoder: Decoder) -> dict[str, Part]:
     }
 
 
-def _outside(decoder: Decoder, layer: LayerParts) -> dict[str, Part]:
-    """The norms and the feed-forward of every layer."""
-    del decoder
+def _norms(layer: LayerParts) -> dict[str, Part]:
+    """The norms of every layer."""
+    after = layer["post_attention_layernorm.weight"]
     return {
         "input_layernorm.weight": replace(layer["input_layernorm.weight"], change=PlusOne),
-        "post_attention_layernorm.weight": Part(
-            "post_attention_norm.weight", layer["post_attention_layernorm.weight"].shape, PlusOne
-        ),
-        **{name: part for name, part in layer.items() if name.startswith("mlp.")},
+        "post_attention_layernorm.weight": Part("post_attention_norm.weight", after.shape, PlusOne),
+    }
+
+
+def _is_joint(checkpoint: Checkpoint, layer: str) -> bool:
+    """True if the experts of a layer are in one tensor."""
+    return any(name.endswith(f"{layer}.mlp.experts.gate_up_proj") for name in checkpoint.tensors)
+
+
+def _forward(decoder: Decoder, joint: bool) -> dict[str, Part]:
+    """The feed-forward of a layer, whose experts are in ``joint`` tensors or not."""
+    if "num_experts" in decoder.fields:
+        return _experts(decoder, joint)
+    return {name: part for name, part in layer_parts(decoder).items() if name.startswith("mlp.")}
+
+
+def _expert_numbers(decoder: Decoder) -> dict[str, MetadataValue]:
+    fields = decoder.fields
+    return {
+        "expert_count": fields.integer("num_experts"),
+        "expert_used_count": fields.integer("num_experts_per_tok"),
+        "expert_feed_forward_length": fields.integer("moe_intermediate_size"),
+        "expert_shared_feed_forward_length": fields.integer("shared_expert_intermediate_size"),
+    }
+
+
+def _experts(decoder: Decoder, joint: bool) -> dict[str, Part]:
+    """Experts that a router chooses, and one that computes for every token, by its gate."""
+    width = decoder.hidden_size
+    count, _, inner, shared = (int(str(number)) for number in _expert_numbers(decoder).values())
+    shapes = {"gate": (count, inner, width), "up": (count, inner, width), "down": (count, width, inner)}
+    matrices = {f"mlp.experts.{{}}.{n}_proj.weight": Part(f"ffn_{n}_exps.weight", shapes[n]) for n in shapes}
+    if joint:
+        matrices = {
+            "mlp.experts.gate_up_proj": Part("ffn_gate_up_exps.weight", (count, 2 * inner, width)),
+            "mlp.experts.down_proj": Part("ffn_down_exps.weight", (count, width, inner)),
+        }
+    return {
+        "mlp.gate.weight": Part("ffn_gate_inp.weight", (count, width)),
+        **matrices,
+        "mlp.shared_expert.gate_proj.weight": Part("ffn_gate_shexp.weight", (shared, width)),
+        "mlp.shared_expert.up_proj.weight": Part("ffn_up_shexp.weight", (shared, width)),
+        "mlp.shared_expert.down_proj.weight": Part("ffn_down_shexp.weight", (width, shared)),
+        "mlp.shared_expert_gate.weight": Part("ffn_gate_inp_shexp.weight", (1, width), OnlyRow),
     }
 
 
@@ -197,7 +243,7 @@ def _linear(decoder: Decoder, nets: _Nets) -> dict[str, Part]:
         return one(Computed(source, lambda values: -np.exp(values), source.shape))
 
     return {
-        **_outside(decoder, layer_parts(decoder)),
+        **_norms(layer_parts(decoder)),
         "linear_attn.in_proj_qkv.weight": Part("attn_qkv.weight", (both, width), behind_keys),
         "linear_attn.in_proj_z.weight": Part("attn_gate.weight", (nets.values, width), order),
         "linear_attn.in_proj_b.weight": Part("ssm_beta.weight", (nets.value_heads, width), one),

@@ -55,6 +55,20 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class OnlyRow:
+    """The only row of a matrix, as a vector."""
+
+    source: TensorSource
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape[1:]
+
+    def rows(self, start: int, stop: int) -> Floats:
+        return self.source.rows(0, 1)[0, start:stop]
+
+
+@dataclass(frozen=True)
 class Computed:
     """Rows of ``source`` as ``compute`` changes them, each by itself."""
 

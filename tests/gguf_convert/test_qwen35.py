@@ -23,9 +23,9 @@ from tests.helpers.paths import REFERENCE
 SOURCE = REFERENCE / "qwen3_5_4b"
 
 
-def with_head(folder: Path, **changes: Any) -> Path:
-    """The reference with a random prediction head, named as in official checkpoints."""
-    weights, dice = tiny.read(SOURCE), np.random.default_rng(0)
+def with_head(folder: Path, source: Path = SOURCE, **changes: Any) -> Path:
+    """A reference with a random prediction head, named as in official checkpoints."""
+    weights, dice = tiny.read(source), np.random.default_rng(0)
     made = {
         name.replace("model.layers.3.", "mtp.layers.0."): dice.normal(0.0, 0.1, values.shape).astype(np.float32)
         for name, values in weights.items()
@@ -34,7 +34,7 @@ def with_head(folder: Path, **changes: Any) -> Path:
     made["mtp.fc.weight"] = dice.normal(0.0, 0.1, (32, 64)).astype(np.float32)
     for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"):
         made[f"mtp.{name}.weight"] = dice.normal(0.0, 0.1, 32).astype(np.float32)
-    tiny.copy(SOURCE, folder, {**weights, **made}, **{"mtp_num_hidden_layers": 1, **changes})
+    tiny.copy(source, folder, {**weights, **made}, **{"mtp_num_hidden_layers": 1, **changes})
     return folder
 
 
@@ -77,6 +77,27 @@ def test_converted_head_drafts(tmp_path: Path, kind: str) -> None:
         assert engine.drafters == ("ngram", "mtp")
         engine.control = FixedDepth(3, only="mtp")
         assert engine.generate("return self", **options).tokens == expected
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_head_with_experts_drafts(tmp_path: Path, joint: bool) -> None:
+    """Whose experts are tensors of their own, or joined as transformers keeps them in memory."""
+    checkpoint, out = with_head(tmp_path / "checkpoint", REFERENCE / "qwen3_5_35b"), tmp_path / "out.gguf"
+    if joint:
+        weights = tiny.read(checkpoint)
+        for layer in ("mtp.layers.0.", *(f"model.layers.{i}." for i in range(4))):
+            start = f"{layer}mlp.experts."
+            ups = [[weights.pop(f"{start}{i}.{n}_proj.weight") for n in ("gate", "up", "down")] for i in range(4)]
+            weights[f"{start}gate_up_proj"] = np.stack([np.concatenate(one[:2]) for one in ups])
+            weights[f"{start}down_proj"] = np.stack([one[2] for one in ups])
+        tiny.copy(checkpoint, tmp_path / "joint", weights)
+        checkpoint = tmp_path / "joint"
+    gguf_convert.convert(checkpoint, out, "F32")
+    assert has_heads(read_header(out))
+    with localspec.load(out, "mtp", threads=1, ctx_size=256, exactness="off") as engine:
+        engine.control = FixedDepth(3, only="mtp")
+        done = engine.generate("return self", max_tokens=8, temperature=0)
+        assert done.stats.by_drafter["mtp"].proposed > 0
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3_5ForCausalLM,
+    Qwen3_5MoeForCausalLM,
+    Qwen3_5MoeTextConfig,
     Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -162,6 +164,18 @@ def qwen3_8b(scale: int) -> Any:
 
 
 def qwen3_5_4b(scale: int) -> Any:
+    return Qwen3_5ForCausalLM(Qwen3_5TextConfig(**qwen3_5(scale, tie_word_embeddings=True)))
+
+
+def qwen3_5_35b(scale: int) -> Any:
+    """Untied, with four experts of which two compute, and a shared one."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2}
+    wide = {"moe_intermediate_size": 16 * scale, "shared_expert_intermediate_size": 24 * scale}
+    values = qwen3_5(scale, tie_word_embeddings=False, **experts, **wide)
+    return Qwen3_5MoeForCausalLM(Qwen3_5MoeTextConfig(**{k: v for k, v in values.items() if k != "intermediate_size"}))
+
+
+def qwen3_5(scale: int, **more: Any) -> dict[str, Any]:
     """Three gated delta nets, whose two groups of keys have two heads of values each, and a layer of attention."""
     rope = {
         "rope_type": "default",
@@ -172,8 +186,7 @@ def qwen3_5_4b(scale: int) -> Any:
     }
     nets = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_conv_kernel_dim": 4}
     wide = {f"linear_{kind}_head_dim": 16 * scale for kind in ("key", "value")}
-    changes = {"head_dim": 32, "rope_parameters": rope, "tie_word_embeddings": True, **nets, **wide}
-    return Qwen3_5ForCausalLM(Qwen3_5TextConfig(**sized(scale, **changes)))
+    return sized(scale, **{"head_dim": 32, "rope_parameters": rope, **nets, **wide, **more})
 
 
 def keep(config: dict[str, Any]) -> None:
@@ -217,6 +230,7 @@ FAMILIES = {
     "qwen2_5_7b": Family("Qwen2.5 7B, YaRN", qwen2_5_7b, qwen2, oldest_rope, shards=2),
     "qwen3_0_6b": Family("Qwen3 0.6B", qwen3_0_6b, qwen2, old_rope),
     "qwen3_5_4b": Family("Qwen3.5 4B", qwen3_5_4b, qwen2, keep),
+    "qwen3_5_35b": Family("Qwen3.5 35B-A3B", qwen3_5_35b, qwen2, keep, shards=2),
     "qwen3_8b": Family("Qwen3 8B, YaRN", qwen3_8b, qwen2, keep, shards=2),
 }
 
@@ -231,6 +245,8 @@ def shake(model: torch.nn.Module) -> None:
         if "norm" in name and tensor.is_floating_point():
             centre = 0.0 if shifted and "linear_attn" not in name else 1.0
             tensor.data = centre + 0.2 * torch.randn_like(tensor)
+        if "mlp.gate.weight" in name or "experts." in name:
+            tensor.data = (1.0 if "gate.weight" in name else 0.2) * torch.randn_like(tensor)
         if name.endswith(".bias"):
             tensor.data = 0.3 * torch.randn_like(tensor)
         if tensor.is_floating_point() and "inv_freq" not in name and "embed_scale" not in name:
