@@ -138,7 +138,7 @@ def staging_function(name: str) -> Any:
         return getattr(ext, name)
     except (ImportError, AttributeError) as error:
         raise MissingFeatureError(
-            f"llama-cpp-python {_version()} lacks {name}, which the Gemma 4 assistant needs; "
+            f"llama-cpp-python {_version()} lacks {name}, which assistants and prediction heads need; "
             "install llama-cpp-python 0.3.36 or newer, or use `-d ngram`."
         ) from error
 

@@ -277,7 +277,7 @@ def context_options(model: LlamaModel, params: ContextParams, n_ctx: int, sequen
         n_batch=max(params.batch, params.media_cells),
         n_ubatch=params.rows(gpu=gpu),
         n_seq_max=sequences,
-        n_rs_seq=0 if model.can_rewind else min(params.rollback, params.pass_width(gpu=gpu) - 2),
+        n_rs_seq=0 if model.can_rewind or model.remote else min(params.rollback, params.pass_width(gpu=gpu) - 2),
         kv_unified=False,
         n_outputs_max=params.verify_width,
         n_threads=threads,
