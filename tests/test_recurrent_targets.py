@@ -126,3 +126,17 @@ def test_conversations_at_once_are_those_alone(path: Path, plain: Engine) -> Non
         streams = [engine.stream(prompt, max_tokens=24, temperature=0) for prompt in prompts]
         found = [tuple(token for chunk in stream for token in chunk.tokens) for stream in streams]
     assert found == expected
+
+
+def test_recurrent_model_drafts(path: Path, plain: Engine, tmp_path: Path) -> None:
+    """It returns to a checkpoint where its guesses were wrong, or reads on where they were right."""
+    expected = fresh(plain, PROMPT, temperature=0)
+    for seed, draft in ((1, random_model(tmp_path / "other.gguf", "qwen35", seed=1)), (0, tmp_path / "same.gguf")):
+        if seed == 0:
+            draft.write_bytes(path.read_bytes())
+        with localspec.load(path, draft, threads=1, ctx_size=512) as engine:
+            engine.control = FixedDepth(3, only="model")
+            for _ in range(2):
+                done = engine.generate(PROMPT, max_tokens=24, temperature=0)
+                assert done.tokens == expected
+            assert (done.stats.accepted > 10) == (seed == 0)

@@ -26,7 +26,8 @@ from gguf_convert.arch.decoder import (
     sizes,
 )
 from gguf_convert.arch.gemma3 import PlusOne
-from gguf_convert.arch.reordered import Columns, Computed, OnlyRow, RowsInOrder, heads_by_group
+from gguf_convert.arch.qwen35_experts import expert_numbers, forward, is_joint
+from gguf_convert.arch.reordered import Columns, Computed, RowsInOrder, heads_by_group
 from gguf_convert.arch.rope import read_rope, rope_metadata
 from gguf_convert.checkpoint.folder import Checkpoint
 from gguf_convert.checkpoint.json_fields import Fields
@@ -59,8 +60,8 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
     nets = _Nets.read(fields)
     heads = _heads(checkpoint, fields)
     kinds = _kinds(decoder)
-    joint = {name for name in ("layers.0", "mtp.layers.0") if _is_joint(checkpoint, name)}
-    full, linear = (make | _forward(decoder, "layers.0" in joint) for make in (_full(decoder), _linear(decoder, nets)))
+    joint = {name for name in ("layers.0", "mtp.layers.0") if is_joint(checkpoint, name)}
+    full, linear = (make | forward(decoder, "layers.0" in joint) for make in (_full(decoder), _linear(decoder, nets)))
     layers: list[LayerParts] = [full if kind == _FULL else linear for kind in kinds]
     metadata = {
         **sizes(decoder),
@@ -71,10 +72,10 @@ def map_model(checkpoint: Checkpoint) -> ModelMap:
         "attention.recurrent_layers": [kind == _LINEAR for kind in kinds] + [False] * heads,
     }
     if experts:
-        metadata |= _expert_numbers(decoder)
+        metadata |= expert_numbers(decoder)
     if heads:
         metadata |= {"block_count": decoder.layers + heads, "nextn_predict_layers": heads}
-    behind = _head_parts(decoder, _full(decoder) | _forward(decoder, "mtp.layers.0" in joint)) if heads else {}
+    behind = _head_parts(decoder, _full(decoder) | forward(decoder, "mtp.layers.0" in joint)) if heads else {}
     name = "qwen35moe" if experts else "qwen35"
     return map_decoder(checkpoint, decoder, name, metadata, layers, behind=behind, change_norm=PlusOne)
 
@@ -183,49 +184,6 @@ def _norms(layer: LayerParts) -> dict[str, Part]:
     return {
         "input_layernorm.weight": replace(layer["input_layernorm.weight"], change=PlusOne),
         "post_attention_layernorm.weight": Part("post_attention_norm.weight", after.shape, PlusOne),
-    }
-
-
-def _is_joint(checkpoint: Checkpoint, layer: str) -> bool:
-    """True if the experts of a layer are in one tensor."""
-    return any(name.endswith(f"{layer}.mlp.experts.gate_up_proj") for name in checkpoint.tensors)
-
-
-def _forward(decoder: Decoder, joint: bool) -> dict[str, Part]:
-    """The feed-forward of a layer, whose experts are in ``joint`` tensors or not."""
-    if "num_experts" in decoder.fields:
-        return _experts(decoder, joint)
-    return {name: part for name, part in layer_parts(decoder).items() if name.startswith("mlp.")}
-
-
-def _expert_numbers(decoder: Decoder) -> dict[str, MetadataValue]:
-    fields = decoder.fields
-    return {
-        "expert_count": fields.integer("num_experts"),
-        "expert_used_count": fields.integer("num_experts_per_tok"),
-        "expert_feed_forward_length": fields.integer("moe_intermediate_size"),
-        "expert_shared_feed_forward_length": fields.integer("shared_expert_intermediate_size"),
-    }
-
-
-def _experts(decoder: Decoder, joint: bool) -> dict[str, Part]:
-    """Experts that a router chooses, and one that computes for every token, by its gate."""
-    width = decoder.hidden_size
-    count, _, inner, shared = (int(str(number)) for number in _expert_numbers(decoder).values())
-    shapes = {"gate": (count, inner, width), "up": (count, inner, width), "down": (count, width, inner)}
-    matrices = {f"mlp.experts.{{}}.{n}_proj.weight": Part(f"ffn_{n}_exps.weight", shapes[n]) for n in shapes}
-    if joint:
-        matrices = {
-            "mlp.experts.gate_up_proj": Part("ffn_gate_up_exps.weight", (count, 2 * inner, width)),
-            "mlp.experts.down_proj": Part("ffn_down_exps.weight", (count, width, inner)),
-        }
-    return {
-        "mlp.gate.weight": Part("ffn_gate_inp.weight", (count, width)),
-        **matrices,
-        "mlp.shared_expert.gate_proj.weight": Part("ffn_gate_shexp.weight", (shared, width)),
-        "mlp.shared_expert.up_proj.weight": Part("ffn_up_shexp.weight", (shared, width)),
-        "mlp.shared_expert.down_proj.weight": Part("ffn_down_shexp.weight", (width, shared)),
-        "mlp.shared_expert_gate.weight": Part("ffn_gate_inp_shexp.weight", (1, width), OnlyRow),
     }
 
 
