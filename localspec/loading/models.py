@@ -75,8 +75,7 @@ def load_models(
         return replace(models, drafter=target, draft_params=params)
     if draft is None:
         return models
-    types = {"cache_type_k": None, "cache_type_v": None}
-    own = replace(params, gpu_layers=draft_layers, media_cells=0, rollback=0, **types)
+    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None, media_cells=0, rollback=0)
     if machines is not None and kind == "mtp":  # it reads the target's cache
         from localspec.machines.context import load_remote
 
