@@ -21,7 +21,7 @@ from localspec.params import MAX_VERIFY_WIDTH, PROBE_CTX, ContextParams
 
 MIB, _GIB = 1 << 20, 1 << 30
 #: Python, numpy, the libraries of llama.cpp and localspec itself, before any model, in bytes; measured.
-BASE = 52 * MIB
+BASE = 48 * MIB
 #: llama.cpp rounds the cells of a cache up to a multiple of this.
 _CELLS = 256
 #: Bytes that llama.cpp keeps for a token's text and for a merge; measured on vocabularies of 152k and 262k tokens.
