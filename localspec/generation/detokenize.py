@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from localspec.media.cells import is_cell
 from localspec.protocols import Vocabulary
 
 
@@ -25,5 +26,5 @@ class Detokenizer:
 
 
 def detokenize(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
-    """Return the text of ``tokens``. Control tokens have none, nor have pictures and sounds."""
-    return b"".join(vocabulary.piece(token) for token in tokens if token >= 0).decode("utf-8", errors="replace")
+    """Return the text of ``tokens``. Control tokens have none, nor have cells of pictures and sounds."""
+    return b"".join(vocabulary.piece(token) for token in tokens if not is_cell(token)).decode("utf-8", errors="replace")

@@ -11,15 +11,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-#: Bits of the hash in a cell. With the mark of the first cell it fits 63 bits.
-_BITS = 61
+#: Bits of the hash in a cell. The bit above them is always set, and with the mark of the first cell they fit 63 bits.
+_BITS = 60
 
 
 def make_cells(key: str, count: int) -> tuple[int, ...]:
     """Return the ``count`` cells of a span. ``key`` names all that its embeddings depend on."""
     data = hashlib.shake_256(key.encode()).digest(8 * count)
     numbers = (int.from_bytes(data[at : at + 8], "little") >> (64 - _BITS) for at in range(0, len(data), 8))
-    return tuple(-1 - (2 * number + (index == 0)) for index, number in enumerate(numbers))
+    return tuple(-1 - (2 * (number | 1 << _BITS) + (index == 0)) for index, number in enumerate(numbers))
+
+
+def is_cell(entry: int) -> bool:
+    """Return True for a cell. A small negative number is none: it is a wrong token id."""
+    return entry < -(1 << _BITS)
 
 
 def has_cells(tokens: Sequence[int]) -> bool:
