@@ -14,11 +14,12 @@ _PASS = 4.0
 
 
 class Group(NamedTuple):
-    """Sequences ``first`` … ``end`` − 1, with ``width`` rows each in one pass."""
+    """A pass of the sequences ``first`` … ``end`` − 1, with ``width`` rows each. Only ``members`` need theirs."""
 
     first: int
     end: int
     width: int
+    members: tuple[int, ...]
 
     @property
     def rows(self) -> int:
@@ -33,22 +34,52 @@ class Passes(NamedTuple):
     groups: list[Group]
 
 
-def cheapest_passes(rows: Sequence[int], seconds: Callable[[int], float], most: int) -> Passes:
-    """Return the passes that take the least time. Sequence *i* needs ``rows[i]`` rows, or 0 for none.
+class Limits(NamedTuple):
+    """Rows of a pass of several sequences: at most ``most``, or exactly ``fixed`` where that is not 1."""
 
-    Sequences of one pass are consecutive and have equally many rows; the rest of them are padding. ``seconds`` is the
-    time of a pass by its rows. A pass of several sequences has at most ``most``.
+    most: int
+    fixed: int = 1
+
+    def width(self, need: int, sequences: int) -> int:
+        """Return the rows of each of some ``sequences`` that need at most ``need``; 0 if they cannot share a pass."""
+        if sequences == 1:
+            return need
+        if self.fixed == 1:
+            return need if need * sequences <= self.most else 0
+        width = self.fixed // sequences
+        return width if width * sequences == self.fixed <= self.most and width >= need else 0
+
+
+def cheapest_passes(rows: Sequence[int], seconds: Callable[[int], float], limits: Limits) -> Passes:
+    """Return passes that take the least time. Sequence *i* needs ``rows[i]`` rows, or 0 for none.
+
+    Sequences of one pass are consecutive and have equally many rows; the rest of them are padding, as are all rows of
+    idle sequences: kernels that work in groups of rows make some passes cheaper than narrower ones. ``seconds`` is the
+    time of a pass by its rows. Sequences that need many rows may have passes of their own, and be idle in that of their
+    neighbours.
     """
+    found = _neighbours(rows, seconds, limits)
+    for limit in sorted({n for n in rows if n})[:-1]:
+        wide = [Group(i, i + 1, n, (i,)) for i, n in enumerate(rows) if n > limit]
+        rest = _neighbours([n if n <= limit else 0 for n in rows], seconds, limits)
+        time = rest.seconds + sum(seconds(group.rows) for group in wide)
+        if time < found.seconds:
+            found = Passes(time, [*rest.groups, *wide])
+    return found
+
+
+def _neighbours(rows: Sequence[int], seconds: Callable[[int], float], limits: Limits) -> Passes:
+    """Return the cheapest passes in which no sequence is idle that needs rows."""
     times, last = [0.0], list[Group | None]()
     for end in range(1, len(rows) + 1):
-        best, found, width = times[-1] if not rows[end - 1] else math.inf, None, 0
-        for first in range(end - 1, -1, -1) if rows[end - 1] else ():
-            width = max(width, rows[first])
-            total = width * (end - first)
-            if end - first > 1 and total > most:
+        best, found, need = (math.inf if rows[end - 1] else times[-1]), None, 0
+        for first in range(end - 1, -1, -1):
+            need = max(need, rows[first])
+            if need * (end - first) > limits.most and end - first > 1:
                 break
-            if rows[first] and (time := times[first] + seconds(total)) < best:
-                best, found = time, Group(first, end, width)
+            width = limits.width(need, end - first) if need else 0
+            if width and (time := times[first] + seconds(width * (end - first))) < best:
+                best, found = time, Group(first, end, width, tuple(i for i in range(first, end) if rows[i]))
         times.append(best)
         last.append(found)
     groups, end = list[Group](), len(rows)
@@ -63,8 +94,8 @@ def cheapest_passes(rows: Sequence[int], seconds: Callable[[int], float], most: 
 class Price:
     """Seconds that n rows of one sequence add to the passes of all, which need ``rows`` each, this one included."""
 
-    def __init__(self, rows: Sequence[int], index: int, seconds: Callable[[int], float], most: int) -> None:
-        self._rows, self._index, self._seconds, self._most = list(rows), index, seconds, most
+    def __init__(self, rows: Sequence[int], index: int, seconds: Callable[[int], float], limits: Limits) -> None:
+        self._rows, self._index, self._seconds, self._limits = list(rows), index, seconds, limits
         self._known: dict[int, float] = {}
         self._others = self._total(0)
 
@@ -75,7 +106,7 @@ class Price:
 
     def _total(self, n: int) -> float:
         self._rows[self._index] = n
-        return cheapest_passes(self._rows, self._seconds, self._most).seconds
+        return cheapest_passes(self._rows, self._seconds, self._limits).seconds
 
 
 def pass_seconds(control: Control) -> Callable[[int], float]:

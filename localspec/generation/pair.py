@@ -64,8 +64,8 @@ class Setup:
     ``exactness`` holds while drafting, ``passes`` always. ``difference``: the largest one seen between logits of a
     draft's pass and those of plain decoding. ``drafts`` is False until passes are proved to be exact that are wide
     enough to draft in. ``chunk``: see :class:`Prefill`; None leaves it. ``tune`` is None where nothing can be measured.
-    ``together``: most rows of a pass of several sequences that are proved to be those of single-token passes; 0 where
-    sequences are never decoded together.
+    ``together``: most rows of a pass of several sequences that are proved to be those of passes of one, or that are
+    wanted without a proof; 0 where sequences are never decoded together.
     """
 
     exactness: Exactness = "off"
@@ -88,5 +88,9 @@ class Setup:
         return self.together if promised else max(self.together, self.passes.widest)
 
     def plain(self) -> Setup:
-        """The same without drafting: every row comes from a pass that plain decoding makes."""
-        return replace(self, exactness="exact")
+        """The same without drafting: every row comes from a pass that plain decoding makes.
+
+        With exactness ``off`` several sequences share passes that nobody has compared.
+        """
+        unproved = self.exactness == "off" and self.together > 1
+        return self if unproved else replace(self, exactness="exact")

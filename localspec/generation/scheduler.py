@@ -8,16 +8,16 @@ those of a run alone, and the chunks of a prefill leave the cells of a run alone
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from localspec.generation.fuse import Group, cheapest_passes, pass_seconds
+from localspec.generation.fuse import Group, Limits, cheapest_passes, pass_seconds
 from localspec.generation.kept import KeptCaches
 from localspec.generation.loop import Cancelled, Pass, execute
 from localspec.generation.pair import Pair
 from localspec.generation.prefill import CHUNK
 from localspec.generation.result import Chunk
 from localspec.generation.slots import Job, Slot
-from localspec.protocols import Rows, Sequences, common_length
+from localspec.protocols import Rows, Sequences, common_length, output_rows
 
 
 class Scheduler:
@@ -123,30 +123,43 @@ class Scheduler:
             return
         setups = [slot.job.generation.setup for slot in running if slot.job is not None]
         rows = [slot.decodes for slot in self.slots]
-        most = min(setup.most_rows for setup in setups)
-        for group in cheapest_passes(rows, pass_seconds(setups[0].control), most).groups:
+        widths = {setup.passes.width for setup in setups}
+        most = min(setup.most_rows for setup in setups) if len(widths) == 1 else 1
+        for group in cheapest_passes(rows, pass_seconds(setups[0].control), Limits(most, min(widths))).groups:
             self._run(group)
 
     def _run(self, group: Group) -> None:
         """Make one pass and hand its rows out."""
-        slots = self.slots[group.first : group.end]
-        members = [slot for slot in slots if slot.decodes]
-        items = [slot.item if slot.decodes else None for slot in slots]
+        slots = [self.slots[i] for i in group.members]
+        items = {slot.index: slot.item for slot in slots if slot.item is not None}
         try:
-            if len(slots) == 1:
-                assert items[0] is not None
-                found = [execute(slots[0].pair.target, items[0])]
+            if group.end - group.first == 1:
+                found = [execute(slots[0].pair.target, items[group.first])]
+            elif items[group.members[0]].width > 1:
+                found = self._padded(group, items)
             else:
-                found = self._sequences.decode(
-                    group.first, group.width, [item and (item.tokens, item.outputs) for item in items]
-                )
+                span = [items.get(i) for i in range(group.first, group.end)]
+                passes = [item and (item.tokens, item.outputs) for item in span]
+                found = self._sequences.decode(group.first, group.width, passes)
         except BaseException as error:
-            for slot in members:
+            for slot in slots:
                 self._fail(slot, error)
             return
-        for slot, rows in zip(members, found, strict=True):
+        for slot, rows in zip(slots, found, strict=True):
             slot.last = group.rows - slot.decodes
             self._resume(slot, rows)
+
+    def _padded(self, group: Group, items: Mapping[int, Pass]) -> list[Rows]:
+        """Make a pass of fixed width, as :func:`execute` does for one sequence: all its rows are computed."""
+        span = range(group.first, group.end)
+        tokens = [items[i].tokens if i in items else () for i in span]
+        ends = [len(self.slots[i].tokens) + len(own) for i, own in zip(span, tokens, strict=True)]
+        padded = [(*own, *[own[-1] if own else 0] * (group.width - len(own))) for own in tokens]
+        found = self._sequences.decode(group.first, group.width, [(own, "all") for own in padded])
+        for i, end in zip(span, ends, strict=True):
+            self.slots[i].pair.target.rewind(end)
+        kept = [(found[i - group.first], len(items[i].tokens), items[i].outputs) for i in group.members]
+        return [rows[count - output_rows(outputs, count) : count] for rows, count, outputs in kept]
 
     def _prefill(self) -> None:
         """Decode one chunk of a prompt: of the oldest and of the one that is ready soonest, by turns."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from localspec.control.base import Control, FixedDepth
 from localspec.control.controller import Controller
-from localspec.generation.fuse import Price, pass_seconds
+from localspec.generation.fuse import Limits, Price, pass_seconds
 from localspec.generation.generation import Generation
 from localspec.generation.loop import Load, Pass
 from localspec.generation.pair import Pair
@@ -85,7 +85,8 @@ class Slot(Load):
         others = sum(rows)
         if not others or setup.most_rows == 1:
             return 0, None
-        return others, Price(rows, self.index, pass_seconds(setup.control), setup.most_rows)
+        limits = Limits(setup.most_rows, setup.passes.width)
+        return others, Price(rows, self.index, pass_seconds(setup.control), limits)
 
     def control(self, shared: Control) -> Control:
         """Return the control of this sequence, of the same kind as the engine's."""

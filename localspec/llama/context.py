@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localspec.errors import BackendError
+from localspec.gguf.types import FLOAT_NUMBERS
 from localspec.llama.binding import build_id, lib
 from localspec.llama.hidden_rows import HiddenRows
 from localspec.llama.model import LlamaModel
@@ -89,6 +90,11 @@ class LlamaContext:
     @property
     def handle(self) -> Any:
         return self._native.handle
+
+    @property
+    def float_keys(self) -> bool:
+        """True if attention may compute several rows of a sequence at once: sums then depend on their number."""
+        return self.options.type_k in FLOAT_NUMBERS
 
     @property
     def threads(self) -> int:

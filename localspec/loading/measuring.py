@@ -50,7 +50,7 @@ def measure(
             notices=(*notices, *([verdict.notice] if verdict.notice else [])),
             drafts=verdict.drafts,
             chunk=verdict.chunk,
-            together=probe.together,
+            together=probe.together if models.params.sequences > 1 else 1,
         )
         if models.target.remote is not None:
             models.target.remote.cells_are_free = verdict.exactness == "exact" and verdict.drafts and verdict.chunk == 1

@@ -27,13 +27,18 @@ class PairProbe:
         """Most rows of a pass of several sequences that are proved to be those of single-token passes.
 
         On a CPU a row attends alone over the cells of its sequence, so the widths that are exact for one sequence are
-        exact for several. On a GPU that is not proved, and padded passes are of one sequence. 0: never together.
+        exact for several; also a fixed width, unless attention over float keys takes rows of a sequence together. On a
+        GPU that is not proved. With exactness ``off`` all rows may share a pass. 0: never together.
         """
-        target = self._contexts.target
+        target, passes = self._contexts.target, self.verdict.passes
         if not target.model.can_rewind:  # a recurrent state cannot lose the padding of such a pass
             return 0
-        if self._wish.exactness == "off" or target.model.placement.gpu or self.verdict.passes.width > 1:
+        if self._wish.exactness == "off":
+            return passes.widest
+        if target.model.placement.gpu or (passes.width > 1 and target.float_keys):
             return 1
+        if passes.width > 1:
+            return passes.width
         return known_invariance(target, self._known.rows, self._wish.widest).width
 
     def costs(self) -> Costs:

@@ -10,7 +10,7 @@ from localspec.control.controller import Controller
 from localspec.control.costs import Costs, Curve, LiveCurve
 from localspec.control.plan import Plan
 from localspec.draft.base import Draft, Guess
-from localspec.generation.fuse import Price
+from localspec.generation.fuse import Limits, Price
 from localspec.testing import ScriptedDrafter
 from tests.helpers.support import prefix_of
 
@@ -23,7 +23,7 @@ GPU = Curve(WIDTHS, (1.0, 1.01, 1.02, 1.04, 1.08, 1.16, 1.4))
 def length(curve: Curve, others: int, likely: float = 0.8) -> int:
     """Draft tokens of a step with eight guesses that are accepted with the probability ``likely`` each."""
     live = LiveCurve(curve, 32)
-    price = Price([1] * others + [0], others, live.seconds, 64) if others else None
+    price = Price([1] * others + [0], others, live.seconds, Limits(64)) if others else None
     plan = Plan(live, Budget(1, 8, 100, 0, others, price), live.share(1, 0, others))
     for _ in range(8):
         plan.add(Guess(5, likely), "ngram", likely)

@@ -173,6 +173,42 @@ def test_a_limit_that_is_too_wide_would_be_seen() -> None:
     assert [answer.tokens for answer in answers] != [alone([i, 2, 3]) for i in range(4)]
 
 
+@given(ARRIVALS, st.integers(2, 4), st.sampled_from(["none", "right", "wrong"]), st.sampled_from([2, 4, 8]))
+@settings(max_examples=60, deadline=None)
+def test_passes_of_fixed_width_are_shared(arrivals: Any, slots: int, kind: str, width: int) -> None:
+    """They have exactly that width, all rows are computed, and answers are those of a run alone."""
+    setup = Setup("exact", PassShape.fixed(width), control=FixedDepth(3), together=width, chunk=64)
+    bench = Bench(plain(slots), kind=kind, setup=setup, exact=width)
+    computed = list[bool]()
+    original = bench.sequences.decode
+
+    def decode(first: int, width: int, passes: Any) -> Any:
+        computed.extend(item is not None and item[1] == "all" and len(item[0]) == width for item in passes)
+        return original(first, width, passes)
+
+    bench.sequences.decode = decode  # type: ignore[method-assign]
+    answers = []
+    for prompt, sampling, steps in arrivals:
+        answers.append(bench.add(prompt, **sampling))
+        for _ in range(steps):
+            bench.scheduler.step()
+    bench.run()
+    assert [answer.tokens for answer in answers] == [alone(prompt, **sampling) for prompt, sampling, _ in arrivals]
+    assert set(bench.sequences.passes) <= {width}
+    assert all(computed)
+
+
+def test_streams_of_fixed_width_share_a_pass() -> None:
+    """Four streams, one pass a step; none where the width is not proved for several."""
+    for together, shared in ((4, True), (1, False)):
+        setup = Setup("exact", PassShape.fixed(4), control=FixedDepth(3), together=together, chunk=64)
+        bench = Bench(plain(4), setup=setup)
+        answers = [bench.add(prompt, max_tokens=8) for prompt in endless(4)]
+        bench.run()
+        assert all(answer.over for answer in answers)
+        assert (bench.sequences.passes.count(4) >= 5) == shared
+
+
 CELLS = st.sampled_from([(8, 64), (16, 64), (8, 256), (None, 256)])
 
 

@@ -67,16 +67,24 @@ class Sampling:
 @contextmanager
 def running(binary: str, arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Run llama-server; yield its address and process id when it is ready, and end it."""
+    with listening(lambda port: [binary, *arguments, "--host", "127.0.0.1", "--port", str(port), *_QUIET]) as found:
+        yield f"http://127.0.0.1:{found[0]}", found[1]
+
+
+@contextmanager
+def listening(command: Callable[[int], Sequence[str]], ready: str = "/health") -> Iterator[tuple[int, int]]:
+    """Run the server that ``command`` starts on a port; yield the port and the process id when it is ready, and end it.
+
+    ``ready``: a path that it answers then.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [binary, *arguments, "--host", "127.0.0.1", "--port", str(port), *_QUIET]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        address = f"http://127.0.0.1:{port}"
+        process = subprocess.Popen(command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            _wait(process, address, shlex.join(command), log)
-            yield address, process.pid
+            _wait(process, f"http://127.0.0.1:{port}{ready}", shlex.join(command(port)), log)
+            yield port, process.pid
         finally:
             process.terminate()
             try:
@@ -99,12 +107,12 @@ def _wait(process: subprocess.Popen[bytes], address: str, command: str, log: IO[
         if process.poll() is not None:
             log.seek(0)
             last = log.read().decode(errors="replace").strip().splitlines()[-3:]
-            raise SystemExit(f"llama-server ended at once: {command}\n" + "\n".join(last))
+            raise SystemExit(f"the server ended at once: {command}\n" + "\n".join(last))
         with suppress(OSError):
-            urllib.request.urlopen(f"{address}/health", timeout=1).close()
+            urllib.request.urlopen(address, timeout=1).close()
             return
         time.sleep(0.005)
-    raise SystemExit(f"llama-server was not ready after {_WAIT_S:.0f} s: {command}")
+    raise SystemExit(f"the server was not ready after {_WAIT_S:.0f} s: {command}")
 
 
 def ask_server(address: str, tokens: Sequence[int], n: int, sampling: Sampling, *, reuse: bool = False) -> Run:
