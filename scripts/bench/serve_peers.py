@@ -31,7 +31,7 @@ from scripts.bench.measure.prompts import WARM_UP
 from scripts.bench.measure.servers import PEER_SETS, Sampling, listening, peer_name
 from scripts.bench.measure.tables import Table
 
-_PATH = "/v1/chat/completions"
+PATH = "/v1/chat/completions"
 _OURS, _PEER, _PYTHON = "localspec", "llama-server", "llama-cpp-python"
 
 
@@ -96,10 +96,10 @@ def run(arguments: argparse.Namespace, mode: Mode, streams: int, turn: int) -> I
     """Yield the record of each category."""
     warm_up = BenchPrompt("warm-up", "warm-up", ({"role": "user", "content": WARM_UP},))
     with listening(lambda port: mode.command(port, streams), mode.ready) as (port, _):
-        ask_all(port, _PATH, [mode.body(warm_up, arguments.n)] * streams, streams)
+        ask_all(port, PATH, [mode.body(warm_up, arguments.n)] * streams, streams)
         for category, prompts in chosen(arguments, streams).items():
             bodies = [mode.body(prompt, arguments.n) for prompt in prompts]
-            answers, seconds = ask_all(port, _PATH, bodies, streams)
+            answers, seconds = ask_all(port, PATH, bodies, streams)
             one = {"mode": mode.name, "streams": streams, "turn": turn, "category": category, "seconds": seconds}
             yield {**one, "answers": [_record(*pair) for pair in zip(prompts, answers, strict=True)]}
 
@@ -189,7 +189,15 @@ def ratios(runs: Sequence[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__)
+    if not arguments.report:
+        measure(arguments)
+    report(arguments.out)
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", help="path of llama-server")
     parser.add_argument("-m", "--model")
     parser.add_argument("-d", "--draft", help="drafter of llama-server's modes that have one")
@@ -210,9 +218,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     arguments.ours = arguments.ours or ["-d auto", "-d none"]
-    if not arguments.report:
-        measure(arguments)
-    report(arguments.out)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_the_cheapest_passes_that_are_allowed(rows: list[int], cost: Cost, limit
     assert sorted(members) == [i for i, n in enumerate(rows) if n]
     assert all(group.first <= i < group.end and rows[i] <= group.width for group in found for i in group.members)
     several = [group.rows for group in found if group.end - group.first > 1]
-    assert all(n <= limits.most and (limits.fixed == 1 or n == limits.fixed) for n in several)
+    assert all(n <= limits.most and limits.fixed in (1, n) for n in several)
     assert abs(sum(cost(group.rows) for group in found) - time) < 1e-9
     assert abs(min(sum(map(cost, choice)) for choice in with_own_passes(rows, limits)) - time) < 1e-9
 
