@@ -200,10 +200,11 @@ class Controller:
     ) -> None:
         rows = budget.pending + len(draft.tokens)
         self._generated += accepted + 1
-        self._answer_s += target_s * rows / (rows + budget.others) + self._draft_s
+        share = rows / (rows + budget.others)
+        self._answer_s += target_s * share + self._draft_s
         if self._resting:
             return
-        self.verify.observe(rows + budget.others, target_s, budget.cached)
+        self.verify.observe(rows + budget.others, target_s, budget.cached, share)
         self._learn_pace()
         self._learn_acceptance(draft, accepted)
         if self.models:

@@ -169,13 +169,16 @@ class LiveCurve:
         """Return the part of c(others + n) that belongs to ``n`` of its rows."""
         return self.seconds(others + n, cached) * n / (others + n) if others else self.seconds(n, cached)
 
-    def observe(self, n: int, seconds: float, cached: int = 0) -> None:
-        """Learn that a pass over ``n`` tokens took ``seconds``. Its deviation is clipped: one outlier moves little."""
+    def observe(self, n: int, seconds: float, cached: int = 0, share: float = 1.0) -> None:
+        """Learn that a pass over ``n`` tokens took ``seconds``. Its deviation is clipped: one outlier moves little.
+
+        ``share``: of the pass that belongs to the sequence that learns, so that a pass of several counts once.
+        """
         if n >= len(self._times) or seconds <= 0.0:
             return
         off = max(-OUTLIER, min(OUTLIER, math.log(seconds / self.seconds(n, cached))))
-        self._scale *= math.exp(FOLLOW * off)
-        self._times[n] *= math.exp((1.0 if n in self._guessed else FOLLOW) * off)
+        self._scale *= math.exp(FOLLOW * share * off)
+        self._times[n] *= math.exp((1.0 if n in self._guessed else FOLLOW * share) * off)
         self._guessed.discard(n)
 
     def now(self) -> Curve:
