@@ -101,13 +101,14 @@ def run(arguments: argparse.Namespace, mode: Mode, streams: int, turn: int) -> I
             bodies = [mode.body(prompt, arguments.n) for prompt in prompts]
             answers, seconds = ask_all(port, PATH, bodies, streams)
             one = {"mode": mode.name, "streams": streams, "turn": turn, "category": category, "seconds": seconds}
-            yield {**one, "answers": [_record(*pair) for pair in zip(prompts, answers, strict=True)]}
+            yield {**one, "answers": [_record(mode, *pair) for pair in zip(prompts, answers, strict=True)]}
 
 
-def _record(prompt: BenchPrompt, answer: Answer) -> dict[str, Any]:
+def _record(mode: Mode, prompt: BenchPrompt, answer: Answer) -> dict[str, Any]:
     gaps = answer.gaps or [0.0]
+    end = int(answer.ended and not mode.name.startswith(_PEER))  # llama-server counts the end token
     return {
-        "id": prompt.id, "tokens": answer.tokens, "first_s": answer.first_s, "text": answer.text,
+        "id": prompt.id, "tokens": answer.tokens + end, "first_s": answer.first_s, "text": answer.text,
         "gap_s": median(gaps), "worst_gap_s": max(gaps),
     }  # fmt: skip
 

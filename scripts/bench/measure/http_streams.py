@@ -37,17 +37,19 @@ class Stream:
 
     def answer(self) -> Answer:
         """Parse what came. Exits if it is no answer."""
-        texts, times, tokens, last = list[str](), list[float](), 0, {}
+        texts, times, tokens, ended, last = list[str](), list[float](), 0, False, {}
         for event, at in self._events():
             last = event
             tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-            text = "".join(_text(choice) for choice in event.get("choices") or ())
+            choices = event.get("choices") or ()
+            ended = ended or any(choice.get("finish_reason") == "stop" for choice in choices)
+            text = "".join(map(_text, choices))
             if text:
                 texts.append(text)
                 times.append(at)
         if not tokens:
             raise SystemExit(f"the server gave no answer: {bytes(self.data[:300])!r} ... {last}")
-        return Answer("".join(texts), tokens, self.sent, times)
+        return Answer("".join(texts), tokens, ended, self.sent, times)
 
     def _events(self) -> list[tuple[dict[str, Any], float]]:
         start, found = self.data.find(b"\r\n\r\n") + 4, list[tuple[dict[str, Any], float]]()
@@ -62,10 +64,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Answer:
-    """``times``: when each piece of ``text`` arrived. ``tokens`` is the server's count."""
+    """``times``: when each piece of ``text`` arrived. ``tokens`` is the server's count. ``ended``: by an end token."""
 
     text: str
     tokens: int
+    ended: bool
     sent: float
     times: list[float]
 
