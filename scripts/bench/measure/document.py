@@ -36,6 +36,8 @@ This page, its chart and [all tables](data/tables.md) are made of the result fil
   repeated prompt's own answer. "Best" is its fastest of six modes in the category, chosen from the same runs, which
   favours it.
 - **Caches** are each side's default (F16/F16 there, Q8_0/F16 here), so some of llama-server's answers differ.
+
+[Several streams at the same time](data/serve_speed.md) are measured over HTTP, by `scripts/bench/serve_peers.py`.
 """
 
 
