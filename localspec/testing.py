@@ -239,7 +239,7 @@ def scripted_engine(
     vocabulary = vocabulary or ScriptedVocabulary(len(logits(())))
     info = ModelInfo("scripted", Path("scripted"), "scripted", "scripted", 0, 0, n_ctx, vocabulary.n_tokens)
     template = ChatTemplate(CHAT_TEMPLATE)
-    setup = Setup(draft=draft or DraftParams(), control=control or FixedDepth(), together=exact)
+    setup = Setup(draft=draft or DraftParams(), control=control or FixedDepth(), together=exact if parallel > 1 else 1)
     if parallel > 1:
         contexts = [ScriptedContext(logits, vocabulary.n_tokens, n_ctx) for _ in range(parallel)]
         sequences = ScriptedSequences(contexts, exact)
