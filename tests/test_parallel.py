@@ -295,12 +295,13 @@ def test_cache_ram_has_a_range(cache_ram: Any) -> None:
 
 
 def test_kept_caches_take_what_the_user_grants_or_an_eighth_of_what_is_free() -> None:
-    """Nothing for one conversation."""
+    """Nothing by itself for one conversation at a time."""
     several, machine = ContextParams(sequences=2), Machine(1 << 34, 1 << 31)
     assert kept_bytes(None, several, machine) == 1 << 28
     assert kept_bytes(None, several, Machine(1 << 40, 1 << 39)) == kept_bytes(None, several, Machine(None)) == 1 << 30
     assert kept_bytes(3, several, machine) == 3 << 20
-    assert kept_bytes(3, ContextParams(), machine) == 0
+    assert kept_bytes(None, ContextParams(), machine) == 0
+    assert kept_bytes(3, ContextParams(), machine) == 3 << 20
 
 
 def test_caches_of_several_conversations_are_counted() -> None:

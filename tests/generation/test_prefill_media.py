@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from localspec.generation.loop import Pass, drive
 from localspec.generation.prefill import CHUNK, Prefill
 from localspec.media.cells import make_cells, runs, whole
-from localspec.protocols import Outputs, Rows
+from localspec.protocols import UNBOUNDED, Outputs, Rows
 
 #: Texts of some lengths, and pictures with their numbers of cells.
 PARTS = st.one_of(
@@ -45,7 +45,7 @@ class Cells:
     ``group``: rows that kernels work in; None: the whole pass.
     """
 
-    n_ctx, decode_s = 10**6, 0.0
+    n_ctx, decode_s, rollback = 10**6, 0.0, UNBOUNDED
 
     def __init__(self, group: int | None) -> None:
         self.tokens: list[int] = []
@@ -72,6 +72,12 @@ class Cells:
         assert whole(self.tokens, length) == length, "a picture is cut"
         del self.tokens[length:]
         del self.origins[length:]
+
+    def reach(self, length: int) -> int:
+        return length
+
+    def mark(self, *, brief: bool = False) -> None:
+        """Nothing: every token can be taken back."""
 
     def hidden(self) -> Rows:
         raise NotImplementedError
