@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import localspec
-from localspec.cli.bench.demo import DEPTH, PROMPT, decode_seconds, demo_lines, marked_lines
+from localspec.cli.bench.demo import DEPTH, PROMPT, decode_seconds, demo_lines, marked_lines, picture_lines
 from localspec.cli.terminal.style import Style
 from localspec.control.costs import Costs, Curve, DraftCosts
 from localspec.engine import Engine
@@ -37,7 +37,7 @@ def test_readme_shows_the_output(engine: Engine) -> None:
     """The README has the output at 80 columns without colour."""
     block = re.search(r"```text\n(The built-in pair answers.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    assert shape(block[1].splitlines()) == shape(demo_lines(engine, 80, PLAIN))
+    assert shape(block[1].splitlines()) == shape([*demo_lines(engine, 80, PLAIN), "", *picture_lines(engine, 80)])
 
 
 def test_check_of_the_readme_finds_every_changed_line() -> None:
@@ -62,6 +62,11 @@ def test_drafting_takes_fewer_passes_for_the_same_text(engine: Engine, width: in
     assert "\n".join(bare).replace("Coloured", "Underlined") == "\n".join(
         line for line in plain if not line.startswith("~") and not (line.strip() and not line.strip("~ "))
     )
+
+
+def test_the_picture_is_seen(engine: Engine) -> None:
+    """Its colour and its shape."""
+    assert "blue square" in picture_lines(engine, 80)[-1]
 
 
 def test_marks_are_under_drafted_tokens() -> None:

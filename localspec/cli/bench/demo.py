@@ -1,11 +1,12 @@
 """Show speculative decoding on the built-in pair: ``python -m localspec.cli.bench.demo``, as ``scripts/demo`` runs it.
 
-One prompt is answered twice, plainly and with drafts of a fixed length. The output has no timings, so it is the same on
-every run.
+One prompt is answered twice, plainly and with drafts of a fixed length; then a picture is shown. The output has no
+timings, so it is the same on every run.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -22,6 +23,7 @@ from localspec.generation.result import Completion
 from localspec.generation.stats import Stats
 
 PROMPT = "Tell me a story about a little owl and the moon."
+QUESTION = "What is in the picture?"
 #: Draft tokens of a step: passes of four tokens are cheap on every shipped curve.
 DEPTH = 3
 #: Tokens of the answer; the story ends before.
@@ -124,6 +126,28 @@ def demo_lines(engine: Engine, width: int, style: Style) -> list[str]:
     ]
 
 
+def picture() -> bytes:
+    """Draw a blue square on white, as a PNG file."""
+    from PIL import Image, ImageDraw
+
+    drawn, file = Image.new("RGB", (240, 160), "white"), io.BytesIO()
+    ImageDraw.Draw(drawn).rectangle((90, 50, 150, 110), fill=(30, 70, 215))
+    drawn.save(file, "PNG")
+    return file.getvalue()
+
+
+def picture_lines(engine: Engine, width: int) -> list[str]:
+    """Show :func:`picture`, and return the question and the answer."""
+    done = engine.chat([{"role": "user", "content": [localspec.Image(picture()), QUESTION]}], temperature=0.0)
+    return [
+        *wrapped("The pair has a projector, too. It is shown a drawing of a blue square on white.", width),
+        "",
+        f"> {QUESTION}",
+        "",
+        *wrapped(done.text, width),
+    ]
+
+
 def _count_row(name: str, done: Completion) -> tuple[str, ...]:
     tokens = len(done.tokens) + (done.finish_reason == "stop")  # the end token takes a pass as well
     return name, str(tokens), str(done.stats.steps), f"{tokens / done.stats.steps:.2f}"
@@ -133,7 +157,8 @@ def main() -> None:
     """Print the demonstration to standard output."""
     width = min(columns(sys.stdout), _WIDEST)
     with localspec.load("tiny", threads=1, gpu_layers=0) as engine:
-        print("\n".join(demo_lines(engine, width, Style.from_stream(sys.stdout))))
+        lines = [*demo_lines(engine, width, Style.from_stream(sys.stdout)), "", *picture_lines(engine, width)]
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
