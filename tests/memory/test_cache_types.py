@@ -108,7 +108,7 @@ def test_off_has_the_cache_types_and_the_passes_of_llama_server() -> None:
     defaults = bindings().llama_context_default_params()
     found = {}
     for mode in ("off", "prefer"):
-        with localspec.load("tiny", exactness=mode, ctx_size=512, threads=1) as llm:  # type: ignore[arg-type]
+        with localspec.load("tiny", exactness=mode, ctx_size=512, threads=1, mmproj="none") as llm:  # type: ignore[arg-type]
             target = llm._target
             assert isinstance(target, LlamaContext)
             options = target.options

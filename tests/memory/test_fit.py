@@ -284,7 +284,7 @@ def test_both_models_get_the_layers_that_fit(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(models, "LlamaModel", Model)
     monkeypatch.setattr("localspec.memory.machine.read_machine", lambda: machine(8, card((256 + 10.5) / 1024, 4)))
-    with localspec.load("tiny", ctx_size=512) as engine:
+    with localspec.load("tiny", ctx_size=512, mmproj="none") as engine:
         assert any("layers of tiny.gguf fit there" in notice for notice in engine.notices)
     (target, few), (drafter, all_of_it) = settings
     assert (target, drafter, all_of_it) == ("tiny.gguf", "tiny-assistant.gguf", -1)
