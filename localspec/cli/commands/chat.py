@@ -148,5 +148,6 @@ def _greet(session: Session) -> None:
         f"{engine_line(session.engine)}, context {session.engine.n_ctx} tokens.",
         "Ctrl-C stops an answer, Ctrl-D ends the chat, /help lists the rest.",
         *(["It reads pictures: /image FILE, or drop one here."] if "picture" in session.engine.media else []),
+        *(["It hears sounds: /audio FILE, or drop one here."] if "sound" in session.engine.media else []),
     )
     session.notes.plain()
