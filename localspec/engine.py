@@ -199,7 +199,7 @@ class Engine:
 
     @property
     def media(self) -> frozenset[str]:
-        """What the model reads besides text: ``picture``, ``sound``."""
+        """Kinds of media that the model reads besides text: ``picture``, ``sound``."""
         return self._reader.kinds if self._reader else frozenset()
 
     def free_media(self) -> None:

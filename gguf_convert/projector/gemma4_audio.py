@@ -16,7 +16,7 @@ from gguf_convert.projector.towers import TowerTensors
 from gguf_convert.tensors import ModelTensor
 from localspec.errors import ConvertError
 
-#: What the graph of llama.cpp computes with; other values are refused.
+#: Values that the graph of llama.cpp has built in; others are refused.
 _COMPUTED = {
     "attention_chunk_size": 12, "attention_context_left": 13, "attention_context_right": 0, "conv_kernel_size": 5,
     "residual_weight": 0.5, "attention_logit_cap": 50.0,

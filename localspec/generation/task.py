@@ -131,7 +131,7 @@ class Tasks:
         )
 
     def _read(self, media: Sequence[Media]) -> MediaTokens | None:
-        """What the pictures and sounds of a prompt become; None if there are none."""
+        """Return the tokens of the pictures and sounds of a prompt; None if there are none."""
         if not media:
             return None
         if self.reader is None:

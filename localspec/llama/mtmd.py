@@ -117,7 +117,7 @@ class LlamaProjector:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What it reads: ``picture``, ``sound``."""
+        """Kinds of media that it reads: ``picture``, ``sound``."""
         sees, hears = self.api.mtmd_support_vision(self.handle), self.api.mtmd_support_audio(self.handle)
         return frozenset([*(["picture"] if sees else []), *(["sound"] if hears else [])])
 

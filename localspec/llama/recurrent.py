@@ -28,7 +28,7 @@ class _Checkpoint(NamedTuple):
 
 
 class RecurrentState:
-    """What can be taken back of one sequence."""
+    """Rollback of one sequence: the lengths to which its state can return."""
 
     def __init__(self, native: Native, sequence: int, rollback: int) -> None:
         """``rollback``: states of a pass that llama.cpp keeps beside the last."""

@@ -50,7 +50,7 @@ def assemble(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What an engine is made of, besides the target's settings. ``kept``: bytes of caches of earlier conversations."""
+    """Parts of an engine, besides the target's settings. ``kept``: bytes of caches of earlier conversations."""
 
     files: PairFiles
     options: LoadOptions

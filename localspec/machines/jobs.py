@@ -9,7 +9,7 @@ from localspec.llama.passes import BatchPart
 
 @dataclass(frozen=True)
 class Opening:
-    """What a context is made of. ``options``: bytes of llama.cpp's structure. ``shared``: a file for its rows."""
+    """Settings of a context. ``options``: bytes of llama.cpp's structure. ``shared``: a file for its rows."""
 
     model: int
     options: bytes

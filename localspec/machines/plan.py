@@ -35,7 +35,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Load:
-    """What is to be placed. Bytes of ``weights`` and ``caches`` layer by layer, the output last.
+    """Model to be placed. Bytes of ``weights`` and ``caches`` layer by layer, the output last.
 
     ``kept``: the last of them, which stay local. ``buffers``: bytes that each site needs besides. ``row``: bytes of a
     row between two layers. ``local_first``: this machine has the first layers and the output, else the last ones.

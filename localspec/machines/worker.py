@@ -30,7 +30,7 @@ _SSH_ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3", "ExitOnForwardFa
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What a worker offers and where. ``memory``: bytes. ``tunnel``: the machine from which it is used, for ssh."""
+    """Offer of a worker, and its address. ``memory``: bytes. ``tunnel``: the machine from which it is used, for ssh."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT

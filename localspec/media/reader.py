@@ -31,7 +31,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class MediaTokens:
-    """What the media of a prompt become: entries for each by its id, and pieces by their first cells."""
+    """Tokens of the media of a prompt: entries for each by its id, and pieces by their first cells."""
 
     entries: Mapping[str, Sequence[int]]
     pieces: Mapping[int, Piece]

@@ -32,7 +32,7 @@ def is_projector(header: GgufHeader) -> bool:
 
 
 def projector_kinds(header: GgufHeader) -> frozenset[str]:
-    """What a projector reads: ``picture``, ``sound``."""
+    """Kinds of media that a projector reads: ``picture``, ``sound``."""
     found = {"picture": "vision", "sound": "audio"}
     return frozenset(kind for kind, what in found.items() if header.metadata.get(f"clip.has_{what}_encoder") is True)
 

@@ -75,7 +75,7 @@ class Machine:
                 time.sleep(0.1)
 
     def kill_worker(self) -> None:
-        """As by a power cut of the process: nothing is closed in order."""
+        """Kill the process: nothing is closed in order."""
         if self._worker is not None:
             children = subprocess.run(
                 ["pgrep", "-P", str(self._worker.pid)], capture_output=True, text=True, check=False

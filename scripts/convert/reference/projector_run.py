@@ -1,4 +1,4 @@
-"""What transformers computes of a picture or a sound: the embeddings that the text model reads.
+"""Embeddings that transformers computes of a picture or a sound for the text model.
 
 The processors' own choice of a size is left out: pictures come in the size that llama.cpp gives them.
 """
