@@ -21,7 +21,7 @@ from localspec.llama.threads import brief_spinning
 #: Name of the variable by which a user chooses other libraries of llama.cpp than those of the package.
 LIBRARIES = "LLAMA_CPP_LIB_PATH"
 try:
-    with brief_spinning(), bare_package("llama_cpp"):  # its own code imports templates and caches that nothing here uses
+    with brief_spinning(), bare_package("llama_cpp"):  # its own code imports what nothing here uses
         import llama_cpp
         import llama_cpp.llama_cpp as lib
 except (AttributeError, OSError, RuntimeError) as error:  # a function is missing, no library, one that does not load

@@ -17,7 +17,7 @@ _PAIR = struct.Struct("<QQ")
 
 @dataclass(frozen=True)
 class FakeWorker:
-    """Answers of the worker. ``after_hello``: bytes sent in place of an answer to HELLO. ``silent``: it answers nothing."""
+    """Answers of a worker. ``after_hello``: bytes sent in place of one to HELLO. ``silent``: it gives none."""
 
     version: tuple[int, int, int] = VERSION
     devices: int = 1
