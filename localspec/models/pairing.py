@@ -121,12 +121,6 @@ class Pairing:
     reason: str | None = None
 
 
-def rank_drafters(target: GgufHeader, others: Iterable[GgufHeader]) -> list[Pairing]:
-    """``others`` as drafters for ``target``, best first; those that cannot draft for it last, with the reason."""
-    found = [check_pairing(target, other) for other in others]
-    return sorted(found, key=lambda one: _rank(one.kind, one.drafter, _share(target, one.drafter)))
-
-
 def check_pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
     """The kind of drafter that ``other`` is for ``target``. Reads the tokens of both files if it is a model."""
     kind: Kind
@@ -204,13 +198,12 @@ def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | 
     return "model" if share < LARGEST_SHARE or start.number("expert_count") else None
 
 
-def _rank(kind: Kind | None, header: GgufHeader, share: float) -> tuple[int, float, float, str]:
-    """Sort key, best first."""
-    order = _ORDER.index(kind) if kind else len(_ORDER)
+def _rank(kind: Kind, header: GgufHeader, share: float) -> tuple[float, float, str]:
+    """Sort key of drafters of one kind, best first."""
     file_type = header.metadata.get("general.file_type")
     type_rank = _TYPE_RANKS.get(file_type, 2) if isinstance(file_type, int) else 2
     distance = type_rank if kind == "mtp" else abs(math.log(max(share, 1e-9) / BEST_SHARE))
-    return order, distance, share, header.path.name
+    return distance, share, header.path.name
 
 
 def _model_mismatch(target: GgufHeader, other: GgufHeader) -> str | None:

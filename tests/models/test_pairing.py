@@ -16,10 +16,10 @@ from localspec.models.pairing import (
     ASSISTANT,
     assistant_mismatch,
     check_assistant,
+    check_pairing,
     drafter_candidates,
     find_drafter,
     is_assistant,
-    rank_drafters,
 )
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from tests.helpers.support import gguf_file, gguf_tensor
@@ -183,11 +183,16 @@ def target_file(folder: Path, weight: int = 8000, **keys: Any) -> GgufHeader:
 
 
 def kinds(target: GgufHeader, others: list[GgufHeader]) -> list[tuple[str, str | None]]:
-    return [(one.drafter.path.stem, one.kind) for one in rank_drafters(target, others)]
+    """Names and kinds of those that are found, best first: each is found when the better ones are gone."""
+    left, ranked = [header.path for header in others], []
+    while best := find_drafter(target, left):
+        left.remove(best)
+        ranked.append((best.stem, check_pairing(target, read_header(best)).kind))
+    return ranked
 
 
 def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: Make, tmp_path: Path) -> None:
-    """For any order of the candidates; those that do not fit come last."""
+    """For any order of the candidates; those that do not fit are not found."""
     keys = {f"{{}}.{key}": value for key, value in TARGET.items()}
     target = target_file(tmp_path, architecture="gemma4", keys=keys, tensor="token_embd.weight")
     assistant = make("assistant.gguf", ASSISTANT, n_vocab=8000)
@@ -195,7 +200,7 @@ def test_assistant_goes_before_a_trimmed_drafter_and_that_before_a_model(make: M
     small = model_file(tmp_path / "small.gguf", 500)
     trimmed = trimmed_file(tmp_path / "trimmed.gguf", range(5, 900))
     headers = [other, small, trimmed, assistant]
-    expected = [("assistant", "mtp"), ("trimmed", "trimmed"), ("small", "model"), ("other", None)]
+    expected = [("assistant", "mtp"), ("trimmed", "trimmed"), ("small", "model")]
     for order in itertools.permutations(headers):
         assert kinds(target, list(order)) == expected
         assert find_drafter(target, [header.path for header in order]) == assistant.path
@@ -223,7 +228,7 @@ def test_refused_candidate_says_why(tmp_path: Path, changed: dict[str, Any], rea
     """It is not found on disk."""
     target = target_file(tmp_path)
     other = model_file(tmp_path / "other.gguf", **{"weight": 500, **changed})
-    (one,) = rank_drafters(target, [other])
+    one = check_pairing(target, other)
     assert one.kind is None
     assert reason in (one.reason or "")
     assert find_drafter(target, [other.path]) is None
@@ -234,14 +239,14 @@ def test_target_is_not_its_own_drafter(tmp_path: Path) -> None:
     target = target_file(tmp_path)
     again = tmp_path / "link.gguf"
     again.symlink_to(target.path)
-    ranked = rank_drafters(target, [target, read_header(again)])
-    assert [one.reason for one in ranked] == ["it is the target itself"] * 2
+    reasons = [check_pairing(target, other).reason for other in (target, read_header(again))]
+    assert reasons == ["it is the target itself"] * 2
     assert find_drafter(target, [target.path, again]) is None
 
 
 def test_file_of_an_older_fork_is_refused_with_its_reason(make: Make, tmp_path: Path) -> None:
     """The message says to convert it again; the search skips it."""
-    (one,) = rank_drafters(make("t.gguf", "gemma4"), [old := make("old.gguf", "gemma4_assistant")])
+    one = check_pairing(make("t.gguf", "gemma4"), old := make("old.gguf", "gemma4_assistant"))
     assert "older fork" in (one.reason or "")
     assert find_drafter(make("t.gguf", "gemma4"), [old.path]) is None
 
@@ -255,7 +260,6 @@ def test_model_of_a_sixteenth_is_the_best(tmp_path: Path) -> None:
         ("1100", "model"),
         ("3000", "model"),
         ("50", "model"),
-        ("8000", None),
     ]
     assert find_drafter(target, [other.path for other in others]) == tmp_path / "1000.gguf"
 
@@ -264,7 +268,7 @@ def test_mixture_reads_the_experts_it_uses(tmp_path: Path) -> None:
     """Such a target reads an eighth of its weights, so a large draft model costs it more."""
     keys = {"{}.expert_count": 8, "{}.expert_used_count": 1}
     target = target_file(tmp_path, keys=keys, tensor="blk.0.ffn_up_exps.weight")
-    (one,) = rank_drafters(target, [model_file(tmp_path / "a.gguf", 500)])
+    one = check_pairing(target, model_file(tmp_path / "a.gguf", 500))
     assert "reads 50%" in (one.reason or "")
     assert kinds(target, [model_file(tmp_path / "b.gguf", 100)]) == [("b", "model")]
 
@@ -306,7 +310,7 @@ def test_target_in_parts_counts_all_of_them(tmp_path: Path) -> None:
     target = model_file(tmp_path / "t-00001-of-00002.gguf", 500, keys=keys)
     later = model_file(tmp_path / "t-00002-of-00002.gguf", 9000, keys={".split.count": 2, ".split.no": 1})
     drafter = model_file(tmp_path / "d.gguf", 600)
-    assert kinds(target, [drafter, later]) == [("d", "model"), ("t-00002-of-00002", None)]
+    assert kinds(target, [drafter, later]) == [("d", "model")]
     assert find_drafter(target, [later.path, drafter.path]) == drafter.path
 
 
@@ -355,4 +359,4 @@ def test_candidates_are_what_was_pulled_for_it_then_beside_it_then_the_rest(
 def test_built_in_target_finds_the_built_in_assistant() -> None:
     """Before any other candidate."""
     assert find_drafter(read_header(TINY_TARGET), []) == TINY_ASSISTANT
-    assert [one.kind for one in rank_drafters(read_header(TINY_TARGET), [read_header(TINY_ASSISTANT)])] == ["mtp"]
+    assert check_pairing(read_header(TINY_TARGET), read_header(TINY_ASSISTANT)).kind == "mtp"
