@@ -20,7 +20,7 @@ from localspec.llama.hidden_rows import HiddenRows
 from localspec.llama.model import LlamaModel
 from localspec.llama.native import context_options, hidden_view, open_native, tiled_kernels
 from localspec.llama.recurrent import RecurrentState
-from localspec.llama.saved_cells import is_state_of
+from localspec.llama.saved_cells import add_checkpoint, is_state_of, split_checkpoint
 from localspec.params import ContextParams
 from localspec.protocols import UNBOUNDED, Outputs, Rows, output_rows
 
@@ -238,22 +238,25 @@ class LlamaContext:
             raise BackendError("llama.cpp could not save the cache; there may not be enough memory.")
         if not is_state_of(found, len(self.tokens)):
             raise BackendError("this model's cache is of a kind that cannot be saved.")
-        return found
+        marked = self._recurrent.newest if self._recurrent else None
+        return add_checkpoint(found, marked.length, bytes(marked.state)) if marked else found
 
     def restore(self, state: bytes, tokens: Sequence[int]) -> None:
         """Replace the cache by a saved ``state``, which holds ``tokens``.
 
         Of a sliding window llama.cpp saves only the cells that the last token sees. Such a cache can be rewound by one
-        token at most.
+        token at most. A recurrent state can return to the checkpoint that was saved with it.
         """
+        state, marked, checkpoint = split_checkpoint(state)
         self.tokens.clear()
         self.kept_rows.cut(0)
         self._shortest, self._unfinished = 0, True  # until all of it is there
         fits = len(tokens) <= self.n_ctx and is_state_of(state, len(tokens))
+        fits = fits and (not marked or (marked <= len(tokens) and is_state_of(checkpoint, marked)))
         if not fits or self._native.set_state(self.sequence, state) != len(state):
             raise BackendError(f"the saved cache of {len(tokens)} tokens does not fit this model and context.")
         if self._recurrent is not None:
-            self._recurrent.replaced(len(tokens))
+            self._recurrent.replaced(len(tokens), marked, checkpoint)
         elif self._native.first_position(self.sequence) > 0:
             self._shortest = len(tokens) - 1
         self.tokens.extend(tokens)

@@ -85,9 +85,17 @@ class RecurrentState:
         self._restore(other.saved())
         self._held = self._least = length
 
-    def replaced(self, length: int) -> None:
-        """Note that another state was read into the cache."""
+    @property
+    def newest(self) -> _Checkpoint | None:
+        """The last checkpoint that is kept for long."""
+        return self._checkpoints[-1] if self._checkpoints else None
+
+    def replaced(self, length: int, marked: int = 0, checkpoint: bytes = b"") -> None:
+        """Note that another state was read into the cache, with a ``checkpoint`` of ``marked`` tokens (0: none)."""
         self._checkpoints.clear()
+        if marked:
+            kept = (ctypes.c_uint8 * len(checkpoint)).from_buffer_copy(checkpoint)
+            self._checkpoints.append(_Checkpoint(marked, kept))
         self._brief, self._held, self._least = None, length, length
 
     def saved(self) -> ctypes.Array[ctypes.c_uint8]:

@@ -9,6 +9,9 @@ dimensions also has two of them and its token.
 
 A recurrent state comes last, from ``llama_memory_recurrent::state_write``: the number of cells (1), the position of the
 last token and no sequences; the flag and the number of layers; then the states, each a type, its bytes and the state.
+
+Behind all that localspec puts a checkpoint of a recurrent state, where there is one: its bytes, for how many tokens it
+is, how long, and a magic number.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ _ELEMENTS = struct.Struct("<iII")
 _CELL = np.dtype([("position", "<i4"), ("sequences", "<u4"), ("sequence", "<i4")])
 #: A cell with positions of several dimensions.
 _WIDE_CELL = np.dtype([("position", "<i4"), ("sequences", "<u4"), ("more", "<i4", 3), ("sequence", "<i4")])
+#: Tokens and bytes of a checkpoint.
+_CHECKPOINT, _CHECKPOINT_MAGIC = struct.Struct("<QQ8s"), b"LSCHECKP"
 #: Cells, position, sequences, flag and layers of a recurrent state.
 _RECURRENT = struct.Struct("<IiIII")
 
@@ -51,6 +56,21 @@ def is_state_of(state: bytes, n_tokens: int) -> bool:
     except (struct.error, ValueError):
         return False
     return bool(magic == _MAGIC and at == len(state) and caches)
+
+
+def add_checkpoint(state: bytes, n_tokens: int, checkpoint: bytes) -> bytes:
+    """Put a ``checkpoint`` of ``n_tokens`` behind a state."""
+    return b"".join((state, checkpoint, _CHECKPOINT.pack(n_tokens, len(checkpoint), _CHECKPOINT_MAGIC)))
+
+
+def split_checkpoint(state: bytes) -> tuple[bytes, int, bytes]:
+    """Return a state without its checkpoint, the tokens of that (0: there is none) and its bytes."""
+    behind = len(state) - _CHECKPOINT.size
+    if behind >= 0:
+        n_tokens, size, magic = _CHECKPOINT.unpack_from(state, behind)
+        if magic == _CHECKPOINT_MAGIC and size <= behind:
+            return state[: behind - size], n_tokens, state[behind - size : behind]
+    return state, 0, b""
 
 
 def repeat_cells(state: bytes, times: int) -> bytes | None:

@@ -74,11 +74,12 @@ class LoadRequest:
     ) -> LoadRequest:
         """The request of :func:`localspec.load`; ``kind`` of drafter: none, ngram, mtp, heads or model."""
         rows = 1 if kind == "none" else min(MAX_VERIFY_WIDTH, max(PROBE_WIDTH, (draft_max or 0) + 1))
+        heads = kind == "heads"
         return cls(
-            model_parts(target),
-            model_parts(drafter, assistant=kind == "mtp") if drafter else None,
+            model_parts(target, heads=heads and drafter is None),
+            model_parts(drafter, assistant=kind == "mtp", heads=heads) if drafter else None,
             rows,
-            keeps_rows=kind == "heads",
+            keeps_rows=heads,
         )
 
     @property
@@ -137,10 +138,17 @@ def context_size(header: GgufHeader, params: ContextParams) -> int:
     return params.ctx_size or min(header.number("context_length") or DEFAULT_CTX, DEFAULT_CTX)
 
 
-def model_parts(header: GgufHeader, *, assistant: bool = False) -> ModelParts:
-    """The model of ``header``, with all parts of a split file that are there."""
-    rest = parts(header.path)[1:]
-    return ModelParts((header, *(read_header(path, model=False) for path in rest)), assistant)
+def model_parts(header: GgufHeader, *, assistant: bool = False, heads: bool = False) -> ModelParts:
+    """The model of ``header``, with all parts of a split file that are there.
+
+    ``heads``: its prediction heads are loaded, too. They are its last layers.
+    """
+    found = [header, *(read_header(path, model=False) for path in parts(header.path)[1:])]
+    layers, last = header.number("block_count") or 0, header.number("nextn_predict_layers") or 0
+    if not heads and 0 < last < layers:
+        unused = tuple(f"blk.{layer}." for layer in range(layers - last, layers))
+        found = [replace(p, tensors=tuple(t for t in p.tensors if not t.name.startswith(unused))) for p in found]
+    return ModelParts(tuple(found), assistant)
 
 
 def choose_settings(request: LoadRequest, params: ContextParams, machine: Machine) -> LoadSettings:

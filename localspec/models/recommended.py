@@ -1,4 +1,4 @@
-"""Recommended pairs of a Gemma 4 target and its drafter, by the memory of the machine.
+"""Recommended pairs of a target and its drafter, by the memory of the machine.
 
 The sizes are constants, so that they can be shown before a download. After it they are computed from the files.
 """
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 GIB = 1 << 30
 
-#: Licence of Gemma 4, by the files' ``general.license``; Gemma 1 to 3 have another.
-GEMMA_4_LICENCE = "Apache-2.0"
+#: Licence of Gemma 4 and Qwen3.6, by the files' ``general.license``; Gemma 1 to 3 have another.
+_LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class RecommendedPair:
     """Repository of both files; empty for the built-in pair."""
     target_file: str
     drafter_file: str
+    """Empty where prediction heads in the target's file draft."""
     target_size: int
     drafter_size: int
+    """What a draft token reads: the drafter's file, or heads and output matrix in the target's."""
     needs: int
     """Memory of the pair with a context of 8192 tokens."""
     memory: int
@@ -38,7 +40,7 @@ class RecommendedPair:
     @property
     def download(self) -> int:
         """Bytes to download."""
-        return self.target_size + self.drafter_size
+        return self.target_size + (self.drafter_size if self.drafter_file else 0)
 
     @property
     def built_in(self) -> bool:
@@ -66,7 +68,7 @@ def _gemma_4(
         drafter_size=drafter_size,
         needs=needs,
         memory=memory_gib * GIB,
-        licence=GEMMA_4_LICENCE,
+        licence=_LICENCE,
         note=note,
         read=round(share * target_size),
     )
@@ -83,6 +85,22 @@ RECOMMENDED: tuple[RecommendedPair, ...] = (
     _gemma_4("E4B", 4_220_000_000, 60_000_000, 5_500_000_000, 12, "for 16 GB", 0.65),
     _gemma_4("12B", 6_716_000_000, 254_000_000, 10_600_000_000, 20, "better answers, slower, for 24 GB"),
     _gemma_4("26B-A4B", 14_249_045_120, 251_937_728, 17_100_000_000, 30, "good and quick, for 32 GB and more", 0.15),
+    # 3 of 35 billion weights are read for a token. A draft token reads the output matrix (248,320 × 2048, Q6_K), and of
+    # the head's experts the active ones.
+    RecommendedPair(
+        "unsloth/Qwen3.6-35B-A3B-MTP-GGUF:UD-Q4_K_XL",
+        "Qwen3.6 35B-A3B",
+        "unsloth/Qwen3.6-35B-A3B-MTP-GGUF",
+        "Qwen3.6-35B-A3B-UD-Q4_K_XL.gguf",
+        "",
+        22_853_663_008,
+        480_000_000,
+        24_700_000_000,
+        40 * GIB,
+        _LICENCE,
+        "good and quick, thinks first, for 48 GB",
+        1_960_000_000,
+    ),
     _gemma_4("31B", 17_300_000_000, 281_000_000, 26_000_000_000, 60, "the best answers, slow, for 64 GB and more"),
 )
 

@@ -4,12 +4,13 @@
     python -m scripts.bench.peers --server llama-server -m TARGET.gguf -d DRAFT.gguf --prompts PROMPTS.jsonl \\
         --peer-set issue --per-category 4 --minutes 45 --out results.jsonl
 
-Each line of PROMPTS is ``{"id", "category", "messages"}``. ``--ours`` is ``none``, ``ngram``, ``auto`` or ``model``,
-with ``:N`` for --draft-max N, ``!off`` for --exactness off, or ``@FILE`` for another drafter; ``--peer`` is what to add
-to llama-server's command line (empty: plain decoding), ``--peer-set`` a list of such (``issue``: its six modes). Each
-prompt runs in every mode before the next prompt, in rotating order, so that a slow minute of the machine hits all of
-them; prompts come round-robin over the categories. Every run is written to ``--out`` at once, and the same command goes
-on where the last one ended. ``--report`` only prints the tables of what is there. Measure on an otherwise idle machine.
+Each line of PROMPTS is ``{"id", "category", "messages"}``. ``--ours`` is ``none``, ``ngram``, ``auto``, ``mtp`` or
+``model``, with ``:N`` for --draft-max N, ``!off`` for --exactness off, or ``@FILE`` for another drafter; ``--peer`` is
+what to add to llama-server's command line (empty: plain decoding), ``--peer-set`` a list of such (``issue``: its six
+modes). Each prompt runs in every mode before the next prompt, in rotating order, so that a slow minute of the machine
+hits all of them; prompts come round-robin over the categories. Every run is written to ``--out`` at once, and the same
+command goes on where the last one ended. ``--report`` only prints the tables of what is there. Measure on an otherwise
+idle machine.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def build_modes(
         return ask_server(address, tokens, arguments.n, of_turn(sampling, unit))
 
     common = ["-m", arguments.model, "-c", str(arguments.ctx), "-t", str(arguments.threads), *arguments.peer_extra]
-    draft = ["-md", str(arguments.draft), "-td", str(arguments.threads)]
+    draft = ["-md", str(arguments.draft), "-td", str(arguments.threads)] if arguments.draft else []
     return ours, [Peer(flags, arguments.server, common, draft, ask) for flags in peer_flags(arguments)]
 
 

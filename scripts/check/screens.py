@@ -120,7 +120,7 @@ def hub_folder(folder: Path) -> Path:
     """A Hub's repositories: the recommended ones, with the built-in pair in their files."""
     for pair in RECOMMENDED:
         for name, source in ((pair.target_file, TINY_TARGET), (pair.drafter_file, TINY_ASSISTANT)):
-            if pair.repo:
+            if pair.repo and name:
                 place = folder / pair.repo / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, place)

@@ -255,7 +255,8 @@ def test_from_nothing_to_a_chat_in_a_terminal(tmp_path):
         pytest.skip("nothing but tiny fits this machine")
     with HubServer() as hub:
         hub.add(pair.repo, pair.target_file, TINY_TARGET.read_bytes())
-        hub.add(pair.repo, pair.drafter_file, TINY_ASSISTANT.read_bytes())
+        if pair.drafter_file:
+            hub.add(pair.repo, pair.drafter_file, TINY_ASSISTANT.read_bytes())
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCALSPEC_", "HF_"))}
         places = {
             "LOCALSPEC_CONFIG": "config.toml",

@@ -12,6 +12,7 @@ from localspec.errors import BackendError
 from localspec.gguf.header import read_header
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
+from localspec.llama.saved_cells import add_checkpoint, split_checkpoint
 from localspec.llama.sequences import LlamaSequences
 from localspec.memory.estimate import recurrent_state
 from localspec.params import ContextParams
@@ -162,6 +163,28 @@ def test_saved_state_goes_on_with_the_same_bits(begun: Made, back: int) -> None:
     context.restore(state, held)
     assert context.reach(len(held) - 1) == 0
     assert goes_on(begun)
+
+
+def test_checkpoint_is_saved_with_a_state(begun: Made) -> None:
+    """A restored state returns to it. A damaged one is refused with the state."""
+    context = begun.context
+    context.mark()
+    held = [*TOKENS[: START + 6]]
+    context.decode(held[START:], "none")
+    state = context.state()
+    context.rewind(0)
+    context.decode([9] * 5)
+    context.restore(state, held)
+    assert context.reach(START + 2) == START
+    assert goes_on(begun)
+    context.restore(state, held)
+    context.rewind(START + 2)
+    assert len(context.tokens) == START
+    assert goes_on(begun)
+    alone, length, checkpoint = split_checkpoint(state)
+    for n, bad in ((length, checkpoint[:-4]), (length + 1, checkpoint), (length, checkpoint[40:])):
+        with pytest.raises(BackendError, match="does not fit"):
+            context.restore(add_checkpoint(alone, n, bad), held)
 
 
 def test_damaged_state_is_refused(begun: Made) -> None:

@@ -15,6 +15,7 @@ import gguf_convert
 from localspec.gguf.header import GgufHeader, TensorInfo, read_header
 from localspec.llama import binding
 from localspec.llama.context import LlamaContext
+from localspec.llama.heads import LlamaHeadContext
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.memory.estimate import (
@@ -30,10 +31,12 @@ from localspec.memory.estimate import (
     private,
     repacked_types,
 )
+from localspec.memory.fit import LoadRequest
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.params import ContextParams
 from tests.helpers.made_headers import F32, Q4_0, Q4_K, Q8_0, made
 from tests.helpers.paths import REFERENCE
+from tests.helpers.random_models import random_model
 
 PARAMS = ContextParams(device="none", threads=1)
 X86, ARM = "CPU : AVX2 = 1 | REPACK = 1 | ", "CPU : NEON = 1 | MATMUL_INT8 = 1 | DOTPROD = 1 | REPACK = 1 |"
@@ -152,6 +155,28 @@ def test_recurrent_layers_have_no_cache() -> None:
         "blk.3.attn_qkv.weight": ((64, 64), F32),
     }
     assert [size > 0 for size in layer_caches([made(tensors)], 256)] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("architecture", ["qwen35", "glm4moe", "step35"])
+@pytest.mark.parametrize("heads", [True, False])
+def test_prediction_heads_take_memory_where_they_draft(
+    architecture: str, heads: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Their cells are in a context of their own. They are not loaded for lookup or for plain decoding."""
+    count = 2 if architecture == "step35" else 1
+    header = read_header(random_model(tmp_path / "made.gguf", architecture, heads=count))
+    model = LlamaModel(header, PARAMS, heads=heads, verbose=True)
+    context = LlamaContext(model, PARAMS, 2048, keeps_rows=heads)
+    if heads:
+        LlamaHeadContext(model, PARAMS, context).close()
+    log = capfd.readouterr().err
+    context.close()
+    model.close()
+    request = LoadRequest.from_headers(header, None, "heads" if heads else "ngram")
+    caches = sum(layer_caches(request.target.headers, n_cells(2048, PARAMS), params=PARAMS))
+    assert caches / MIB == pytest.approx(reported(log, "KV buffer"), abs=0.02)
+    assert request.target.n_layers == 4 + count + 1
+    assert (sum(layer_weights(request.target.headers)) == sum(layer_weights([header]))) == heads
 
 
 MATRICES = {

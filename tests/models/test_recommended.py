@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from localspec.models.recommended import GIB, RECOMMENDED, RecommendedPair, recommended
 
-GEMMA = RECOMMENDED[1:]
+DOWNLOADS = RECOMMENDED[1:]
 
 
 def test_first_is_built_in_and_the_others_are_downloads() -> None:
     """``tiny`` needs nothing."""
     assert RECOMMENDED[0].target == "tiny"
-    assert [pair.built_in for pair in RECOMMENDED] == [True] + [False] * len(GEMMA)
+    assert [pair.built_in for pair in RECOMMENDED] == [True] + [False] * len(DOWNLOADS)
     assert RECOMMENDED[0].download == 0
 
 
-@pytest.mark.parametrize("pair", GEMMA, ids=lambda pair: pair.target)
+@pytest.mark.parametrize("pair", DOWNLOADS, ids=lambda pair: pair.target)
 def test_pair_fits_in_two_thirds_of_the_memory_it_is_recommended_for(pair: RecommendedPair) -> None:
     """A Mac's GPU gets two thirds; the pair needs more than the size of its files."""
     assert pair.download < pair.needs <= pair.memory * 2 / 3
@@ -43,7 +43,7 @@ def test_pair_is_recommended_from_its_memory_on(i: int) -> None:
     assert recommended(memory - 1) is RECOMMENDED[i - 1]
 
 
-@pytest.mark.parametrize("pair", GEMMA, ids=lambda pair: pair.target)
+@pytest.mark.parametrize("pair", DOWNLOADS, ids=lambda pair: pair.target)
 def test_note_names_the_machine_that_gets_the_pair(pair: RecommendedPair) -> None:
     """The machine of that many GB, of which the system keeps a twentieth for itself."""
     (gb,) = re.findall(r"(\d+) GB", pair.note)

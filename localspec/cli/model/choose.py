@@ -186,7 +186,7 @@ class Menu:
             if text in ("q", "quit", "exit", "leave"):
                 raise click.exceptions.Exit(0)
             for number, pair in enumerate(self.pairs, start=1):
-                if text in (str(number), pair.target, pair.title.lower()):
+                if text in (str(number), pair.target.lower(), pair.title.lower()):
                     return pair
             Notes(sys.stderr).plain(f"Type 1 to {len(self.pairs)}, or q to leave.")
 

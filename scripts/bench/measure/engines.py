@@ -14,7 +14,7 @@ from scripts.bench.measure.servers import Sampling
 
 
 def load_mode(spec: str, model: str, draft: str | None, ctx: int, threads: int) -> tuple[localspec.Engine, int | None]:
-    """Load the engine of ``none``, ``ngram``, ``auto`` or ``model``, and its --draft-max.
+    """Load the engine of ``none``, ``ngram``, ``auto``, ``mtp`` or ``model``, and its --draft-max.
 
     ``auto`` and ``model`` take the drafter's file where one is given: what a user gets with ``-d FILE``. ``:N`` behind
     means --draft-max N, ``@FILE`` another drafter, ``!WISH`` behind the kind --exactness WISH.
@@ -24,8 +24,8 @@ def load_mode(spec: str, model: str, draft: str | None, ctx: int, threads: int) 
     kind, _, wish = kind.partition("!")
     if wish not in ("", *get_args(ExactnessMode)):
         raise SystemExit(f"--ours is {spec!r}; behind the ! must be one of {', '.join(get_args(ExactnessMode))}")
-    if kind not in ("none", "ngram", "auto", "model"):
-        raise SystemExit(f"--ours is {spec!r}; it must be none, ngram, auto or model, then perhaps :N or @FILE")
+    if kind not in ("none", "ngram", "auto", "mtp", "model"):
+        raise SystemExit(f"--ours is {spec!r}; it must be none, ngram, auto, mtp or model, then perhaps :N or @FILE")
     source = file or draft
     if kind == "model" and not source:
         raise SystemExit("--ours model needs the drafter's file: -d FILE")
