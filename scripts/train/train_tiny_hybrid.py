@@ -5,7 +5,7 @@
 
 Acceptance and costs of prediction heads are measured with it (docs/drafters.md); localspec ships no file of it.
 Corpus, tokenizer and optimizer are those of ``tiny``. Needs torch, transformers==5.12.1, tokenizers, numpy and gguf in
-one Python. An interrupted training continues from its last checkpoint.
+one Python; converting may have another. An interrupted training continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--head-steps", type=int, default=1200)
     parser.add_argument("--head-minutes", type=float, default=6)
     parser.add_argument("--type", default="Q8_0", help="tensor type of the GGUF file")
+    parser.add_argument("--convert-python", default=sys.executable, help="a Python that has localspec installed")
     return parser.parse_args()
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     head = train_head(target, tokenizer, args.work, args.head_steps, args.head_minutes, args.seed)
     folder, file = args.work / "checkpoint", args.work / f"tiny-hybrid-{args.type}.gguf"
     save_checkpoint(target, head, tokenizer, folder)
-    command = [sys.executable, "-m", "gguf_convert", folder, "-o", file, "--type", args.type, "--force"]
+    command = [args.convert_python, "-m", "gguf_convert", folder, "-o", file, "--type", args.type, "--force"]
     subprocess.run([str(part) for part in command], check=True)
 
 

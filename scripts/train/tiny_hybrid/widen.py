@@ -181,13 +181,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("tiny-hybrid"), help="the folder of train_tiny_hybrid")
     parser.add_argument("--type", default="Q4_0", help="tensor type of the GGUF file")
+    parser.add_argument("--convert-python", default=sys.executable, help="a Python that has localspec installed")
     parser.add_argument("--layers", type=int, default=24, help="a multiple of 4")
     parser.add_argument("--tokens", type=int, default=248320)
     args = parser.parse_args()
     folder = args.work / f"wide-{args.layers}-{args.tokens}"
     file = Path(f"{folder}-{args.type}.gguf")
     write(args.work / "checkpoint", folder, args.layers, args.tokens)
-    command = [sys.executable, "-m", "gguf_convert", folder, "-o", file, "--type", args.type, "--force"]
+    command = [args.convert_python, "-m", "gguf_convert", folder, "-o", file, "--type", args.type, "--force"]
     subprocess.run([str(part) for part in command], check=True)
 
 
