@@ -117,6 +117,22 @@ def test_saved_cache_goes_on(drafting: Engine, tmp_path: Path) -> None:
     assert drafting.generate(PROMPT + first.text, max_tokens=12, temperature=0).tokens == expected
 
 
+def test_saved_cache_returns_to_a_checkpoint(drafting: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cells depend on their passes, what follows is read from the last whole chunk on, not from the beginning."""
+    monkeypatch.setattr(drafting, "_setup", replace(drafting._setup, chunk=64))
+    drafting._pair.prefill.use_chunk(64)
+    drafting.forget()
+    first = drafting.generate(PROMPT, max_tokens=8, temperature=0)
+    drafting.save_state(tmp_path / "state")
+    expected = drafting.generate(PROMPT + first.text, max_tokens=12, temperature=0)
+    drafting.forget()
+    assert drafting.load_state(tmp_path / "state") >= 64
+    found = drafting.generate(PROMPT + first.text, max_tokens=12, temperature=0)
+    drafting._pair.prefill.use_chunk(1)
+    assert found.tokens == expected.tokens
+    assert found.stats.cached_tokens == expected.stats.cached_tokens >= 64
+
+
 def test_conversations_at_once_are_those_alone(path: Path, plain: Engine) -> None:
     """Prompts that share a beginning, with lookup on."""
     prompts = [PROMPT, PROMPT + " It was", PROMPT[:150], PROMPT]
