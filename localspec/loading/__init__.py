@@ -90,6 +90,7 @@ def load(
         ctx_size=ctx_size, threads=threads, gpu_layers=gpu_layers, device=device, cache_type_k=cache_type_k,
         cache_type_v=cache_type_v, sequences=1 if parallel is None else parallel, fast=exactness == "off",
         rollback=max(ROLLBACK, (pass_width or 1) - 1),
+        repack=not (rpc and exactness == "require"),  # workers have no such kernels, and answers must not tell
     )  # fmt: skip
     options = LoadOptions(
         str(target), DraftParams(max=draft_max), exactness, pass_width, ngram_file, verbose, progress,

@@ -62,7 +62,7 @@ def spread_layers(
     split = Split(shares, plan.local.count, _link(plan), load.local_first)
     used = {endpoint for endpoint, *_ in shares}
     own = replace(params, cache_type_k=None, cache_type_v=None)
-    settings = LoadSettings(params, own, n_ctx, notices=(_notice(plan),))
+    settings = LoadSettings(params, own, n_ctx, notices=(_notice(plan, repacked=_repacked(request, params, machine)),))
     return Spread(plan, found, tuple(a for a in addresses if str(a) in used), split, settings)
 
 
@@ -114,9 +114,21 @@ def _load(request: LoadRequest, params: ContextParams, n_ctx: int) -> Load:
     )
 
 
-def _notice(plan: Plan) -> str:
-    """Who holds what, in a sentence."""
+def _repacked(request: LoadRequest, params: ContextParams, machine: Machine) -> bool:
+    """True if this machine's CPU has kernels for the target's matrices that workers lack; these round differently."""
+    return local_gpu(params) is None and request.memory(params, 1, machine)[0].repacked > 0
+
+
+def _notice(plan: Plan, *, repacked: bool) -> str:
+    """Who holds what, and whether that changes answers."""
     if not plan.workers:
         return "All layers stay on this machine, where they are faster than over the links; --rpc HOST:PORT=N sends N."
-    parts = [f"{share.site.name} holds layers {share.layers[0]} to {share.layers[-1]}" for share in plan.workers]
-    return f"{', '.join(parts)}; the rest and the output are here."
+    parts = [f"{share.site.name} holds {_range(share.layers)}" for share in plan.workers]
+    found = f"{', '.join(parts)}; the rest and the output are here."
+    if repacked:
+        found += " Workers compute its layers with other rounding; with --exactness require this machine does so, too."
+    return found
+
+
+def _range(layers: Sequence[int]) -> str:
+    return f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"

@@ -132,7 +132,8 @@ def settings_to_try(wish: ExactnessMode, params: ContextParams) -> list[ContextP
     """Settings to load with, in turn. Kernels that are exact for every type are slow, so only ``require`` has them."""
     if wish != "require":
         return [params]
-    return [replace(params, tiled=False), replace(params, tiled=False, repack=False)]
+    slower = replace(params, tiled=False)
+    return [slower, replace(slower, repack=False)] if params.repack else [slower]
 
 
 def proves(context: LlamaContext, wish: Wish, *, last: bool) -> bool:

@@ -83,6 +83,15 @@ def test_a_child_gives_the_tokens_of_this_process(
             assert done.exactness == "exact"
 
 
+def test_where_exactness_is_required_this_machine_uses_the_kernels_of_workers(load: Callable[..., Engine]) -> None:
+    """A worker has none for repacked matrices."""
+    for exactness in ("require", "prefer"):
+        with load(exactness=exactness, draft="none") as engine:
+            remote: Any = engine._target.model.remote  # type: ignore[attr-defined]
+            (loading,) = remote._machines._models.values()
+            assert loading.params.repack is (exactness == "prefer")
+
+
 @pytest.mark.parametrize("at", [1, 7])
 @pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.2, "seed": 5}])
 def test_a_child_that_is_killed_changes_no_token(
