@@ -44,14 +44,14 @@ setup() {
     echo "$wanted" >"$stamp"
 }
 
-# with_rpc: build llama.cpp again with RPC, unless the installed one has it. Needs `setup` before.
+# with_rpc: build llama.cpp again, unless the installed one has RPC. Needs `setup` before, and CMAKE_ARGS.
 with_rpc() {
     local check='import sys, llama_cpp.llama_cpp as lib; sys.exit(not lib.llama_supports_rpc())' log
     "$python" -c "$check" && return
     have_compiler || fail "a C++ compiler is needed to build llama.cpp with RPC and was not found; install one."
     echo "Building llama.cpp with RPC, which takes some minutes ..." >&2
     log=$(mktemp)
-    CMAKE_ARGS="${CMAKE_ARGS:-} -DGGML_RPC=ON" "$python" -m pip install --disable-pip-version-check -q --force-reinstall \
+    "$python" -m pip install --disable-pip-version-check -q --force-reinstall \
         --no-cache-dir --no-deps --no-binary llama-cpp-python "llama-cpp-python>=0.3.36,<0.4" >"$log" 2>&1 || {
         tail -n 30 "$log" >&2
         fail "llama.cpp could not be built; the log is in $log."

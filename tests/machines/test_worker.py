@@ -55,6 +55,7 @@ def test_an_open_worker_says_what_that_means(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(worker, "run_worker", lambda options, started, say: started())
     done = CliRunner().invoke(cli, ["worker", "--host", "0.0.0.0", "--insecure"])
     assert "there is no password and no encryption" in done.stderr
+    assert f"with: --rpc {socket.gethostname()}:50052" in done.stderr
     done = CliRunner().invoke(cli, ["worker", "--port", "50070", "--tunnel", "me@desktop"])
     assert "on desktop with: --rpc 127.0.0.1:50070" in done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from socket import gethostname
 from typing import Any
 
 import click
@@ -44,10 +45,11 @@ def worker(memory: int | None, **values: Any) -> None:
     address = f"{options.host}:{options.port}"
     if options.insecure and options.open:
         notice(_OPEN.format(address=address))
-    on_other = f"127.0.0.1:{options.port}" if options.tunnel else address
+    host = "127.0.0.1" if options.tunnel else gethostname() if options.host == "0.0.0.0" else options.host
+    use = f"with: --rpc {host}:{options.port}"
 
     def started() -> None:
         place = f" on {options.tunnel.rpartition('@')[2]}" if options.tunnel else ""
-        Notes(sys.stderr).plain(f"localspec offers this machine at {address}. Use it{place} with: --rpc {on_other}")
+        Notes(sys.stderr).plain(f"localspec offers this machine at {address}. Use it{place} {use}")
 
     run_worker(options, started, notice)
