@@ -13,12 +13,12 @@ from threading import Thread
 #: Seconds of silence before the first question whether the other end is there, between two, and how many.
 _IDLE_S, _EVERY_S, _TIMES = 10, 5, 3
 #: Seconds after which a connection is gone that acknowledges nothing. Cuts that are shorter do no harm.
-GONE_S = _IDLE_S + _EVERY_S * _TIMES
+_GONE_S = _IDLE_S + _EVERY_S * _TIMES
 #: Seconds between two looks for new connections.
 _LOOK_S = 0.2
 _OPTIONS = {
     "TCP_KEEPIDLE": _IDLE_S, "TCP_KEEPALIVE": _IDLE_S, "TCP_KEEPINTVL": _EVERY_S, "TCP_KEEPCNT": _TIMES,
-    "TCP_USER_TIMEOUT": GONE_S * 1000,
+    "TCP_USER_TIMEOUT": _GONE_S * 1000,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from localspec.params import ContextParams
 PATIENCE_S, RETRY_S = 60.0, 1.0
 #: Times that the child may end without any worker missing before that is an error.
 _MOST_ENDS = 3
-#: Sentences about workers that went away and came back.
+#: Sentences about workers that went away and came back. ``waits`` of a record: True until the next one.
 log = logging.getLogger("localspec.machines")
 
 
@@ -120,14 +120,20 @@ class Machines:
     def _start_again(self) -> Child:
         """Another child, with the models loaded and all caches filled."""
         child = self._child = Child()
-        for number, loading in self._models.items():
-            child.ask("load", number, *vars(loading).values())
-        for number, context in sorted(self._contexts.items()):
-            child.ask("open", number, context.opening)
-        for number, context in sorted(self._contexts.items()):  # after all are open: an assistant's resets its target's
-            for verb, *arguments in context.replay():
-                child.ask(verb, number, *arguments)
-        log.warning("The workers are there again, and the answer goes on.")
+        try:
+            for number, loading in self._models.items():
+                child.ask("load", number, *vars(loading).values())
+            for number, context in sorted(self._contexts.items()):
+                child.ask("open", number, context.opening)
+            for number, context in sorted(
+                self._contexts.items()
+            ):  # an assistant's resets its target's: open both first
+                for verb, *arguments in context.replay():
+                    child.ask(verb, number, *arguments)
+        except BaseException:  # an interrupt, too: half of a child answers nothing
+            self._drop()
+            raise
+        log.warning("The workers are there again, and the answer goes on.", extra={"waits": False})
         return child
 
     def _await_workers(self, gone: ChildGoneError) -> None:
@@ -140,12 +146,18 @@ class Machines:
                 if time.monotonic() > until:
                     raise WorkerError(f"{error} The conversation is kept: ask again when the worker is back.") from None
                 if not told:
-                    log.warning(f"A worker went away: {error} The conversation is kept, and waits for it.")
+                    log.warning(
+                        f"A worker went away: {error} The conversation is kept, and waits for it.",
+                        extra={"waits": True},
+                    )
                     told = True
                 time.sleep(RETRY_S)
             else:
                 if not told:
-                    log.warning(f"The connection to the workers broke ({gone}). The conversation is kept.")
+                    log.warning(
+                        f"The connection to the workers broke ({gone}). The conversation is kept.",
+                        extra={"waits": True},
+                    )
                 return
 
     def _check_workers(self) -> None:

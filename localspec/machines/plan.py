@@ -1,8 +1,8 @@
 """Which machine holds which layers: by memory, by the speed of devices and by the links. Pure.
 
 A pass goes through the layers in order, so its time is the sum over machines: the bytes of their layers over their
-speed, and for each worker a round trip and the transfer of a row in and out. The last layers and the output stay on
-this machine: a row of logits is many times as large as a row between layers, and an assistant reads their cache.
+speed, and for each worker a round trip and the transfer of a row in and out. The output stays on this machine, because
+a row of logits is many times as large as a row between layers, and so do layers whose cache an assistant reads.
 """
 
 from __future__ import annotations

@@ -88,13 +88,19 @@ def probe(address: Address, *, measured: bool = True, timeout: float = TIMEOUT_S
 def _trouble(address: Address, error: OSError) -> str:
     """A sentence for an error of the network."""
     if isinstance(error, ConnectionRefusedError):
-        return f"no worker listens at {address}; start one there with `localspec worker --port {address.port}`."
+        return f"no worker listens at {address}; start one there with `localspec worker {_flags(address)}`."
     if isinstance(error, socket.gaierror):
         return f"there is no machine called {address.host}; check the name, or give its IPv4 address."
     if isinstance(error, TimeoutError):
         return f"the worker {address} does not answer; check that the machine is on and lets us through."
     reason = error.strerror or str(error)
     return f"the worker {address} cannot be used ({reason}); check that it still runs."
+
+
+def _flags(address: Address) -> str:
+    """Options with which a worker listens at ``address``."""
+    other = address.host.replace(".", "").isdigit() and not address.host.startswith("127.")
+    return f"--host {address.host} --port {address.port}" if other else f"--port {address.port}"
 
 
 class _Connection:

@@ -44,7 +44,6 @@ class Command(IntEnum):
     GET_DEVICE_MEMORY = 11
     HELLO = 14
     DEVICE_COUNT = 15
-    GRAPH_RECOMPUTE = 16
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _HERE = ("-ot", "^(output|token_embd)=CPU")
 _WAYS = {
     "plain": (),
     "output here": _HERE,
-    **{mode: (*_HERE, "--spec-type", mode) for mode in ("ngram-mod", "ngram-simple")},
+    "drafts": (*_HERE, "--spec-type", "ngram-simple"),
 }
 _CODE = """def total(items, tax):
     amount = 0.0

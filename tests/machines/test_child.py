@@ -21,6 +21,7 @@ from localspec.loading import spread as spreading
 from localspec.loading.spread import Spread
 from localspec.machines import machines
 from localspec.machines.address import Address
+from localspec.machines.context import RemoteContext
 from localspec.machines.plan import Plan
 from localspec.memory.fit import LoadSettings
 from localspec.params import ContextParams
@@ -154,6 +155,28 @@ def test_a_worker_that_stays_away_is_an_error_and_the_conversation_is_kept(
                 engine.chat(messages, max_tokens=30, temperature=0)
         with serving(FakeWorker(), port):
             done = engine.chat(messages, max_tokens=30, temperature=0)
+        alone.chat(MESSAGES, max_tokens=30, temperature=0)
+        assert done.tokens == alone.chat(messages, max_tokens=30, temperature=0).tokens
+
+
+@pytest.mark.parametrize("where", [(machines.Machines, "_await_workers"), (RemoteContext, "replay")])
+def test_an_interrupt_while_a_child_is_started_again_keeps_the_conversation(
+    load: Callable[..., Engine], alone: Engine, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """Ctrl-C in the wait for workers, and when half of the cache is filled again."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with load() as engine:
+        first = engine.chat(MESSAGES, max_tokens=30, temperature=0)
+        kill(engine)
+        messages = [*MESSAGES, first.message, {"role": "user", "content": "And then?"}]
+        with monkeypatch.context() as patch:
+            patch.setattr(*where, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                engine.chat(messages, max_tokens=30, temperature=0)
+        done = engine.chat(messages, max_tokens=30, temperature=0)
         alone.chat(MESSAGES, max_tokens=30, temperature=0)
         assert done.tokens == alone.chat(messages, max_tokens=30, temperature=0).tokens
 

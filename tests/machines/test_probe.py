@@ -65,6 +65,18 @@ def test_nothing_listens() -> None:
         probe(Address("127.0.0.1", port))
 
 
+@pytest.mark.parametrize(("host", "flags"), [("localhost", ""), ("10.0.0.2", "--host 10.0.0.2 ")])
+def test_the_command_listens_where_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, host: str, flags: str) -> None:
+    """Loopback is the worker's default."""
+
+    def refuse(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(WorkerError, match=f"`localspec worker {flags}--port 50052`"):
+        probe(Address(host))
+
+
 def test_no_such_machine() -> None:
     """A name without an address."""
     with pytest.raises(WorkerError, match="no machine called"):

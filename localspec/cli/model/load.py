@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from localspec.cli.errors import INTERRUPTED
 from localspec.cli.options.model import ModelOptions
-from localspec.cli.terminal.interrupt import catching_interrupts, silent_keys
-from localspec.cli.terminal.notes import notice
+from localspec.cli.terminal.interrupt import catching_interrupts, interrupt_at_once, silent_keys
+from localspec.cli.terminal.notes import Notes, notice
 from localspec.cli.terminal.progress import ProgressBar
 from localspec.models.hub.names import short_name
 
@@ -55,7 +55,10 @@ def _tell_of_workers() -> None:
 
     class Told(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            if sys.stderr.isatty():
+                Notes(sys.stderr).plain()  # an answer may have begun a line
             notice(record.getMessage())
+            interrupt_at_once(bool(getattr(record, "waits", False)))
 
     log = logging.getLogger("localspec.machines")
     log.handlers, log.propagate = [Told()], False

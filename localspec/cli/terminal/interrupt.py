@@ -9,16 +9,22 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+#: Those that handle Ctrl-C now, the innermost last.
+_handling: list[Interrupt] = []
+
 
 class Interrupt:
-    """Set by the first Ctrl-C. A second one raises KeyboardInterrupt at once, in case the flag is not read."""
+    """Set by the first Ctrl-C. A second one raises KeyboardInterrupt at once, in case the flag is not read.
+
+    ``at_once``: the first one does, too.
+    """
 
     def __init__(self, on_press: Callable[[], None]) -> None:
-        self.pressed = False
+        self.pressed = self.at_once = False
         self._on_press = on_press
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
+        if self.pressed or self.at_once:
             raise KeyboardInterrupt
         self.pressed = True
         self._on_press()
@@ -38,10 +44,18 @@ def catching_interrupts(on_press: Callable[[], None] = lambda: None) -> Iterator
     except ValueError:  # not the main thread, where Ctrl-C does not arrive anyway
         yield interrupt
         return
+    _handling.append(interrupt)
     try:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
+        _handling.remove(interrupt)
+
+
+def interrupt_at_once(at_once: bool) -> None:
+    """Whether Ctrl-C raises KeyboardInterrupt at once where it is handled now: nobody reads the flag in a long wait."""
+    for interrupt in _handling[-1:]:
+        interrupt.at_once = at_once
 
 
 @contextmanager
