@@ -169,6 +169,7 @@ def test_an_interrupt_while_a_child_is_started_again_keeps_the_conversation(
         raise KeyboardInterrupt
 
     with load() as engine:
+        engine.measure()
         first = engine.chat(MESSAGES, max_tokens=30, temperature=0)
         kill(engine)
         messages = [*MESSAGES, first.message, {"role": "user", "content": "And then?"}]
