@@ -112,7 +112,10 @@ def load(
             spread = spread_layers(parse_workers(rpc), request, params, machine)
             options = replace(options, plan=spread.plan)
         if spread and spread.workers:
-            files, fitted = replace(files, projector=None), spread.settings  # it needs the model in this process
+            fitted = spread.settings
+            if files.projector is not None:  # it needs the model in this process
+                files, silent = replace(files, projector=None), "On several machines no pictures and sounds are read."
+                fitted = replace(fitted, notices=(*fitted.notices, silent))
         else:
             files, fitted = _fit(files, options, params, machine, named=mmproj not in (None, "auto"))
         for path in files.paths:

@@ -11,7 +11,7 @@ from localspec.llama.host import default_threads
 from localspec.llama.split import local_gpu
 from localspec.machines.address import Address
 from localspec.machines.plan import Load, Plan, Site, kept_layers, make_plan
-from localspec.machines.probe import Worker, probe
+from localspec.machines.probe import Worker, probe_all
 from localspec.machines.worker import require_rpc
 from localspec.memory.cache_types import split_cache_types
 from localspec.memory.estimate import layer_weights
@@ -49,7 +49,7 @@ def spread_layers(
     require_rpc()
     header = request.target.headers[0]
     params = split_cache_types(header, params)
-    found = tuple(probe(address) for address in addresses)
+    found = probe_all(addresses)
     places = {
         name: (str(worker.address), number, site)
         for worker in found

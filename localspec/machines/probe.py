@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from localspec.errors import WorkerError
+from localspec.errors import UsageError, WorkerError
 from localspec.machines.address import Address
 from localspec.machines.wire import (
     F32,
@@ -85,6 +86,17 @@ def probe(address: Address, *, measured: bool = True, timeout: float = TIMEOUT_S
     return Worker(address, version, tuple(found), trip, bandwidth)
 
 
+def probe_all(addresses: Sequence[Address]) -> tuple[Worker, ...]:
+    """Probe workers, one after another. Raises :class:`UsageError` for one that has two names."""
+    found = tuple(probe(address) for address in addresses)
+    places = [(socket.gethostbyname(address.host), address.port) for address in addresses]
+    for place, address in zip(places, addresses, strict=True):
+        first = addresses[places.index(place)]
+        if first is not address:
+            raise UsageError(f"--rpc names a worker twice, as {first} and as {address}; name it once.")
+    return found
+
+
 def _trouble(address: Address, error: OSError) -> str:
     """A sentence for an error of the network."""
     if isinstance(error, ConnectionRefusedError):
@@ -125,8 +137,8 @@ class _Connection:
             answer = self._receive(HELLO_RESPONSE)
         except TimeoutError:
             raise WorkerError(
-                f"the worker {self._address} is busy with another program: it serves one at a time, and takes the next "
-                "when that one ends or has been silent for half a minute."
+                f"the worker {self._address} does not answer: it serves one program at a time, and takes the next when "
+                "that one ends or has been silent for half a minute; or something else than a worker listens there."
             ) from None
         self._socket.settimeout(max(_ANSWER_S, self._socket.gettimeout() or 0.0))
         version = (answer[0], answer[1], answer[2])

@@ -84,6 +84,12 @@ def test_a_child_gives_the_tokens_of_this_process(
             assert done.exactness == "exact"
 
 
+def test_a_projector_that_is_left_out_is_told(load: Callable[..., Engine]) -> None:
+    """It needs the model in this process."""
+    with load(mmproj="auto") as engine:
+        assert "On several machines no pictures and sounds are read." in engine.notices
+
+
 def test_where_exactness_is_required_this_machine_uses_the_kernels_of_workers(load: Callable[..., Engine]) -> None:
     """A worker has none for repacked matrices."""
     for exactness in ("require", "prefer"):

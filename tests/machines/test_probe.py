@@ -9,7 +9,7 @@ import pytest
 
 from localspec.errors import UsageError, WorkerError
 from localspec.machines.address import DEFAULT_PORT, Address, parse_workers
-from localspec.machines.probe import probe
+from localspec.machines.probe import probe, probe_all
 from localspec.machines.wire import F32, MUL_MAT, Tensor
 from tests.machines.fake_worker import FakeWorker, serving
 
@@ -43,7 +43,7 @@ def test_a_quick_probe_measures_no_device() -> None:
     [
         (FakeWorker(version=(8, 0, 0)), "version 8.0.0 of llama.cpp's RPC, and this program 7.0.0"),
         (FakeWorker(version=(7, 0, 1)), "version 7.0.1"),
-        (FakeWorker(silent=True), "busy with another program"),
+        (FakeWorker(silent=True), "it serves one program at a time"),
         (FakeWorker(after_hello=b""), "closed the connection"),
         (FakeWorker(after_hello=b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no RPC worker"),
         (FakeWorker(devices=0), "offers 0 devices"),
@@ -75,6 +75,15 @@ def test_the_command_listens_where_it_is_looked_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(WorkerError, match=f"`localspec worker {flags}--port 50052`"):
         probe(Address(host))
+
+
+def test_a_worker_with_two_names_is_refused() -> None:
+    """llama.cpp would wait for ever for the second connection."""
+    with serving(FakeWorker()) as address:
+        two = (Address("localhost", address.port), address)
+        with pytest.raises(UsageError, match=f"twice, as localhost:{address.port} and as {address}"):
+            probe_all(two)
+        assert len(probe_all([address])) == 1
 
 
 def test_no_such_machine() -> None:

@@ -93,7 +93,7 @@ def test_a_worker_serves_one_program(worker: RunningWorker) -> None:
     """A second one is told so."""
     with (
         localspec.load("tiny", rpc=f"{worker.address}=1"),
-        pytest.raises(WorkerError, match="busy with another program"),
+        pytest.raises(WorkerError, match="it serves one program at a time"),
     ):
         probe(worker.address, timeout=0.5)
     probe(worker.address)
