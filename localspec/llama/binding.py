@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import sys
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,15 +40,24 @@ __all__ = [
 #: llama.cpp's log level of errors.
 _LOG_ERROR = 4
 
-_errors: deque[str] = deque(maxlen=8)
 _verbose = False
 _initialised = False
+
+
+class _Errors(threading.local):
+    """Errors that llama.cpp logged in this thread: models are loaded in several at the same time."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=8)
+
+
+_errors = _Errors()
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
 def _log(level: int, text: bytes, _: Any) -> None:
     if level == _LOG_ERROR:
-        _errors.append(text.decode("utf-8", errors="replace").strip())
+        _errors.lines.append(text.decode("utf-8", errors="replace").strip())
     if _verbose:
         sys.stderr.write(text.decode("utf-8", errors="replace"))
 
@@ -107,13 +117,13 @@ def _free_here(process: int, free: Callable[..., object], args: Sequence[object]
 
 
 def clear_errors() -> None:
-    """Forget the errors that llama.cpp logged so far."""
-    _errors.clear()
+    """Forget the errors that llama.cpp logged in this thread so far."""
+    _errors.lines.clear()
 
 
 def first_error() -> str:
-    """The first error that llama.cpp logged since :func:`clear_errors`; later ones follow from it."""
-    lines = [line.split(": ", 1)[-1] for line in _errors if line]
+    """The first error that llama.cpp logged in this thread since :func:`clear_errors`; later ones follow from it."""
+    lines = [line.split(": ", 1)[-1] for line in _errors.lines if line]
     return lines[0] if lines else "llama.cpp gave no reason"
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from localspec.chat.choose_template import ChosenTemplate
 from localspec.chat.template import ChatTemplate
 from localspec.engine import ModelInfo
 from localspec.errors import DraftMismatchError, ModelFileError, TemplateError
-from localspec.gguf.header import is_trimmed
+from localspec.gguf.header import GgufHeader, is_trimmed
+from localspec.llama.binding import devices
 from localspec.llama.model import LlamaModel
 from localspec.llama.trim_file import read_trim
 from localspec.loading.files import PairFiles
@@ -23,6 +26,7 @@ from localspec.probe.contexts import LoadedModels
 
 if TYPE_CHECKING:
     from localspec.loading.spread import Spread
+    from localspec.machines.machines import Machines
 
 
 def load_models(
@@ -41,21 +45,14 @@ def load_models(
     cannot draft or that the target cannot use.
     """
     header, notices = files.target, list[str]()
-    machines = None
     heads = files.kind == "heads"
     own_heads = heads and files.draft is None
-    if spread is None:
-        target = LlamaModel(header, params, heads=own_heads, verbose=options.verbose, progress=options.progress)
-    else:
-        from localspec.machines.context import load_remote
-        from localspec.machines.machines import Machines
-
-        machines = Machines(spread.workers)
-        stack.callback(machines.close)
-        target = load_remote(machines, header, params, spread.split, options.verbose, options.progress)
-    stack.callback(target.close)
-    if not target.can_generate:
-        raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
+    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None, media_cells=0, rollback=0)
+    with _drafter_beside(files, own, options) if files.draft and not spread else nullcontext() as awaited:
+        target, machines = _load_target(files, options, params, spread, stack)
+        drafter = awaited() if awaited else None
+    if drafter is not None:
+        stack.callback(drafter.close)
     if notice := cache_notice(params, gpu=target.placement.gpu):
         notices.append(notice)
     n_ctx = params.ctx_size or min(target.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
@@ -75,17 +72,63 @@ def load_models(
         return replace(models, drafter=target, draft_params=params)
     if draft is None:
         return models
-    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None, media_cells=0, rollback=0)
-    if machines is not None and kind == "mtp":  # it reads the target's cache
-        from localspec.machines.context import load_remote
-
-        drafter = load_remote(machines, draft, own, None, options.verbose)
-    else:
-        drafter = LlamaModel(draft, own, heads=heads, verbose=options.verbose)
-    stack.callback(drafter.close)
+    if drafter is None:
+        drafter = _load_drafter(draft, kind, own, options, machines)
+        stack.callback(drafter.close)
     if kind == "model" and not drafter.can_generate:
         raise DraftMismatchError(f"{draft.path.name} ({draft.architecture}) cannot draft; use `-d ngram`.")
     return replace(models, drafter=drafter, draft_params=own, trim=read_trim(draft) if is_trimmed(draft) else None)
+
+
+def _load_target(
+    files: PairFiles, options: LoadOptions, params: ContextParams, spread: Spread | None, stack: ExitStack
+) -> tuple[LlamaModel, Machines | None]:
+    """Load a target, on several machines where its layers are spread."""
+    header, machines = files.target, None
+    if spread is None:
+        own_heads = files.kind == "heads" and files.draft is None
+        target = LlamaModel(header, params, heads=own_heads, verbose=options.verbose, progress=options.progress)
+    else:
+        from localspec.machines.context import load_remote
+        from localspec.machines.machines import Machines
+
+        machines = Machines(spread.workers)
+        stack.callback(machines.close)
+        target = load_remote(machines, header, params, spread.split, options.verbose, options.progress)
+    stack.callback(target.close)
+    if not target.can_generate:
+        raise ModelFileError(f"{header.path} ({header.architecture}) is not a text generator; give a chat model.")
+    return target, machines
+
+
+def _load_drafter(
+    header: GgufHeader, kind: str, params: ContextParams, options: LoadOptions, machines: Machines | None = None
+) -> LlamaModel:
+    """Load a drafter of this ``kind``; an assistant where its target is, whose cache it reads."""
+    if machines is not None and kind == "mtp":
+        from localspec.machines.context import load_remote
+
+        return load_remote(machines, header, params, None, options.verbose)
+    return LlamaModel(header, params, heads=kind == "heads", verbose=options.verbose)
+
+
+@contextmanager
+def _drafter_beside(
+    files: PairFiles, params: ContextParams, options: LoadOptions
+) -> Iterator[Callable[[], LlamaModel]]:
+    """Load a drafter while the block loads the target; yields a function that waits for it.
+
+    A file is loaded by one thread, so two take the time of one. A GPU is given one model after the other.
+    """
+    assert files.draft is not None
+    load = partial(_load_drafter, files.draft, files.kind, params, options)
+    if any(device.kind in ("gpu", "igpu") for device in devices()):
+        yield load
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, "localspec-load") as pool:
+        yield pool.submit(load).result
 
 
 def load_template(model: LlamaModel, chosen: ChosenTemplate | None) -> tuple[ChatTemplate | None, list[str]]:

@@ -118,7 +118,7 @@ def probe_padded(
         while step := findings.pending(dearest, context.rollback + 1):
             kind, width = step
             if kind == "time":
-                findings.costs[width] = _cost(context, text, width)
+                findings.costs[width] = measure_cost(context, text, width)
             else:
                 findings.differences[width] = compare_padded(context, text, width)
             checkpoint(findings)
@@ -126,7 +126,7 @@ def probe_padded(
         context.rewind(0)
 
 
-def _cost(context: ProbedContext, text: Sequence[int], width: int) -> float:
+def measure_cost(context: ProbedContext, text: Sequence[int], width: int) -> float:
     """The fastest of some passes of ``width`` rows in a short cache, in passes of one row; at least 1."""
     tokens, fastest = repeat(text, HELD + width), {1: math.inf, width: math.inf}
     start = hold(context, tokens[:HELD])

@@ -60,17 +60,18 @@ class Case:
     depth: int | None
 
 
-def cases(engine: localspec.Engine, text: str, tokens: int, count: int) -> Iterator[Case]:
+def cases(engine: localspec.Engine, arguments: argparse.Namespace, count: int) -> Iterator[Case]:
     """Yield ``count`` cases; as many as there are settings have the same prompt."""
-    ids = engine.tokenize(text)
-    draw = random.Random(0)
+    ids = engine.tokenize(read_text(arguments.prompts))
+    draw = random.Random(arguments.seed)
+    lengths = draw.sample(arguments.lengths, len(arguments.lengths)) if arguments.seed else arguments.lengths
     for number in range(count):
         setting = number % len(SETTINGS)
         if setting == 0:
-            length = LENGTHS[number // len(SETTINGS) % len(LENGTHS)] + draw.randrange(4)
+            length = lengths[number // len(SETTINGS) % len(lengths)] + draw.randrange(4)
             start = draw.randrange(max(1, len(ids) - length))
             prompt = engine.detokenize(ids[start : start + length])
-        options = {**SETTINGS[setting], "max_tokens": tokens}
+        options = {**SETTINGS[setting], "max_tokens": arguments.n}
         if options["temperature"]:
             options["seed"] = draw.randrange(2**32)
         cache = "fresh" if setting == 0 else CACHES[draw.randrange(len(CACHES))]
@@ -98,6 +99,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=Path, help="JSONL with messages, whose text is cut into prompts")
     parser.add_argument("--count", type=int, default=1000, help="answers with a drafter, over all drafters")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no further prompt after so long")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts, seeds and caches")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="tokens of the prompts, up to 3 more")
     parser.add_argument("-n", type=int, default=20, help="tokens of an answer")
     parser.add_argument("-c", "--ctx", type=int, default=768)
     parser.add_argument("-t", "--threads", type=int)
@@ -149,7 +152,7 @@ def main() -> int:
     began = time.monotonic()
     with load("none") as engine:
         engine.measure()
-        for case in cases(engine, read_text(arguments.prompts), arguments.n, count):
+        for case in cases(engine, arguments, count):
             if time.monotonic() - began > arguments.seconds / (1 + len(arguments.draft)) and not case.number % 10:
                 break
             plain.append((case, answer(engine, case, prepare=False)))

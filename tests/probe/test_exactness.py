@@ -74,7 +74,7 @@ def found_here(monkeypatch: pytest.MonkeyPatch, width: int, difference: float, p
         return Invariance(width, widest, difference)
 
     monkeypatch.setattr(assurance, "known_invariance", known)
-    monkeypatch.setattr(fixed_width, "_cost", lambda *_: padded)
+    monkeypatch.setattr(fixed_width, "measure_cost", lambda *_: padded)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def inexact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Invariance(2, widest, 0.5) if "repack=True" in seen[-1] else Invariance(widest, widest)
 
     monkeypatch.setattr(assurance, "known_invariance", invariance)
-    monkeypatch.setattr(fixed_width, "_cost", lambda *_: 2.0)
+    monkeypatch.setattr(fixed_width, "measure_cost", lambda *_: 2.0)
     return seen
 
 

@@ -55,6 +55,8 @@ def test_shapes_are_those_of_the_published_sizes() -> None:
     for shape in SHAPES.values():
         for cut in (shape, shape.cut(0, 8192), shape.cut(12, 8192)):
             assert cut.layers % cut.period == 0
+            assert bool(cut.narrow().experts) == bool(shape.experts)
+            assert cut.narrow().layers == cut.layers
             assert 0 <= cut.shared <= cut.layers - cut.period
             assert (cut.width, cut.forward) == (shape.width, shape.forward)
             assert bool(cut.shared) == bool(shape.shared)

@@ -38,6 +38,13 @@ PEER_SETS = {
     },
     "draft": {"plain": "", "draft-simple 3": "--spec-type draft-simple --spec-draft-n-max 3"},
     "plain": {"plain": ""},
+    "lookup": {
+        "plain": "",
+        **{
+            name: f"--spec-type {name}"
+            for name in ("ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache")
+        },
+    },
 }
 _NAMES = {flags: name for modes in PEER_SETS.values() for name, flags in modes.items()}
 #: Keep no old prompts: they would cost time and memory.

@@ -55,7 +55,10 @@ class Check:
             arguments.work.resolve() / "llama.cpp", arguments.source, _BUILD_SHARE * arguments.seconds
         )
         say(f"{self.build.how}; devices: {', '.join(one['name'] for one in self.build.devices) or 'none'}")
-        jobs = plan(quick=arguments.quick, scale=arguments.scale, sizes=arguments.sizes, types=arguments.types)
+        jobs = plan(
+            quick=arguments.quick, scale=arguments.scale, sizes=arguments.sizes, types=arguments.types,
+            narrow=arguments.narrow,
+        )  # fmt: skip
         self.save()
         for index, (job, last) in enumerate(by_pair(jobs)):
             seconds = seconds_for(jobs, index, self.end - monotonic())
@@ -160,6 +163,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, help="sizes of Gemma 4 to measure")
     parser.add_argument("--types", nargs="+", choices=TYPES, default=["Q4_0", "Q4_K_M", "Q8_0"], help="file types")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the layers and the vocabulary to make")
+    parser.add_argument("--narrow", action="store_true", help="small widths: for a device as slow as lavapipe")
     parser.add_argument("--ctx", type=int, default=8192, help="tokens of the context")
     parser.add_argument("--batch", type=int, default=512, help="tokens of a prefill pass; 64 is the least")
     parser.add_argument("--threads", type=int, help="threads of llama.cpp")

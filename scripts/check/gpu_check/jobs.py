@@ -35,10 +35,11 @@ class Job:
         return f"{shape.name}-{shape.layers}-{shape.vocab}-{self.type}"
 
 
-def plan(*, quick: bool, scale: float, sizes: Sequence[str], types: Sequence[str]) -> list[Job]:
+def plan(*, quick: bool, scale: float, sizes: Sequence[str], types: Sequence[str], narrow: bool = False) -> list[Job]:
     """Return the jobs of a check of these sizes and file types. ``scale`` shortens models and vocabularies."""
-    whole = {name: _scaled(SHAPES[name], scale) for name in sizes}
-    few = {name: _few_layers(SHAPES[name], scale) for name in sizes}
+    shapes = {name: SHAPES[name].narrow() if narrow else SHAPES[name] for name in sizes}
+    whole = {name: _scaled(shape, scale) for name, shape in shapes.items()}
+    few = {name: _few_layers(shape, scale) for name, shape in shapes.items()}
     first = sizes[0]
     costs, rows = ("costs", "long"), ("rows",)
     jobs = [Job(f"costs {first} {types[0]}", whole[first], types[0], costs, 3.0)]

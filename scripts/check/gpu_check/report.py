@@ -25,6 +25,7 @@ def page(about: Mapping[str, Any], jobs: Mapping[str, Mapping[str, Any]]) -> str
             ("pair", "drafter", "differing", "exactness", "padded to", "accepted", "tokens/s"),
             _answers(jobs),
         ),
+        *_table("Doctor", ("pair", "verdict", "exactness"), _doctor(jobs)),
         *_table("Memory", ("pair", "layers on a GPU", "device", "estimate", "host peak", "estimate"), _memory(jobs)),
         *_table(
             "Gains at published rates", ("pair", "text", "rate", "best depth", "gain", "fixed width"), _gains(jobs)

@@ -47,6 +47,14 @@ class Shape:
         own = max(1, depth * (self.layers - self.shared) // (self.layers * self.period)) * self.period
         return replace(self, layers=depth, shared=depth - own if self.shared else 0, vocab=min(vocab, self.vocab))
 
+    def narrow(self) -> Shape:
+        """The same kinds of layers at small widths, for a device as slow as lavapipe."""
+        return replace(
+            self, width=256, forward=512, heads=4, kv=2, global_kv=min(1, self.global_kv),
+            per_layer=min(32, self.per_layer), experts=min(8, self.experts), draft_width=64, draft_forward=128,
+            draft_heads=2,
+        )  # fmt: skip
+
 
 #: The dense sizes and the one with experts, smallest first.
 SHAPES = {
