@@ -5,7 +5,8 @@
 
 For each kind: the checkpoint with the encoders alone, ``expected.npz`` with transformers' embeddings of some pictures
 and sounds, and ``llama_cpp.json`` with the SHA-256 of every tensor that llama.cpp's own converter (in DIR) writes.
-``--whole OUT`` also writes the checkpoints with their text models.
+``--whole OUT`` also writes the checkpoints with their text models. Then, or alone with ``--behind``: logits of the
+stored text models behind pictures and sounds, and the first drafts of their assistants.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from scripts.convert.reference.behind_media import behind_media
+from scripts.convert.reference.files import save_arrays
 from scripts.convert.reference.projector_models import MODELS, enliven
 from scripts.convert.reference.projector_run import embed_picture, embed_sound
+from tests.helpers.media_prompt import TARGETS
 from tests.helpers.media_samples import SECONDS, SIZES, pictures, sounds
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "gguf_convert" / "projectors"
@@ -95,8 +99,18 @@ def main() -> None:
         "--llama-cpp", type=Path, help="source tree of llama.cpp; without it its tensors stay as stored"
     )
     parser.add_argument("--whole", type=Path, help="folder for checkpoints with their text models")
+    parser.add_argument("--behind", action="store_true", help="only logits and drafts behind pictures and sounds")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if not options.behind:
+        write_encoders(options)
+    (FOLDER / "behind").mkdir(exist_ok=True)
+    for name in TARGETS:
+        save_arrays(FOLDER / "behind" / f"{name}.npz", **behind_media(name))
+        print(f"behind media: {name}", flush=True)
+
+
+def write_encoders(options: argparse.Namespace) -> None:
     for name, make in MODELS.items():
         torch.manual_seed(1)
         model = make().eval()

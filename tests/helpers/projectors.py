@@ -21,15 +21,19 @@ def write_projector(
     vision: bool = True,
     audio: bool = True,
     scale: float = 1.0,
+    encoder: tuple[int, int, int, int] = (32, 64, 1, 2),
 ) -> Path:
-    """Write the file. ``width``: of the embeddings that it makes; ``scale`` of its last matrices."""
+    """Write the file. ``width``: of the embeddings that it makes; ``scale`` of its last matrices.
+
+    ``encoder`` of pictures: width, width of the feed-forward, layers, heads.
+    """
     draw = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.type", "mmproj")
     writer.add_bool("clip.has_vision_encoder", vision)
     writer.add_bool("clip.has_audio_encoder", audio)
     if vision:
-        _vision(writer, draw, width, patch, positions, scale)
+        _vision(writer, draw, width, patch, positions, scale, encoder)
     if audio:
         _audio(writer, draw, width, scale)
     writer.write_header_to_file()
@@ -44,9 +48,15 @@ def _normal(draw: np.random.Generator, *shape: int, scale: float | None = None) 
 
 
 def _vision(
-    writer: gguf.GGUFWriter, draw: np.random.Generator, width: int, patch: int, positions: int, scale: float
+    writer: gguf.GGUFWriter,
+    draw: np.random.Generator,
+    width: int,
+    patch: int,
+    positions: int,
+    scale: float,
+    encoder: tuple[int, int, int, int],
 ) -> None:
-    n, forward, layers, heads = 32, 64, 1, 2
+    n, forward, layers, heads = encoder
     head = n // heads
     for key, value in (
         ("image_size", 96), ("patch_size", patch), ("embedding_length", n), ("feed_forward_length", forward),

@@ -1,12 +1,11 @@
-"""Laws of embeddings: with converted projectors, llama.cpp makes of pictures and sounds what transformers makes.
+"""Laws of media: with converted files, llama.cpp makes of pictures and sounds what transformers makes.
 
-The stored references are those of ``scripts/convert/make_projector_references.py``, which draws the same pictures.
+So are the logits behind them, and the first drafts of assistants. The stored references are those of
+``scripts/convert/make_projector_references.py``, which draws the same pictures.
 """
 
 from __future__ import annotations
 
-import io
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,9 @@ from localspec.gguf.header import read_header
 from localspec.llama.model import LlamaModel
 from localspec.llama.mtmd import LlamaPiece, LlamaProjector
 from localspec.params import ContextParams
+from tests.helpers import media_run
+from tests.helpers.media_prompt import TARGETS
+from tests.helpers.media_run import parity, wav
 from tests.helpers.media_samples import SECONDS, SIZES, pictures, sounds
 from tests.helpers.paths import PROJECTORS, REFERENCE
 
@@ -28,18 +30,10 @@ BOUNDS = {
     "gemma4_12b": (1e-5, 2e-4),
     "gemma3_4b": (1e-3, None),
 }
+#: Largest error of a row of logits behind media, as a share of its size.
+RELATIVE = 0.03
 #: Gemma 3's pictures are squares: transformers stretches others, llama.cpp does not.
 SQUARE = 2
-
-
-def wav(samples: NDArray[np.float32]) -> bytes:
-    out = io.BytesIO()
-    with wave.open(out, "wb") as stream:
-        stream.setnchannels(1)
-        stream.setsampwidth(2)
-        stream.setframerate(16_000)
-        stream.writeframes(np.round(samples * 32768).clip(-32768, 32767).astype("<i2").tobytes())
-    return out.getvalue()
 
 
 def error(pieces: list[LlamaPiece], expected: NDArray[np.float32]) -> float:
@@ -67,3 +61,24 @@ def test_embeddings_equal_transformers(tmp_path: Path, kind: str) -> None:
     finally:
         projector.close()
         model.close()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_logits_and_first_drafts_behind_media_are_transformers(tmp_path: Path, name: str) -> None:
+    """Spans that see themselves, per-layer embeddings of cells, and assistants that read the cells of pictures.
+
+    With GELU, mel bands and masks as llama.cpp has them: transformers also lets pictures see themselves in full layers.
+    """
+    targets, drafts = parity(name, tmp_path)
+    assert targets.rows == 7
+    assert targets.same.relative < RELATIVE
+    if drafts is not None:
+        assert drafts.drafts_same == (4, 4)
+        assert drafts.same.relative < 3 * RELATIVE
+
+
+def test_a_picture_that_is_cut_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded causally, a picture of the large models is another."""
+    monkeypatch.setattr(media_run, "CAUSAL", ("gemma4_31b",))
+    targets, _ = parity("gemma4_31b", tmp_path)
+    assert targets.same.relative > 5 * RELATIVE

@@ -11,7 +11,11 @@ let running = null;
 let settings = { n_ctx: 0, plain_ms_per_token: null };
 let attached = [];
 
-const say = (text) => ($("status").textContent = text);
+// A screen reader speaks it; what went wrong is also shown.
+function say(text, wrong = false) {
+  $("status").textContent = text;
+  $("status").className = wrong ? "error" : "hidden";
+}
 
 function showList() {
   $("list").replaceChildren(
@@ -70,7 +74,7 @@ async function attach(files, removed) {
       attached.push(one);
       say(`${one.name} goes with your next message.`);
     } catch (error) {
-      say(error.message);
+      say(error.message, true);
     }
   }
   showAttached();
@@ -198,7 +202,7 @@ async function start() {
     await readProps($("model").value);
   } catch (error) {
     if (error.status === 401) needKey();
-    else say(error.message);
+    else say(error.message, true);
   }
 }
 
@@ -239,7 +243,7 @@ for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", f
 }
 $("stop").addEventListener("click", () => running?.abort());
 $("new").addEventListener("click", () => open(chats.fresh()));
-$("model").addEventListener("change", () => readProps($("model").value).catch((error) => say(error.message)));
+$("model").addEventListener("change", () => readProps($("model").value).catch((error) => say(error.message, true)));
 $("menu").addEventListener("click", () => {
   const opened = $("chats").classList.toggle("open");
   $("menu").setAttribute("aria-expanded", String(opened));

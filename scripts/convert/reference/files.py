@@ -56,10 +56,14 @@ def _shard(folder: Path, count: int) -> None:
 
 
 def save_expected(folder: Path, label: str, tokens: list[int], **arrays: Any) -> None:
-    """``expected.npz`` with floats as F32 and integers as int32."""
-    values = {"label": label, "tokens": tokens, **arrays}
-    stored: dict[str, Any] = {key: _narrow(np.asarray(value)) for key, value in values.items()}
-    np.savez_compressed(folder / "expected.npz", **stored)
+    """``expected.npz``, see :func:`save_arrays`."""
+    save_arrays(folder / "expected.npz", label=label, tokens=tokens, **arrays)
+
+
+def save_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays with floats as F32 and integers as int32."""
+    stored: dict[str, Any] = {key: _narrow(np.asarray(value)) for key, value in arrays.items()}
+    np.savez_compressed(path, **stored)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

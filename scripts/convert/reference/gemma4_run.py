@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.activations import GELUTanh
 
 from scripts.convert.reference.gemma4_models import WINDOW
 
@@ -26,7 +27,7 @@ class GeluOfGgml(torch.nn.Module):
 
 def use_gelu_of_ggml(model: torch.nn.Module) -> None:
     for module in model.modules():
-        if hasattr(module, "act_fn"):
+        if isinstance(getattr(module, "act_fn", None), GELUTanh):
             module.act_fn = GeluOfGgml()
 
 
@@ -99,23 +100,30 @@ def draft_rows(target: torch.nn.Module, assistant: torch.nn.Module, tokens: list
     results: dict[str, list[Any]] = {"next": [], "drafts": [], "draft_logits": []}
     for length in LENGTHS:
         out = target(torch.tensor([tokens[:length]]), output_hidden_states=True, return_shared_kv_states=True)
-        token, hidden = out.logits[:, -1:].argmax(-1), out.hidden_states[-1][:, -1:]
-        shared = dict(out.shared_kv_states)
-        if trim:
-            shared["sliding_attention"] = tuple(x[:, :, 1 - WINDOW :] for x in shared["sliding_attention"])
-        results["next"].append(int(token))
-        drafts, logits = [], []
-        for _ in range(DRAFTS):
-            step = assistant(
-                inputs_embeds=torch.cat([target.get_input_embeddings()(token), hidden], dim=-1),
-                attention_mask=torch.ones(1, length + 1, dtype=torch.long),
-                position_ids=torch.tensor([[length]]),
-                shared_kv_states=shared,
-                use_cache=False,
-            )
-            token, hidden = step.logits.argmax(-1), step.last_hidden_state
-            drafts.append(int(token))
-            logits.append(step.logits[0, 0].numpy())
-        results["drafts"].append(drafts)
-        results["draft_logits"].append(np.stack(logits))
+        for key, value in zip(results, draft(target, assistant, out, length, trim), strict=True):
+            results[key].append(value)
     return {key: np.array(value) for key, value in results.items()}
+
+
+@torch.no_grad()
+def draft(
+    target: torch.nn.Module, assistant: torch.nn.Module, out: Any, length: int, trim: bool
+) -> tuple[int, list[int], np.ndarray]:
+    """The target's next token behind the ``length`` tokens of its output, the drafts behind that, and their logits."""
+    token, hidden = out.logits[:, -1:].argmax(-1), out.hidden_states[-1][:, -1:]
+    shared = dict(out.shared_kv_states)
+    if trim:
+        shared["sliding_attention"] = tuple(x[:, :, 1 - WINDOW :] for x in shared["sliding_attention"])
+    first, drafts, logits = int(token), list[int](), []
+    for _ in range(DRAFTS):
+        step = assistant(
+            inputs_embeds=torch.cat([target.get_input_embeddings()(token), hidden], dim=-1),
+            attention_mask=torch.ones(1, length + 1, dtype=torch.long),
+            position_ids=torch.tensor([[length]]),
+            shared_kv_states=shared,
+            use_cache=False,
+        )
+        token, hidden = step.logits.argmax(-1), step.last_hidden_state
+        drafts.append(int(token))
+        logits.append(step.logits[0, 0].numpy())
+    return first, drafts, np.stack(logits)
