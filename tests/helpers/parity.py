@@ -104,13 +104,14 @@ def compare(found: Results, wanted: Results, architecture: str) -> Parity:
     if "target" in wanted:
         return _compare_drafts(found, wanted, architecture)
     rows, logits = found["logits"][wanted["positions"]], wanted["logits"]
+    same: Floats = wanted.get("logits_ggml", logits)
     return Parity(
         str(wanted["label"]),
         architecture,
         len(logits),
         float(np.abs(logits).max()),
         Difference.between(rows, logits),
-        Difference.between(rows, wanted["logits_ggml"] if "logits_ggml" in wanted else logits),
+        Difference.between(rows, same),
     )
 
 
