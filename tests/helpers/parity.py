@@ -103,15 +103,15 @@ def compare(found: Results, wanted: Results, architecture: str) -> Parity:
     """The results of ``run`` against ``expected``."""
     if "target" in wanted:
         return _compare_drafts(found, wanted, architecture)
+    wanted = {"logits_ggml": wanted["logits"], **wanted}
     rows, logits = found["logits"][wanted["positions"]], wanted["logits"]
-    same: Floats = wanted.get("logits_ggml", logits)
     return Parity(
         str(wanted["label"]),
         architecture,
         len(logits),
         float(np.abs(logits).max()),
         Difference.between(rows, logits),
-        Difference.between(rows, same),
+        Difference.between(rows, wanted["logits_ggml"]),
     )
 
 
