@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 
+from localspec.gguf.header import GgufHeader
 from localspec.llama.devices import Split
 from localspec.llama.host import default_threads
 from localspec.llama.split import local_gpu
@@ -49,7 +51,7 @@ def spread_layers(
     require_rpc()
     header = request.target.headers[0]
     params = split_cache_types(header, params)
-    found = probe_all(addresses)
+    found = probe_all(addresses, _main_type(request.target.headers))
     places = {
         name: (str(worker.address), number, site)
         for worker in found
@@ -64,6 +66,15 @@ def spread_layers(
     own = replace(params, cache_type_k=None, cache_type_v=None)
     settings = LoadSettings(params, own, n_ctx, notices=(_notice(plan, repacked=_repacked(request, params, machine)),))
     return Spread(plan, found, tuple(a for a in addresses if str(a) in used), split, settings)
+
+
+def _main_type(headers: Sequence[GgufHeader]) -> int:
+    """The type that most bytes of the matrices have."""
+    sizes = Counter[int]()
+    for header in headers:
+        for tensor in header.multiplied:
+            sizes[tensor.type] += tensor.bytes or 0
+    return max(sizes, key=lambda kind: sizes[kind])
 
 
 def _link(plan: Plan) -> str:

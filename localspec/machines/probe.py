@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from localspec.errors import UsageError, WorkerError
+from localspec.gguf.types import BLOCKS
 from localspec.machines.address import Address
 from localspec.machines.wire import (
     F32,
@@ -18,7 +19,6 @@ from localspec.machines.wire import (
     LENGTH,
     MUL_MAT,
     Q8_0,
-    Q8_0_BLOCK,
     VERSION,
     Command,
     Tensor,
@@ -37,7 +37,7 @@ TIMEOUT_S, _ANSWER_S = 3.0, 20.0
 _TRIPS = 8
 #: Bytes by which the bandwidth is measured: first few, and many where these took less than ``_SHORT_S``.
 _FEW, _MANY, _SHORT_S = 2**18, 2**23, 0.1
-#: Matrix by which the speed is measured, in columns and rows: 70 MB of Q8_0. And products of it with a vector in a row.
+#: Matrix by which the speed is measured, in columns and rows: 38 MB of Q4_0. And products of it with a vector in a row.
 _COLUMNS, _ROWS, _PRODUCTS = 4096, 16384, 3
 _MOST_DEVICES = 16
 
@@ -62,9 +62,10 @@ class Worker:
     bandwidth: float
 
 
-def probe(address: Address, *, measured: bool = True, timeout: float = TIMEOUT_S) -> Worker:
+def probe(address: Address, *, measured: bool = True, kind: int = Q8_0, timeout: float = TIMEOUT_S) -> Worker:
     """Connect to a worker, ask for its devices, and measure it and its link unless ``measured`` is False.
 
+    ``kind``: ggml's number of the type of weights; kernels of a CPU read some types slower than others.
     Raises :class:`WorkerError` where llama.cpp could not use it.
     """
     try:
@@ -79,16 +80,16 @@ def probe(address: Address, *, measured: bool = True, timeout: float = TIMEOUT_S
                 free, total = connection.numbers(Command.GET_DEVICE_MEMORY, struct.pack("<I", device), "<QQ")
                 speed = 0.0
                 if measured:
-                    bandwidth, speed = connection.measure(device, trip)
+                    bandwidth, speed = connection.measure(device, trip, kind)
                 found.append(WorkerDevice(free, total, speed))
     except OSError as error:
         raise WorkerError(_trouble(address, error)) from error
     return Worker(address, version, tuple(found), trip, bandwidth)
 
 
-def probe_all(addresses: Sequence[Address]) -> tuple[Worker, ...]:
+def probe_all(addresses: Sequence[Address], kind: int) -> tuple[Worker, ...]:
     """Probe workers, one after another. Raises :class:`UsageError` for one that has two names."""
-    found = tuple(probe(address) for address in addresses)
+    found = tuple(probe(address, kind=kind) for address in addresses)
     places = [(socket.gethostbyname(address.host), address.port) for address in addresses]
     for place, address in zip(places, addresses, strict=True):
         first = addresses[places.index(place)]
@@ -164,16 +165,17 @@ class _Connection:
             times.append(perf_counter() - began)
         return min(times)
 
-    def measure(self, device: int, trip: float) -> tuple[float, float]:
+    def measure(self, device: int, trip: float, kind: int) -> tuple[float, float]:
         """Bytes a second to the worker, and bytes of weights that the device reads in a second; 0 without memory."""
-        row = _COLUMNS // 32 * Q8_0_BLOCK
+        elements, block = BLOCKS[kind]
+        row = _COLUMNS // elements * block
         weights, vector, out = row * _ROWS, _COLUMNS * 4, _ROWS * 4
         size = max(weights + vector + out, _MANY)
         buffer, _ = self.numbers(Command.ALLOC_BUFFER, struct.pack("<IQ", device, size), "<QQ")
         if not buffer:
             return 0.0, 0.0
         base = self.numbers(Command.BUFFER_GET_BASE, struct.pack("<Q", buffer), "<Q")[0]
-        matrix = Tensor(1, Q8_0, (_COLUMNS, _ROWS), row, buffer, base)
+        matrix = Tensor(1, kind, (_COLUMNS, _ROWS), row, buffer, base)
         inputs = Tensor(2, F32, (_COLUMNS, 1), vector, buffer, base + weights)
         result = Tensor(3, F32, (_ROWS, 1), out, buffer, base + weights + vector, MUL_MAT, (1, 2))
         bandwidth = self._bandwidth(Tensor(4, F32, (_MANY // 4, 1), _MANY, buffer, base), trip)

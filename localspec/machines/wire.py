@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from localspec.gguf.types import BLOCKS
+
 #: The version of the protocol that these messages belong to. Numbers of operations may change with its last part.
 VERSION = (7, 0, 0)
 #: Body of HELLO: the capabilities of a connection, none.
@@ -21,8 +23,6 @@ F32, Q8_0 = 0, 8
 MUL_MAT = 29
 #: Flag of tensors that are computed.
 _COMPUTE = 16
-#: Bytes of a row of Q8_0 for each 32 numbers.
-Q8_0_BLOCK = 34
 
 _REQUEST = struct.Struct("<BQ")
 LENGTH = struct.Struct("<Q")
@@ -61,7 +61,7 @@ class Tensor:
 
     def packed(self) -> bytes:
         size = self.row_bytes * self.shape[1]
-        element = Q8_0_BLOCK if self.type == Q8_0 else 4
+        element = BLOCKS[self.type][1]
         return _TENSOR.pack(
             self.id, self.type, self.buffer, *self.shape, 1, 1, element, self.row_bytes, size, size, self.operation,
             bytes(64), _COMPUTE if self.operation else 0, *self.sources, *[0] * (10 - len(self.sources)), 0, 0,

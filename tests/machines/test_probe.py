@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from localspec.errors import UsageError, WorkerError
+from localspec.machines import probe as probing
 from localspec.machines.address import DEFAULT_PORT, Address, parse_workers
 from localspec.machines.probe import probe, probe_all
 from localspec.machines.wire import F32, MUL_MAT, Tensor
 from tests.machines.fake_worker import FakeWorker, serving
+
+Q4_0 = 2
 
 
 def test_a_worker_is_measured() -> None:
@@ -82,8 +85,8 @@ def test_a_worker_with_two_names_is_refused() -> None:
     with serving(FakeWorker()) as address:
         two = (Address("localhost", address.port), address)
         with pytest.raises(UsageError, match=f"twice, as localhost:{address.port} and as {address}"):
-            probe_all(two)
-        assert len(probe_all([address])) == 1
+            probe_all(two, Q4_0)
+        assert len(probe_all([address], Q4_0)) == 1
 
 
 def test_no_such_machine() -> None:
@@ -109,6 +112,15 @@ def test_no_addresses(text: str) -> None:
 def test_a_tensor_has_the_size_of_ggml_structure() -> None:
     """Of ``rpc_tensor``, which is packed."""
     assert len(Tensor(1, F32, (4, 2), 16, 3, 4, MUL_MAT, (5, 6)).packed()) == 296
+
+
+def test_the_matrix_of_a_measurement_has_the_types_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ggml checks that a row fits into its buffer."""
+    asked = list[Tensor]()
+    monkeypatch.setattr(probing, "graph", lambda device, node, sources: asked.append(sources[0]) or b"")
+    with serving(FakeWorker()) as address:
+        probe(address, kind=Q4_0)
+    assert {(matrix.type, matrix.row_bytes) for matrix in asked} == {(Q4_0, 4096 // 32 * 18)}
 
 
 def test_the_probe_knows_nothing_of_llama_cpp() -> None:

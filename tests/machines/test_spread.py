@@ -25,7 +25,7 @@ def test_kernels_that_workers_lack_are_told(
     monkeypatch.setattr(spreading, "require_rpc", lambda: None)
     device = WorkerDevice(GIB, GIB, 1e9)
     worker = Worker(WORKER, (7, 0, 0), (device,), 1e-3, 1e8)
-    monkeypatch.setattr(spreading, "probe_all", lambda addresses: (worker,))
+    monkeypatch.setattr(spreading, "probe_all", lambda addresses, kind: (worker,))
     request = LoadRequest.from_headers(find_files("tiny", "none").target, None, "none")
     params = ContextParams(ctx_size=256, device="none", repack=repack)
     found = spread_layers((WORKER,), request, params, Machine(4 * GIB, 4 * GIB, repacks=repacks))
