@@ -61,8 +61,9 @@ class Plan:
         return len(self.tokens) >= self.budget.max_draft
 
     def _cost(self, width: int) -> float:
-        budget = self.budget
-        return self.curve.seconds(width, budget.cached) if budget.seconds is None else budget.seconds(width)
+        alone = self.curve.seconds(width, self.budget.cached)
+        price = self.budget.seconds  # in a short context
+        return alone if price is None else alone + price(width) - self.curve.seconds(width)
 
     def _checkpoint(self, depth: int, q: float, extra: float) -> float:
         """Return the seconds that ``depth`` draft tokens cost beside their pass, all accepted with probability ``q``.
@@ -133,4 +134,7 @@ class Plan:
         padding = choice.width - self.budget.pending - k if k else 0
         filler = self.tokens[:k][-1:] * padding
         names, confidences = tuple(self.names[:k]), tuple(self.confidences[:k])
-        return Draft((*self.tokens[:k], *filler), names + names[-1:] * padding, confidences + (0.0,) * padding, padding)
+        names, confidences = names + names[-1:] * padding, confidences + (0.0,) * padding
+        cells = self.curve.seconds(1, self.budget.cached) - self.curve.seconds(1)
+        gains = [self.worth * reach - cells for reach in self.reach[:k]] + [0.0] * padding
+        return Draft((*self.tokens[:k], *filler), names, confidences, padding, tuple(gains))

@@ -55,13 +55,23 @@ class Guess(NamedTuple):
 class Draft:
     """Draft ``tokens`` after a prefix; for each, the name of its drafter and the drafter's confidence.
 
-    The last ``padding`` tokens are no guesses. They widen the pass to a width that costs less.
+    The last ``padding`` tokens are no guesses. They widen the pass to a width that costs less. ``gains``: the seconds
+    that each token is expected to save, where the control knows them.
     """
 
     tokens: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     confidences: tuple[float, ...] = ()
     padding: int = 0
+    gains: tuple[float, ...] = ()
+
+    def cut(self, length: int) -> Draft:
+        """Return the first ``length`` tokens."""
+        cut = len(self.tokens) - length
+        if cut <= 0:
+            return self
+        padding = max(0, self.padding - cut)
+        return Draft(self.tokens[:length], self.names[:length], self.confidences[:length], padding, self.gains[:length])
 
     @property
     def drafter(self) -> str:

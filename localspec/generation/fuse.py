@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from localspec.control.base import Control
@@ -11,6 +12,8 @@ from localspec.control.controller import Controller
 
 #: Assumed cost of a pass in rows, beside that of its rows, where nothing is measured.
 _PASS = 4.0
+#: Lengths to which drafts of several sequences may be cut, in rows, beside those that they have.
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 class Group(NamedTuple):
@@ -91,22 +94,52 @@ def _neighbours(rows: Sequence[int], seconds: Callable[[int], float], limits: Li
     return Passes(times[-1], groups[::-1])
 
 
-class Price:
-    """Seconds that n rows of one sequence add to the passes of all, which need ``rows`` each, this one included."""
+class Want(NamedTuple):
+    """Rows that a sequence needs in its next pass, and the seconds that each further one of a draft is worth."""
 
-    def __init__(self, rows: Sequence[int], index: int, seconds: Callable[[int], float], limits: Limits) -> None:
-        self._rows, self._index, self._seconds, self._limits = list(rows), index, seconds, limits
+    need: int
+    gains: Sequence[float] = ()
+
+    def rows(self, limit: int) -> int:
+        """Return its rows in passes of at most ``limit`` where it has a choice."""
+        return max(self.need, min(limit, self.need + len(self.gains)))
+
+
+def best_passes(wants: Sequence[Want], seconds: Callable[[int], float], limits: Limits) -> tuple[list[int], Passes]:
+    """Return the rows of each sequence and their passes, with all drafts cut to the length that is worth most.
+
+    One length for all, since rows that a neighbour does not need are padding.
+    """
+    widest = max((want.need + len(want.gains) for want in wants if want.gains), default=0)
+    lengths = {want.need + len(want.gains) for want in wants} | {limit for limit in LENGTHS if limit < widest}
+    known = cache(seconds)
+    found, most = ([want.need for want in wants], Passes(0.0, [])), -math.inf
+    for limit in sorted(lengths) if widest else [0]:
+        rows = [want.rows(limit) for want in wants]
+        passes = cheapest_passes(rows, known, limits)
+        gained = sum(sum(want.gains[: n - want.need]) for want, n in zip(wants, rows, strict=True))
+        if gained - passes.seconds > most:
+            found, most = (rows, passes), gained - passes.seconds
+    return found
+
+
+class Price:
+    """Seconds that n rows of one of some ``sequences`` take, where each of them has n rows and shares passes.
+
+    ``slots``: sequences with those that are idle, which can be padding.
+    """
+
+    def __init__(self, sequences: int, slots: int, seconds: Callable[[int], float], limits: Limits) -> None:
+        self._sequences, self._slots, self._seconds, self._limits = sequences, slots, seconds, limits
         self._known: dict[int, float] = {}
-        self._others = self._total(0)
 
     def __call__(self, n: int) -> float:
         if n not in self._known:
-            self._known[n] = self._total(n) - self._others
+            ways = (
+                (self._limits.width(n, size) * size, min(size, self._sequences)) for size in range(1, self._slots + 1)
+            )
+            self._known[n] = min(self._seconds(rows) / members for rows, members in ways if rows)
         return self._known[n]
-
-    def _total(self, n: int) -> float:
-        self._rows[self._index] = n
-        return cheapest_passes(self._rows, self._seconds, self._limits).seconds
 
 
 def pass_seconds(control: Control) -> Callable[[int], float]:

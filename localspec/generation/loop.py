@@ -34,13 +34,22 @@ class Pass(NamedTuple):
     """Request to decode ``tokens`` in one pass of the target, answered with the logits that ``outputs`` selects.
 
     The pass is padded to ``width`` rows, see :func:`execute`. ``piece``: what ``tokens`` are the cells of, if they are
-    a picture or a sound; it has no rows.
+    a picture or a sound; it has no rows. ``gains``: the seconds that each of the last tokens is expected to save. These
+    may be left out, and their rows then.
     """
 
     tokens: Sequence[int]
     outputs: Outputs
     width: int = 1
     piece: Piece | None = None
+    gains: Sequence[float] = ()
+
+    def cut(self, rows: int) -> Pass:
+        """Return the same without the tokens from row ``rows`` on, of which there are ``outputs``."""
+        cut = len(self.tokens) - rows
+        if cut <= 0 or not isinstance(self.outputs, int):
+            return self
+        return self._replace(tokens=self.tokens[:rows], outputs=self.outputs - cut, gains=self.gains[:-cut])
 
 
 class Step(NamedTuple):
@@ -117,6 +126,7 @@ def decode(
             target.mark(brief=True)
         before = target.decode_s
         rows = yield verify(target, prefix, draft, rules)
+        draft = draft.cut(len(rows) - 1)
         seconds = target.decode_s - before
         before_rows = budget.pending - 1 if rules.passes.width > 1 else 0
         if rules.load.last != budget.others:
@@ -126,7 +136,7 @@ def decode(
 def verify(target: Context, prefix: Prefix, draft: Draft, rules: Rules) -> Pass:
     """Pass over ``[last, *draft]``, k draft tokens. Row *i* of its logits (k + 1, n_vocab) follows the first *i*."""
     pending = prefix.tokens[len(target.tokens) :]
-    return Pass((*pending, *draft.tokens), 1 + len(draft.tokens), rules.passes.width)
+    return Pass((*pending, *draft.tokens), 1 + len(draft.tokens), rules.passes.width, gains=draft.gains)
 
 
 def lazy_confidence(sampler: Sampler, rows: Rows, found: Accepted) -> LazyConfidence:
@@ -169,7 +179,7 @@ def execute(target: Context, item: Pass) -> Rows:
 
     All its rows are computed, also those that ``outputs`` leaves out: the head's kernels depend on their number, too.
     """
-    tokens, outputs, width, piece = item
+    tokens, outputs, width, piece, _ = item
     if piece is not None:
         if not isinstance(target, MediaContext):
             raise BackendError("this kind of context cannot decode pictures or sounds.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from localspec.generation.fuse import Group, Limits, cheapest_passes, pass_seconds
+from localspec.generation.fuse import Group, Limits, Price, Want, best_passes, pass_seconds
 from localspec.generation.kept import KeptCaches
 from localspec.generation.loop import Cancelled, Pass, execute
 from localspec.generation.pair import Pair
@@ -30,8 +30,9 @@ class Scheduler:
     def __init__(self, sequences: Sequences, pairs: Sequence[Pair], kept: KeptCaches | None = None) -> None:
         self._sequences, self.kept = sequences, kept or KeptCaches()
         self.slots = [Slot(i, pair) for i, pair in enumerate(pairs)]
+        self._prices: dict[tuple[int, Limits], Price] = {}
         for slot in self.slots:
-            slot.neighbours = self.slots
+            slot.neighbours, slot.prices = self.slots, self._prices
         self._waiting: deque[Job] = deque()
         #: Slots whose prompt is not decoded yet, in the order of their jobs.
         self._prefilling: list[Slot] = []
@@ -117,15 +118,20 @@ class Scheduler:
     # Passes.
 
     def _decode(self) -> None:
-        """Make the passes that the running generations wait for."""
+        """Make the passes that the running generations wait for, with drafts as long as is best for all."""
         running = [slot for slot in self.slots if slot.decodes]
         if not running:
             return
         setups = [slot.job.generation.setup for slot in running if slot.job is not None]
-        rows = [slot.decodes for slot in self.slots]
+        wants = [slot.want if len(running) > 1 else Want(slot.decodes) for slot in self.slots]
         widths = {setup.passes.width for setup in setups}
         most = min(setup.most_rows for setup in setups) if len(widths) == 1 else 1
-        for group in cheapest_passes(rows, pass_seconds(setups[0].control), Limits(most, min(widths))).groups:
+        self._prices.clear()
+        rows, passes = best_passes(wants, pass_seconds(setups[0].control), Limits(most, min(widths)))
+        for slot in running:
+            assert slot.item is not None
+            slot.item = slot.item.cut(rows[slot.index])
+        for group in passes.groups:
             self._run(group)
 
     def _run(self, group: Group) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from localspec.control.base import Control, FixedDepth
 from localspec.control.controller import Controller
-from localspec.generation.fuse import Limits, Price, pass_seconds
+from localspec.generation.fuse import Limits, Price, Want, pass_seconds
 from localspec.generation.generation import Generation
 from localspec.generation.loop import Load, Pass
 from localspec.generation.pair import Pair
@@ -60,6 +60,8 @@ class Slot(Load):
         #: When it was used last, for the choice of a slot to overwrite, and the tokens of that prompt.
         self.used = self.prompted = 0
         self.neighbours: Sequence[Slot] = ()
+        #: Prices of rows in the next step, by the number of sequences; the same for all of them.
+        self.prices: dict[tuple[int, Limits], Price] = {}
         self._shared: Control = FixedDepth()
         self._own: Control = self._shared
 
@@ -77,16 +79,22 @@ class Slot(Load):
         """Rows that the next step of its generation needs; 0 if there is none."""
         return len(self.item.tokens) if self.item is not None and not self.prefilling else 0
 
+    @property
+    def want(self) -> Want:
+        """Rows of its next pass, and what those of the draft are worth."""
+        gains = self.item.gains if self.item is not None and self.decodes else ()
+        return Want(self.decodes - len(gains), gains)
+
     def coming(self) -> tuple[int, Callable[[int], float] | None]:
         assert self.job is not None
         setup = self.job.generation.setup
-        rows = [slot.decodes or int(slot.job is not None and not slot.prefilling) for slot in self.neighbours]
-        rows[self.index] = 0
-        others = sum(rows)
-        if not others or setup.most_rows == 1:
+        sequences = sum(slot.job is not None and not slot.prefilling for slot in self.neighbours)
+        if sequences == 1 or setup.most_rows == 1:
             return 0, None
-        limits = Limits(setup.most_rows, setup.passes.width)
-        return others, Price(rows, self.index, pass_seconds(setup.control), limits)
+        key = sequences, Limits(setup.most_rows, setup.passes.width)
+        if key not in self.prices:
+            self.prices[key] = Price(sequences, len(self.neighbours), pass_seconds(setup.control), key[1])
+        return sequences - 1, self.prices[key]
 
     def control(self, shared: Control) -> Control:
         """Return the control of this sequence, of the same kind as the engine's."""

@@ -9,7 +9,8 @@ of one category after the other, and ends it. The order of the servers rotates. 
 prompt. ``--ours`` is what to add to localspec's command line, ``--peer`` to llama-server's, ``--python`` an interpreter
 that has llama-cpp-python's server, which answers one request after the other. Answers are greedy. Results are appended
 to ``--out``; ``--report`` prints the tables of what is there. Texts are compared with those of the same mode and
-prompt at one stream. Measure on an otherwise idle machine.
+prompt at one stream. Before the first round ``localspec tune`` measures what a server measures between its first
+answers, which are slower; ``--cold`` leaves that out. Measure on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -113,9 +115,20 @@ def _record(mode: Mode, prompt: BenchPrompt, answer: Answer) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tune(arguments: argparse.Namespace) -> None:
+    """Measure each pair of ``--ours`` on this machine; one without a drafter has nothing to measure."""
+    fixed = ["-m", arguments.model, "-c", str(arguments.ctx), "-t", str(arguments.threads)]
+    for flags in arguments.ours:
+        if "none" not in shlex.split(flags):
+            command = [sys.executable, "-m", "localspec", "tune", *fixed, *shlex.split(flags)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def measure(arguments: argparse.Namespace) -> None:
     """Run all rounds, and append their records to the file."""
     modes = modes_of(arguments)
+    if not arguments.cold:
+        tune(arguments)
     with arguments.out.open("a", encoding="utf-8") as out:
         for turn in range(arguments.first_round, arguments.first_round + arguments.rounds):
             for streams in arguments.streams:
@@ -216,6 +229,7 @@ def options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--peer-set", choices=sorted(PEER_SETS))
     parser.add_argument("--python", help="Python with llama-cpp-python's server")
     parser.add_argument("--out", type=Path, default=Path("serve_peers.jsonl"))
+    parser.add_argument("--cold", action="store_true", help="measure no pair before")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     arguments.ours = arguments.ours or ["-d auto", "-d none"]

@@ -23,7 +23,7 @@ GPU = Curve(WIDTHS, (1.0, 1.01, 1.02, 1.04, 1.08, 1.16, 1.4))
 def length(curve: Curve, others: int, likely: float = 0.8) -> int:
     """Draft tokens of a step with eight guesses that are accepted with the probability ``likely`` each."""
     live = LiveCurve(curve, 32)
-    price = Price([1] * others + [0], others, live.seconds, Limits(64)) if others else None
+    price = Price(others + 1, others + 1, live.seconds, Limits(64)) if others else None
     plan = Plan(live, Budget(1, 8, 100, 0, others, price), live.share(1, 0, others))
     for _ in range(8):
         plan.add(Guess(5, likely), "ngram", likely)
@@ -31,13 +31,12 @@ def length(curve: Curve, others: int, likely: float = 0.8) -> int:
 
 
 def test_what_a_row_displaces_decides() -> None:
-    """On a GPU a sequence drafts as far beside three others as alone, though the pass is padded for all; beside sixteen
-    not at all.
+    """On a GPU a sequence drafts as far beside three others as alone; beside sixteen as far as a pass of all has rows.
 
     On two cores nothing is worth a row that another sequence could have, unless it is nearly sure.
     """
     assert length(GPU, 0) == length(GPU, 3) == 7
-    assert length(GPU, 16) == 0
+    assert length(GPU, 16) == 3
     assert length(CPU, 0, likely=0.999) > 0
     assert length(CPU, 3) == length(CPU, 8) == 0
 

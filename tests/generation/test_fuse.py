@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localspec.generation.fuse import Group, Limits, Price, cheapest_passes
+from localspec.generation.fuse import Group, Limits, Price, Want, best_passes, cheapest_passes
 
 ROWS = st.lists(st.integers(0, 5), max_size=6)
 Cost = Callable[[int], float]
@@ -67,13 +67,49 @@ def test_idle_neighbours_fill_groups_of_rows() -> None:
     assert sorted(found.groups) == [Group(0, 4, 1, (0, 1, 3)), Group(2, 3, 16, (2,))]
 
 
-@given(ROWS.filter(bool), COSTS, LIMITS, st.data())
-def test_a_price_is_what_rows_add(rows: list[int], cost: Cost, limits: Limits, data: st.DataObject) -> None:
-    """To the cheapest passes of all sequences."""
-    index, n = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, 8))
+@given(st.integers(1, 6), st.integers(0, 3), st.integers(1, 8), COSTS, LIMITS)
+def test_a_price_is_what_rows_take_where_all_have_as_many(
+    n: int, idle: int, width: int, cost: Cost, limits: Limits
+) -> None:
+    """A part of the cheapest pass that so many sequences can share, idle ones included."""
+    ways = [(limits.width(width, size) * size, min(size, n)) for size in range(1, n + idle + 1)]
+    least = min(cost(rows) / members for rows, members in ways if rows)
+    price = Price(n, n + idle, cost, limits)
+    assert price(width) == price(width) == least <= cost(width)
+    if limits.fixed == 1 and (n + idle) * width <= limits.most:
+        assert n * least <= cheapest_passes([width] * n + [0] * idle, cost, limits).seconds + 1e-9
 
-    def total(own: int) -> float:
-        return cheapest_passes([*rows[:index], own, *rows[index + 1 :]], cost, limits).seconds
 
-    price = Price(rows, index, cost, limits)
-    assert price(n) == price(n) == total(n) - total(0)
+GAINS = st.lists(st.floats(-1.0, 3.0), max_size=4)
+
+
+@st.composite
+def wants(draw: st.DrawFn) -> list[Want]:
+    """Sequences that wait, and those that need rows and may have a draft."""
+    return [Want(need, draw(GAINS) if need else ()) for need in draw(st.lists(st.integers(0, 3), max_size=5))]
+
+
+@given(wants(), COSTS, LIMITS)
+def test_drafts_are_cut_to_the_length_that_is_worth_most(found: list[Want], cost: Cost, limits: Limits) -> None:
+    """Nothing that is needed is cut, and no common length is better; where nobody drafts, nothing is chosen."""
+
+    def worth(rows: Sequence[int]) -> float:
+        gained = sum(sum(want.gains[: n - want.need]) for want, n in zip(found, rows, strict=True))
+        return gained - cheapest_passes(rows, cost, limits).seconds
+
+    rows, passes = best_passes(found, cost, limits)
+    assert passes == cheapest_passes(rows, cost, limits)
+    assert all(want.need <= n <= want.need + len(want.gains) for want, n in zip(found, rows, strict=True))
+    assert all(worth(rows) >= worth([want.rows(limit) for want in found]) - 1e-9 for limit in (1, 2, 3, 4, 5, 6, 7))
+
+
+def test_drafts_that_only_pay_together_are_made_together() -> None:
+    """Three draft tokens of one of four sequences cost more than they gain; those of all four do not."""
+
+    def seconds(n: int) -> float:
+        return {1: 8.0, 2: 15.0, 3: 15.0, 4: 15.0, 8: 24.0, 16: 39.0}.get(n, 2.5 * n)
+
+    one, draft = Want(1), Want(1, (3.4, 3.0, 2.7))
+    assert best_passes([draft, one, one, one], seconds, Limits(64))[0] == [1] * 4
+    rows, passes = best_passes([draft] * 4, seconds, Limits(64))
+    assert (rows, passes.groups) == ([4] * 4, [Group(0, 4, 4, (0, 1, 2, 3))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,6 +164,51 @@ def test_answers_are_those_of_a_run_alone(arrivals: Any, slots: int, kind: str, 
     bench.run()
     assert [answer.tokens for answer in answers] == [alone(prompt, **sampling) for prompt, sampling, _ in arrivals]
     assert max(bench.sequences.passes, default=0) <= together
+
+
+class Valuing(FixedDepth):
+    """A control that values its drafts, differently at each place, and notes how many tokens were verified."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.made: list[int] = []
+        self.verified: list[int] = []
+
+    def draft(self, prefix: Prefix, drafters: Sequence[Drafter], budget: Budget) -> Draft:
+        found = super().draft(prefix, drafters, budget)
+        self.made.append(len(found.tokens))
+        gains = tuple((len(prefix.tokens) + 3 * i) % 5 - 1.0 for i in range(len(found.tokens)))
+        return replace(found, gains=gains)
+
+    def learn(self, draft: Draft, accepted: int, budget: Budget, target_s: float, confidence: Any = None) -> None:
+        assert len(draft.gains) == len(draft.names) == len(draft.confidences) == len(draft.tokens) >= accepted
+        self.verified.append(len(draft.tokens))
+
+
+@given(ARRIVALS, st.integers(1, 4), st.sampled_from(["right", "wrong"]), st.sampled_from([1, 8]))
+@settings(max_examples=60, deadline=None)
+def test_drafts_that_were_cut_change_no_answer(arrivals: Any, slots: int, kind: str, width: int) -> None:
+    """Neither in passes of a fixed width."""
+    setup = Setup("exact", PassShape.fixed(width), control=Valuing(), together=8, chunk=64 if width > 1 else 1)
+    bench = Bench(plain(slots), kind=kind, setup=setup, exact=8)
+    answers = []
+    for prompt, sampling, steps in arrivals:
+        answers.append(bench.add(prompt, **sampling))
+        for _ in range(steps):
+            bench.scheduler.step()
+    bench.run()
+    assert [answer.tokens for answer in answers] == [alone(prompt, **sampling) for prompt, sampling, _ in arrivals]
+
+
+def test_drafts_are_cut_beside_others_alone() -> None:
+    """Where they are worth less than their rows."""
+    for count in (1, 3):
+        control = Valuing()
+        bench = Bench(plain(3), kind="right", setup=Setup("exact", control=control, together=64))
+        for prompt in endless(count):
+            bench.add(prompt)
+        bench.run()
+        assert (sum(control.verified) < sum(control.made)) == (count > 1)
 
 
 def test_a_limit_that_is_too_wide_would_be_seen() -> None:
