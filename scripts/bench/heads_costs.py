@@ -79,14 +79,15 @@ def catching_up(model: LlamaModel, params: ContextParams, tokens: list[int], rou
         target.decode(tokens[:1])
 
     works: dict[str, Callable[[], object]] = {"target": single}
-    for count in CATCH_UP:
+    counts = [count for count in CATCH_UP if count < len(tokens)]
+    for count in counts:
         start = len(tokens) - count
         works[f"{count}"] = lambda start=start: heads.read(tokens[start:], start, goes_on=False)  # type: ignore[misc]
     works["guess"] = lambda: heads.step([tokens[-1], 7], heads.hidden().copy())
     found = alternate(rounds, works)
     print(f"a token of the target {1000 * found['target']:.2f} ms; of it: a further guess "
           f"{found['guess'] / found['target']:.3f}, heads that read "
-          + ", ".join(f"{count} tokens {found[str(count)] / found['target']:.3f}" for count in CATCH_UP))  # fmt: skip
+          + ", ".join(f"{count} tokens {found[str(count)] / found['target']:.3f}" for count in counts))  # fmt: skip
     heads.close()
     target.close()
 
