@@ -38,9 +38,8 @@ def row(engine: Engine, context: LlamaContext) -> str:
     context.rewind(0)
     timed = ", ".join(map(str, sorted(known.padded.costs))) or "none"
     each = [f"{padded.costs[width]:.2f}{_differs(padded.differences[width])}" for width in WIDTHS]
-    unpadded = (
-        f"exact up to {found.width}" if found.exact else f"exact up to {found.width}, beyond {found.difference:.2g}"
-    )
+    beyond = f"differ by up to {found.difference:.2g}" if found.difference else "may differ: a float matrix"
+    unpadded = f"exact up to {found.width}" if found.exact else f"exact up to {found.width}; wider ones {beyond}"
     chosen = f"padded to {engine.passes.width}" if engine.passes.width > 1 else f"up to {engine.passes.widest}"
     place = "GPU" if context.model.placement.gpu else "CPU"
     cells = [context.model.path.name, place, unpadded, *each, timed, f"{engine.exactness}, {chosen}"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from localspec.control.costs import Costs
+from localspec.control.costs import WIDTHS, Costs
 from localspec.gguf.header import read_header
 from localspec.llama import binding
 from localspec.llama.context import LlamaContext
@@ -89,22 +89,29 @@ def memory(pair: Pair) -> dict[str, Any]:
     }
 
 
-def costs(pair: Pair) -> dict[str, Any]:
+def costs(pair: Pair, result: Result) -> Iterator[dict[str, Any]]:
     """Costs of passes and of a draft token, as ``localspec tune --save`` writes them, and the speed of prefill.
 
-    Every width is measured five times, where a pass is quick; else within seconds.
+    Every width is measured five times, where a pass is quick; else within seconds. Yields what is known so far.
     """
-    one = _fastest(partial(pair.context.decode, pair.tokens[:1]), pair.context, 2)
-    samples = measure_passes(pair.context, pair.tokens, MAX_VERIFY_WIDTH, thorough=one < _QUICK_S)
-    curve = curve_from_samples(samples)
-    found = Costs(replace(curve, cell=measure_cell(pair.context, pair.tokens, curve)))
-    if pair.assistant is not None:
-        found = replace(found, drafters={"mtp": measure_mtp(pair.assistant, pair.context, pair.tokens)})
-    prefill = {}
+    context, tokens = pair.context, pair.tokens
+    for width in WIDTHS:  # a GPU compiles kernels at the first pass of a width
+        if width == 1 or result.left > 0:
+            context.decode(tokens[:width])
+            context.rewind(0)
+    one = _fastest(partial(context.decode, tokens[:1]), context, 2)
+    curve = curve_from_samples(measure_passes(context, tokens, MAX_VERIFY_WIDTH, thorough=one < _QUICK_S))
+    found, prefill = Costs(curve), dict[str, float]()
+    yield {**found.to_dict(), "prefill_tokens_per_s": prefill}
+    if pair.assistant is not None and result.left > 0:
+        found = replace(found, drafters={"mtp": measure_mtp(pair.assistant, context, tokens)})
+        yield {**found.to_dict(), "prefill_tokens_per_s": prefill}
+    if result.left > 0:
+        found = replace(found, verify=replace(curve, cell=measure_cell(context, tokens, curve)))
     for length in (n for n in _PROMPTS[: 2 if one < _QUICK_S else 1] if n <= pair.settings.n_ctx):
-        seconds = _fastest(partial(fill, pair.context, pair.tokens, length), pair.context, 2)
-        prefill[str(length)] = length / seconds
-    return {**found.to_dict(), "prefill_tokens_per_s": prefill}
+        if result.left > 0:
+            prefill[str(length)] = length / _fastest(partial(fill, context, tokens, length), context, 2)
+    yield {**found.to_dict(), "prefill_tokens_per_s": prefill}
 
 
 def long_costs(pair: Pair, result: Result) -> dict[str, dict[str, float]]:
@@ -180,7 +187,8 @@ def main() -> None:
         result.add("devices", [asdict(device) for device in binding.devices()])
         result.add("memory", memory(pair))
         if "costs" in parts:
-            result.add("costs", costs(pair))
+            for known in costs(pair, result):
+                result.add("costs", known)
         if "long" in parts:
             result.add("long_costs_ms", long_costs(pair, result))
         if "rows" in parts:
