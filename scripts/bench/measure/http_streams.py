@@ -47,6 +47,7 @@ class Stream:
             if text:
                 texts.append(text)
                 times.append(at)
+        tokens = tokens or len(texts)  # llama-cpp-python's server tells no usage, and sends each token
         if not tokens:
             raise SystemExit(f"the server gave no answer: {bytes(self.data[:300])!r} ... {last}")
         return Answer("".join(texts), tokens, ended, self.sent, times)
