@@ -2,7 +2,7 @@
 """Train the built-in assistant further, on its target's answers to pictures, sounds and texts.
 
     python -m scripts.train.checkpoint_of_tiny --work tiny-work       # both models, from localspec/models/builtin
-    python -m scripts.train.train_tiny_drafts --work tiny-work        # about 25 minutes of one core
+    python -m scripts.train.train_tiny_drafts --work tiny-work        # about 15 minutes of one core
 
 Needs torch, transformers==5.12.1, tokenizers, Pillow, and what localspec and gguf_convert need, in one Python. The
 projector is that of localspec/models/builtin.
@@ -44,7 +44,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("tiny-work"), help="folder of target/ and assistant/")
     parser.add_argument("--out", type=Path, default=MODELS / "tiny-assistant.gguf")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=20, help="computing time of the training")
+    parser.add_argument("--minutes", type=float, default=9, help="computing time of the training")
     parser.add_argument("--texts", type=int, default=3000, help="answers to texts")
     parser.add_argument("--media", type=int, default=1500, help="answers to pictures and sounds")
     parser.add_argument("--share", type=float, default=0.4, help="share of the batches that are of pictures and sounds")
