@@ -1,6 +1,6 @@
 """Safe writing of output files: checks of the destination, and replacement only by a complete file.
 
-An unfinished file lies in a work folder beside the output. The process holds a lock in that folder, so that two
+An unfinished file lies in a work folder beside the output. The process holds a lock of that folder, so that two
 processes never share one, and the next process that writes the same output removes the folder of a killed process.
 """
 
@@ -12,14 +12,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from localspec.errors import ConvertError
 from localspec.files import size_text
 
 #: Bytes that are needed besides the tensors: metadata and alignment.
 _SLACK = 1 << 20
-_SUFFIX, _LOCK = ".partial", "lock"
+_SUFFIX = ".partial"
+#: Folders that are made until one can be locked.
+_ATTEMPTS = 4
 
 
 def check_destination(out: Path, force: bool) -> None:
@@ -57,12 +58,13 @@ def work_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder beside ``out``, removed when the block ends. OSError becomes ConvertError."""
     _remove_abandoned(out)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_prefix(out), suffix=_SUFFIX, dir=out.parent))
+        folder, lock = _locked_folder(out)
         try:
-            with _locked(folder):
-                yield folder
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
     except OSError as error:
         raise ConvertError(f"Cannot write {out}: {error.strerror or error}.") from error
 
@@ -75,34 +77,40 @@ def _remove_abandoned(out: Path) -> None:
     """Remove the work folders of ``out`` whose lock no process holds."""
     with suppress(OSError):
         for folder in out.parent.iterdir():
-            if folder.name.startswith(_prefix(out)) and folder.name.endswith(_SUFFIX) and _is_abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.name.startswith(_prefix(out)) and folder.name.endswith(_SUFFIX):
+                lock = _take(folder)
+                if lock is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. The lock file gets its name only after it is locked."""
-    new = folder / (_LOCK + ".new")
-    with new.open("wb") as lock:
-        if _take(lock):
-            os.replace(new, folder / _LOCK)
-        yield
+def _locked_folder(out: Path) -> tuple[Path, int | None]:
+    """Make a work folder and lock it. Without a lock where the system has none.
+
+    Another process may find the folder before it is locked, and remove it: then a new one is made.
+    """
+    for _ in range(_ATTEMPTS):
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(out), suffix=_SUFFIX, dir=out.parent))
+        lock = _take(folder)
+        if lock is not None and folder.is_dir():
+            return folder, lock
+        if lock is not None:
+            os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_prefix(out), suffix=_SUFFIX, dir=out.parent)), None
 
 
-def _is_abandoned(folder: Path) -> bool:
-    try:
-        with (folder / _LOCK).open("rb") as lock:
-            return _take(lock)
-    except OSError:
-        return False
-
-
-def _take(lock: IO[bytes]) -> bool:
-    """Lock an open file; False if another process holds the lock, or the system has no such locks."""
+def _take(folder: Path) -> int | None:
+    """Lock a folder; None if another process holds the lock, or the system has no such locks."""
     try:
         import fcntl
 
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        opened = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):
-        return False
-    return True
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(opened)
+        return None
+    return opened

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 import gguf_convert
+from gguf_convert.output import files
 from gguf_convert.output.files import replaced_when_done, work_folder
 from localspec.errors import ConvertError
 from tests.helpers import tiny_checkpoint as tiny
@@ -83,6 +84,31 @@ def test_work_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
         assert (first / "x").exists()
         assert second.exists()
     assert names(tmp_path) == ["out.gguf"]
+
+
+def test_process_killed_before_it_holds_its_folder_leaves_nothing(tmp_path: Path) -> None:
+    """Its folder is empty, and nobody's."""
+    (tmp_path / ".out.gguf.abandoned.partial").mkdir()
+    with work_folder(tmp_path / "out.gguf"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_folder_taken_away_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process that clears up at the same time."""
+    take, taken = files._take, []
+
+    def late(folder: Path) -> int | None:
+        taken.append(folder)
+        if len(taken) == 1:
+            folder.rmdir()
+        return take(folder)
+
+    monkeypatch.setattr(files, "_take", late)
+    with work_folder(tmp_path / "out.gguf") as folder:
+        assert folder.is_dir()
+        assert len(taken) == 2
+    assert names(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
