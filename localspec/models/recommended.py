@@ -27,7 +27,7 @@ class RecommendedPair:
     """Empty where prediction heads in the target's file draft."""
     target_size: int
     drafter_size: int
-    """What a draft token reads: the drafter's file, or heads and output matrix in the target's."""
+    """Bytes that are read for a draft token: the drafter's file, or the heads and the output matrix of the target's."""
     needs: int
     """Memory of the pair with a context of 8192 tokens."""
     memory: int

@@ -1,4 +1,4 @@
-"""What transformers computes behind pictures and sounds: logits of a target, and first drafts of its assistant.
+"""Run transformers behind pictures and sounds: logits of a target, and first drafts of its assistant.
 
 Targets and assistants are those of the stored references, pictures and sounds are read by the stored encoders.
 """
