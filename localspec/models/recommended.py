@@ -74,6 +74,31 @@ def _gemma_4(
     )
 
 
+def _qwen(
+    size: str, quant: str, target_size: int, head: int, needs: int, memory_gib: int, note: str, read: int | None = None
+) -> RecommendedPair:
+    """A target of unsloth's with a prediction head in its file. ``head``: the bytes that a draft token reads.
+
+    Those are the output matrix, 248,320 rows in Q6_K, and a layer, of experts the active ones. ``read``: None for all
+    of the file but that layer, a part in a hundred.
+    """
+    title = f"Qwen{size}"
+    return RecommendedPair(
+        target=f"unsloth/{title}-MTP-GGUF:{quant}",
+        title=title.replace("-", " ", 1),
+        repo=f"unsloth/{title}-MTP-GGUF",
+        target_file=f"{title}-{quant}.gguf",
+        drafter_file="",
+        target_size=target_size,
+        drafter_size=head,
+        needs=needs,
+        memory=memory_gib * GIB,
+        licence=_LICENCE,
+        note=note,
+        read=read or target_size,
+    )
+
+
 #: Pairs by the memory that they need. File sizes are the Hub's. ``needs`` is their sum plus the estimate of
 #: :mod:`localspec.memory.estimate` for 8192 tokens on a GPU: caches with full sliding windows, buffers and two
 #: vocabularies. A CPU may hold most of the target twice, once in the order of its kernels.
@@ -82,22 +107,20 @@ RECOMMENDED: tuple[RecommendedPair, ...] = (
         "tiny", "Tiny", "", "", "", 0, 0, 200_000_000, 0, "Apache-2.0", "built in, to try things out: no real answers"
     ),
     _gemma_4("E2B", 2_620_000_000, 59_000_000, 3_500_000_000, 6, "quick, for laptops with 8 GB", 0.54),
+    _qwen("3.5-4B", "Q4_0", 2_669_209_920, 600_000_000, 4_600_000_000, 10, "for 12 GB"),
     _gemma_4("E4B", 4_220_000_000, 60_000_000, 5_500_000_000, 12, "for 16 GB", 0.65),
+    _qwen("3.5-9B", "Q4_0", 5_551_599_968, 950_000_000, 7_600_000_000, 17, "slower, for 18 GB"),
     _gemma_4("12B", 6_716_000_000, 254_000_000, 10_600_000_000, 20, "better answers, slower, for 24 GB"),
     _gemma_4("26B-A4B", 14_249_045_120, 251_937_728, 17_100_000_000, 30, "good and quick, for 32 GB and more", 0.15),
-    # 3 of 35 billion weights are read for a token. A draft token reads the output matrix (248,320 × 2048, Q6_K), and of
-    # the head's experts the active ones.
-    RecommendedPair(
-        "unsloth/Qwen3.6-35B-A3B-MTP-GGUF:UD-Q4_K_XL",
-        "Qwen3.6 35B-A3B",
-        "unsloth/Qwen3.6-35B-A3B-MTP-GGUF",
-        "Qwen3.6-35B-A3B-UD-Q4_K_XL.gguf",
-        "",
+    _qwen("3.6-27B", "Q4_K_M", 17_106_773_120, 1_300_000_000, 21_700_000_000, 33, "slow, thinks first, for 36 GB"),
+    # 3 of 35 billion weights are read for a token.
+    _qwen(
+        "3.6-35B-A3B",
+        "UD-Q4_K_XL",
         22_853_663_008,
         480_000_000,
         24_700_000_000,
-        40 * GIB,
-        _LICENCE,
+        40,
         "good and quick, thinks first, for 48 GB",
         1_960_000_000,
     ),

@@ -29,8 +29,8 @@ _KIND = "costs-4"
 _PASSES_KIND = "passes-1"
 #: Order in which widths are measured while time lasts.
 _ORDER = (1, 4, 2, 3, 8, 16, 5, 32, 6, 12, 7, 24, 10, 20, 64, 48, 40)
-#: Seconds for the target's passes, and for a draft model's.
-_BUDGET_S, _DRAFT_BUDGET_S = 1.5, 0.5
+#: Seconds for the target's passes, for those over a link, and for a draft model's.
+_BUDGET_S, _LINKED_BUDGET_S, _DRAFT_BUDGET_S = 1.5, 5.0, 0.5
 #: Seconds within which all widths are measured again, and at most this often, because other programs may have slowed
 #: down the first passes.
 _REPEAT_S, _ROUNDS = 0.15, 6
@@ -104,8 +104,11 @@ def measure_passes(
 ) -> list[Sample]:
     """Time passes behind a few tokens: widths in turn while a budget lasts, or every width several times.
 
-    Without ``thorough`` the context's last passes and ``earlier`` ones count, and their widths come last.
+    Without ``thorough`` the context's last passes and ``earlier`` ones count, and their widths come last. Over a link
+    the first pass of a width asks each worker for sizes, which it keeps, so each width is repeated behind another one.
     """
+    linked = context.model.placement.split is not None
+    budget = _LINKED_BUDGET_S if linked else _BUDGET_S
     wanted = [width for width in (sorted(WIDTHS) if thorough else _ORDER) if width <= widest]
     samples = [] if thorough else [(n, s) for n, s in (*earlier, *context.passes) if n <= widest]
     known = {width for width, _ in samples}
@@ -115,13 +118,14 @@ def measure_passes(
     context.mark()
     for i in range(rounds * len(wanted)):
         width, complete = wanted[i % len(wanted)], known.issuperset(wanted)
-        if not thorough and spent > (_REPEAT_S if complete else _BUDGET_S) and len(known) > 1:
+        if not thorough and spent > (_REPEAT_S if complete else budget) and len(known) > 1:
             break
         if not thorough and width in known and not complete:
             continue
-        for _ in range(_SINGLES if width == 1 else 1):
+        again = linked and width > 1 and width not in known
+        for n in (1,) * _SINGLES if width == 1 else (width, 1, width) if again else (width,):
             context.rewind(_HELD)
-            context.decode(tokens[_HELD : _HELD + width])
+            context.decode(tokens[_HELD : _HELD + n])
             samples.append(context.passes[-1])
             spent += samples[-1][1]
         known.add(width)

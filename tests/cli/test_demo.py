@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from localspec.cli.terminal.style import Style
 from localspec.control.costs import Costs, Curve, DraftCosts
 from localspec.engine import Engine
 from localspec.generation.stats import Stats
+from localspec.llama import binding
 from scripts.check.demo import difference
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -67,6 +69,17 @@ def test_drafting_takes_fewer_passes_for_the_same_text(engine: Engine, width: in
 def test_the_picture_is_seen(engine: Engine) -> None:
     """Its colour and its shape."""
     assert "blue square" in picture_lines(engine, 80)[-1]
+
+
+def test_a_llama_cpp_that_reads_no_pictures_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of the answer, without a traceback."""
+    monkeypatch.setitem(sys.modules, "llama_cpp.mtmd_cpp", None)
+    binding.mtmd.cache_clear()
+    with localspec.load("tiny", threads=1, gpu_layers=0) as bare:
+        text = " ".join(picture_lines(bare, 80))
+    monkeypatch.undo()
+    binding.mtmd.cache_clear()
+    assert "install llama-cpp-python" in text
 
 
 def test_marks_are_under_drafted_tokens() -> None:

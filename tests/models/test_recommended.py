@@ -22,9 +22,12 @@ def test_first_is_built_in_and_the_others_are_downloads() -> None:
 
 @pytest.mark.parametrize("pair", DOWNLOADS, ids=lambda pair: pair.target)
 def test_pair_fits_in_two_thirds_of_the_memory_it_is_recommended_for(pair: RecommendedPair) -> None:
-    """A Mac's GPU gets two thirds; the pair needs more than the size of its files."""
+    """A Mac's GPU gets two thirds; the pair needs more than the size of its files.
+
+    A drafter's file is a twentieth of its target's at most. Heads read the target's output matrix for each token.
+    """
     assert pair.download < pair.needs <= pair.memory * 2 / 3
-    assert pair.drafter_size < pair.target_size / 20
+    assert pair.drafter_size < pair.target_size / (20 if pair.drafter_file else 4)
 
 
 @given(st.integers(0, 256 * GIB), st.integers(0, 256 * GIB))

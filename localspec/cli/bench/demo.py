@@ -19,6 +19,7 @@ from localspec.cli.terminal.style import TINT, Style, columns
 from localspec.control.base import FixedDepth
 from localspec.control.costs import Costs
 from localspec.engine import Engine
+from localspec.errors import MissingFeatureError
 from localspec.generation.result import Completion
 from localspec.generation.stats import Stats
 
@@ -137,8 +138,11 @@ def picture() -> bytes:
 
 
 def picture_lines(engine: Engine, width: int) -> list[str]:
-    """Show :func:`picture`, and return the question and the answer."""
-    done = engine.chat([{"role": "user", "content": [localspec.Image(picture()), QUESTION]}], temperature=0.0)
+    """Show :func:`picture`, and return the question and the answer; or why this llama.cpp can show none."""
+    try:
+        done = engine.chat([{"role": "user", "content": [localspec.Image(picture()), QUESTION]}], temperature=0.0)
+    except MissingFeatureError as error:
+        return wrapped(f"The pair has a projector, too, but {error}", width)
     return [
         *wrapped("The pair has a projector, too. It is shown a drawing of a blue square on white.", width),
         "",
