@@ -187,9 +187,11 @@ class MtpContext(Protocol):
 class HeadContext(Protocol):
     """Interface of prediction heads: they read the target's hidden rows, and have a cache of their own.
 
+    ``name``: of the drafter, ``mtp`` or ``eagle3``.
     ``heads``: of a chain, each with a token to predict; 1: one head predicts any number, one after another.
     """
 
+    name: str
     decode_s: float
     heads: int
 

@@ -47,7 +47,7 @@ def prior_costs(size: PairSize, passes: Mapping[int, float]) -> Costs:
     if size.drafter is None:
         return Costs(verify, checkpoint=checkpoint)
     share = size.draft / max(1, size.target)
-    first = verify.scaled(share) if size.drafter != "mtp" else Curve((1,), (share * verify.seconds(1),))
+    first = verify.scaled(share) if size.drafter == "model" else Curve((1,), (share * verify.seconds(1),))
     return Costs(verify, {size.drafter: DraftCosts(first, share * verify.seconds(1))}, checkpoint=checkpoint)
 
 

@@ -18,9 +18,10 @@ from localspec.protocols import HeadContext
 class HeadDrafter:
     """Drafts with heads. It cannot continue another drafter's tokens: it needs the target's hidden rows."""
 
-    name, free = "mtp", False
+    free = False
 
     def __init__(self, context: HeadContext) -> None:
+        self.name = context.name
         self._context = context
         self._known = KnownPrefix()
         #: Text whose cells were computed with the target's rows, as far as the context holds them.

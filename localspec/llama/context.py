@@ -17,9 +17,11 @@ from localspec.errors import BackendError
 from localspec.gguf.types import FLOAT_NUMBERS
 from localspec.llama.binding import build_id, lib
 from localspec.llama.hidden_rows import HiddenRows
+from localspec.llama.layer_inputs import LayerInputs
 from localspec.llama.model import LlamaModel
 from localspec.llama.native import context_options, hidden_view, open_native, tiled_kernels
 from localspec.llama.recurrent import RecurrentState
+from localspec.llama.rows import RowView
 from localspec.llama.saved_cells import add_checkpoint, is_state_of, split_checkpoint
 from localspec.params import ContextParams
 from localspec.protocols import UNBOUNDED, Outputs, Rows, output_rows
@@ -32,7 +34,7 @@ class LlamaContext:
     """One sequence in one model's cache; see :class:`localspec.protocols.Context`.
 
     With ``hidden=True`` every output row also has its hidden row, which an MTP assistant reads. With ``keeps_rows``
-    those of all tokens are kept, for prediction heads.
+    those of all tokens are kept, for prediction heads; with ``input_layers`` the inputs of these layers in their place.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class LlamaContext:
         *,
         hidden: bool = False,
         keeps_rows: bool = False,
+        input_layers: Sequence[int] = (),
         sequences: int = 1,
     ) -> None:
         """``sequences``: how many the cache has room for. This is the first, and :meth:`neighbour` gives the others."""
@@ -61,7 +64,12 @@ class LlamaContext:
         self._keeps_states = not model.can_rewind and model.remote is None
         if self._keeps_states:
             self.rollback = int(lib.llama_n_rs_seq(self.handle))
-        self._every = hidden_view(self.handle, model.n_embd, outputs=False) if keeps_rows else None
+        self._every: RowView | LayerInputs | None = None
+        if input_layers:
+            self._every = LayerInputs(self.handle, model.n_embd, input_layers)
+        elif keeps_rows:
+            self._every = hidden_view(self.handle, model.n_embd, outputs=False)
+        self._kept_width = model.n_embd * max(1, len(input_layers))
         self._begin(0)
 
     def _begin(self, sequence: int) -> None:
@@ -79,7 +87,7 @@ class LlamaContext:
         keeps = self._keeps_states
         self._recurrent = RecurrentState(self._native, sequence, self.rollback) if keeps else None
         #: Hidden rows of the tokens, where they are kept.
-        self.kept_rows = HiddenRows(self.model.n_embd)
+        self.kept_rows = HiddenRows(self._kept_width)
 
     def neighbour(self, sequence: int) -> Self:
         """Another sequence in the same cache, which is freed with it."""

@@ -1,7 +1,8 @@
 """The context of prediction heads: layers behind the target's that read its hidden rows and have their own cache.
 
 A cell at position p comes from the token there and the hidden row at p − 1; its row predicts the token at p + 1. As in
-llama.cpp's ``common_speculative_impl_draft_mtp`` (``common/speculative.cpp``).
+llama.cpp's ``common_speculative_impl_draft_mtp`` (``common/speculative.cpp``). An EAGLE-3 head makes its row of the
+inputs of three layers, and counts its positions from the second token on (``…_draft_eagle3``).
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ import numpy as np
 from localspec.errors import BackendError
 from localspec.llama.binding import lib, set_fields, staging_function
 from localspec.llama.context import LlamaContext
+from localspec.llama.layer_inputs import LayerEncoder
 from localspec.llama.model import LlamaModel
-from localspec.llama.native import NativeContext, context_options
+from localspec.llama.native import NativeContext, context_options, hidden_view
+from localspec.models.eagle import is_eagle
 from localspec.params import ContextParams
 from localspec.protocols import Rows
 
 #: llama.cpp's LLAMA_CONTEXT_TYPE_MTP.
 _CONTEXT_MTP = 1
+#: Rows of layers' inputs that are encoded at once. llama.cpp keeps a row of logits for each of them.
+_ENCODED = 32
 
 
 class LlamaHeadContext:
     """A context of the heads in ``model``, the target's or one of their own; see :class:`protocols.HeadContext`.
+
+    The target keeps hidden rows, or inputs of the layers that an EAGLE-3 head reads.
 
     Several heads make a chain: each predicts the token after that of the one before it, and has cells of its own.
     """
@@ -34,15 +41,25 @@ class LlamaHeadContext:
     def __init__(self, model: LlamaModel, params: ContextParams, target: LlamaContext) -> None:
         sequences = int(target.options.n_seq_max)
         options = context_options(model, params, target.n_ctx, sequences)
-        set_fields(options, ctx_type=_CONTEXT_MTP, ctx_other=target.handle, n_rs_seq=0, n_outputs_max=sequences)
-        for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
-            setattr(options, name, getattr(target.options, name))
+        eagle = is_eagle(model.header)
+        set_fields(options, ctx_other=target.handle, n_rs_seq=0, n_outputs_max=_ENCODED if eagle else sequences)
+        if not eagle:
+            set_fields(options, ctx_type=_CONTEXT_MTP)
+            for name in ("type_k", "type_v", "flash_attn_type", "swa_full"):
+                setattr(options, name, getattr(target.options, name))
+        self.name = "eagle3" if eagle else "mtp"
         self.model, self._target = model, target
         #: Most tokens of a pass.
         self.batch = int(options.n_ubatch)
-        width = target.model.n_embd
+        width = model.n_embd if eagle else target.model.n_embd
         self._native = NativeContext(model, options, self.batch, target.n_ctx, n_hidden=width, fast=params.fast)
-        self._inputs = np.zeros((self.batch, target.model.n_embd), np.float32)
+        self._encoder: LayerEncoder | None = None
+        #: Positions by which the cells of tokens come earlier.
+        self._shift = int(eagle)
+        if eagle:
+            view = hidden_view(self._native.handle, width)
+            self._encoder = LayerEncoder(self._native.handle, view, target.kept_rows.width, min(_ENCODED, self.batch))
+        self._inputs = np.zeros((self.batch, width), np.float32)
         self._pointer = self._inputs.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         self.heads = max(1, int(lib.llama_model_n_layer_nextn(model.handle)))
         self._begin(target)
@@ -61,6 +78,9 @@ class LlamaHeadContext:
     def n_bytes(self) -> int:
         """Bytes that a guess reads: a head, and the output matrix."""
         header = self.model.header
+        if self._encoder is not None:
+            looked_up = sum(tensor.bytes or 0 for tensor in header.tensors if tensor.name == "token_embd.weight")
+            return self.model.n_bytes - looked_up
         layer = f"blk.{(header.number('block_count') or 1) - 1}."
         sizes = {tensor.name: tensor.bytes or 0 for tensor in header.tensors}
         output = sizes.get("output.weight", sizes.get("token_embd.weight", 0))
@@ -96,8 +116,12 @@ class LlamaHeadContext:
     def _fill_rows(self, position: int, count: int) -> None:
         """Bring the target's rows before ``count`` tokens from ``position`` on; there is none before the first."""
         missing = 1 if position == 0 else 0
-        self._inputs[:missing] = 0.0
-        self._inputs[missing:count] = self._target.kept_rows.get(position - 1 + missing, position - 1 + count)
+        rows = self._target.kept_rows.get(position - 1 + missing, position - 1 + count)
+        if self._encoder is not None:
+            self._encoder.encode(rows, self._inputs)
+        else:
+            self._inputs[:missing] = 0.0
+            self._inputs[missing:count] = rows
 
     def step(self, tokens: Sequence[int], hidden: Rows) -> Rows:
         began, drafted, start = perf_counter(), len(tokens) - 1, self._end - 1
@@ -118,6 +142,11 @@ class LlamaHeadContext:
 
     def _decode(self, tokens: Sequence[int], position: int, outputs: int, head: int) -> None:
         """Decode with one head, after removing what it may have at these positions."""
+        if self._shift and not position:
+            tokens, position = tokens[1:], 1  # no row comes before the first token
+        position -= self._shift
+        if not tokens:
+            return
         if position + len(tokens) > self._native.cells:
             raise BackendError(f"cannot draft at {position + len(tokens)}: cells {self._native.cells}.")
         self._rewind(position)
@@ -134,4 +163,6 @@ class LlamaHeadContext:
         self._native.adapt_threads(adaptive)
 
     def close(self) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
         self._native.close()

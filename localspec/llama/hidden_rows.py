@@ -8,11 +8,16 @@ from localspec.protocols import Rows
 
 
 class HiddenRows:
-    """Rows (n, n_embd) of the tokens at positions ``first`` … ``end`` − 1; those before were not computed here."""
+    """Rows (n, width) of the tokens at positions ``first`` … ``end`` − 1; those before were not computed here."""
 
-    def __init__(self, n_embd: int) -> None:
-        self._rows: Rows = np.empty((0, n_embd), np.float32)
+    def __init__(self, width: int) -> None:
+        self._rows: Rows = np.empty((0, width), np.float32)
         self.first = self.end = 0
+
+    @property
+    def width(self) -> int:
+        """Elements of a row."""
+        return int(self._rows.shape[1])
 
     def add(self, position: int, rows: Rows) -> None:
         """Replace the rows from ``position`` on by copies of ``rows``."""

@@ -37,7 +37,10 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
     """
     n = models.params.sequences
     hidden, rows = models.kind == "mtp", models.kind == "heads"
-    target = LlamaContext(models.target, models.params, models.n_ctx, hidden=hidden, keeps_rows=rows, sequences=n)
+    target = LlamaContext(
+        models.target, models.params, models.n_ctx,
+        hidden=hidden, keeps_rows=rows, input_layers=models.input_layers, sequences=n,
+    )  # fmt: skip
     stack.callback(target.close)
     drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None = None
     if models.drafter is not None and models.draft_params is not None:

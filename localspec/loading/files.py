@@ -7,6 +7,7 @@ from pathlib import Path
 
 from localspec.errors import DraftMismatchError, ModelFileError
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
+from localspec.models.eagle import check_eagle, is_eagle
 from localspec.models.heads import check_heads, has_heads, is_heads_alone
 from localspec.models.pairing import check_assistant, check_vocabulary, find_drafter, is_assistant
 from localspec.models.projector import find_projector, is_projector
@@ -17,8 +18,8 @@ from localspec.models.resolve import resolve_model
 class PairFiles:
     """Headers of a target and of a drafter's file, if it has one.
 
-    ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` (an assistant), ``heads`` (in the target's file or alone) or
-    ``model``. ``named``: the user chose it. ``projector``: that of the target, if it has one.
+    ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` (an assistant), ``heads`` (in the target's file or alone, or
+    EAGLE-3) or ``model``. ``named``: the user chose it. ``projector``: that of the target, if it has one.
     """
 
     target: GgufHeader
@@ -67,8 +68,8 @@ def _find_drafter(header: GgufHeader, draft: str | Path | None) -> PairFiles:
         )
     if drafter is None:
         return PairFiles(header, "ngram", None, named)
-    if is_heads_alone(drafter):
-        check_heads(header, drafter)
+    if is_eagle(drafter) or is_heads_alone(drafter):
+        (check_eagle if is_eagle(drafter) else check_heads)(header, drafter)
         return PairFiles(header, "heads", drafter, named)
     if is_assistant(drafter):
         check_assistant(header, drafter)
@@ -87,6 +88,8 @@ def _target_header(path: Path) -> GgufHeader:
         raise ModelFileError(
             f"{path} has prediction heads alone, which only draft; give it with -d and its target as -m."
         )
+    if is_eagle(header):
+        raise ModelFileError(f"{path} is an EAGLE-3 head, which only drafts; give it with -d and its target as -m.")
     if is_projector(header):
         raise ModelFileError(f"{path} is a multimodal projector, not a language model; give the model it belongs to.")
     if is_trimmed(header):

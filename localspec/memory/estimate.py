@@ -95,17 +95,17 @@ def model_memory(
     rows: int = MAX_VERIFY_WIDTH,
     assistant: bool = False,
     probed: int = 1,
-    keeps_rows: bool = False,
+    keeps_rows: int = 0,
 ) -> ModelMemory:
     """Memory of a model with everything on the CPU, or with the cache settings of a ``gpu``.
 
     ``parts``: the header, or those of all parts of a split file. ``repacks``: see :func:`repacked_types`. ``rows``:
     rows of logits of one verification. An ``assistant`` has no cache of its own. ``probed``: rows of the widest pass
-    that is measured. ``keeps_rows``: the hidden rows of all tokens are kept, for prediction heads.
+    that is measured. ``keeps_rows``: hidden rows that are kept for each token, for prediction heads.
     """
     header = parts[0]
     states = recurrent_state(parts) * (1 + params.rollback + STATE_COPIES)
-    kept = 4 * (header.number("embedding_length") or 0) if keeps_rows else 0
+    kept = 4 * (header.number("embedding_length") or 0) * keeps_rows
     doubled = [[t for t in part.multiplied if _is_repacked(t, repacks)] for part in parts]
     batch = ASSISTANT_BATCH if assistant else params.rows(gpu=gpu)
     wide = (header.number("embedding_length_out") or header.number("embedding_length") or 0) if assistant else 0

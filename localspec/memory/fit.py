@@ -24,6 +24,7 @@ from localspec.memory.gpu_layers import (
     largest_that_fits,
     shares_memory,
 )
+from localspec.models.eagle import read_layers
 from localspec.params import MAX_VERIFY_WIDTH, PROBE_WIDTH, ContextParams
 
 #: Most tokens of a context whose size the user leaves open.
@@ -59,14 +60,14 @@ class Machine:
 class LoadRequest:
     """The models to load, and the rows of the widest verification.
 
-    ``projector``: bytes of a projector with its buffers. ``keeps_rows``: the hidden rows of a text are kept.
+    ``projector``: bytes of a projector with its buffers. ``keeps_rows``: hidden rows kept for each token of a text.
     """
 
     target: ModelParts
     drafter: ModelParts | None = None
     rows: int = 1
     projector: int = 0
-    keeps_rows: bool = False
+    keeps_rows: int = 0
 
     @classmethod
     def from_headers(
@@ -79,7 +80,7 @@ class LoadRequest:
             model_parts(target, heads=heads and drafter is None),
             model_parts(drafter, assistant=kind == "mtp", heads=heads) if drafter else None,
             rows,
-            keeps_rows=heads,
+            keeps_rows=(len(read_layers(drafter)) or 1) if heads else 0,
         )
 
     @property

@@ -22,16 +22,21 @@ CHECKPOINTS_ONLY = (
     "arwkv7", "falcon-h1", "granitehybrid", "jamba", "kimi-linear", "mamba", "mamba2", "minimax-01", "plamo2",
     "qwen3next", "rwkv6", "rwkv6qwen2", "rwkv7",
 )  # fmt: skip
+#: Architectures of which llama.cpp gives the inputs of layers, which EAGLE-3 heads read.
+LAYER_INPUTS = (
+    "bailingmoe3", "deepseek4", "gemma4", "gpt-oss", "hunyuan_vl", "lfm2", "llama", "mimo2", "minimax-01", "minimax-m2",
+    "muse-glimmer", "nanbeige", "nemotron_h", "qwen3", "qwen35", "qwen35moe", "qwen3moe", "qwen3next", "qwen4exp",
+)  # fmt: skip
 #: Architectures that have separate assistants.
 ASSISTED = ("gemma4",)
 
-_COLUMNS = ("lookup", "smaller model", "heads (`mtp`)", "assistant (`mtp`)", "takes back")
+_COLUMNS = ("lookup", "smaller model", "heads (`mtp`)", "assistant (`mtp`)", "EAGLE-3", "takes back")
 
 
 def table() -> str:
     """Return the table of drafter kinds by architecture, in Markdown, for the documentation."""
     rows = [("every other decoder", *_cells(""))]
-    known = sorted({*HEADS, *TAKES_BACK, *CHECKPOINTS_ONLY, *ASSISTED})
+    known = sorted({*HEADS, *TAKES_BACK, *CHECKPOINTS_ONLY, *ASSISTED, *LAYER_INPUTS})
     rows += [(f"`{name}`", *_cells(name)) for name in known]
     lines = [f"| architecture | {' | '.join(_COLUMNS)} |", "|---" * (1 + len(_COLUMNS)) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
@@ -44,4 +49,4 @@ def _cells(architecture: str) -> tuple[str, ...]:
         back = "4 tokens, else a checkpoint"
     elif architecture in CHECKPOINTS_ONLY:
         back = "by checkpoints"
-    return "yes", "yes", heads, "yes" if architecture in ASSISTED else "–", back
+    return "yes", "yes", heads, *("yes" if architecture in kind else "–" for kind in (ASSISTED, LAYER_INPUTS)), back

@@ -18,12 +18,13 @@ from localspec.files import parts
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.gguf.types import FILE_TYPES, FLOATS
 from localspec.models.drafter_kinds import ASSISTED
+from localspec.models.eagle import eagle_mismatch, is_eagle, read_layers
 from localspec.models.heads import embedding_rows, heads_mismatch, is_heads_alone
 from localspec.models.resolve import TINY_ASSISTANT, TINY_TARGET
 from localspec.models.vocabulary import MAX_SIZE_DIFFERENCE, TOKENS, may_share_vocabulary, vocabulary_mismatch
 
-Kind = Literal["heads", "mtp", "trimmed", "model"]
-_ORDER: tuple[Kind, ...] = ("heads", "mtp", "trimmed", "model")
+Kind = Literal["heads", "mtp", "eagle3", "trimmed", "model"]
+_ORDER: tuple[Kind, ...] = ("heads", "mtp", "eagle3", "trimmed", "model")
 
 #: Architecture of an MTP assistant.
 ASSISTANT = "gemma4-assistant"
@@ -129,6 +130,8 @@ def check_pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
             reason, kind = assistant_mismatch(target, other), "mtp"
         elif is_heads_alone(other):
             reason, kind = heads_mismatch(target, other), "heads"
+        elif is_eagle(other):
+            reason, kind = eagle_mismatch(target, other), "eagle3"
         else:
             kind = "trimmed" if is_trimmed(other) else "model"
             reason = _model_mismatch(target, other) or vocabulary_mismatch(target, other)
@@ -188,6 +191,8 @@ def _likely_kind(target: GgufHeader, start: GgufHeader, share: float) -> Kind | 
     if is_assistant(start):
         known = start.number("embedding_length_out") is not None
         return None if known and assistant_mismatch(target, start) else "mtp"
+    if is_eagle(start):
+        return "eagle3" if read_layers(start) else None  # the end of the file tells
     if not may_share_vocabulary(target, start) or _no_drafter(start):
         return None
     if start.architecture == target.architecture and start.number("nextn_predict_layers"):

@@ -16,6 +16,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.trim_file import Trim
 from localspec.llama.trimmed import LlamaTrimmedContext
+from localspec.models.eagle import read_layers
 from localspec.params import PROBE_CTX, ContextParams
 from localspec.probe.gaps import Gate
 from localspec.protocols import Outputs, Rows
@@ -40,6 +41,11 @@ class LoadedModels:
     projector: GgufHeader | None = None
     notices: tuple[str, ...] = ()
 
+    @property
+    def input_layers(self) -> tuple[int, ...]:
+        """Layers of the target whose inputs an EAGLE-3 head reads."""
+        return read_layers(self.drafter.header if self.drafter else None)
+
 
 @dataclass(frozen=True)
 class PairContexts:
@@ -54,7 +60,8 @@ def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> P
     with gate.one_pass():
         params = replace(models.params, media_cells=0)
         hidden, rows = models.kind == "mtp", models.kind == "heads"
-        target = _GatedContext(models.target, params, PROBE_CTX, hidden=hidden, keeps_rows=rows)
+        layers = models.input_layers
+        target = _GatedContext(models.target, params, PROBE_CTX, hidden=hidden, keeps_rows=rows, input_layers=layers)
         target.gate = gate
         stack.callback(target.close)
         drafter = _open_drafter(models, target)

@@ -48,8 +48,6 @@ _SINGLES = 3
 _THOROUGH_ROUNDS, _MTP_STEPS = 5, 8
 #: Tokens that prediction heads read in turn: mostly what a verification accepted, and parts of prompts.
 _HEAD_WIDTHS = (1, 1, 1, 2, 3, 4, 1, 8, 1, 2, 3, 64, 1)
-#: Drafters that read the target's hidden rows.
-_MTP = (LlamaMtpContext, LlamaHeadContext)
 #: Widths of a draft model's passes in turn: the first pages the file in, few are always made.
 _MODEL_WIDTHS, _LEAST_MODEL_PASSES = (1, 1, 1, 2, 4, 8, 16, 3, 32, 64) * 3, 5
 #: Multiple of the held tokens in a long cache, and the widths of the passes there.
@@ -283,7 +281,7 @@ class CostMeasurement:
         if isinstance(self._drafter, LlamaMtpContext):
             drafters["mtp"] = measure_mtp(self._drafter, self._target, tokens)
         elif isinstance(self._drafter, LlamaHeadContext):
-            drafters["mtp"] = measure_heads(self._drafter, self._target, tokens)
+            drafters[self._drafter.name] = measure_heads(self._drafter, self._target, tokens)
         elif self._drafter is not None:
             own = [token % self._drafter.model.n_vocab for token in tokens]
             drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
@@ -308,7 +306,9 @@ class CostMeasurement:
 
     def _size(self) -> PairSize:
         model, drafter = self._target.model, self._drafter
-        name = None if drafter is None else "mtp" if isinstance(drafter, _MTP) else "model"
+        name = None if drafter is None else "mtp" if isinstance(drafter, LlamaMtpContext) else "model"
+        if isinstance(drafter, LlamaHeadContext):
+            name = drafter.name
         size = drafter.n_bytes if isinstance(drafter, LlamaHeadContext) else drafter.model.n_bytes if drafter else 0
         return PairSize(model.n_bytes, model.placement.gpu, name, size)
 

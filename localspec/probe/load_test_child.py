@@ -29,6 +29,7 @@ from localspec.llama.model import LlamaModel
 from localspec.llama.mtmd import LlamaProjector, check_projector
 from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.rows import NonFiniteLogitsError
+from localspec.models.eagle import read_layers
 from localspec.models.projector import places_in_a_row
 from localspec.params import ContextParams
 
@@ -128,7 +129,8 @@ def _decode(context: LlamaContext | None) -> None:
 def _open_heads(files: Sequence[Path], params: ContextParams) -> tuple[LlamaContext, LlamaHeadContext]:
     """A target, and prediction heads in its file or in the second one."""
     models = [LlamaModel(read_header(path), params, heads=path == files[-1], verbose=True) for path in files]
-    target = LlamaContext(models[0], params, _CONTEXT, keeps_rows=True)
+    layers = read_layers(models[-1].header)
+    target = LlamaContext(models[0], params, _CONTEXT, keeps_rows=True, input_layers=layers)
     return target, LlamaHeadContext(models[-1], params, target)
 
 

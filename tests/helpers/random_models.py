@@ -15,6 +15,7 @@ import numpy as np
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
+from localspec.gguf.header import read_header
 from localspec.models.resolve import TINY_TARGET
 
 #: Width, layers without heads, tokens, width of the feed-forward.
@@ -56,6 +57,46 @@ def random_model(path: Path, architecture: str, *, heads: int = 0, seed: int = 0
         if (part == "trunk" and head) or (part == "heads" and layer and not head):
             continue
         if len(shape) > 1 and shape[-1] % 32 == 0 and name.endswith("weight") and not name.endswith(_FLOATS):
+            writer.add_tensor(name, quantize(values, _Q8_0), raw_dtype=_Q8_0)
+        else:
+            writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def random_eagle(path: Path, target: Path, *, draft_tokens: int | None = None, seed: int = 0, **changed: Any) -> Path:
+    """Write an EAGLE-3 head for a ``target`` with the built-in pair's vocabulary.
+
+    ``draft_tokens``: it predicts so few tokens (``d2t``). ``changed``: metadata without the prefix, None to leave out.
+    """
+    header = read_header(target)
+    wide, layers = header.number("embedding_length") or 0, header.number("block_count") or 0
+    read = {"target_layers": (1, layers // 2, layers - 1), "target_hidden_size": wide, "block_count": 1}
+    metadata = {**_COMMON, **read, **changed}
+    shapes: Shapes = {
+        "fc.weight": (WIDTH, 3 * wide), "token_embd.weight": (TOKENS, WIDTH), "output_norm.weight": (WIDTH,),
+        "output.weight": (draft_tokens or TOKENS, WIDTH), "blk.0.attn_norm.weight": (WIDTH,),
+        "blk.0.attn_norm_2.weight": (WIDTH,), "blk.0.attn_q.weight": (HEADS * HEAD, 2 * WIDTH),
+        "blk.0.attn_k.weight": (KV_HEADS * HEAD, 2 * WIDTH), "blk.0.attn_v.weight": (KV_HEADS * HEAD, 2 * WIDTH),
+        "blk.0.attn_output.weight": (WIDTH, HEADS * HEAD), "blk.0.ffn_norm.weight": (WIDTH,),
+        "blk.0.ffn_gate.weight": (FORWARD, WIDTH), "blk.0.ffn_up.weight": (FORWARD, WIDTH),
+        "blk.0.ffn_down.weight": (WIDTH, FORWARD),
+    }  # fmt: skip
+    writer = gguf.GGUFWriter(path, "eagle3")
+    for key, value in metadata.items():
+        if value is not None:
+            _add(writer, f"eagle3.{key}", value)
+    _add_vocabulary(writer)
+    dice = np.random.default_rng(seed)
+    if draft_tokens:
+        ids = np.sort(dice.choice(TOKENS, draft_tokens, replace=False)).astype(np.int64)
+        writer.add_tensor("d2t", ids, raw_dtype=gguf.GGMLQuantizationType.I64)
+    for name, shape in shapes.items():
+        values = _values(name, shape, dice)
+        if len(shape) > 1:
             writer.add_tensor(name, quantize(values, _Q8_0), raw_dtype=_Q8_0)
         else:
             writer.add_tensor(name, values)
