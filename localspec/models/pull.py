@@ -220,8 +220,9 @@ def _record(model: StoredModel) -> StoredModel:
 
 
 def _assistant_mismatch(target: Path, drafter: Path) -> str | None:
-    """Reason in the headers why an assistant cannot draft for a target; None if it can or is no assistant."""
+    """Reason in the headers why a file that only drafts cannot do so for a target; None if it can, or is a model."""
     from localspec.gguf.header import read_header
+    from localspec.models.eagle import eagle_mismatch, is_eagle
     from localspec.models.heads import heads_mismatch, is_heads_alone
     from localspec.models.pairing import assistant_mismatch, is_assistant
 
@@ -229,6 +230,8 @@ def _assistant_mismatch(target: Path, drafter: Path) -> str | None:
         header = read_header(drafter)
         if is_heads_alone(header):
             return heads_mismatch(read_header(target), header)
+        if is_eagle(header):
+            return eagle_mismatch(read_header(target), header)
         return assistant_mismatch(read_header(target), header) if is_assistant(header) else None
     except LocalspecError as error:
         return str(error).rstrip(".")

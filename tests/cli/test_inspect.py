@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 
 from localspec.cli import cli
 from localspec.models.resolve import TINY_TARGET
-from tests.helpers.random_models import random_model
+from tests.helpers.random_models import random_eagle, random_model
 
 
 def run(*args: object) -> Result:
@@ -138,3 +138,13 @@ def test_prediction_heads_are_named(tmp_path: Path) -> None:
     assert [(Path(p["file"]).name, p["role"]) for p in seen(target)["drafters"]] == [
         ("mtp-target.gguf", "prediction heads")
     ]
+
+
+def test_an_eagle_head_is_named(tmp_path: Path) -> None:
+    """With the target that it goes with."""
+    target = random_model(tmp_path / "target.gguf", "qwen35")
+    head = random_eagle(tmp_path / "eagle3-target.gguf", target)
+    random_eagle(tmp_path / "other.gguf", TINY_TARGET)
+    found = seen(head)
+    assert (found["role"], [Path(p["file"]).name for p in found["targets"]]) == ("EAGLE-3 head", ["target.gguf"])
+    assert [(Path(p["file"]).name, p["role"]) for p in seen(target)["drafters"]] == [(head.name, "EAGLE-3 head")]

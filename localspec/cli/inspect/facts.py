@@ -20,6 +20,10 @@ _LARGEST_DRAFTER = 0.8
 TRIMMED = "trimmed drafter"
 #: Role of a file of prediction heads alone.
 HEADS = "prediction heads"
+#: Role of an EAGLE-3 head.
+EAGLE = "EAGLE-3 head"
+#: Roles of files that only draft.
+ONLY_DRAFT = ("assistant", TRIMMED, HEADS, EAGLE)
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class Neighbour:
 class Inspection:
     """Facts of one file.
 
-    ``role``: "assistant", "prediction heads" (alone), "draft model" (smaller than a model beside it with the same
-    vocabulary), "trimmed drafter" or "target". ``inexact``: the first matrix whose rows a CPU may compute differently
-    in a batch, by its type. ``heads``: it has prediction heads.
+    ``role``: one of :data:`ONLY_DRAFT`, "draft model" (smaller than a model beside it with the same vocabulary) or
+    "target". ``inexact``: the first matrix whose rows a CPU may compute differently in a batch, by its type.
+    ``heads``: it has prediction heads.
     """
 
     header: GgufHeader
@@ -58,9 +62,7 @@ class Inspection:
 
 def inspected(header: GgufHeader) -> Inspection:
     """Facts of a file from its header and the headers beside it."""
-    from localspec.gguf.header import is_trimmed
-    from localspec.models.heads import has_heads, is_heads_alone
-    from localspec.models.pairing import is_assistant
+    from localspec.models.heads import has_heads
 
     drafters, targets = [], []
     for other in beside(header.path):
@@ -68,11 +70,7 @@ def inspected(header: GgufHeader) -> Inspection:
             drafters.append(Neighbour(str(other.path), role))
         elif role := drafts_for(header, other):
             targets.append(Neighbour(str(other.path), role))
-    role = "draft model" if targets else "target"
-    if is_assistant(header) or is_trimmed(header):
-        role = "assistant" if is_assistant(header) else TRIMMED
-    elif is_heads_alone(header):
-        role = HEADS
+    role = only_drafts(header) or ("draft model" if targets else "target")
     return Inspection(header, role, tuple(drafters), tuple(targets), inexact_tensor(header), has_heads(header))
 
 
@@ -96,24 +94,29 @@ def beside(path: Path) -> Iterator[GgufHeader]:
 def drafts_for(drafter: GgufHeader, target: GgufHeader) -> str | None:
     """The role of ``drafter`` for ``target``, or None if it cannot draft for it."""
     from localspec.errors import ModelFileError
-    from localspec.gguf.header import is_trimmed
-    from localspec.models.heads import heads_mismatch, is_heads_alone
-    from localspec.models.pairing import assistant_mismatch, check_pairing, is_assistant
+    from localspec.models.pairing import check_pairing
     from localspec.models.vocabulary import vocabulary_mismatch
 
+    if only_drafts(target):
+        return None
     try:
-        if is_assistant(drafter):
-            return None if assistant_mismatch(target, drafter) else "assistant"
-        if is_heads_alone(drafter):
-            return None if is_heads_alone(target) or heads_mismatch(target, drafter) else HEADS
-        if is_assistant(target) or is_trimmed(target) or is_heads_alone(target):
-            return None
-        if is_trimmed(drafter):
-            return TRIMMED if check_pairing(target, drafter).kind else None
+        if role := only_drafts(drafter):
+            return role if check_pairing(target, drafter).kind else None
         smaller = weights(drafter) < _LARGEST_DRAFTER * weights(target)
         return "draft model" if smaller and vocabulary_mismatch(target, drafter) is None else None
     except ModelFileError:
         return None
+
+
+def only_drafts(header: GgufHeader) -> str | None:
+    """The role of a file that only drafts, None for another."""
+    from localspec.gguf.header import is_trimmed
+    from localspec.models.eagle import is_eagle
+    from localspec.models.heads import is_heads_alone
+    from localspec.models.pairing import is_assistant
+
+    kinds = zip(ONLY_DRAFT, (is_assistant, is_trimmed, is_heads_alone, is_eagle), strict=True)
+    return next((role for role, is_one in kinds if is_one(header)), None)
 
 
 def weights(header: GgufHeader) -> int:

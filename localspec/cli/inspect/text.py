@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from localspec.cli.inspect.facts import HEADS, TRIMMED, Inspection, type_name, weights
+from localspec.cli.inspect.facts import HEADS, ONLY_DRAFT, Inspection, type_name, weights
 from localspec.cli.terminal.style import columns
 from localspec.files import size_text
 
@@ -63,7 +63,7 @@ def summary(found: Inspection) -> list[str]:
         lines.append(f"  On a CPU, rows of a batch may differ from single rows ({found.inexact} is {kind}).")
     if found.heads and found.role != HEADS:
         lines.append("  It has prediction heads, which draft for it (-d mtp).")
-    elif found.role not in ("assistant", TRIMMED, HEADS) and not found.drafters:
+    elif found.role not in ONLY_DRAFT and not found.drafters:
         lines.append("  No file beside it can draft for it.")
     lines += [f"  {one.role} for it: {one.file}" for one in found.drafters]
     lines += [f"  {one.role} for: {one.file}" for one in found.targets]
