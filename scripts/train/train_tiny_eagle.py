@@ -214,7 +214,7 @@ def write(path: Path, tensors: dict[str, NDArray[np.float32]], ids: NDArray[np.i
     """Write the head with the vocabulary of ``tiny``."""
     import gguf
 
-    tiny = gguf.GGUFReader(Path(__file__).parents[2] / "localspec/models/builtin/tiny-target.gguf")
+    tiny = gguf.GGUFReader(Path(__file__).parents[2] / "localspec/models/builtin/tiny.gguf")
     writer = gguf.GGUFWriter(path, "eagle3")
     numbers = {
         "context_length": 4096, "embedding_length": WIDTH, "block_count": 1, "feed_forward_length": FORWARD,
