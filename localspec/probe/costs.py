@@ -24,7 +24,7 @@ from localspec.probe.batch_invariance import TEXT, extend_cache
 from localspec.protocols import UNBOUNDED
 
 #: Kind of the remembered facts. The number grows when they mean something else.
-_KIND = "costs-4"
+_KIND = "costs-5"
 #: Kind of the remembered passes of a measurement that was interrupted.
 _PASSES_KIND = "passes-1"
 #: Order in which widths are measured while time lasts.
@@ -60,17 +60,18 @@ _SHORTEST_S = 1e-7
 Sample = tuple[int, float]
 
 
-def curve_from_samples(samples: Iterable[Sample]) -> Curve:
+def curve_from_samples(samples: Iterable[Sample], *, linked: bool = False) -> Curve:
     """The fastest pass of each width, since other programs only ever slow a pass down.
 
-    No width costs more than two passes that are as wide together, nor much more than a wider one.
+    No width costs much more than a wider one, nor than two passes that are as wide together, unless they are
+    ``linked``: a change of the width then has a price of its own.
     """
     times = fastest_passes(samples)
     least = float("inf")
     for width in sorted(times, reverse=True):
         times[width] = min(times[width], _STEP_FACTOR * least)
         least = min(least, times[width])
-    for width in sorted(times):
+    for width in () if linked else sorted(times):
         parts = (times[a] + times[width - a] for a in times if width - a in times)
         times[width] = min([times[width], *parts])
     widths = tuple(sorted(times))
@@ -85,9 +86,9 @@ def fastest_passes(samples: Iterable[Sample]) -> dict[int, float]:
     return times
 
 
-def were_disturbed(samples: Sequence[Sample]) -> bool:
+def were_disturbed(samples: Sequence[Sample], *, linked: bool = False) -> bool:
     """True if all passes of some width took far longer than other widths imply: other programs were busy."""
-    curve = curve_from_samples(samples)
+    curve = curve_from_samples(samples, linked=linked)
     return any(seconds > _DISTURBED_FACTOR * curve.seconds(n) for n, seconds in fastest_passes(samples).items())
 
 
@@ -103,12 +104,12 @@ def measure_passes(
     """Time passes behind a few tokens: widths in turn while a budget lasts, or every width several times.
 
     Without ``thorough`` the context's last passes and ``earlier`` ones count, and their widths come last. Over a link
-    the first pass of a width asks each worker for sizes, which it keeps, so each width is repeated behind another one.
+    they do not: see :func:`_over_link`.
     """
-    linked = context.model.placement.split is not None
+    linked = _linked(context)
     budget = _LINKED_BUDGET_S if linked else _BUDGET_S
     wanted = [width for width in (sorted(WIDTHS) if thorough else _ORDER) if width <= widest]
-    samples = [] if thorough else [(n, s) for n, s in (*earlier, *context.passes) if n <= widest]
+    samples = [] if thorough or linked else [(n, s) for n, s in (*earlier, *context.passes) if n <= widest]
     known = {width for width, _ in samples}
     rounds, spent = _THOROUGH_ROUNDS if thorough else _ROUNDS, 0.0
     context.rewind(0)
@@ -120,17 +121,46 @@ def measure_passes(
             break
         if not thorough and width in known and not complete:
             continue
-        again = linked and width > 1 and width not in known
-        for n in (1,) * _SINGLES if width == 1 else (width, 1, width) if again else (width,):
-            context.rewind(_HELD)
-            context.decode(tokens[_HELD : _HELD + n])
-            samples.append(context.passes[-1])
-            spent += samples[-1][1]
+        times = [_pass_s(context, tokens, n) for n in _widths_in_turn(width, linked=linked)]
+        spent += sum(times)
+        if linked and width > 1:
+            samples.append((width, _over_link(times[-2:], fastest_passes(samples)[1])))
+        else:
+            samples += [(width, seconds) for seconds in times]
         known.add(width)
         if progress is not None:
             progress((i + 1) / (rounds * len(wanted)))
     context.rewind(0)
     return samples
+
+
+def _linked(context: LlamaContext) -> bool:
+    """True if layers are on other machines."""
+    return context.model.placement.split is not None
+
+
+def _widths_in_turn(width: int, *, linked: bool) -> tuple[int, ...]:
+    """Widths of the passes that time ``width``. A link's first pass of a width asks each worker for sizes it keeps."""
+    if width == 1:
+        return (1,) * _SINGLES
+    return (width, 1, width) if linked else (width,)
+
+
+def _over_link(times: Sequence[float], single: float) -> float:
+    """The price of a wide pass among single-token ones, from the seconds of one of each behind the other width.
+
+    A pass of another width than the last one sends its graph again, so the single-token pass behind a wide one is
+    slower than a ``single`` one in a row, too.
+    """
+    behind, wide = times
+    return wide + max(0.0, behind - single)
+
+
+def _pass_s(context: LlamaContext, tokens: Sequence[int], width: int) -> float:
+    """Seconds of a pass behind the held tokens."""
+    context.rewind(_HELD)
+    context.decode(tokens[_HELD : _HELD + width])
+    return context.passes[-1][1]
 
 
 def measure_cell(context: LlamaContext, tokens: Sequence[int], curve: Curve) -> float:
@@ -285,11 +315,12 @@ class CostMeasurement:
         elif self._drafter is not None:
             own = [token % self._drafter.model.n_vocab for token in tokens]
             drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
-        curve = curve_from_samples(passes)
+        linked = _linked(self._target)
+        curve = curve_from_samples(passes, linked=linked)
         curve = replace(curve, cell=measure_cell(self._target, tokens, curve))
         costs = Costs(curve, drafters, checkpoint=measure_checkpoint(self._target, tokens))
         runs = (cache.recall(_KIND, self._key()) or {}).get("disturbed", 0)
-        again = not thorough and were_disturbed(passes)
+        again = not thorough and were_disturbed(passes, linked=linked)
         if again:
             self.remember_passes()
         disturbed = (runs if isinstance(runs, int) else 0) + 1 if again else 0

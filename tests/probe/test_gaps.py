@@ -174,7 +174,7 @@ def unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Nothing is remembered, and small pairs are measured as large ones are. Gives what was measured."""
     monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(measuring, "MEASURED_AT_ONCE", 0)
-    monkeypatch.setattr(costs, "were_disturbed", lambda _: False)  # other programs may be busy
+    monkeypatch.setattr(costs, "were_disturbed", lambda *_, **__: False)  # other programs may be busy
     made: list[str] = []
     compare, measure = batch_invariance._Comparison.difference, costs.measure_passes
 
