@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from localspec.errors import BackendError, MissingFeatureError
-from localspec.llama.binding import clear_errors, first_error, lib, shared_libraries
+from localspec.llama.binding import clear_errors, first_error, free_with, lib, shared_libraries
 from localspec.llama.rows import RowView
 from localspec.llama.symbols import function
 from localspec.protocols import Rows
@@ -50,8 +50,9 @@ class LayerEncoder:
 
     def __init__(self, handle: Any, view: RowView, width: int, batch: int) -> None:
         """``view``: of the head's hidden rows. ``width``: of the inputs. ``batch``: most rows at once."""
-        self._handle, self._view, self._width, self._most = handle, view, width, batch
+        self._handle, self._view, self._most = handle, view, batch
         self._batch = lib.llama_batch_init(batch, width, 1)
+        self._free = free_with(self, lib.llama_batch_free, self._batch)
 
     def encode(self, inputs: Rows, into: Rows) -> None:
         """Write the rows for ``inputs``, shape (n, width), to ``into``, shape (n, n_embd)."""
@@ -72,6 +73,4 @@ class LayerEncoder:
 
     def close(self) -> None:
         """Free the batch. May be called twice."""
-        if self._batch is not None:
-            lib.llama_batch_free(self._batch)
-            self._batch = None
+        self._free()

@@ -35,10 +35,8 @@ def eagle_mismatch(target: GgufHeader, head: GgufHeader) -> str | None:
     """Reason why an EAGLE-3 head cannot draft for ``target``, None if it can. May read the head's token ids."""
     if target.architecture not in LAYER_INPUTS:
         return f"llama.cpp gives no inputs of layers of {target.architecture!r}, which it reads"
-    layers, count = (
-        read_layers(head),
-        (target.number("block_count") or 0) - (target.number("nextn_predict_layers") or 0),
-    )
+    layers = read_layers(head)
+    count = (target.number("block_count") or 0) - (target.number("nextn_predict_layers") or 0)
     if len(layers) != _READ or not all(0 <= layer < count for layer in layers):
         return f"it reads the layers {', '.join(map(str, layers)) or 'of no target'}, and the target has {count}"
     wants, has = head.number("target_hidden_size"), target.number("embedding_length")
@@ -67,7 +65,14 @@ def _shape_mismatch(head: GgufHeader, target_width: int, n_vocab: int) -> str | 
     missing = [name for name in ("token_embd.weight", "output.weight") if name not in shapes]
     if missing and width != target_width:
         return f"it takes {missing[0]} from its target, which is {target_width} wide, and it is {width} wide"
-    ids, rows = _token_ids(head), shapes.get("output.weight", (0, n_vocab))[-1]
+    return _token_mismatch(head, shapes.get("output.weight", (0, n_vocab))[-1], n_vocab)
+
+
+def _token_mismatch(head: GgufHeader, rows: int, n_vocab: int) -> str | None:
+    """Reason why the ``rows`` of the head's output cannot be written into a row of ``n_vocab`` logits."""
+    ids = _token_ids(head)
+    if ids is None:
+        return "its d2t holds no 64-bit numbers"
     if len(ids) != rows:
         return f"it names {len(ids)} tokens for {rows} rows of its output"
     if ids and not 0 <= min(ids) <= max(ids) < n_vocab:
@@ -75,14 +80,19 @@ def _shape_mismatch(head: GgufHeader, target_width: int, n_vocab: int) -> str | 
     return None
 
 
-def _token_ids(head: GgufHeader) -> Sequence[int]:
-    """The target's token for each row of the head's output (``d2t``); every token where it has none."""
-    for tensor in head.tensors:
-        if tensor.name == "d2t" and tensor.type == TYPE_NUMBERS["I64"]:
-            with head.path.open("rb") as file:
-                file.seek(head.data_start + tensor.offset)
-                found = array("q", file.read(8 * tensor.elements))
-            if sys.byteorder == "big":
-                found.byteswap()
-            return found
-    return range(head.lengths.get(TOKENS, 0))
+def _token_ids(head: GgufHeader) -> Sequence[int] | None:
+    """The target's token for each row of the head's output (``d2t``), and every token where it has none.
+
+    None for numbers of another type than llama.cpp reads.
+    """
+    tensor = next((tensor for tensor in head.tensors if tensor.name == "d2t"), None)
+    if tensor is None:
+        return range(head.lengths.get(TOKENS, 0))
+    if tensor.type != TYPE_NUMBERS["I64"]:
+        return None
+    with head.path.open("rb") as file:
+        file.seek(head.data_start + tensor.offset)
+        found = array("q", file.read(8 * tensor.elements))
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found

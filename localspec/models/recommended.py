@@ -79,8 +79,8 @@ def _qwen(
 ) -> RecommendedPair:
     """A target of unsloth's with a prediction head in its file. ``head``: the bytes that a draft token reads.
 
-    Those are the output matrix, 248,320 rows in Q6_K, and a layer, of experts the active ones. ``read``: None for all
-    of the file but that layer, a part in a hundred.
+    Those are the output matrix, 248,320 rows in Q6_K, and a layer, of experts the active ones. ``read``: the bytes that
+    a token of the target reads, None for the whole file.
     """
     title = f"Qwen{size}"
     return RecommendedPair(

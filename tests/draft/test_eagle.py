@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from localspec.draft.heads import HeadDrafter
 from localspec.engine import Engine
 from localspec.errors import DraftMismatchError, MissingFeatureError, ModelFileError
 from localspec.gguf.header import read_header
+from localspec.gguf.types import TYPE_NUMBERS
 from localspec.llama import layer_inputs
 from localspec.llama.context import LlamaContext
 from localspec.llama.heads import LlamaHeadContext
@@ -198,3 +200,10 @@ def test_build_without_the_functions_says_so(made: Made, monkeypatch: pytest.Mon
     with pytest.raises(MissingFeatureError, match="EAGLE-3 heads read; use `-d ngram`"):
         LlamaContext(model, PARAMS, 128, input_layers=(1, 2, 3))
     model.close()
+
+
+def test_ids_of_another_type_are_refused(tmp_path: Path) -> None:
+    """llama.cpp would end the process."""
+    head = read_header(random_eagle(tmp_path / "eagle3.gguf", TINY_TARGET, draft_tokens=8))
+    tensors = tuple(replace(t, type=TYPE_NUMBERS["F32"]) if t.name == "d2t" else t for t in head.tensors)
+    assert "no 64-bit numbers" in (eagle_mismatch(read_header(TINY_TARGET), replace(head, tensors=tensors)) or "")
