@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ import pytest
 
 import localspec
 from localspec.control.base import FixedDepth
-from localspec.draft.heads import HeadDrafter
 from localspec.engine import Engine
 from localspec.errors import DraftMismatchError, MissingFeatureError, ModelFileError
 from localspec.gguf.header import read_header
@@ -28,8 +26,8 @@ from localspec.models.eagle import eagle_mismatch, read_layers
 from localspec.models.pairing import check_pairing, find_drafter
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
+from tests.helpers.head_drafting import HeadDrafting
 from tests.helpers.random_models import random_eagle, random_model
-from tests.helpers.support import GREEDY, prefix_of
 
 PARAMS = ContextParams(threads=1, batch=64)
 TOKENS = [2, *np.random.default_rng(1).integers(5, 2000, 90).tolist()]
@@ -52,28 +50,19 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Made(target, random_eagle(folder / "eagle3.gguf", target, draft_tokens=TARGETS[request.param]))
 
 
-class Drafting:
-    """A target and its head."""
+class Drafting(HeadDrafting):
+    """A target and its head, with models of their own."""
 
     def __init__(self, made: Made) -> None:
         head = read_header(made.head)
         self.models = LlamaModel(read_header(made.target), PARAMS), LlamaModel(head, PARAMS)
-        self.target = LlamaContext(self.models[0], PARAMS, 128, input_layers=read_layers(head))
-        self.context = LlamaHeadContext(self.models[1], PARAMS, self.target)
-        self.drafter = HeadDrafter(self.context)
+        target = LlamaContext(self.models[0], PARAMS, 128, input_layers=read_layers(head))
+        super().__init__(target, LlamaHeadContext(self.models[1], PARAMS, target))
 
     def close(self) -> None:
-        for one in (self.context, self.target, *self.models):
-            one.close()
-
-    def guesses(self, text: list[int], count: int = 4) -> list[int]:
-        """Bring the target to all but the last token, 40 at once, and draft."""
-        if self.target.tokens != text[: len(self.target.tokens)] or len(self.target.tokens) >= len(text):
-            self.target.rewind(0)
-        while len(self.target.tokens) < len(text) - 1:
-            at = len(self.target.tokens)
-            self.target.decode(text[at : min(at + 40, len(text) - 1)], "none")
-        return [guess.token for guess in islice(self.drafter.propose(prefix_of(text, GREEDY)), count)]
+        super().close()
+        for model in self.models:
+            model.close()
 
 
 @pytest.fixture
@@ -114,8 +103,7 @@ def test_only_tokens_that_the_head_names_are_guessed(made: Made, drafting: Draft
     """The others have no logit."""
     drafting.target.decode(TOKENS[:19], "none")
     row = drafting.context.read(TOKENS[:20], 0, goes_on=False)[0]
-    wanted = TARGETS["tiny" if made.target == TINY_TARGET else "qwen35"]
-    assert np.isfinite(row).sum() == (wanted or len(row))
+    assert np.isfinite(row).sum() == (TARGETS["tiny" if made.target == TINY_TARGET else "qwen35"] or len(row))
 
 
 def answer(engine: Engine, **options: Any) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +11,6 @@ import pytest
 
 import localspec
 from localspec.control.base import FixedDepth
-from localspec.draft.base import Prefix
-from localspec.draft.heads import HeadDrafter
 from localspec.engine import Engine
 from localspec.errors import DraftMismatchError, ModelFileError
 from localspec.gguf.header import read_header
@@ -25,6 +22,7 @@ from localspec.models.drafter_kinds import HEADS
 from localspec.models.heads import has_heads, is_heads_alone
 from localspec.models.pairing import find_drafter
 from localspec.params import ContextParams
+from tests.helpers.head_drafting import HeadDrafting
 from tests.helpers.random_models import random_model
 from tests.helpers.support import GREEDY, prefix_of
 
@@ -52,26 +50,12 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model.close()
 
 
-class Drafting:
+class Drafting(HeadDrafting):
     """A target and its heads."""
 
     def __init__(self, made: Made) -> None:
-        self.target = LlamaContext(made.model, PARAMS, 128, keeps_rows=True)
-        self.context = LlamaHeadContext(made.model, PARAMS, self.target)
-        self.drafter = HeadDrafter(self.context)
-
-    def close(self) -> None:
-        self.context.close()
-        self.target.close()
-
-    def guesses(self, text: list[int], count: int = 4, prefix: Prefix | None = None) -> list[int]:
-        """Bring the target to all but the last token, and draft."""
-        if len(self.target.tokens) >= len(text) or self.target.tokens != text[: len(self.target.tokens)]:
-            self.target.rewind(0)
-        while len(self.target.tokens) < len(text) - 1:
-            at = len(self.target.tokens)
-            self.target.decode(text[at : min(at + 40, len(text) - 1)], "none")
-        return [guess.token for guess in islice(self.drafter.propose(prefix or prefix_of(text, GREEDY)), count)]
+        target = LlamaContext(made.model, PARAMS, 128, keeps_rows=True)
+        super().__init__(target, LlamaHeadContext(made.model, PARAMS, target))
 
 
 @pytest.fixture

@@ -56,10 +56,19 @@ def random_model(path: Path, architecture: str, *, heads: int = 0, seed: int = 0
         head, layer = any(name.startswith(start) for start in last), name.startswith("blk.")
         if (part == "trunk" and head) or (part == "heads" and layer and not head):
             continue
-        if len(shape) > 1 and shape[-1] % 32 == 0 and name.endswith("weight") and not name.endswith(_FLOATS):
-            writer.add_tensor(name, quantize(values, _Q8_0), raw_dtype=_Q8_0)
-        else:
-            writer.add_tensor(name, values)
+        _add_tensor(writer, name, values)
+    return _written(writer, path)
+
+
+def _add_tensor(writer: gguf.GGUFWriter, name: str, values: NDArray[np.float32]) -> None:
+    """Add a matrix in Q8_0, and anything else in float."""
+    if values.ndim > 1 and values.shape[-1] % 32 == 0 and name.endswith("weight") and not name.endswith(_FLOATS):
+        writer.add_tensor(name, quantize(values, _Q8_0), raw_dtype=_Q8_0)
+    else:
+        writer.add_tensor(name, values)
+
+
+def _written(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -95,16 +104,8 @@ def random_eagle(path: Path, target: Path, *, draft_tokens: int | None = None, s
         ids = np.sort(dice.choice(TOKENS, draft_tokens, replace=False)).astype(np.int64)
         writer.add_tensor("d2t", ids, raw_dtype=gguf.GGMLQuantizationType.I64)
     for name, shape in shapes.items():
-        values = _values(name, shape, dice)
-        if len(shape) > 1:
-            writer.add_tensor(name, quantize(values, _Q8_0), raw_dtype=_Q8_0)
-        else:
-            writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+        _add_tensor(writer, name, _values(name, shape, dice))
+    return _written(writer, path)
 
 
 #: Tensors that stay in float. Routers, which llama-quantize leaves in float too, are in Q8_0, so that rows are exact.
