@@ -19,7 +19,7 @@ from localspec.llama.binding import lib, set_fields, staging_function
 from localspec.llama.context import LlamaContext
 from localspec.llama.layer_inputs import LayerEncoder
 from localspec.llama.model import LlamaModel
-from localspec.llama.native import NativeContext, context_options, hidden_view
+from localspec.llama.native import NativeContext, context_options
 from localspec.models.eagle import is_eagle
 from localspec.params import ContextParams
 from localspec.protocols import Rows
@@ -54,11 +54,9 @@ class LlamaHeadContext:
         width = model.n_embd if eagle else target.model.n_embd
         self._native = NativeContext(model, options, self.batch, target.n_ctx, n_hidden=width, fast=params.fast)
         self._encoder: LayerEncoder | None = None
-        #: Positions by which the cells of tokens come earlier.
-        self._shift = int(eagle)
         if eagle:
-            view = hidden_view(self._native.handle, width)
-            self._encoder = LayerEncoder(self._native.handle, view, target.kept_rows.width, min(_ENCODED, self.batch))
+            most = min(_ENCODED, self.batch)
+            self._encoder = LayerEncoder(self._native.handle, self._native.hidden, target.kept_rows.width, most)
         self._inputs = np.zeros((self.batch, width), np.float32)
         self._pointer = self._inputs.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         self.heads = max(1, int(lib.llama_model_n_layer_nextn(model.handle)))
@@ -142,9 +140,10 @@ class LlamaHeadContext:
 
     def _decode(self, tokens: Sequence[int], position: int, outputs: int, head: int) -> None:
         """Decode with one head, after removing what it may have at these positions."""
-        if self._shift and not position:
-            tokens, position = tokens[1:], 1  # no row comes before the first token
-        position -= self._shift
+        if self._encoder is not None:
+            if position == 0:
+                tokens, position = tokens[1:], 1  # no row comes before the first token
+            position -= 1
         if not tokens:
             return
         if position + len(tokens) > self._native.cells:

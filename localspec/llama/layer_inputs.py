@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,9 @@ class LayerInputs:
 class LayerEncoder:
     """The first product of an EAGLE-3 head: rows of three layers' inputs to rows of its own width."""
 
-    def __init__(self, handle: Any, view: RowView, width: int, batch: int) -> None:
-        """``view``: of the head's hidden rows. ``width``: of the inputs. ``batch``: most rows at once."""
-        self._handle, self._view, self._most = handle, view, batch
+    def __init__(self, handle: Any, hidden: Callable[[int], Rows], width: int, batch: int) -> None:
+        """``hidden``: gives the head's first hidden rows. ``width``: of the inputs. ``batch``: most rows at once."""
+        self._handle, self._hidden, self._most = handle, hidden, batch
         self._batch = lib.llama_batch_init(batch, width, 1)
         self._free = free_with(self, lib.llama_batch_free, self._batch)
 
@@ -69,7 +69,7 @@ class LayerEncoder:
             code = lib.llama_encode(self._handle, self._batch)
             if code != 0:
                 raise BackendError(f"llama.cpp failed to encode {n} rows (code {code}): {first_error()}.")
-            into[at : at + n] = self._view.rows(self._handle, n)
+            into[at : at + n] = self._hidden(n)
 
     def close(self) -> None:
         """Free the batch. May be called twice."""

@@ -93,6 +93,11 @@ def _cache_heads(header: GgufHeader) -> tuple[object, object]:
     return last.get(True), last.get(False)
 
 
+def only_drafts(header: GgufHeader) -> bool:
+    """True for an assistant, prediction heads alone and an EAGLE-3 head."""
+    return is_assistant(header) or is_heads_alone(header) or is_eagle(header)
+
+
 def check_assistant(target: GgufHeader, assistant: GgufHeader) -> None:
     """Raise :class:`DraftMismatchError` if the assistant cannot draft for the target."""
     reason = assistant_mismatch(target, assistant)

@@ -222,17 +222,11 @@ def _record(model: StoredModel) -> StoredModel:
 def _assistant_mismatch(target: Path, drafter: Path) -> str | None:
     """Reason in the headers why a file that only drafts cannot do so for a target; None if it can, or is a model."""
     from localspec.gguf.header import read_header
-    from localspec.models.eagle import eagle_mismatch, is_eagle
-    from localspec.models.heads import heads_mismatch, is_heads_alone
-    from localspec.models.pairing import assistant_mismatch, is_assistant
+    from localspec.models.pairing import check_pairing, only_drafts
 
     try:
         header = read_header(drafter)
-        if is_heads_alone(header):
-            return heads_mismatch(read_header(target), header)
-        if is_eagle(header):
-            return eagle_mismatch(read_header(target), header)
-        return assistant_mismatch(read_header(target), header) if is_assistant(header) else None
+        return check_pairing(read_header(target), header).reason if only_drafts(header) else None
     except LocalspecError as error:
         return str(error).rstrip(".")
 

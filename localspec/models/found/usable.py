@@ -10,11 +10,9 @@ from pathlib import Path
 from localspec.errors import LocalspecError
 from localspec.files import file_identity
 from localspec.gguf.header import read_header
-from localspec.models.eagle import is_eagle
 from localspec.models.found.model import FoundModel
 from localspec.models.found.search import found_models
-from localspec.models.heads import is_heads_alone
-from localspec.models.pairing import is_assistant
+from localspec.models.pairing import only_drafts
 from localspec.models.store import Role
 
 
@@ -38,4 +36,4 @@ def _kind(path: Path, identity: str) -> Role | None:
     header = read_header(path)
     if header.architecture == "clip" or header.metadata.get("general.type", "model") != "model":
         return None
-    return "drafter" if is_assistant(header) or is_heads_alone(header) or is_eagle(header) else "model"
+    return "drafter" if only_drafts(header) else "model"
