@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from localspec.errors import BackendError
+from localspec.gguf.header import GgufHeader
 from localspec.llama.binding import lib, set_fields, staging_function
 from localspec.llama.context import LlamaContext
 from localspec.llama.layer_inputs import LayerEncoder
@@ -74,14 +75,14 @@ class LlamaHeadContext:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that a guess reads: a head, and the output matrix."""
+        """Bytes that a guess reads: a head, and the output matrix, which may be the target's."""
         header = self.model.header
-        if self._encoder is not None:
-            looked_up = sum(tensor.bytes or 0 for tensor in header.tensors if tensor.name == "token_embd.weight")
-            return self.model.n_bytes - looked_up
-        layer = f"blk.{(header.number('block_count') or 1) - 1}."
         sizes = {tensor.name: tensor.bytes or 0 for tensor in header.tensors}
-        output = sizes.get("output.weight", sizes.get("token_embd.weight", 0))
+        if self._encoder is not None:
+            own = self.model.n_bytes - sizes.get("token_embd.weight", 0)
+            return own if "output.weight" in sizes else own + _output_bytes(self._target.model.header)
+        layer = f"blk.{(header.number('block_count') or 1) - 1}."
+        output = _output_bytes(header) or _output_bytes(self._target.model.header)
         return output + sum(size for name, size in sizes.items() if name.startswith(layer))
 
     @property
@@ -165,3 +166,9 @@ class LlamaHeadContext:
         if self._encoder is not None:
             self._encoder.close()
         self._native.close()
+
+
+def _output_bytes(header: GgufHeader) -> int:
+    """Bytes of the matrix that makes the logits; 0 for a file that has none."""
+    sizes = {tensor.name: tensor.bytes or 0 for tensor in header.tensors}
+    return sizes.get("output.weight", sizes.get("token_embd.weight", 0))
