@@ -359,14 +359,16 @@ class Engine:
         self._setup, self.notices = setup, setup.notices
         self.exactness, self.difference, self.passes = setup.exactness, setup.difference, setup.passes
 
-    def measure(self, seconds: float | None = None) -> bool:
+    def measure(self, seconds: float | None = None, *, whole: bool = True) -> bool:
         """Wait until exactness and costs of the pair are measured, at most ``seconds``; returns False if they are not.
+
+        ``whole`` False: without what later turns of a conversation need besides, which is measured as they come.
 
         A pair that is new on this machine drafts only when its passes are proved to be exact. That is measured in a
         thread between answers, which an answer interrupts within one pass, and remembered. Raises the measurement's
         :class:`BackendError`, for example without enough memory.
         """
-        done = self._measurement is None or self._measurement.wait(seconds)
+        done = self._measurement is None or self._measurement.wait(seconds, whole=whole)
         self._adopt()
         return done
 

@@ -29,8 +29,11 @@ class Measurement(Protocol):
     def news(self) -> Setup | None:
         """Return decisions that follow from what was measured since the last call; None if nothing was."""
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait for its end, at most ``seconds``; returns False if it has not ended. Raises its error."""
+    def wait(self, seconds: float | None = None, *, whole: bool = True) -> bool:
+        """Wait for its end, at most ``seconds``; returns False if it has not ended. Raises its error.
+
+        ``whole`` False: wait until drafting is decided.
+        """
 
     def close(self) -> None:
         """End it. May be called twice."""

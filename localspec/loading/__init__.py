@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from localspec.errors import UsageError
 from localspec.loading.files import PairFiles, find_files
-from localspec.loading.options import LoadOptions
+from localspec.loading.options import MEASURED_AT_ONCE, LoadOptions
 from localspec.memory.cache_types import check_cache_types
 from localspec.memory.fit import LoadRequest, LoadSettings, Machine, choose_settings
 from localspec.memory.projector import projector_bytes
@@ -26,7 +26,7 @@ from localspec.params import (
     check_image_tokens,
     check_pass_width,
 )
-from localspec.probe.load_test import Trial
+from localspec.probe.load_test import Trial, is_new
 
 if TYPE_CHECKING:
     from localspec.chat.choose_template import ChosenTemplate
@@ -99,6 +99,8 @@ def load(
     check_image_tokens(image_tokens)
     files = find_files(target, draft, mmproj)
     check_cache_types(files.target, params)
+    if exactness == "prefer" and not rpc:
+        files = _postpone(files, params)
     with Trial(files.target.path, files.draft_path, files.kind, params) as trial:
         from localspec.memory.machine import read_machine
 
@@ -126,6 +128,19 @@ def load(
         from localspec.loading.assemble import assemble
 
         return assemble(files, options, fitted, machine, spread, trial)
+
+
+def _postpone(files: PairFiles, params: ContextParams) -> PairFiles:
+    """Leave a draft model for later that is new here, so that the first answer cannot use it; see :mod:`.late`.
+
+    One that the user has named is loaded at once, because its faults are told at once.
+    """
+    small = sum(tensor.bytes or 0 for tensor in files.target.tensors) <= MEASURED_AT_ONCE
+    if files.draft is None or files.kind != "model" or files.named or small:
+        return files
+    if not is_new(files.target.path, files.draft.path, params):
+        return files
+    return replace(files, draft=None, late=files.draft)
 
 
 def _template(choice: str | Path | None) -> ChosenTemplate | None:

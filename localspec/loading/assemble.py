@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from localspec.draft.late import LateDrafter
 from localspec.engine import Engine
 from localspec.generation.kept import KeptCaches
 from localspec.loading.contexts import make_pairs, open_contexts
 from localspec.loading.files import PairFiles
+from localspec.loading.late import LateModel
 from localspec.loading.measuring import measure
-from localspec.loading.models import load_models, load_template, model_info
+from localspec.loading.models import drafter_params, load_models, load_template, model_info
 from localspec.loading.options import LoadOptions
 from localspec.memory.fit import LoadSettings, Machine, kept_bytes
 from localspec.params import ContextParams
@@ -67,13 +69,26 @@ class _Parts:
             contexts = open_contexts(models, stack)
             self.trial.passed()
             template, about_template = load_template(models.target, options.template)
-            measured = measure(models, contexts[0], options, [*notices, *models.notices, *about_template], last=last)
+            about, late = [*notices, *models.notices, *about_template], self._late(params, stack)
+            measured = measure(models, contexts[0], options, about, late, last=last)
             if measured is None:
                 return None
             setup, measurement = measured
-            pair, scheduler = make_pairs(models, contexts, options.ngram_file, self.kept, options.image_tokens)
+            drafters = late.drafters if late else ()
+            pair, scheduler = make_pairs(
+                models, contexts, options.ngram_file, self.kept, options.image_tokens, drafters
+            )
             info, close = model_info(options.name, models.target, options.plan), stack.pop_all().close
             kept = KeptCaches(self.kept)
             return Engine(
                 pair, setup, measurement, model=info, template=template, close=close, scheduler=scheduler, kept=kept
             )
+
+    def _late(self, params: ContextParams, stack: ExitStack) -> LateModel | None:
+        """The draft model that is loaded behind the first answer, if there is one. ``stack`` frees it."""
+        if self.files.late is None:
+            return None
+        drafters = [LateDrafter("model") for _ in range(params.sequences)]
+        late = LateModel(self.files.late, drafter_params(params, self.draft_layers), self.options.verbose, drafters)
+        stack.callback(late.close)
+        return late

@@ -11,6 +11,7 @@ from pathlib import Path
 from localspec.draft.base import Drafter
 from localspec.draft.heads import HeadDrafter
 from localspec.draft.history import HistoryDrafter
+from localspec.draft.late import LateDrafter
 from localspec.draft.model import ModelDrafter
 from localspec.draft.mtp import MtpDrafter
 from localspec.draft.ngram import NgramDrafter
@@ -27,7 +28,8 @@ from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.sequences import LlamaSequences
 from localspec.llama.trimmed import LlamaTrimmedContext
 from localspec.loading.media import make_reader
-from localspec.probe.contexts import LoadedModels, PairContexts
+from localspec.params import ContextParams
+from localspec.probe.contexts import DrafterContext, LoadedModels, PairContexts
 
 
 def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
@@ -42,29 +44,42 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
         hidden=hidden, keeps_rows=rows, input_layers=models.input_layers, sequences=n,
     )  # fmt: skip
     stack.callback(target.close)
-    drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None = None
-    if models.drafter is not None and models.draft_params is not None:
-        if models.kind == "mtp":
-            drafter = LlamaMtpContext(models.drafter, models.draft_params, target)
-        elif models.kind == "heads":
-            drafter = LlamaHeadContext(models.drafter, models.draft_params, target)
-        elif models.trim is not None:
-            inputs = models.trim.embeddings
-            drafter = LlamaTrimmedContext(models.drafter, models.draft_params, models.n_ctx, inputs, n)
-        else:
-            drafter = LlamaContext(models.drafter, models.draft_params, models.n_ctx, sequences=n)
+    drafter = open_drafter(models, target)
+    if drafter is not None:
         stack.callback(drafter.close)
-    for context in (target, drafter):
-        if context is not None and models.params.threads is None:
-            context.adapt_threads(True)
+    if models.params.threads is None:
+        target.adapt_threads(True)
     targets = [target.neighbour(i) for i in range(1, models.params.sequences)]
     beside = [PairContexts(other, _beside(drafter, other)) for other in targets]
     return [PairContexts(target, drafter), *beside]
 
 
-def _beside(
-    drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None, target: LlamaContext
-) -> LlamaContext | LlamaMtpContext | LlamaHeadContext | None:
+def open_drafter(models: LoadedModels, target: LlamaContext) -> DrafterContext | None:
+    """Make the context of a drafter that decodes, for the first sequence; ``target`` is that of its target."""
+    if models.drafter is None or models.draft_params is None:
+        return None
+    if models.kind == "model":
+        return open_draft_model(models, models.drafter, models.draft_params)
+    kind = LlamaMtpContext if models.kind == "mtp" else LlamaHeadContext
+    context = kind(models.drafter, models.draft_params, target)
+    if models.params.threads is None:
+        context.adapt_threads(True)
+    return context
+
+
+def open_draft_model(models: LoadedModels, drafter: LlamaModel, params: ContextParams) -> LlamaContext:
+    """Make the context of a draft model, for the first sequence; ``models`` tell how it is used."""
+    n_ctx, n = models.n_ctx, models.params.sequences
+    if models.trim is not None:
+        context: LlamaContext = LlamaTrimmedContext(drafter, params, n_ctx, models.trim.embeddings, n)
+    else:
+        context = LlamaContext(drafter, params, n_ctx, sequences=n)
+    if models.params.threads is None:
+        context.adapt_threads(True)
+    return context
+
+
+def _beside(drafter: DrafterContext | None, target: LlamaContext) -> DrafterContext | None:
     """The drafter's context for another sequence, that of ``target``."""
     if drafter is None or isinstance(drafter, LlamaHeadContext):
         return drafter and drafter.neighbour(target)
@@ -77,21 +92,29 @@ def make_pairs(
     ngram_file: str | Path | None,
     kept: int,
     image_tokens: tuple[int, int] | None = None,
+    late: Sequence[LateDrafter] = (),
 ) -> tuple[Pair, Scheduler | None]:
     """The first target with its drafters, lookup first, and the scheduler of several.
 
     ``kept``: bytes of the caches of earlier conversations. ``image_tokens``: fewest and most cells of a picture.
+    ``late``: drafters that wait for their model, one for each sequence, or none.
     """
     history = _history(ngram_file, models.target) if models.kind != "none" else None
     reader = make_reader(models, contexts[0].target, image_tokens)
-    pairs = [replace(_make_pair(models, one, history), reader=reader) for one in contexts]
+    waiting = late or (None,) * len(contexts)
+    pairs = [
+        replace(_make_pair(models, one, history, drafter), reader=reader)
+        for one, drafter in zip(contexts, waiting, strict=True)
+    ]
     if len(pairs) == 1:
         return pairs[0], None
     sequences = LlamaSequences([one.target for one in contexts])
     return pairs[0], Scheduler(sequences, pairs, KeptCaches(kept))
 
 
-def _make_pair(models: LoadedModels, contexts: PairContexts, history: HistoryDrafter | None) -> Pair:
+def _make_pair(
+    models: LoadedModels, contexts: PairContexts, history: HistoryDrafter | None, late: LateDrafter | None
+) -> Pair:
     target, drafters = contexts.target, list[Drafter]()
     if models.kind != "none":
         drafters.append(NgramDrafter())
@@ -100,13 +123,15 @@ def _make_pair(models: LoadedModels, contexts: PairContexts, history: HistoryDra
         elif isinstance(contexts.drafter, LlamaHeadContext):
             drafters.append(HeadDrafter(contexts.drafter))
         elif contexts.drafter is not None:
-            drafters.append(_model_drafter(models, contexts.drafter))
+            drafters.append(model_drafter(models, contexts.drafter))
+        drafters += [late] if late else []
         drafters += [history] if history else []
     prefill = Prefill(target.pass_width, target.pass_width)
     return Pair(target, models.target.vocabulary, tuple(drafters), history, models.kind == "mtp", prefill)
 
 
-def _model_drafter(models: LoadedModels, context: LlamaContext) -> ModelDrafter:
+def model_drafter(models: LoadedModels, context: LlamaContext) -> ModelDrafter:
+    """The drafter that drafts with the ``context`` of a draft model."""
     trim, batch = models.trim, context.batch
     if trim is None:
         return ModelDrafter(context, batch, min(models.target.n_vocab, context.model.n_vocab))

@@ -9,7 +9,7 @@ from localspec.errors import DraftMismatchError, ModelFileError
 from localspec.gguf.header import GgufHeader, is_trimmed, read_header
 from localspec.models.eagle import check_eagle, is_eagle
 from localspec.models.heads import check_heads, has_heads, is_heads_alone
-from localspec.models.pairing import check_assistant, check_vocabulary, find_drafter, is_assistant
+from localspec.models.pairing import check_assistant, check_vocabulary, find_pairing, is_assistant
 from localspec.models.projector import find_projector, is_projector
 from localspec.models.resolve import resolve_model
 
@@ -19,7 +19,8 @@ class PairFiles:
     """Headers of a target and of a drafter's file, if it has one.
 
     ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` (an assistant), ``heads`` (in the target's file or alone, or
-    EAGLE-3) or ``model``. ``named``: the user chose it. ``projector``: that of the target, if it has one.
+    EAGLE-3) or ``model``. ``named``: the user chose it. ``projector``: that of the target, if it has one. ``late``: the
+    drafter's file in place of ``draft``, where it is loaded behind the first answer.
     """
 
     target: GgufHeader
@@ -27,10 +28,11 @@ class PairFiles:
     draft: GgufHeader | None = None
     named: bool = True
     projector: GgufHeader | None = None
+    late: GgufHeader | None = None
 
     @property
     def headers(self) -> tuple[GgufHeader, GgufHeader | None]:
-        return self.target, self.draft
+        return self.target, self.draft or self.late
 
     @property
     def draft_path(self) -> Path | None:
@@ -56,26 +58,34 @@ def _find_drafter(header: GgufHeader, draft: str | Path | None) -> PairFiles:
     name = str(draft or "none")
     if name in ("none", "ngram"):
         return PairFiles(header, name)
+    if name in ("auto", "mtp"):
+        return _find_best(header, name)
+    drafter = read_header(resolve_model(name, drafter=True))
+    if is_eagle(drafter) or is_heads_alone(drafter):
+        (check_eagle if is_eagle(drafter) else check_heads)(header, drafter)
+        return PairFiles(header, "heads", drafter)
+    if is_assistant(drafter):
+        check_assistant(header, drafter)
+        return PairFiles(header, "mtp", drafter)
+    check_vocabulary(header, drafter)
+    return PairFiles(header, "model", drafter)
+
+
+def _find_best(header: GgufHeader, name: str) -> PairFiles:
+    """The pair for ``auto`` or ``mtp``: with heads in the target's file, else with the best drafter on disk."""
     named = name != "auto"
-    if name in ("auto", "mtp") and has_heads(header):
+    if has_heads(header):
         return PairFiles(header, "heads", None, named)
-    path = resolve_model(name, drafter=True) if name not in ("auto", "mtp") else find_drafter(header)
-    drafter = read_header(path) if path else None
-    if name == "mtp" and not (drafter and (is_assistant(drafter) or is_heads_alone(drafter))):
+    found = find_pairing(header)
+    if named and (found is None or found.kind not in ("mtp", "heads")):
         raise DraftMismatchError(
             f"{header.path.name} has no prediction heads, and no assistant or file of heads was found for it; "
             "give one with -d, or use `-d auto`."
         )
-    if drafter is None:
+    if found is None:
         return PairFiles(header, "ngram", None, named)
-    if is_eagle(drafter) or is_heads_alone(drafter):
-        (check_eagle if is_eagle(drafter) else check_heads)(header, drafter)
-        return PairFiles(header, "heads", drafter, named)
-    if is_assistant(drafter):
-        check_assistant(header, drafter)
-        return PairFiles(header, "mtp", drafter, named)
-    check_vocabulary(header, drafter)
-    return PairFiles(header, "model", drafter, named)
+    kind = {"eagle3": "heads", "trimmed": "model"}.get(str(found.kind), str(found.kind))
+    return PairFiles(header, kind, found.drafter, named)
 
 
 def _target_header(path: Path) -> GgufHeader:

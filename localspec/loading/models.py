@@ -39,7 +39,7 @@ def load_models(
 ) -> LoadedModels:
     """Load a target with ``params``, and its drafter with ``draft_layers`` on a GPU. ``stack`` frees them.
 
-    ``spread``: the target's layers on several machines.
+    ``spread``: the target's layers on several machines. A drafter that is loaded later is left out.
 
     Raises :class:`ModelFileError` for a target that cannot generate, :class:`DraftMismatchError` for a drafter that
     cannot draft or that the target cannot use.
@@ -47,7 +47,7 @@ def load_models(
     header, notices = files.target, list[str]()
     heads = files.kind == "heads"
     own_heads = heads and files.draft is None
-    own = replace(params, gpu_layers=draft_layers, cache_type_k=None, cache_type_v=None, media_cells=0, rollback=0)
+    own = drafter_params(params, draft_layers)
     with _drafter_beside(files, own, options) if files.draft and not spread else nullcontext() as awaited:
         target, machines = _load_target(files, options, params, spread, stack)
         drafter = awaited() if awaited else None
@@ -75,9 +75,20 @@ def load_models(
     if drafter is None:
         drafter = _load_drafter(draft, kind, own, options, machines)
         stack.callback(drafter.close)
-    if kind == "model" and not drafter.can_generate:
-        raise DraftMismatchError(f"{draft.path.name} ({draft.architecture}) cannot draft; use `-d ngram`.")
-    return replace(models, drafter=drafter, draft_params=own, trim=read_trim(draft) if is_trimmed(draft) else None)
+    return with_drafter(models, drafter, own)
+
+
+def drafter_params(params: ContextParams, layers: int | None) -> ContextParams:
+    """Settings of a drafter beside a target with ``params``. ``layers``: how many of its own a GPU holds."""
+    return replace(params, gpu_layers=layers, cache_type_k=None, cache_type_v=None, media_cells=0, rollback=0)
+
+
+def with_drafter(models: LoadedModels, drafter: LlamaModel, params: ContextParams) -> LoadedModels:
+    """Add a loaded ``drafter``. Raises :class:`DraftMismatchError` for one that cannot draft."""
+    header = drafter.header
+    if models.kind == "model" and not drafter.can_generate:
+        raise DraftMismatchError(f"{header.path.name} ({header.architecture}) cannot draft; use `-d ngram`.")
+    return replace(models, drafter=drafter, draft_params=params, trim=read_trim(header) if is_trimmed(header) else None)
 
 
 def _load_target(

@@ -146,13 +146,19 @@ def check_pairing(target: GgufHeader, other: GgufHeader) -> Pairing:
 
 
 def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -> Path | None:
+    """The file of the best drafter; see :func:`find_pairing`."""
+    found = find_pairing(target, candidates)
+    return found.drafter.path if found else None
+
+
+def find_pairing(target: GgufHeader, candidates: Iterable[Path] | None = None) -> Pairing | None:
     """The best of ``candidates`` for ``target``, or None. Without candidates: those of :func:`drafter_candidates`.
 
     Of two equal ones the one in the earlier folder is taken. Damaged files are skipped. Only the start of most files is
     read: fifty take less than 0.1 s, and the chosen one takes the time of reading its header.
     """
     if target.path.resolve() == TINY_TARGET.resolve():
-        return TINY_ASSISTANT
+        return Pairing(read_header(TINY_ASSISTANT), "mtp")
     size, folders = _file_size(target.path), dict[Path, int]()
     plausible = []
     for path in dict.fromkeys(drafter_candidates(target) if candidates is None else candidates):
@@ -167,10 +173,11 @@ def find_drafter(target: GgufHeader, candidates: Iterable[Path] | None = None) -
             plausible.append(((_ORDER.index(kind), place, *_rank(kind, start, share)), path))
     for _, path in sorted(plausible):
         try:
-            if check_pairing(target, read_header(path)).kind:
-                return path
+            found = check_pairing(target, read_header(path))
         except LocalspecError:
             continue
+        if found.kind:
+            return found
     return None
 
 

@@ -63,7 +63,7 @@ class _Vocabulary:
     def map_is_valid(self) -> bool:
         """True if each token stands for one of the whole vocabulary; a trimmed file may have been changed."""
         count = self._header.lengths.get(TOKENS, 0)
-        return len(self.ids) == count and all(0 <= token < self.size for token in self.ids)
+        return len(self.ids) == count and min(self.ids, default=0) >= 0 and max(self.ids, default=0) < self.size
 
     def texts(self) -> list[bytes]:
         return self._header.strings(TOKENS)

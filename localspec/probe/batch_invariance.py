@@ -96,10 +96,6 @@ class Findings:
         found = {False: self.short, True: self.long}
         return [one for one in sorted(order, key=_stage) if one[1] not in found[one[0]]]
 
-    def complete(self, widest: int, n_ctx: int) -> bool:
-        """True if nothing is left to compare."""
-        return self.chunk is not None and not self.pending(widest, n_ctx)
-
     def invariance(self, widest: int, n_ctx: int, pass_width: int) -> Invariance:
         """The result for passes of at most ``widest`` tokens; for narrower ones as long as comparisons are pending."""
         pending, differing = self.pending(widest, n_ctx), self.differing
@@ -164,11 +160,14 @@ def probe(
     widest: int = PROBE_WIDTH,
     findings: Findings | None = None,
     checkpoint: Callable[[Findings], None] = lambda _: None,
+    *,
+    chunk: bool = True,
 ) -> Invariance:
     """Compare passes of 2 … ``widest`` tokens with single-token passes, in a short and in a long cache.
 
     ``text``: ids of ordinary text. ``findings`` of earlier probes are extended and not measured again; ``checkpoint``
-    is called with them after each comparison. The cache is empty afterwards.
+    is called with them after each comparison. ``chunk``: compare the cells of prefills as well. The cache is empty
+    afterwards.
     """
     found = findings or Findings()
     tokens = repeat(text, HELD + max(widest + 1, context.pass_width))
@@ -182,7 +181,7 @@ def probe(
             long, width = pending[0]
             (found.long if long else found.short)[width] = comparison.difference(width, long=long)
             checkpoint(found)
-        if found.chunk is None:
+        if chunk and found.chunk is None:
             narrow = None if found.differing else widest
             comparison.start(long=False)
             found.chunk = _reusable_chunk(context, held, rest, narrow=narrow, slow=found.slow)

@@ -47,12 +47,15 @@ class LoadedModels:
         return read_layers(self.drafter.header if self.drafter else None)
 
 
+DrafterContext = LlamaContext | LlamaMtpContext | LlamaHeadContext
+
+
 @dataclass(frozen=True)
 class PairContexts:
     """A target's context, and its drafter's if that decodes."""
 
     target: LlamaContext
-    drafter: LlamaContext | LlamaMtpContext | LlamaHeadContext | None
+    drafter: DrafterContext | None
 
 
 def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> PairContexts:

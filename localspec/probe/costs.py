@@ -5,7 +5,7 @@ Passes of an exactness probe just before count as samples. The contexts are empt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from time import perf_counter
@@ -25,6 +25,8 @@ from localspec.protocols import UNBOUNDED
 
 #: Kind of the remembered facts. The number grows when they mean something else.
 _KIND = "costs-5"
+#: What is measured behind the passes of the target.
+_PARTS = ("drafter", "cell")
 #: Kind of the remembered passes of a measurement that was interrupted.
 _PASSES_KIND = "passes-1"
 #: Order in which widths are measured while time lasts.
@@ -277,20 +279,16 @@ class CostMeasurement:
 
     def known(self) -> Costs | None:
         """Recall the costs; None if they are not measured, or if a measurement should be repeated."""
-        found = cache.recall(_KIND, self._key()) or {}
-        runs = found.get("disturbed", 0)
-        try:
-            return None if isinstance(runs, int) and 0 < runs < _MAX_RUNS else Costs.from_dict(found)
-        except InputError:
-            return None
+        costs, left = self._recall()
+        return None if left or self._disturbed_runs() in range(1, _MAX_RUNS) else costs
 
     def estimate(self) -> Costs:
         """The costs as far as they are known: a shipped curve, scaled to the passes that were remembered."""
-        found = cache.recall(_KIND, self._key()) or {}
-        try:
-            return Costs.from_dict(found)
-        except InputError:
-            return prior_costs(self._size(), fastest_passes(self._earlier()))
+        costs, left = self._recall()
+        if costs is not None and not left:
+            return costs
+        prior = prior_costs(self._size(), fastest_passes(self._earlier()))
+        return replace(prior, drafters=costs.drafters) if costs is not None and costs.drafters else prior
 
     def remember_passes(self) -> None:
         """Remember the passes that the target's context has made, for :meth:`estimate` and a later measurement."""
@@ -302,30 +300,69 @@ class CostMeasurement:
         return self._measure(thorough=True, progress=progress)
 
     def _measure(self, *, thorough: bool = False, progress: Callable[[float], None] | None = None) -> Costs:
+        """Measure in parts, each of which is remembered, so that short gaps are enough."""
         tokens = self._target.model.vocabulary.tokenize(TEXT, add_special=False)
         tokens = (tokens * (1 + 2 * (_HELD + max(WIDTHS)) // max(1, len(tokens))))[: _HELD + max(WIDTHS)]
-        passes = measure_passes(
-            self._target, tokens, self._widest, thorough=thorough, earlier=self._earlier(), progress=progress
-        )
-        drafters = {}
-        if isinstance(self._drafter, LlamaMtpContext):
-            drafters["mtp"] = measure_mtp(self._drafter, self._target, tokens)
-        elif isinstance(self._drafter, LlamaHeadContext):
-            drafters[self._drafter.name] = measure_heads(self._drafter, self._target, tokens)
-        elif self._drafter is not None:
-            own = [token % self._drafter.model.n_vocab for token in tokens]
-            drafters["model"] = measure_model(self._drafter, own, thorough=thorough)
-        linked = _linked(self._target)
-        curve = curve_from_samples(passes, linked=linked)
-        curve = replace(curve, cell=measure_cell(self._target, tokens, curve))
-        costs = Costs(curve, drafters, checkpoint=measure_checkpoint(self._target, tokens))
-        runs = (cache.recall(_KIND, self._key()) or {}).get("disturbed", 0)
-        again = not thorough and were_disturbed(passes, linked=linked)
-        if again:
-            self.remember_passes()
-        disturbed = (runs if isinstance(runs, int) else 0) + 1 if again else 0
-        cache.remember(_KIND, self._key(), {**costs.to_dict(), "disturbed": disturbed})
+        costs, left = self._recall()
+        runs = self._disturbed_runs()
+        if costs is None or thorough or not left:
+            passes = self._passes(tokens, thorough=thorough, progress=progress)
+            linked = _linked(self._target)
+            costs, left = Costs(curve_from_samples(passes, linked=linked)), _PARTS
+            runs = runs + 1 if not thorough and were_disturbed(passes, linked=linked) else 0
+        facts = {"disturbed": runs}
+        if not thorough:  # there, what was known stays until all of it is replaced
+            self._remember(costs, left, facts)
+        if "drafter" in left:
+            costs = replace(costs, drafters=self._measure_drafter(tokens, thorough=thorough))
+        if not thorough:
+            self._remember(costs, ("cell",), facts)
+        cell = measure_cell(self._target, tokens, costs.verify)
+        costs = replace(costs, verify=replace(costs.verify, cell=cell))
+        costs = replace(costs, checkpoint=measure_checkpoint(self._target, tokens))
+        self._remember(costs, (), facts)
         return costs
+
+    def _passes(
+        self, tokens: Sequence[int], *, thorough: bool, progress: Callable[[float], None] | None
+    ) -> list[Sample]:
+        """Time the target's passes. Those that were made are remembered, also where it is interrupted."""
+        earlier = self._earlier()
+        try:
+            return measure_passes(
+                self._target, tokens, self._widest, thorough=thorough, earlier=earlier, progress=progress
+            )
+        finally:
+            self.remember_passes()
+
+    def _measure_drafter(self, tokens: Sequence[int], *, thorough: bool) -> dict[str, DraftCosts]:
+        """Time the drafter, by its name; nothing where it does not decode."""
+        if isinstance(self._drafter, LlamaMtpContext):
+            return {"mtp": measure_mtp(self._drafter, self._target, tokens)}
+        if isinstance(self._drafter, LlamaHeadContext):
+            return {self._drafter.name: measure_heads(self._drafter, self._target, tokens)}
+        if self._drafter is None:
+            return {}
+        own = [token % self._drafter.model.n_vocab for token in tokens]
+        return {"model": measure_model(self._drafter, own, thorough=thorough)}
+
+    def _recall(self) -> tuple[Costs | None, tuple[str, ...]]:
+        """The remembered costs, None without, and the parts that are still to be measured."""
+        found = cache.recall(_KIND, self._key()) or {}
+        left = found.get("left")
+        try:
+            return Costs.from_dict(found), tuple(part for part in _PARTS if isinstance(left, list) and part in left)
+        except InputError:
+            return None, _PARTS
+
+    def _disturbed_runs(self) -> int:
+        """How many measurements in a row other programs disturbed."""
+        runs = (cache.recall(_KIND, self._key()) or {}).get("disturbed", 0)
+        return runs if isinstance(runs, int) else 0
+
+    def _remember(self, costs: Costs, left: Sequence[str], facts: Mapping[str, int]) -> None:
+        """Remember costs of which the parts ``left`` are still to be measured, and ``facts`` on them."""
+        cache.remember(_KIND, self._key(), {**costs.to_dict(), **facts, "left": list(left)})
 
     def _earlier(self) -> list[Sample]:
         """Remembered passes."""

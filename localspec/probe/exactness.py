@@ -94,17 +94,22 @@ class Known:
         rows = Findings.from_dict(cache.recall(_KIND, key))
         return cls(rows or Findings(), PaddedFindings.from_dict(cache.recall(_PADDED_KIND, key)) or PaddedFindings())
 
-    def complete(self, context: LlamaContext, wish: Wish) -> bool:
-        """True if nothing is left to compare."""
-        if not self.rows.complete(wish.widest, PROBE_CTX):
+    def compared(self, context: LlamaContext, wish: Wish) -> bool:
+        """True if no rows are left to compare."""
+        if self.rows.pending(wish.widest, PROBE_CTX):
             return False
         if wish.fixed is not None:
             return wish.fixed in self.padded.differences
         dearest = self._dearest(context, wish)
         return dearest is None or self.padded.pending(dearest, context.rollback + 1) is None
 
+    @property
+    def reuse(self) -> bool:
+        """True if it is known how much of a cached prefix can be reused."""
+        return self.rows.chunk is not None
+
     def compare(self, context: LlamaContext, wish: Wish, step: Callable[[], None] = lambda: None) -> None:
-        """Make the comparisons that are missing, and remember each; ``step`` is called after it."""
+        """Make the comparisons of rows that are missing, and remember each; ``step`` is called after it."""
         key, text = _key(context), context.model.vocabulary.tokenize(TEXT, add_special=False)
 
         def remember(found: Findings | PaddedFindings) -> None:
@@ -113,10 +118,16 @@ class Known:
 
         if wish.fixed is not None:  # drafting begins when that one is proved
             probe_padded(context, text, self.padded, only=wish.fixed, checkpoint=remember)
-        if not self.rows.complete(wish.widest, PROBE_CTX):
-            probe(context, text, wish.widest, self.rows, remember)
+        if self.rows.pending(wish.widest, PROBE_CTX):
+            probe(context, text, wish.widest, self.rows, remember, chunk=False)
         if wish.fixed is None and (dearest := self._dearest(context, wish)) is not None:
             probe_padded(context, text, self.padded, dearest=dearest, checkpoint=remember)
+
+    def compare_cells(self, context: LlamaContext, wish: Wish) -> None:
+        """Find how much of a cached prefix can be reused, and remember it. The rows are compared before."""
+        text = context.model.vocabulary.tokenize(TEXT, add_special=False)
+        probe(context, text, wish.widest, self.rows)
+        cache.remember(_KIND, _key(context), self.rows.to_dict())
 
     def _dearest(self, context: LlamaContext, wish: Wish) -> float | None:
         """See :meth:`Wish.dearest`; None where no padded passes are wanted."""
@@ -144,8 +155,10 @@ def proves(context: LlamaContext, wish: Wish, *, last: bool) -> bool:
     """
     wish = wish if last or wish.fixed else replace(wish, pass_width=1)
     known = Known.recall(context)
-    if not known.complete(context, wish):
+    if not known.compared(context, wish):
         known.compare(context, wish)
+    if not known.reuse:
+        known.compare_cells(context, wish)
     if wish.fixed:
         exact = known.padded.differences[wish.fixed] == 0.0
     else:

@@ -20,15 +20,17 @@ class Gate:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._requests = 0
-        self._passing = self._closed = False
+        self._requests = self._begun = 0
+        self._passing = self._closed = self._decided = self._all = False
         #: What the measurement has opened. It is closed when the measurement ends.
         self.opened = ExitStack()
+        self._on_close: list[Callable[[], None]] = []
 
     def enter(self) -> None:
         """Begin a request; waits for the pass that runs."""
         with self._changed:
             self._requests += 1
+            self._begun += 1
             self._changed.wait_for(lambda: not self._passing)
 
     def leave(self) -> None:
@@ -52,11 +54,43 @@ class Gate:
                 self._passing = False
                 self._changed.notify_all()
 
+    def decided(self) -> None:
+        """Tell that drafting is decided; wait until the rest is wanted, by a second request or :meth:`want_all`.
+
+        Raises :class:`GapsClosedError` after :meth:`close`.
+        """
+        with self._changed:
+            self._decided = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or self._all or self._begun > 1)
+            if self._closed:
+                raise GapsClosedError
+
+    def want_all(self) -> None:
+        """Let the measurement go on behind :meth:`decided`."""
+        with self._changed:
+            self._all = True
+            self._changed.notify_all()
+
+    def wait_decided(self, seconds: float | None) -> bool:
+        """Wait until drafting is decided or the gate closed, at most ``seconds``; returns True if it is decided."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._decided or self._closed, seconds)
+            return self._decided
+
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Call ``call``, which ends what is no pass, when the gate is closed. Raises if it is: see :meth:`one_pass`."""
+        self._on_close.append(call)
+        if self._closed:
+            raise GapsClosedError
+
     def close(self) -> None:
         """Let no further pass through."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        for call in self._on_close:
+            call()
 
 
 class Gaps(Generic[T]):
@@ -88,14 +122,20 @@ class Gaps(Generic[T]):
         found, self._news = self._news, None
         return found
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the end of the measurement, at most ``seconds``; True if it has ended. Raises its error."""
+    def wait(self, seconds: float | None = None, *, whole: bool = True) -> bool:
+        """Wait for the end of the measurement, at most ``seconds``; True if it has ended. Raises its error.
+
+        ``whole`` False: wait until drafting is decided.
+        """
+        if whole:
+            self._gate.want_all()
         self._start()
-        if self._thread is not None:
+        decided = not whole and self._gate.wait_decided(seconds)
+        if whole and self._thread is not None:
             self._thread.join(seconds)
         if self._error is not None:
             raise self._error
-        return self._done
+        return self._done or decided
 
     def close(self) -> None:
         """End the measurement after its pass. May be called twice."""
@@ -123,6 +163,7 @@ class Gaps(Generic[T]):
             self._error = error
         finally:
             self._gate.opened.close()
+            self._gate.close()  # nobody waits for what does not come
 
     def _publish(self, found: T) -> None:
         self._news = found

@@ -71,6 +71,19 @@ def try_files(
     return notices
 
 
+def is_new(target: Path, draft: Path, params: ContextParams) -> bool:
+    """Return True the first time that a draft model is asked about, unless it was tried on this machine.
+
+    Raises :class:`ModelFileError` for one that failed, or that cannot be read.
+    """
+    cases = _cases_of(target, draft, "model", [params.cache_type_k, params.cache_type_v])
+    key = next((case.key for case in cases if case.role == "model" and not _passed_before(case)), None)
+    if key is None or cache.recall(_KIND, key) is not None:
+        return False
+    cache.remember(_KIND, key, {"loads": False})
+    return True
+
+
 class Trial:
     """A trial of the files that were not tried before, in a child process that ends with the block.
 
@@ -86,17 +99,12 @@ class Trial:
         A projector is tried alone. ``params``: the cache types to try.
         """
         self._types = [params.cache_type_k, params.cache_type_v] if params else [None, None]
-        try:
-            cases = _cases(target, draft, kind, self._types)
-            self._cases = [case for case in cases if not _passed_before(case)]
-        except OSError as error:
-            raise ModelFileError(
-                f"{error.filename} cannot be read: {error.strerror or error}. Check the file."
-            ) from error
+        self._cases = [case for case in _cases_of(target, draft, kind, self._types) if not _passed_before(case)]
         #: Cases that are still to be loaded, and to be decoded with.
         self._unloaded, self._undecided = list(self._cases), list(self._cases)
         self._notices: list[str] = []
         self._stack = ExitStack()
+        self._child: subprocess.Popen[str] | None = None
 
     def begin(self) -> None:
         """Let the child try the files."""
@@ -131,11 +139,18 @@ class Trial:
         self._lines = iter(self._child.stdout or ())
         self._tell(sys.path)
 
+    def kill(self) -> None:
+        """End the child, from any thread: what waits for it raises :class:`ModelFileError`."""
+        if self._child is not None:
+            self._child.kill()
+
     def _tell(self, message: object) -> None:
+        assert self._child is not None
         with suppress(BrokenPipeError):  # then it never reports that it is ready
             print(json.dumps(message), file=self._child.stdin, flush=True)
 
     def _await_ready(self) -> None:
+        assert self._child is not None
         if not any(line.strip() == "ready" for line in self._lines):
             raise _NoChildError(_last_line(self._log) or f"it ended with {_ending(self._child.wait())}")
 
@@ -152,6 +167,7 @@ class Trial:
     def _await(self, word: str, pending: list[_Case]) -> None:
         """Wait until the child has reported ``word`` for each of the ``pending`` cases, in their order."""
         while pending:
+            assert self._child is not None
             report = next(self._lines, "end").strip()
             if report == word:
                 case = pending.pop(0)
@@ -168,6 +184,13 @@ class Trial:
         """Wait for nothing more."""
         self._unloaded.clear()
         self._undecided.clear()
+
+
+def _cases_of(target: Path, draft: Path | None, kind: str, types: Sequence[str | None]) -> list[_Case]:
+    try:
+        return _cases(target, draft, kind, types)
+    except OSError as error:
+        raise ModelFileError(f"{error.filename} cannot be read: {error.strerror or error}. Check the file.") from error
 
 
 def _cases(target: Path, draft: Path | None, kind: str, types: Sequence[str | None]) -> list[_Case]:

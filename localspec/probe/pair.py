@@ -46,21 +46,42 @@ class PairProbe:
         return self._measurement(self._contexts).estimate().padded(self.verdict.passes.width)
 
     @property
-    def complete(self) -> bool:
-        """True if nothing is left to measure."""
+    def decided(self) -> bool:
+        """True if nothing is left to measure that drafting depends on."""
         return self._compared and (not self._wish.drafts or self._measurement(self._contexts).known() is not None)
 
-    def run(self, contexts: PairContexts, publish: Callable[[], None] = lambda: None) -> None:
-        """Measure the rest in ``contexts``; ``publish`` is called after each step that changes what is known."""
+    @property
+    def complete(self) -> bool:
+        """True if nothing is left to measure."""
+        return self.decided and self._reuse
+
+    def run(
+        self,
+        contexts: PairContexts,
+        publish: Callable[[], None] = lambda: None,
+        decided: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Measure the rest in ``contexts``; ``publish`` is called after each step that changes what is known.
+
+        ``decided`` is called before what only later requests need.
+        """
         if not self._compared:
             self._known.compare(contexts.target, self._wish, self._step(contexts, publish))
         if self._wish.drafts:
             self._measurement(contexts).costs()
         publish()
+        decided()
+        if not self._reuse:
+            self._known.compare_cells(contexts.target, self._wish)
+            publish()
 
     @property
     def _compared(self) -> bool:
-        return self._wish.exactness == "off" or self._known.complete(self._contexts.target, self._wish)
+        return self._wish.exactness == "off" or self._known.compared(self._contexts.target, self._wish)
+
+    @property
+    def _reuse(self) -> bool:
+        return self._wish.exactness == "off" or self._known.reuse
 
     def _step(self, contexts: PairContexts, publish: Callable[[], None]) -> Callable[[], None]:
         """Remember the passes of a comparison, which are samples of the costs."""

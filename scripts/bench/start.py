@@ -3,8 +3,8 @@
 
     python -m scripts.bench.start --models ~/.cache/localspec-eval --server llama-server [--rounds 3] [--cold] [--busy]
 
-Pairs: ``tiny`` alone and with its assistant, Qwen2.5-Coder 0.5B, 1.5B, and 1.5B with the 0.5B as drafter (Q4_0), those
-that the folder has. *First*: nothing is remembered of the files. *Second*: the same command again. Both end with the
+Pairs: ``tiny`` alone and with its assistant, Qwen2.5-Coder 0.5B, 1.5B, and 1.5B with the 0.5B as drafter (Q4_0), named
+and found, those that the folder has. *First*: nothing is remembered of the files. *Second*: the same command again. Both end with the
 first byte of the answer on standard output. llama-server: from its start to the first token of a chat completion of the
 same message, which is requested as soon as it is healthy. Both sides read the model's own chat template. The page cache
 is warm on all sides, or with ``--cold`` holds nothing of the models' files. ``--busy``: beside a program that keeps one
@@ -59,6 +59,7 @@ def starts(folder: Path) -> list[Start]:
         found.append(Start("1.5B", str(large), "none", (large, None)))
     if small.exists() and large.exists():
         found.append(Start("1.5B+0.5B", str(large), str(small), (large, small)))
+        found.append(Start("1.5B auto", str(large), "auto", (large, small)))
     return found
 
 

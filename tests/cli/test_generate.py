@@ -120,6 +120,15 @@ def test_stats_are_a_summary_on_stderr(program):
     assert "seed    11, exact output" in result.stderr
 
 
+def test_a_new_pair_is_measured_behind_the_answer(program, tmp_path):
+    """For a bounded time, and only what drafting needs."""
+    program("generate", "-p", "hi")
+    assert program.engine.measured == [(2.0, False)]
+    (tmp_path / "q.jsonl").write_text(json.dumps({"id": "a", "messages": USER}))
+    program("generate", "--jsonl", "q.jsonl")
+    assert program.engine.measured == [(2.0, False), (0.1, False)]
+
+
 def test_jsonl_answers_in_order_with_the_same_ids(program, tmp_path):
     rows = [{"id": "a", "messages": USER}, {"id": 2, "messages": USER, "category": "chat"}]
     (tmp_path / "q.jsonl").write_text("\n\n".join(map(json.dumps, rows)))

@@ -44,15 +44,16 @@ class FakeEngine:
     n_ctx: int = 4096
     asked: list[Any] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
-    measured: list[float | None] = field(default_factory=list)
+    measured: list[tuple[float | None, bool]] = field(default_factory=list)
+    """The waits for the measurement: how long, and whether for all of it."""
     closed: bool = False
     model: ModelInfo = TINY
     vocabulary: ScriptedVocabulary = field(default_factory=lambda: ScriptedVocabulary(256))
     cached: str | None = None
     """What its cache holds, if anything; a file of that content is a saved one."""
 
-    def measure(self, seconds: float | None = None) -> bool:
-        self.measured.append(seconds)
+    def measure(self, seconds: float | None = None, *, whole: bool = True) -> bool:
+        self.measured.append((seconds, whole))
         return True
 
     def save_state(self, path: Path) -> int:

@@ -46,17 +46,17 @@ def test_a_wish_that_is_none() -> None:
 
 
 def test_a_verdict_is_found_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """The second load recalls it; other settings are probed on their own."""
+    """Rows, then cells. The second load recalls both; other settings are probed on their own."""
     monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path))
     calls: list[object] = []
     real = assurance.probe
 
-    def counted(*given: Any) -> Invariance:
+    def counted(*given: Any, **options: Any) -> Invariance:
         calls.append(given)
-        return real(*given)
+        return real(*given, **options)
 
     monkeypatch.setattr(assurance, "probe", counted)
-    for threads, expected in ((1, 1), (1, 1), (2, 2)):
+    for threads, expected in ((1, 2), (1, 2), (2, 4)):
         load("tiny", "ngram", threads=threads, ctx_size=256).close()
         assert len(calls) == expected
 

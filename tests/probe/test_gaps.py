@@ -154,6 +154,59 @@ def test_an_error_leaves_answers_plain() -> None:
         assert (again.tokens, again.stats.unmeasured) == (first.tokens, 1)
 
 
+class TwoParts:
+    """A measurement of which only the first part decides on drafting."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def __call__(self, gate: Gate, publish: Callable[[Setup], None]) -> None:
+        with gate.one_pass():
+            self.done.append(1)
+        publish(DRAFTING)
+        gate.decided()
+        with gate.one_pass():
+            self.done.append(2)
+
+
+def test_what_later_turns_need_waits_for_them() -> None:
+    """A program of one answer does not wait for it."""
+    work = TwoParts()
+    with engine_with(work) as engine:
+        assert engine.measure(20, whole=False)
+        assert engine.generate(PROMPT, **GREEDY).stats.proposed > 0
+        time.sleep(0.05)
+        assert work.done == [1]
+        engine.generate(PROMPT, **GREEDY)
+        assert eventually(lambda: work.done == [1, 2])
+
+
+def test_a_caller_who_waits_for_all_gets_all() -> None:
+    """Also behind one who does not."""
+    work = TwoParts()
+    with engine_with(work) as engine:
+        assert engine.measure(20, whole=False)
+        assert engine.measure()
+        assert work.done == [1, 2]
+        assert engine.measure(whole=False)
+
+
+def test_closing_ends_a_measurement_that_waits() -> None:
+    """And what it waited for is not begun."""
+    work = TwoParts()
+    with engine_with(work) as engine:
+        assert engine.measure(whole=False)
+    assert work.done == [1]
+
+
+def test_an_error_ends_the_wait_for_a_decision() -> None:
+    """With that error."""
+    work = SlowPasses(1, BackendError("no memory"))
+    work.finish()
+    with engine_with(work) as engine, pytest.raises(BackendError, match="no memory"):
+        engine.measure(20, whole=False)
+
+
 def test_a_control_of_the_user_stays() -> None:
     """Whatever is measured meanwhile."""
     work = SlowPasses()
@@ -265,6 +318,30 @@ def test_drafting_begins_with_the_widths_that_are_proved(unseen: list[str], monk
         assert engine.generate("Once upon a time", max_tokens=30, temperature=0).tokens == done.tokens
         assert engine.measure()
         assert engine.passes.widest == 32
+
+
+def test_costs_go_on_where_a_run_ended(unseen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that short gaps are enough: no width is timed again before all are."""
+    widths, pass_s = list[int](), costs._pass_s
+
+    class Ended(Exception):  # noqa: N818
+        pass
+
+    def timed(context: Any, tokens: Any, width: int) -> float:
+        if len(widths) == 3:
+            raise Ended
+        widths.append(width)
+        return pass_s(context, tokens, width)
+
+    monkeypatch.setattr(costs, "_pass_s", timed)
+    with localspec.load("tiny", threads=1, draft_max=63) as engine, pytest.raises(Ended):
+        engine.measure()
+    first = set(widths)
+    widths.clear()
+    with localspec.load("tiny", threads=1, draft_max=63) as engine, pytest.raises(Ended):
+        engine.measure()
+    assert len(first) == 3
+    assert first.isdisjoint(widths)
 
 
 def test_off_drafts_at_once() -> None:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from localspec.engine import Engine
     from localspec.generation.result import Chunk, Completion
 
-#: Seconds that a pair is measured after the only answer, before the program ends.
-_LAST_GAP_S = 1.5
-#: Share of an answer's time that a pair is measured after it, where another prompt waits.
+#: Share of an answer's time that a pair which is new on this machine is measured after it.
 _GAP_SHARE = 0.2
+#: The same after the only answer, before the program ends, and the least seconds of that. Each program opens the pair's
+#: contexts and reads the first tokens again, so shorter times measure nothing.
+_LAST_GAP_SHARE, _LAST_GAP_S = 0.5, 2.0
 
 
 @click.command(cls=HeadedCommand)
@@ -95,7 +96,7 @@ def generate(
             _print_json(engine, done)
         _print_notes(done, stats, as_json)
         with suppress(KeyboardInterrupt):  # the answer is complete
-            _measure(engine, _LAST_GAP_S)
+            _measure(engine, max(_LAST_GAP_S, _LAST_GAP_SHARE * _seconds(done)))
 
 
 def _at_terminal() -> bool:
@@ -200,7 +201,12 @@ def _print_notes(done: Completion, stats: bool, as_json: bool) -> None:
 def _measure(engine: Engine, seconds: float) -> None:
     """Measure a pair that is new on this machine for so many seconds; what is missing is measured next time."""
     with suppress(BackendError):  # without enough memory answers stay plain
-        engine.measure(seconds)
+        engine.measure(seconds, whole=False)
+
+
+def _seconds(done: Completion) -> float:
+    """How long an answer took."""
+    return done.stats.prompt_s + done.stats.generate_s
 
 
 def _answer_all(engine: Engine, prompts: list[JsonlPrompt], keywords: dict[str, Any], stats: bool) -> None:
@@ -218,7 +224,7 @@ def _answer_all(engine: Engine, prompts: list[JsonlPrompt], keywords: dict[str, 
             continue
         _print_json(engine, done, id=prompt.id)
         _print_notes(done, stats, as_json=True)
-        _measure(engine, _GAP_SHARE * (done.stats.prompt_s + done.stats.generate_s))
+        _measure(engine, _GAP_SHARE * _seconds(done))
     if failed:
         notice(f"{failed} of {len(prompts)} prompts failed.")
         raise click.exceptions.Exit(1)
