@@ -4,12 +4,13 @@
     python -m scripts.bench.start --models ~/.cache/localspec-eval --server llama-server [--rounds 3] [--cold] [--busy]
 
 Pairs: ``tiny`` alone and with its assistant, Qwen2.5-Coder 0.5B, 1.5B, and 1.5B with the 0.5B as drafter (Q4_0), named
-and found, those that the folder has. *First*: nothing is remembered of the files. *Second*: the same command again. Both end with the
-first byte of the answer on standard output. llama-server: from its start to the first token of a chat completion of the
-same message, which is requested as soon as it is healthy. Both sides read the model's own chat template. The page cache
-is warm on all sides, or with ``--cold`` holds nothing of the models' files. ``--busy``: beside a program that keeps one
-CPU busy. The three are interleaved, round by round; the medians are compared. Each follows another start of the same
-pair at once: a virtual machine may return free memory to its host, and 1 GB of it then costs up to 2 s.
+and found, those that the folder has. *First*: nothing is remembered of the files. *Second*: the same command again.
+Both end with the first byte of the answer on standard output. llama-server: from its start to the first token of a chat
+completion of the same message, which is requested as soon as it is healthy. Both sides read the model's own chat
+template. The page cache is warm on all sides, or with ``--cold`` holds nothing of the models' files. ``--busy``: beside
+a program that keeps one CPU busy. The three are interleaved, round by round; the medians are compared. Each follows
+another start of the same pair at once: a virtual machine may return free memory to its host, and 1 GB of it then costs
+up to 2 s.
 """
 
 from __future__ import annotations
