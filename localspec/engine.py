@@ -365,7 +365,7 @@ class Engine:
         ``whole`` False: without what later turns of a conversation need besides, which is measured as they come.
 
         A pair that is new on this machine drafts only when its passes are proved to be exact. That is measured in a
-        thread between answers, which an answer interrupts within one pass, and remembered. Raises the measurement's
+        thread between answers, which an answer interrupts, and remembered. Raises the measurement's
         :class:`BackendError`, for example without enough memory.
         """
         done = self._measurement is None or self._measurement.wait(seconds, whole=whole)

@@ -13,6 +13,7 @@ import numpy as np
 
 from localspec.errors import BackendError, MissingFeatureError
 from localspec.gguf.types import FLOAT_NUMBERS, TYPE_NUMBERS
+from localspec.llama.abort import ABORTED, AbortedError
 from localspec.llama.binding import (
     address_getter,
     clear_errors,
@@ -177,6 +178,8 @@ class NativeContext:
         self._batch.embd = embd
         code = lib.llama_decode(self.handle, self._batch)
         self._batch.embd = None  # the array is not llama.cpp's to free
+        if code == ABORTED:
+            raise AbortedError
         if code != 0:
             raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {first_error()}.")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from localspec.gguf.header import GgufHeader
+from localspec.llama.abort import AbortedError
 from localspec.llama.context import LlamaContext
 from localspec.llama.heads import LlamaHeadContext
 from localspec.llama.model import LlamaModel
@@ -20,6 +22,9 @@ from localspec.models.eagle import read_layers
 from localspec.params import PROBE_CTX, ContextParams
 from localspec.probe.gaps import Gate
 from localspec.protocols import Outputs, Rows
+
+#: How often requests may end a pass. More often, and a measurement would never end where gaps are short.
+_ENDED = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class PairContexts:
 
 
 def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> PairContexts:
-    """Make small contexts whose passes go through ``gate``. Raises :class:`BackendError` without enough memory."""
+    """Make small contexts whose passes go through ``gate``, and end for a request where the CPU computes them.
+
+    Raises :class:`BackendError` without enough memory.
+    """
     with gate.one_pass():
         params = replace(models.params, media_cells=0)
         hidden, rows = models.kind == "mtp", models.kind == "heads"
@@ -71,23 +79,40 @@ def open_probe_contexts(models: LoadedModels, gate: Gate, stack: ExitStack) -> P
         if drafter is not None:
             drafter.gate = gate
             stack.callback(drafter.close)
+        for context in (target, drafter):
+            if isinstance(context, LlamaContext) and _may_end(context.model):
+                gate.abort.install(context.handle)
     return PairContexts(target, drafter)
+
+
+def _may_end(model: LlamaModel) -> bool:
+    """True if passes can be ended: not those of other machines and GPUs, nor what changes a recurrent state."""
+    return model.remote is None and not model.placement.gpu and model.can_rewind
+
+
+def _make_pass(context: LlamaContext, gate: Gate, decode: Callable[[], Rows]) -> Rows:
+    """Make a pass at the ``gate``, and again if a request has ended it; after some times it is made to its end."""
+    start = len(context.tokens)
+    for _ in range(_ENDED):
+        with suppress(AbortedError), gate.one_pass():
+            return decode()
+        context.rewind(start)
+    with gate.one_pass(ends=False):
+        return decode()
 
 
 class _GatedContext(LlamaContext):
     gate: Gate
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
-        with self.gate.one_pass():
-            return super().decode(tokens, outputs)
+        return _make_pass(self, self.gate, partial(super().decode, tokens, outputs))
 
 
 class _GatedTrimmedContext(LlamaTrimmedContext):
     gate: Gate
 
     def decode(self, tokens: Sequence[int], outputs: Outputs = "all") -> Rows:
-        with self.gate.one_pass():
-            return super().decode(tokens, outputs)
+        return _make_pass(self, self.gate, partial(super().decode, tokens, outputs))
 
 
 class _GatedMtpContext(LlamaMtpContext):

@@ -1,4 +1,4 @@
-"""Measure a pair in the gaps between answers, in a thread that a request interrupts within one pass."""
+"""Measure a pair in the gaps between answers, in a thread that a request interrupts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Generic, TypeVar
 
+from localspec.llama.abort import Abort, AbortedError
+
 T = TypeVar("T")
 
 
@@ -16,21 +18,27 @@ class GapsClosedError(Exception):
 
 
 class Gate:
-    """Lets the passes of a measurement through, one at a time, and none while a request is answered."""
+    """Lets the passes of a measurement through, one at a time, and none while a request is answered.
+
+    ``abort`` ends one that runs when a request begins or the gate is closed. It is to be made again then.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._requests = self._begun = 0
         self._passing = self._closed = self._decided = self._all = False
+        self.abort = Abort()
+        self._lasting = False
         #: What the measurement has opened. It is closed when the measurement ends.
         self.opened = ExitStack()
         self._on_close: list[Callable[[], None]] = []
 
     def enter(self) -> None:
-        """Begin a request; waits for the pass that runs."""
+        """Begin a request; waits for the end of the pass that runs."""
         with self._changed:
             self._requests += 1
             self._begun += 1
+            self.abort.switch(on=not self._lasting)
             self._changed.wait_for(lambda: not self._passing)
 
     def leave(self) -> None:
@@ -40,15 +48,23 @@ class Gate:
             self._changed.notify_all()
 
     @contextmanager
-    def one_pass(self) -> Iterator[None]:
-        """Run a pass when no request is answered. Raises :class:`GapsClosedError` after :meth:`close`."""
+    def one_pass(self, *, ends: bool = True) -> Iterator[None]:
+        """Run a pass when no request is answered. Raises :class:`GapsClosedError` after :meth:`close`.
+
+        ``ends`` False: no request ends it, so that a measurement goes on where gaps are short.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._requests)
             if self._closed:
                 raise GapsClosedError
-            self._passing = True
+            self._passing, self._lasting = True, not ends
+            self.abort.switch(on=False)
         try:
             yield
+        except AbortedError:
+            if self._closed:
+                raise GapsClosedError from None
+            raise
         finally:
             with self._changed:
                 self._passing = False
@@ -88,6 +104,7 @@ class Gate:
         """Let no further pass through."""
         with self._changed:
             self._closed = True
+            self.abort.switch(on=True)
             self._changed.notify_all()
         for call in self._on_close:
             call()

@@ -45,8 +45,9 @@ class Engines:
         self._freeing = set[asyncio.Task[None]]()
 
     def add(self, model: Model, engine: Engine) -> None:
-        """Add an engine that is loaded already."""
+        """Add an engine that is loaded already. A new pair is measured from now on, while nobody asks."""
         self._loaded[model.id] = _Loaded(engine)
+        engine.measure(0.0)
 
     def loaded(self, model: Model) -> Engine | None:
         """The engine of a model, if it is in memory."""

@@ -23,6 +23,11 @@ class Fake:
 
     name: str
     closed: bool = False
+    measured: list[float] = field(default_factory=list)
+
+    def measure(self, seconds: float) -> bool:
+        self.measured.append(seconds)
+        return False
 
     def close(self) -> None:
         self.closed = True
@@ -67,6 +72,13 @@ def test_a_model_is_loaded_once() -> None:
         assert machine.made[0].closed
 
     asyncio.run(run(Machine()))
+
+
+def test_a_new_pair_is_measured_while_nobody_asks() -> None:
+    """From the start of a server on, and without waiting for it."""
+    engine = Fake("a")
+    Machine().engines().add(A, engine)  # type: ignore[arg-type]
+    assert engine.measured == [0.0]
 
 
 def test_the_one_idle_longest_makes_room() -> None:
