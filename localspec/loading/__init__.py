@@ -77,8 +77,9 @@ def load(
     the share loaded, 0.0 to 1.0.
 
     A pair is measured once for each machine. With ``prefer`` that happens between the first answers, which are plain
-    (see :meth:`Engine.measure`); ``require`` proves before it returns. Raises :class:`ModelError`,
-    :class:`UsageError`, :class:`InputError`, :class:`TemplateError` or :class:`BackendError`.
+    (see :meth:`Engine.measure`); a draft model that ``auto`` finds is loaded then as well, if it is new on the machine.
+    ``require`` proves before it returns. Raises :class:`ModelError`, :class:`UsageError`, :class:`InputError`,
+    :class:`TemplateError` or :class:`BackendError`.
     """
     target = "tiny" if target is None else target
     draft = "auto" if draft is None else draft

@@ -58,7 +58,8 @@ def measure(
         step = partial(_setup, whole, found, options, told)
         if found.decided:
             gate.decided()
-        found.run(open_probe_contexts(whole, gate, gate.opened), lambda: publish(step()), gate.decided)
+        made = open_probe_contexts(whole, gate, gate.opened)
+        found.run(made, lambda: publish(step()), gate.decided, gate.wants_all)
 
     left = late is not None or not probe.complete
     return _setup(models, probe, options, notices), Gaps(in_gaps) if left else None

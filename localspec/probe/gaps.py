@@ -78,9 +78,13 @@ class Gate:
         with self._changed:
             self._decided = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed or self._all or self._begun > 1)
+            self._changed.wait_for(lambda: self._closed or self.wants_all())
             if self._closed:
                 raise GapsClosedError
+
+    def wants_all(self) -> bool:
+        """True if what only later requests need is wanted."""
+        return self._all or self._begun > 1
 
     def want_all(self) -> None:
         """Let the measurement go on behind :meth:`decided`."""

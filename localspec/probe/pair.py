@@ -60,17 +60,24 @@ class PairProbe:
         contexts: PairContexts,
         publish: Callable[[], None] = lambda: None,
         decided: Callable[[], None] = lambda: None,
+        converses: Callable[[], bool] = lambda: False,
     ) -> None:
         """Measure the rest in ``contexts``; ``publish`` is called after each step that changes what is known.
 
-        ``decided`` is called before what only later requests need.
+        ``decided`` is called before what only later requests need. That comes first for an engine that ``converses``:
+        reading a conversation again costs more than drafting by estimated costs.
         """
         if not self._compared:
             self._known.compare(contexts.target, self._wish, self._step(contexts, publish))
+        if converses():
+            self._compare_cells(contexts, publish)
         if self._wish.drafts:
             self._measurement(contexts).costs()
         publish()
         decided()
+        self._compare_cells(contexts, publish)
+
+    def _compare_cells(self, contexts: PairContexts, publish: Callable[[], None]) -> None:
         if not self._reuse:
             self._known.compare_cells(contexts.target, self._wish)
             publish()

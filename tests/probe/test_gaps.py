@@ -320,6 +320,26 @@ def test_drafting_begins_with_the_widths_that_are_proved(unseen: list[str], monk
         assert engine.passes.widest == 32
 
 
+def test_one_answer_needs_no_word_on_reuse(unseen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation does, before the costs."""
+    found = batch_invariance._reusable_chunk
+
+    def compared(*args: Any, **options: Any) -> int:
+        unseen.append("cells")
+        return found(*args, **options)
+
+    monkeypatch.setattr(batch_invariance, "_reusable_chunk", compared)
+    with localspec.load("tiny", threads=1) as engine:
+        assert engine.measure(60, whole=False)
+        assert "costs" in unseen
+        assert "cells" not in unseen
+    unseen.clear()
+    monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path / "other"))
+    with localspec.load("tiny", threads=1) as engine:
+        assert engine.measure()
+    assert unseen.index("cells") < unseen.index("costs")
+
+
 def test_costs_go_on_where_a_run_ended(unseen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """So that short gaps are enough: no width is timed again before all are."""
     widths, pass_s = list[int](), costs._pass_s
