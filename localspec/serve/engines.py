@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from localspec.engine import Engine
+from localspec.errors import BackendError
 from localspec.serve.catalog import Catalog, Model, Need
 
 #: Loads a model; called with it and with a function that is told the share loaded.
@@ -47,7 +48,8 @@ class Engines:
     def add(self, model: Model, engine: Engine) -> None:
         """Add an engine that is loaded already. A new pair is measured from now on, while nobody asks."""
         self._loaded[model.id] = _Loaded(engine)
-        engine.measure(0.0)
+        with suppress(BackendError):  # without enough memory answers stay plain
+            engine.measure(0.0)
 
     def loaded(self, model: Model) -> Engine | None:
         """The engine of a model, if it is in memory."""
