@@ -1,4 +1,4 @@
-"""Laws of a draft model that is loaded behind the first answer: it changes nothing but when it drafts."""
+"""Laws of a draft model that is loaded after the first answer: it changes nothing but when it drafts."""
 
 from __future__ import annotations
 
@@ -127,14 +127,15 @@ def test_a_faulty_one_leaves_answers_plain(
 
 def test_closing_ends_its_trial(pair: tuple[Path, Path], loaded: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """At once. The next run tries it again before it answers."""
-    with localspec.load(pair[0], threads=1) as engine:
-        monkeypatch.setattr(
-            load_test, "_CHILD", "import sys, time; sys.stdin.readline(); print('ready', flush=True); time.sleep(60)"
-        )
+    sleeps = "import sys, time; sys.stdin.readline(); print('ready', flush=True); time.sleep(60)"
+    with monkeypatch.context() as patch, localspec.load(pair[0], threads=1) as engine:
+        patch.setattr(load_test, "_CHILD", sleeps)
         engine.measure(0.5)
         began = time.monotonic()
     assert time.monotonic() - began < 10
-    monkeypatch.undo()
+    with localspec.load(pair[0], threads=1) as engine:
+        assert not load_test.Trial(*pair, "model")._cases
+        assert engine.drafters == ("ngram", "model")
     assert loaded == []
 
 

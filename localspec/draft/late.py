@@ -8,12 +8,11 @@ from localspec.draft.base import Drafter, Guess, Prefix
 
 
 class LateDrafter:
-    """Stands for a drafting model until :meth:`arrive`, then drafts with it. ``name``: that of the model's drafter."""
+    """Stands for the drafter of a draft model until :meth:`arrive`, then drafts with it."""
 
-    free = False
+    name, free = "model", False
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self._drafter: Drafter | None = None
 
     def arrive(self, drafter: Drafter) -> None:

@@ -178,9 +178,9 @@ class NativeContext:
         self._batch.embd = embd
         code = lib.llama_decode(self.handle, self._batch)
         self._batch.embd = None  # the array is not llama.cpp's to free
-        if code == ABORTED:
-            raise AbortedError
         if code != 0:
+            if code == ABORTED:
+                raise AbortedError
             raise BackendError(f"llama.cpp failed to decode {n} tokens (code {code}): {first_error()}.")
 
     def run_embedded(self, n: int, inputs: Rows, *, causal: bool = True) -> None:

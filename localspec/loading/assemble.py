@@ -85,10 +85,10 @@ class _Parts:
             )
 
     def _late(self, params: ContextParams, stack: ExitStack) -> LateModel | None:
-        """The draft model that is loaded behind the first answer, if there is one. ``stack`` frees it."""
+        """The draft model that is loaded after the first answer, if there is one. ``stack`` frees it."""
         if self.files.late is None:
             return None
-        drafters = [LateDrafter("model") for _ in range(params.sequences)]
+        drafters = [LateDrafter() for _ in range(params.sequences)]
         late = LateModel(self.files.late, drafter_params(params, self.draft_layers), self.options.verbose, drafters)
         stack.callback(late.close)
         return late

@@ -28,7 +28,6 @@ from localspec.llama.mtp import LlamaMtpContext
 from localspec.llama.sequences import LlamaSequences
 from localspec.llama.trimmed import LlamaTrimmedContext
 from localspec.loading.media import make_reader
-from localspec.params import ContextParams
 from localspec.probe.contexts import DrafterContext, LoadedModels, PairContexts
 
 
@@ -44,11 +43,11 @@ def open_contexts(models: LoadedModels, stack: ExitStack) -> list[PairContexts]:
         hidden=hidden, keeps_rows=rows, input_layers=models.input_layers, sequences=n,
     )  # fmt: skip
     stack.callback(target.close)
+    if models.params.threads is None:
+        target.adapt_threads(True)
     drafter = open_drafter(models, target)
     if drafter is not None:
         stack.callback(drafter.close)
-    if models.params.threads is None:
-        target.adapt_threads(True)
     targets = [target.neighbour(i) for i in range(1, models.params.sequences)]
     beside = [PairContexts(other, _beside(drafter, other)) for other in targets]
     return [PairContexts(target, drafter), *beside]
@@ -58,22 +57,16 @@ def open_drafter(models: LoadedModels, target: LlamaContext) -> DrafterContext |
     """Make the context of a drafter that decodes, for the first sequence; ``target`` is that of its target."""
     if models.drafter is None or models.draft_params is None:
         return None
-    if models.kind == "model":
-        return open_draft_model(models, models.drafter, models.draft_params)
-    kind = LlamaMtpContext if models.kind == "mtp" else LlamaHeadContext
-    context = kind(models.drafter, models.draft_params, target)
-    if models.params.threads is None:
-        context.adapt_threads(True)
-    return context
-
-
-def open_draft_model(models: LoadedModels, drafter: LlamaModel, params: ContextParams) -> LlamaContext:
-    """Make the context of a draft model, for the first sequence; ``models`` tell how it is used."""
-    n_ctx, n = models.n_ctx, models.params.sequences
-    if models.trim is not None:
-        context: LlamaContext = LlamaTrimmedContext(drafter, params, n_ctx, models.trim.embeddings, n)
+    context: DrafterContext
+    if models.kind == "mtp":
+        context = LlamaMtpContext(models.drafter, models.draft_params, target)
+    elif models.kind == "heads":
+        context = LlamaHeadContext(models.drafter, models.draft_params, target)
+    elif models.trim is not None:
+        inputs, n = models.trim.embeddings, models.params.sequences
+        context = LlamaTrimmedContext(models.drafter, models.draft_params, models.n_ctx, inputs, n)
     else:
-        context = LlamaContext(drafter, params, n_ctx, sequences=n)
+        context = LlamaContext(models.drafter, models.draft_params, models.n_ctx, sequences=models.params.sequences)
     if models.params.threads is None:
         context.adapt_threads(True)
     return context

@@ -20,7 +20,7 @@ class PairFiles:
 
     ``kind`` of drafter: ``none``, ``ngram``, ``mtp`` (an assistant), ``heads`` (in the target's file or alone, or
     EAGLE-3) or ``model``. ``named``: the user chose it. ``projector``: that of the target, if it has one. ``late``: the
-    drafter's file in place of ``draft``, where it is loaded behind the first answer.
+    drafter's file in place of ``draft``, where it is loaded after the first answer.
     """
 
     target: GgufHeader

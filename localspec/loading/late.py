@@ -1,4 +1,4 @@
-"""A draft model that is loaded behind the first answer.
+"""A draft model that is loaded after the first answer.
 
 That answer is plain while the pair is new on this machine, so it need not wait until a draft model is tried and read.
 """
@@ -12,7 +12,7 @@ from localspec.draft.late import LateDrafter
 from localspec.gguf.header import GgufHeader
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
-from localspec.loading.contexts import model_drafter, open_draft_model
+from localspec.loading.contexts import model_drafter, open_drafter
 from localspec.loading.models import with_drafter
 from localspec.params import ContextParams
 from localspec.probe.contexts import LoadedModels
@@ -30,11 +30,12 @@ class LateModel:
     drafters: list[LateDrafter]
     _opened: ExitStack = field(default_factory=ExitStack)
 
-    def arrive(self, models: LoadedModels, gate: Gate) -> tuple[LoadedModels, LlamaContext]:
+    def arrive(self, models: LoadedModels, target: LlamaContext, gate: Gate) -> tuple[LoadedModels, LlamaContext]:
         """Try the file, then load it between the requests at ``gate``, and let the drafters draft with it.
 
-        Returns ``models`` with it, and the context of the first drafter. Raises :class:`ModelFileError`,
-        :class:`DraftMismatchError`, :class:`BackendError`, and :class:`GapsClosedError` when the engine is closed.
+        ``target``: a context of the target. Returns ``models`` with it, and the context of the first drafter.
+        Raises :class:`ModelFileError`, :class:`DraftMismatchError`, :class:`BackendError`, and
+        :class:`GapsClosedError` when the engine is closed.
         """
 
         def between_requests(_: float = 0.0) -> None:
@@ -52,7 +53,8 @@ class LateModel:
         self._opened.callback(drafter.close)
         models = with_drafter(models, drafter, self.params)
         with gate.one_pass():
-            context = open_draft_model(models, drafter, self.params)
+            context = open_drafter(models, target)
+            assert isinstance(context, LlamaContext)  # of a draft model
             self._opened.callback(context.close)
         for sequence, waiting in enumerate(self.drafters):
             waiting.arrive(model_drafter(models, context.neighbour(sequence) if sequence else context))

@@ -51,7 +51,7 @@ def measure(
         whole, found, told = models, probe, notices
         if late is not None:
             try:
-                whole, drafter = late.arrive(models, gate)
+                whole, drafter = late.arrive(models, contexts.target, gate)
                 found = PairProbe(PairContexts(contexts.target, drafter), wish)
             except LocalspecError as error:
                 told = [*notices, f"{late.draft.path.name} does not draft: {error}"]

@@ -23,7 +23,7 @@ from localspec.params import PROBE_CTX, ContextParams
 from localspec.probe.gaps import Gate
 from localspec.protocols import Outputs, Rows
 
-#: How often requests may end a pass. More often, and a measurement would never end where gaps are short.
+#: Most times that requests end a pass. Without a limit a measurement would never end where gaps are short.
 _ENDED = 4
 
 

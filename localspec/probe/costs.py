@@ -5,7 +5,7 @@ Passes of an exactness probe just before count as samples. The contexts are empt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import median
 from time import perf_counter
@@ -25,7 +25,7 @@ from localspec.protocols import UNBOUNDED
 
 #: Kind of the remembered facts. The number grows when they mean something else.
 _KIND = "costs-5"
-#: What is measured behind the passes of the target.
+#: Names of the parts that are timed after the passes of the target.
 _PARTS = ("drafter", "cell")
 #: Kind of the remembered passes of a measurement that was interrupted.
 _PASSES_KIND = "passes-1"
@@ -279,12 +279,12 @@ class CostMeasurement:
 
     def known(self) -> Costs | None:
         """Recall the costs; None if they are not measured, or if a measurement should be repeated."""
-        costs, left = self._recall()
-        return None if left or self._disturbed_runs() in range(1, _MAX_RUNS) else costs
+        costs, left, disturbed = self._recall()
+        return None if left or 0 < disturbed < _MAX_RUNS else costs
 
     def estimate(self) -> Costs:
         """The costs as far as they are known: a shipped curve, scaled to the passes that were remembered."""
-        costs, left = self._recall()
+        costs, left, _ = self._recall()
         if costs is not None and not left:
             return costs
         prior = prior_costs(self._size(), fastest_passes(self._earlier()))
@@ -303,24 +303,22 @@ class CostMeasurement:
         """Measure in parts, each of which is remembered, so that short gaps are enough."""
         tokens = self._target.model.vocabulary.tokenize(TEXT, add_special=False)
         tokens = (tokens * (1 + 2 * (_HELD + max(WIDTHS)) // max(1, len(tokens))))[: _HELD + max(WIDTHS)]
-        costs, left = self._recall()
-        runs = self._disturbed_runs()
+        costs, left, runs = self._recall()
         if costs is None or thorough or not left:
             passes = self._passes(tokens, thorough=thorough, progress=progress)
             linked = _linked(self._target)
             costs, left = Costs(curve_from_samples(passes, linked=linked)), _PARTS
             runs = runs + 1 if not thorough and were_disturbed(passes, linked=linked) else 0
-        facts = {"disturbed": runs}
         if not thorough:  # there, what was known stays until all of it is replaced
-            self._remember(costs, left, facts)
+            self._remember(costs, left, runs)
         if "drafter" in left:
             costs = replace(costs, drafters=self._measure_drafter(tokens, thorough=thorough))
         if not thorough:
-            self._remember(costs, ("cell",), facts)
+            self._remember(costs, ("cell",), runs)
         cell = measure_cell(self._target, tokens, costs.verify)
         costs = replace(costs, verify=replace(costs.verify, cell=cell))
         costs = replace(costs, checkpoint=measure_checkpoint(self._target, tokens))
-        self._remember(costs, (), facts)
+        self._remember(costs, (), runs)
         return costs
 
     def _passes(
@@ -346,23 +344,19 @@ class CostMeasurement:
         own = [token % self._drafter.model.n_vocab for token in tokens]
         return {"model": measure_model(self._drafter, own, thorough=thorough)}
 
-    def _recall(self) -> tuple[Costs | None, tuple[str, ...]]:
-        """The remembered costs, None without, and the parts that are still to be measured."""
+    def _recall(self) -> tuple[Costs | None, tuple[str, ...], int]:
+        """The remembered costs (None without), the parts that are not timed yet, and how many runs were disturbed."""
         found = cache.recall(_KIND, self._key()) or {}
-        left = found.get("left")
+        left, runs = found.get("left"), found.get("disturbed", 0)
+        parts = tuple(part for part in _PARTS if isinstance(left, list) and part in left)
         try:
-            return Costs.from_dict(found), tuple(part for part in _PARTS if isinstance(left, list) and part in left)
+            return Costs.from_dict(found), parts, runs if isinstance(runs, int) else 0
         except InputError:
-            return None, _PARTS
+            return None, _PARTS, 0
 
-    def _disturbed_runs(self) -> int:
-        """How many measurements in a row other programs disturbed."""
-        runs = (cache.recall(_KIND, self._key()) or {}).get("disturbed", 0)
-        return runs if isinstance(runs, int) else 0
-
-    def _remember(self, costs: Costs, left: Sequence[str], facts: Mapping[str, int]) -> None:
-        """Remember costs of which the parts ``left`` are still to be measured, and ``facts`` on them."""
-        cache.remember(_KIND, self._key(), {**costs.to_dict(), **facts, "left": list(left)})
+    def _remember(self, costs: Costs, left: Sequence[str], disturbed: int) -> None:
+        """Remember costs of which the parts ``left`` are not timed yet, after so many ``disturbed`` runs."""
+        cache.remember(_KIND, self._key(), {**costs.to_dict(), "disturbed": disturbed, "left": list(left)})
 
     def _earlier(self) -> list[Sample]:
         """Remembered passes."""

@@ -15,6 +15,7 @@ from localspec.gguf.header import read_header
 from localspec.llama.abort import Abort, AbortedError
 from localspec.llama.context import LlamaContext
 from localspec.llama.model import LlamaModel
+from localspec.llama.native import NativeContext
 from localspec.loading import measuring
 from localspec.models.resolve import TINY_TARGET
 from localspec.params import ContextParams
@@ -53,7 +54,7 @@ def test_a_pass_that_was_ended_leaves_nothing(context: LlamaContext) -> None:
 
 
 def test_a_long_pass_ends_in_its_middle(context: LlamaContext) -> None:
-    """From another thread, and much sooner than by itself."""
+    """From another thread, while passes are made."""
     abort = Abort()
     abort.install(context.handle)
     context.decode(TOKENS, "none")
@@ -63,7 +64,7 @@ def test_a_long_pass_ends_in_its_middle(context: LlamaContext) -> None:
     timer.start()
 
     def passes() -> None:
-        while True:  # one may end before the timer does
+        for _ in range(1000):  # one may end before the timer does
             context.rewind(0)
             context.decode(TOKENS, "none")
 
@@ -75,7 +76,16 @@ def test_a_long_pass_ends_in_its_middle(context: LlamaContext) -> None:
 
 def test_a_request_ends_the_pass_of_a_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Which is made again behind it, with the verdict of one that nobody disturbed."""
-    verdicts = []
+    verdicts, ended, run = [], list[int](), NativeContext.run
+
+    def counted(self: NativeContext, n: int, embd: Any = None) -> None:
+        try:
+            run(self, n, embd)
+        except AbortedError:
+            ended.append(n)
+            raise
+
+    monkeypatch.setattr(NativeContext, "run", counted)
     monkeypatch.setattr(measuring, "MEASURED_AT_ONCE", 0)
     for disturbed in (False, True):
         monkeypatch.setenv("LOCALSPEC_CACHE", str(tmp_path / str(disturbed)))
@@ -87,3 +97,4 @@ def test_a_request_ends_the_pass_of_a_measurement(monkeypatch: pytest.MonkeyPatc
             assert engine.measure()
             verdicts.append((engine.exactness, engine.passes, engine.difference, engine._setup.chunk))
     assert verdicts[0] == verdicts[1]
+    assert ended

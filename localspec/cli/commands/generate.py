@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: Share of an answer's time that a pair which is new on this machine is measured after it.
 _GAP_SHARE = 0.2
-#: The same after the only answer, before the program ends, and the least seconds of that. Each program opens the pair's
-#: contexts and reads the first tokens again, so shorter times measure nothing.
+#: Share of it before the program ends, and the least seconds. Each program opens the contexts of the measurement and
+#: prefills them again, so shorter times measure nothing.
 _LAST_GAP_SHARE, _LAST_GAP_S = 0.5, 2.0
 
 
