@@ -110,6 +110,15 @@ def answer(engine: Engine, **options: Any) -> tuple[int, ...]:
     return engine.generate(PROMPT, max_tokens=24, **options).tokens
 
 
+def test_bytes_of_a_guess_have_the_output_of_the_target(drafting: Drafting) -> None:
+    """Where the head has none of its own."""
+    head, target = drafting.context, drafting.models[0].header
+    own, header = head.n_bytes, head.model.header
+    head.model.header = replace(header, tensors=tuple(one for one in header.tensors if one.name != "output.weight"))
+    sizes = {one.name: one.bytes or 0 for one in target.tensors}
+    assert head.n_bytes - own == sizes.get("output.weight", sizes["token_embd.weight"]) > 0
+
+
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_drafting_changes_no_token(made: Made, parallel: int) -> None:
     """Alone and behind lookup, greedy and seeded, with caches of the answer before."""
